@@ -1,0 +1,129 @@
+"""D_t, the downscaling A and the upscaling B behind it, as 1-D matrices.
+
+A separable linear resize of a picture X (H, W) is `R_H X R_Wᵀ`, R being a small (n_out, n_in) matrix. So the
+degradation of DTLS §2.2, `D(x, t)` (down to `S − t·stride` pixels and up again), the making of LR pictures and
+their consistency are each two small matrix products, exact and differentiable, and all use one protocol.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Protocol = Literal["reference", "antialias"]
+"""Which linear downscaling makes LR pictures.
+
+`reference`: torch's bilinear without antialias, as the authors of DTLS do it.
+`antialias`: Pillow's bicubic (a = −0.5, support widened by the scale), on which the literature's ×2/×3/×4 and SR3
+stand.
+"""
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+
+class SizeError(ValueError):
+    """A picture, scale or model size that does not fit the others."""
+
+
+@lru_cache(maxsize=512)
+def resize_matrix(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
+    """The 1-D resize from `n_in` to `n_out` samples: float64 (n_out, n_in), rows sum to 1."""
+    if n_in < 1 or n_out < 1:
+        raise SizeError(f"cannot resize {n_in} to {n_out} pixels")
+    identity = torch.eye(n_in, dtype=torch.float64)[None, None]
+    antialias = protocol == "antialias"
+    mode = "bicubic" if antialias else "bilinear"
+    return F.interpolate(identity, (n_out, n_in), mode=mode, antialias=antialias, align_corners=False)[0, 0]
+
+
+def resize(x: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
+    """Resize x (N, C, H, W) to `size` (h, w): A when it shrinks, B when it grows. Not clamped."""
+    rows = resize_matrix(x.shape[-2], size[0], protocol).to(x)
+    columns = resize_matrix(x.shape[-1], size[1], protocol).to(x)
+    return rows @ x @ columns.T  # (N, C, h, w)
+
+
+def downscale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """The (h, w) of the LR picture of an HR picture of `size` (H, W); refuses what does not divide."""
+    low = tuple(n / scale for n in size)
+    if any(n < 1 or abs(n - round(n)) > 1e-6 for n in low):
+        raise SizeError(f"{size[1]}×{size[0]} is no multiple of the scale {scale:g}")
+    return round(low[0]), round(low[1])
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """D_t for one model: `size` S of its HR pictures, `stride` in pixels, steps T, and the protocol.
+
+    D_T is what the model's LR pictures look like at HR size: S − T·stride pixels, enlarged.
+    Other sizes follow by ratio: a side of n pixels goes through n·(S − t·stride)/S.
+    """
+
+    size: int
+    stride: int
+    steps: int
+    protocol: Protocol = "reference"
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise SizeError(f"unknown protocol {self.protocol!r}; known: {', '.join(PROTOCOLS)}")
+        if min(self.size, self.stride, self.steps) < 1 or self.lr_size < 1:
+            raise SizeError(
+                f"size {self.size}, stride {self.stride} and {self.steps} steps leave no LR pixel"
+            )
+
+    @property
+    def lr_size(self) -> int:
+        """The side in pixels of the smallest LR picture the model learns from, S − T·stride."""
+        return self.size - self.steps * self.stride
+
+    def low(self, n: int, t: int) -> int:
+        """The side, in pixels, that n HR pixels are reduced to at t."""
+        return max(1, round(n * (self.size - t * self.stride) / self.size))
+
+    def timestep(self, scale: float) -> int:
+        """The t whose D_t reduces by `scale`; SizeError where no t in 1..T does."""
+        t = (self.size - self.size / scale) / self.stride
+        if abs(t - round(t)) > 1e-6 or not 1 <= round(t) <= self.steps:
+            scales = (self.size / (self.size - t * self.stride) for t in range(1, self.steps + 1))
+            whole = ", ".join(f"{s:g}" for s in scales if s == int(s))
+            raise SizeError(
+                f"this checkpoint ({self.lr_size}→{self.size}, stride {self.stride}) cannot do ×{scale:g}; "
+                f"it does ×{whole or 'no whole number'} and every ×{self.size}/({self.size} − {self.stride}·t)"
+                f" for t = 1…{self.steps}"
+            )
+        return round(t)
+
+    def matrix(self, n: int, t: int) -> Tensor:
+        """D_t for a side of n pixels: float64 (n, n)."""
+        low = self.low(n, t)
+        return resize_matrix(low, n, self.protocol) @ resize_matrix(n, low, self.protocol)
+
+    def __call__(self, x: Tensor, t: int | Sequence[int] | Tensor) -> Tensor:
+        """D(x, t) of x (N, C, H, W), with one t for all or N of them; t = 0 is the identity."""
+        steps = [t] if isinstance(t, int) else [int(s) for s in t]
+        if len(steps) not in (1, len(x)):
+            raise SizeError(f"{len(steps)} timesteps for {len(x)} pictures")
+        if any(not 0 <= s <= self.steps for s in steps):
+            raise SizeError(f"timesteps are 0…{self.steps}, not {min(steps)}…{max(steps)}")
+        if isinstance(t, int):
+            rows, columns = (_matrix(self, n, t, x.dtype, x.device) for n in x.shape[-2:])
+        else:
+            index = torch.tensor(steps, device=x.device)
+            rows, columns = (_matrices(self, n, x.dtype, x.device)[index, None] for n in x.shape[-2:])
+        return rows @ x @ columns.mT
+
+
+@lru_cache(maxsize=64)
+def _matrix(degradation: Degradation, n: int, t: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """D_t for a side of n pixels, (n, n)."""
+    return degradation.matrix(n, t).to(device, dtype)
+
+
+@lru_cache(maxsize=4)
+def _matrices(degradation: Degradation, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """All of D_0 … D_T for a side of n pixels, (T + 1, n, n)."""
+    return torch.stack([degradation.matrix(n, t) for t in range(degradation.steps + 1)]).to(device, dtype)
