@@ -71,9 +71,7 @@ class Degradation:
         if self.protocol not in PROTOCOLS:
             raise SizeError(f"unknown protocol {self.protocol!r}; known: {', '.join(PROTOCOLS)}")
         if min(self.size, self.stride, self.steps) < 1 or self.lr_size < 1:
-            raise SizeError(
-                f"size {self.size}, stride {self.stride} and {self.steps} steps leave no LR pixel"
-            )
+            raise SizeError(f"size {self.size}, stride {self.stride} and {self.steps} steps leave no LR pixel")
 
     @property
     def lr_size(self) -> int:
