@@ -1,0 +1,155 @@
+"""A DTLS model and its folder: `config.json` and `model.safetensors`, the Hugging Face convention.
+
+`DTLS.from_pretrained(folder)` and `push_to_hub` work as with any model there. Nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dtls.degradation import Degradation, Protocol, SizeError
+from dtls.unet import UNet
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, broken, or of another shape than it should be."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that makes a model: the network's widths and the degradation it undoes.
+
+    size, stride and steps are S, the stride in pixels and T of the degradation, `lr_size` = S − T·stride.
+    """
+
+    dim: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    residual: bool = False
+    size: int = 128
+    stride: int = 4
+    steps: int = 28
+    protocol: Protocol = "reference"
+
+    def validate(self) -> Self:
+        """Return self, or raise SizeError where the parts do not fit."""
+        multiple = 2 ** (len(self.multipliers) - 1)
+        if self.size % multiple:
+            raise SizeError(
+                f"size {self.size} is no multiple of {multiple}, as {len(self.multipliers)} levels "
+                f"({','.join(map(str, self.multipliers))}) need"
+            )
+        Degradation(self.size, self.stride, self.steps, self.protocol)
+        return self
+
+
+PRESETS = {
+    "16-128": ModelConfig(),
+    "32-512": ModelConfig(dim=32, multipliers=(1, 2, 4, 4, 8, 8, 16), size=512, stride=16, steps=30),
+}
+"""The two models of the paper (DTLS §3): 16→128 with stride 4, and 32→512 with stride 16."""
+
+
+class DTLS(nn.Module, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolution"]):
+    """The U-Net and the degradation it was trained to undo; called like the U-Net."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        config["multipliers"] = tuple(config.get("multipliers", ModelConfig.multipliers))
+        self.config = ModelConfig(**config).validate()
+        self.unet = UNet(self.config.dim, self.config.multipliers, residual=self.config.residual)
+        self.degradation = Degradation(self.config.size, self.config.stride, self.config.steps, self.config.protocol)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """U(x, t): pictures (N, 3, H, W) in [0, 1] and timesteps (N,) → (N, 3, H, W)."""
+        prediction: Tensor = self.unet(x, t)
+        return prediction
+
+
+def save_checkpoint(model: DTLS, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors`; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / CONFIG, (json.dumps(asdict(model.config), indent=2) + "\n").encode())
+    save_tensors(dict(model.state_dict()), folder / WEIGHTS)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(
+            {k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"format": "pt", **(metadata or {})}
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> DTLS:
+    """The model in `folder`, ready for inference; CheckpointError says what is wrong with it."""
+    model = DTLS(**_read_config(folder))
+    weights = folder / WEIGHTS
+    try:
+        tensors = load_file(weights)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: no {WEIGHTS} there") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights}: not a readable safetensors file ({error})") from error
+    load_weights(model, tensors, str(weights))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """Fill `model` with exactly `tensors`; CheckpointError names the first that does not fit."""
+    expected = model.state_dict()
+    for key in [*expected, *tensors]:
+        have, want = tensors.get(key), expected.get(key)
+        if have is None or want is None or have.shape != want.shape:
+            shapes = [tuple(t.shape) if t is not None else "nothing" for t in (want, have)]
+            raise CheckpointError(f"{name}: does not fit its config: {key} should be {shapes[0]}, is {shapes[1]}")
+    model.load_state_dict(tensors)
+
+
+def checkpoint_hash(folder: Path) -> str:
+    """sha256 of the configuration and the weights: what a method's results depend on."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS):
+        try:
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{folder}: no {name} there, so it is no checkpoint") from error
+    return digest.hexdigest()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["multipliers"] = tuple(config["multipliers"])
+        ModelConfig(**config).validate()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: no {CONFIG} there, so it is no checkpoint") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not the configuration of a DTLS model ({error})") from error
+    return dict(config)
