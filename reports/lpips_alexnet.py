@@ -1,0 +1,46 @@
+"""LPIPS with AlexNet, offline: the package `lpips` builds the network, our safetensors file fills it."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dtls.compat import allow_torchvision_import
+
+WEIGHTS = Path(__file__).with_name("weights") / "lpips_alexnet.safetensors"
+
+_TRUNK = {"conv0": "slice1.0", "conv1": "slice2.3", "conv2": "slice3.6", "conv3": "slice4.8", "conv4": "slice5.10"}
+
+
+def load_lpips(device: torch.device | str = "cpu") -> nn.Module:
+    """LPIPS 0.1 (Zhang et al. 2018) with AlexNet on `device`, in evaluation mode and without gradients.
+
+    Its forward takes two RGB float32 tensors (N, 3, H, W) in [−1, 1], H and W at least 32, and returns the
+    distances, float32 (N, 1, 1, 1) and at least 0. Nothing is downloaded or unpickled, and the global random state
+    stays as it was. `import lpips` takes two to three seconds, so it happens here and not with this module.
+    """
+    allow_torchvision_import()
+    import lpips
+
+    with warnings.catch_warnings(), torch.device("meta"):  # meta: no time spent on weights that are replaced
+        warnings.simplefilter("ignore")  # lpips calls torchvision in a way that is deprecated
+        model: nn.Module = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False)
+    model.load_state_dict(_state(), strict=False, assign=True)
+    if unfilled := [name for name, tensor in model.state_dict().items() if tensor.is_meta]:
+        raise RuntimeError(f"{WEIGHTS.name} lacks weights of this version of lpips: {', '.join(unfilled)}")
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _state() -> dict[str, torch.Tensor]:
+    """The weights under the names of `lpips.LPIPS`, which knows its heads by two names each."""
+    state = {}
+    for name, tensor in load_file(WEIGHTS).items():
+        layer, kind = name.split(".")
+        if layer in _TRUNK:
+            state[f"net.{_TRUNK[layer]}.{kind}"] = tensor
+        else:
+            state[f"{layer}.model.1.{kind}"] = tensor
+            state[f"lins.{layer.removeprefix('lin')}.model.1.{kind}"] = tensor
+    return state

@@ -1,0 +1,102 @@
+"""How near a picture is to another: PSNR, SSIM, LPIPS, and consistency with the LR picture, batched.
+
+Pictures come as they were saved, uint8 RGB tensors (N, 3, H, W) on any device, and the numbers, float64 (N,), stay on
+that device. A number that a picture is too small for is NaN, which the Parquet table stores as null.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dtls.degradation import Protocol, SizeError, downscale_size, resize
+
+PEAK = 255.0
+SSIM_WINDOW = 7
+LPIPS_MIN_SIDE = 32
+"""AlexNet's strides leave no pixel of a smaller picture."""
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB over all three channels: 10·log10(255² / MSE); inf for identical pictures.
+
+    a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,). SizeError when the shapes differ.
+    """
+    _check(a, b)
+    mse = (a.double() - b.double()).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(PEAK**2 / mse)
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity in [−1, 1] (Wang et al. 2004, eq. 13) as the DTLS authors take it.
+
+    That is skimage's `structural_similarity(a, b, channel_axis=-1, data_range=255)`: a uniform 7×7 window, the sample
+    covariance (N − 1), K1 = 0.01, K2 = 0.03, windows that leave the picture left out, the mean over channels.
+    a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,), NaN when a side is under 7 pixels.
+    """
+    _check(a, b)
+    if min(a.shape[-2:]) < SSIM_WINDOW:
+        return _nan(a)
+    x, y = a.float(), b.float()
+    n = SSIM_WINDOW**2
+    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+    sx, sy = _window_sums(x), _window_sums(y)
+    sxx, syy, sxy = _window_sums(x * x), _window_sums(y * y), _window_sums(x * y)
+    ux, uy = sx / n, sy / n
+    vx, vy, vxy = ((n * p - q) / (n * (n - 1)) for p, q in ((sxx, sx * sx), (syy, sy * sy), (sxy, sx * sy)))
+    similarity = (2 * ux * uy + c1) * (2 * vxy + c2) / ((ux * ux + uy * uy + c1) * (vx + vy + c2))
+    return similarity.mean(dim=(1, 2, 3))
+
+
+def lpips(a: Tensor, b: Tensor, model: nn.Module) -> Tensor:
+    """Learned perceptual distance, at least 0 (Zhang et al. 2018), by `model` from `load_lpips`.
+
+    a, b: uint8 (N, 3, H, W) of one shape on the model's device; returns float64 (N,), NaN when a side is under 32
+    pixels. Computed in float32, without TF32.
+    """
+    _check(a, b)
+    if min(a.shape[-2:]) < LPIPS_MIN_SIDE:
+        return _nan(a)
+    x, y = (p.float() / (PEAK / 2) - 1 for p in (a, b))
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        distance: Tensor = model(x, y)
+    return distance.double().flatten()
+
+
+def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
+    """Mean squared error between A·SR and LR on [0, 1]: does the SR picture shrink to the LR picture it came from?
+
+    A is the downscaling of `protocol`, neither rounded nor clamped, so LR's own rounding leaves about 1.3e-6 even for
+    the HR picture. sr: uint8 (N, 3, H, W); lr: uint8 (N, 3, h, w) on the same device; returns float64 (N,).
+    SizeError when H/h and W/w are not one scale that divides.
+    """
+    _check(sr)
+    _check(lr)
+    size, low = (sr.shape[-2], sr.shape[-1]), (lr.shape[-2], lr.shape[-1])
+    if len(sr) != len(lr) or downscale_size(size, size[0] / low[0]) != low:
+        raise SizeError(f"{_named(lr)} is no downscaled {_named(sr)}")
+    shrunk = resize(sr.double() / PEAK, low, protocol)
+    return (shrunk - lr.double() / PEAK).square().mean(dim=(1, 2, 3))
+
+
+def _window_sums(x: Tensor) -> Tensor:
+    """Sums over 7×7 windows of x (N, C, H, W): float64 (N, C, H−6, W−6); exact, they stay below 2²⁴."""
+    k = SSIM_WINDOW
+    rows = F.avg_pool2d(x, (k, 1), stride=1, divisor_override=1)
+    return F.avg_pool2d(rows, (1, k), stride=1, divisor_override=1).double()
+
+
+def _check(a: Tensor, b: Tensor | None = None) -> None:
+    for x in (a,) if b is None else (a, b):
+        if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"pictures are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}")
+    if b is not None and a.shape != b.shape:
+        raise SizeError(f"{_named(a)} cannot be compared with {_named(b)}")
+
+
+def _nan(x: Tensor) -> Tensor:
+    return torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
+
+
+def _named(x: Tensor) -> str:
+    n, _, h, w = x.shape
+    return f"{w}×{h}" if n == 1 else f"{n} pictures of {w}×{h}"
