@@ -1,0 +1,112 @@
+"""Fixtures for every test: the servers of services.py, one each a session and only when asked for, and pictures."""
+
+import os
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from types import FrameType
+
+import pytest
+import s3fs
+import skimage
+from PIL import Image
+from services import PrefectServer, PrefectWorker, S3Server
+
+ROOT = Path(__file__).parents[1]
+# pytest puts this folder first on the path, where tests/reports would hide the package reports.
+sys.path.insert(0, str(ROOT))
+
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    pytest.exit(f"signal {number}", returncode=128 + number)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the user's own Prefect out of the tests, and let a termination stop the servers as Ctrl-C does."""
+    home = mkdtemp(prefix="dtls-prefect-home-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    os.environ |= {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Set the environment as a user of the bucket does; a fresh prefix, `s3://data/<unique>`."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield s3_server.url(uuid.uuid4().hex)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """Start a server that has the work pool `dtls`, and no deployments yet."""
+    with PrefectServer(tmp_path_factory.mktemp("prefect-server")) as server:
+        server.create_work_pool(PrefectWorker.pool)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prefect_worker(
+    prefect_server: PrefectServer, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrefectWorker]:
+    """Start a worker whose flows run in the checkout's root and find the bucket."""
+    folder = tmp_path_factory.mktemp("prefect-worker")
+    with PrefectWorker(folder, prefect_server, cwd=ROOT, environment=s3_server.environment()) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="session")
+def flows_harness() -> Iterator[None]:
+    """Let flows be called in this process, against a temporary server."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve real pictures of 64×64 in the layout of FFHQ, 00000/00000.png …; not to be changed."""
+    root = tmp_path_factory.mktemp("photographs")
+    (root / "00000").mkdir()
+    for number in range(12):
+        name = PHOTOGRAPHS[number % len(PHOTOGRAPHS)]
+        with Image.open(Path(skimage.__file__).parent / "data" / name) as photograph:
+            left = photograph.width // 2 - 128 * (number // len(PHOTOGRAPHS))  # both sides of the middle
+            top = photograph.height // 2 - 64
+            crop = photograph.convert("RGB").crop((left, top, left + 128, top + 128))
+        crop.reduce(2).save(root / "00000" / f"{number:05}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def bad_images(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that are no whole pictures, by what is wrong with them; copy them to where they should hurt."""
+    root = tmp_path_factory.mktemp("bad-images")
+    whole = photographs / "00000" / "00000.png"
+    with Image.open(whole) as image:
+        image.save(root / "truncated.jpg", quality=95)
+    shutil.copy(whole, root / "truncated.png")
+    for path in (root / "truncated.jpg", root / "truncated.png"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (root / "text.png").write_text("This is no picture.\n")
+    (root / "empty.png").touch()
+    return {path.name: path for path in root.iterdir()}

