@@ -4,8 +4,9 @@ Pictures come as they were saved, uint8 RGB tensors (N, 3, H, W) on any device, 
 that device. A number that a picture is too small for is NaN, which the Parquet table stores as null.
 """
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtls.degradation import Protocol, SizeError, downscale_size, resize
@@ -14,6 +15,9 @@ PEAK = 255.0
 SSIM_WINDOW = 7
 LPIPS_MIN_SIDE = 32
 """AlexNet's strides leave no pixel of a smaller picture."""
+CPU_PIXELS = 4 * 128 * 128
+"""Pictures' pixels (N·H·W) that a CPU works on at a time, measured; a GPU takes more to be busy."""
+CUDA_PIXELS = 64 * 256 * 256
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -36,14 +40,19 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     _check(a, b)
     if min(a.shape[-2:]) < SSIM_WINDOW:
         return _nan(a)
+    return _in_groups(_ssim, a, b)
+
+
+def _ssim(a: Tensor, b: Tensor) -> Tensor:
+    """The formula of `ssim`, every mean and covariance multiplied by n² so that sums of integers stay exact."""
     x, y = a.float(), b.float()
     n = SSIM_WINDOW**2
-    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-    sx, sy = _window_sums(x), _window_sums(y)
-    sxx, syy, sxy = _window_sums(x * x), _window_sums(y * y), _window_sums(x * y)
-    ux, uy = sx / n, sy / n
-    vx, vy, vxy = ((n * p - q) / (n * (n - 1)) for p, q in ((sxx, sx * sx), (syy, sy * sy), (sxy, sx * sy)))
-    similarity = (2 * ux * uy + c1) * (2 * vxy + c2) / ((ux * ux + uy * uy + c1) * (vx + vy + c2))
+    c1, c2 = (n * 0.01 * PEAK) ** 2, (n * 0.03 * PEAK) ** 2
+    sx, sy, sxy, squares = (_window_sums(p) for p in (x, y, x * y, x * x + y * y))
+    product, powers = sx * sy, sx * sx + sy * sy
+    sample = n / (n - 1)
+    covariance, variances = sample * (n * sxy - product), sample * (n * squares - powers)
+    similarity = (2 * product + c1) * (2 * covariance + c2) / ((powers + c1) * (variances + c2))
     return similarity.mean(dim=(1, 2, 3))
 
 
@@ -56,10 +65,8 @@ def lpips(a: Tensor, b: Tensor, model: nn.Module) -> Tensor:
     _check(a, b)
     if min(a.shape[-2:]) < LPIPS_MIN_SIDE:
         return _nan(a)
-    x, y = (p.float() / (PEAK / 2) - 1 for p in (a, b))
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        distance: Tensor = model(x, y)
-    return distance.double().flatten()
+        return _in_groups(lambda x, y: model(_signed(x), _signed(y)).double().flatten(), a, b)
 
 
 def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
@@ -67,22 +74,42 @@ def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
 
     A is the downscaling of `protocol`, neither rounded nor clamped, so LR's own rounding leaves about 1.3e-6 even for
     the HR picture. sr: uint8 (N, 3, H, W); lr: uint8 (N, 3, h, w) on the same device; returns float64 (N,).
-    SizeError when H/h and W/w are not one scale that divides.
+    SizeError when H/h and W/w are not one scale, at least 1, that divides.
     """
     _check(sr)
     _check(lr)
     size, low = (sr.shape[-2], sr.shape[-1]), (lr.shape[-2], lr.shape[-1])
-    if len(sr) != len(lr) or downscale_size(size, size[0] / low[0]) != low:
+    scale = size[0] / low[0]
+    if len(sr) != len(lr) or scale < 1 or downscale_size(size, scale) != low:
         raise SizeError(f"{_named(lr)} is no downscaled {_named(sr)}")
     shrunk = resize(sr.double() / PEAK, low, protocol)
     return (shrunk - lr.double() / PEAK).square().mean(dim=(1, 2, 3))
 
 
+def _in_groups(metric: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """`metric` of a few pictures at a time: that bounds memory, and keeps a CPU within its cache."""
+    pixels = CUDA_PIXELS if a.is_cuda else CPU_PIXELS
+    group = max(1, pixels // (a.shape[-1] * a.shape[-2]))
+    values = [metric(x, y) for x, y in zip(a.split(group), b.split(group), strict=True)]
+    return torch.cat(values) if len(a) else _nan(a)
+
+
+def _signed(x: Tensor) -> Tensor:
+    """0…255 to [−1, 1], float32."""
+    return x.float() / (PEAK / 2) - 1
+
+
 def _window_sums(x: Tensor) -> Tensor:
-    """Sums over 7×7 windows of x (N, C, H, W): float64 (N, C, H−6, W−6); exact, they stay below 2²⁴."""
-    k = SSIM_WINDOW
-    rows = F.avg_pool2d(x, (k, 1), stride=1, divisor_override=1)
-    return F.avg_pool2d(rows, (1, k), stride=1, divisor_override=1).double()
+    """Sums over 7×7 windows of x (N, C, H, W): float64 (N, C, H−6, W−6).
+
+    Additions in float32 are exact: 49 · 2 · 255² is below 2²⁴.
+    """
+    for dim in (-1, -2):
+        size = x.shape[dim] - SSIM_WINDOW + 1
+        two = x.narrow(dim, 0, size + 5) + x.narrow(dim, 1, size + 5)  # x₀ + x₁ at each place
+        four = two.narrow(dim, 0, size + 2) + two.narrow(dim, 2, size + 2)
+        x = four.narrow(dim, 0, size) + two.narrow(dim, 4, size) + x.narrow(dim, 6, size)
+    return x.double()
 
 
 def _check(a: Tensor, b: Tensor | None = None) -> None:
