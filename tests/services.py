@@ -28,6 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 POLL_SECONDS = 0.1
 LOG_LINES = 40
+FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -83,6 +84,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether a process still runs; a zombie does not, and where there is no /proc nothing does."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Service:
     """One program with its log file, from the moment it serves until it is gone."""
 
@@ -132,7 +141,7 @@ class Service:
         self.stop()
 
     def stop(self) -> None:
-        """Ask the program to end, wait for it, and kill what is left of it and its descendants."""
+        """Ask the program to end, wait for it and its descendants, and kill what is left of them."""
         if self.process is None:
             return
         started = descendants(self.process.pid)
@@ -140,6 +149,7 @@ class Service:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(self.stop_timeout)
+                wait_until(lambda: not any(map(is_running, started)), self.stop_timeout)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -250,7 +260,8 @@ class PrefectServer(Service):
         return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
 
     def process_environment(self) -> dict[str, str]:
-        return isolated_environment(self.environment(), {"PREFECT_SERVER_UI_ENABLED": "false"})
+        speed = {"PREFECT_SERVER_UI_ENABLED": "false", "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false"}
+        return isolated_environment(self.environment(), speed)
 
     def environment(self) -> dict[str, str]:
         """What a user of this server sets, and what keeps the command line plain and quiet."""
@@ -300,17 +311,36 @@ class PrefectServer(Service):
     def run_deployment(
         self, name: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = 300
     ) -> DeploymentRun:
-        """Do what a user does: `prefect deployment run NAME --params JSON --watch`."""
-        limit = ["--watch", "--watch-timeout", str(int(timeout))]
+        """Do what a user does, `prefect deployment run NAME --params JSON --watch`, and cancel what takes longer."""
+        watch = ["--watch", "--watch-timeout", str(int(timeout))]
         done = self.cli(
-            *["deployment", "run", name, "--params", json.dumps(parameters or {}), *limit], timeout=timeout + 60
+            "deployment", "run", name, "--params", json.dumps(parameters or {}), *watch, timeout=timeout + 60
         )
-        found = UUID.search(done.stdout)
-        if found is None:
-            return DeploymentRun(done.returncode, done.stdout, "", "never created", "")
-        return DeploymentRun(
-            done.returncode, done.stdout, found[0], self.flow_run_state(found[0]), self.flow_run_logs(found[0])
-        )
+        created = UUID.search(done.stdout)
+        if created is None:
+            return DeploymentRun(done.returncode, done.stdout, "", "REFUSED", "")
+        state, logs = self.flow_run_state(created[0]), self.flow_run_logs(created[0])
+        if state not in FINAL_STATES:
+            self.cancel(created[0])
+        return DeploymentRun(done.returncode, done.stdout, created[0], state, logs)
+
+    def start_deployment(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
+        """Create a flow run without waiting for it; return its id."""
+        done = self.cli("deployment", "run", name, "--params", json.dumps(parameters or {}))
+        created = UUID.search(done.stdout)
+        if done.returncode != 0 or created is None:
+            raise RuntimeError(f"no run of {name}:\n{done.stdout}")
+        return created[0]
+
+    def cancel(self, flow_run_id: str) -> None:
+        done = self.cli("flow-run", "cancel", flow_run_id)
+        if done.returncode != 0:
+            raise RuntimeError(f"not cancelled:\n{done.stdout}")
+
+    def wait_for_final_state(self, flow_run_id: str, timeout: float = 60) -> str:
+        """Return the final state's type, or the present one when there is none in time."""
+        wait_until(lambda: self.flow_run_state(flow_run_id) in FINAL_STATES, timeout)
+        return self.flow_run_state(flow_run_id)
 
     def flow_run_state(self, flow_run_id: str) -> str:
         """Return the state's type, such as COMPLETED."""
@@ -341,7 +371,7 @@ class PrefectWorker(Service):
         return [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", *name]
 
     def process_environment(self) -> dict[str, str]:
-        pace = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+        pace = {"PREFECT_WORKER_QUERY_SECONDS": "0.5"}
         return isolated_environment(self.server.environment(), pace, self.extra_environment)
 
     def is_ready(self) -> bool:

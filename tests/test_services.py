@@ -10,13 +10,23 @@ import botocore.exceptions
 import pytest
 import s3fs
 from PIL import Image
-from services import PrefectServer, PrefectWorker, S3Server, descendants, free_ports, is_free
+from services import PrefectServer, PrefectWorker, S3Server, descendants, free_ports, is_free, wait_until
 
 pytestmark = pytest.mark.integration
 
 FLOW = """
     import os
+    import subprocess
+    import sys
     from prefect import flow
+
+    @flow(name="probe")
+    def wait_for(child: list[str]) -> None:
+        process = subprocess.Popen([sys.executable, *child])
+        try:
+            process.wait()
+        finally:
+            process.wait()
 
     @flow(name="probe")
     def probe(answer: int) -> str:
@@ -34,6 +44,21 @@ PREFECT_YAML = """
       - name: probe
         entrypoint: probe.py:probe
         work_pool: {{name: dtls}}
+      - name: wait_for
+        entrypoint: probe.py:wait_for
+        work_pool: {{name: dtls}}
+"""
+CHILD = """
+    import pathlib, signal, sys, time
+
+    def finish(number, frame):
+        time.sleep(1)
+        pathlib.Path(sys.argv[1], "saved").touch()
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, finish)
+    pathlib.Path(sys.argv[1], "started").touch()
+    signal.pause()
 """
 
 
@@ -92,21 +117,37 @@ def test_ports_come_free_and_in_a_row() -> None:
     assert all(is_free(port) and is_free(port + 10_000) for port in range(first, first + 5))
 
 
-@pytest.mark.slow
-def test_prefect_runs_a_deployment_in_the_workers_process(
-    prefect_server: PrefectServer, prefect_worker: PrefectWorker, tmp_path: Path
-) -> None:
-    (tmp_path / "probe.py").write_text(textwrap.dedent(FLOW))
-    (tmp_path / "prefect.yaml").write_text(textwrap.dedent(PREFECT_YAML).format(folder=tmp_path))
-    deployed = prefect_server.cli("deploy", "--all", cwd=tmp_path)
-    assert deployed.returncode == 0, deployed.stdout
+@pytest.fixture(scope="module")
+def deployed(
+    prefect_server: PrefectServer, prefect_worker: PrefectWorker, tmp_path_factory: pytest.TempPathFactory
+) -> PrefectServer:
+    """Give a server with a worker and the deployments probe/probe and probe/wait_for."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.py").write_text(textwrap.dedent(FLOW))
+    (folder / "prefect.yaml").write_text(textwrap.dedent(PREFECT_YAML).format(folder=folder))
+    done = prefect_server.cli("deploy", "--all", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    return prefect_server
 
-    good = prefect_server.run_deployment("probe/probe", {"answer": 42}, timeout=120)
+
+@pytest.mark.slow
+def test_prefect_runs_a_deployment_in_the_workers_process(deployed: PrefectServer) -> None:
+    good = deployed.run_deployment("probe/probe", {"answer": 42}, timeout=120)
     assert (good.exit_code, good.state) == (0, "COMPLETED"), good.report
 
-    bad = prefect_server.run_deployment("probe/probe", {"answer": 41}, timeout=120)
+    bad = deployed.run_deployment("probe/probe", {"answer": 41}, timeout=120)
     assert (bad.exit_code, bad.state) == (1, "FAILED"), bad.report
     assert "ValueError: not 41" in bad.logs
+
+
+@pytest.mark.slow
+def test_cancelling_a_run_lets_its_child_finish(deployed: PrefectServer, tmp_path: Path) -> None:
+    child = ["-c", textwrap.dedent(CHILD), str(tmp_path)]
+    flow_run_id = deployed.start_deployment("probe/wait_for", {"child": child})
+    assert wait_until((tmp_path / "started").exists, 60), deployed.flow_run_logs(flow_run_id)
+    deployed.cancel(flow_run_id)
+    assert deployed.wait_for_final_state(flow_run_id) == "CANCELLED", deployed.flow_run_logs(flow_run_id)
+    assert (tmp_path / "saved").exists()
 
 
 @pytest.mark.slow
