@@ -5,6 +5,9 @@ Shapes: N pictures, C channels, H×W pixels. Each level but the last halves H an
 """
 
 import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +18,8 @@ ATTENTION_HEADS, HEAD_WIDTH = 4, 32
 
 class TimeEmbedding(nn.Module):
     """Sinusoidal features of t through a two-layer perceptron: (N,) → (N, dim)."""
+
+    frequencies: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -86,6 +91,8 @@ class LinearAttention(nn.Module):
 class Level(nn.Module):
     """Two blocks and attention at one resolution; `resample` leads to the next one."""
 
+    resample: nn.Module
+
     def __init__(self, c_in: int, c_out: int, time_dim: int, resample: nn.Module, *, norm: bool = True) -> None:
         super().__init__()
         self.block1 = ConvNextBlock(c_in, c_out, time_dim, norm=norm)
@@ -115,7 +122,7 @@ class UNet(nn.Module):
         self.residual = residual
         self.multiple: int = 2 ** (len(multipliers) - 1)
         widths = [dim * m for m in multipliers]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
 
         self.time = TimeEmbedding(dim)
         self.encoder = nn.ModuleList(
@@ -130,17 +137,20 @@ class UNet(nn.Module):
         )
         self.head = ConvNextBlock(dim, dim, None)
         self.rgb = nn.Conv2d(dim, 3, 1)
+        if residual:  # starts as the identity, a good first guess
+            nn.init.zeros_(self.rgb.weight)
+            nn.init.zeros_(cast(Tensor, self.rgb.bias))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Pictures x (N, 3, H, W) in [0, 1] and their timesteps t (N,) → (N, 3, H, W), not clamped."""
         time = self.time(t)
         h, skips = x, []
-        for level in self.encoder:
+        for level in cast(Iterable[Level], self.encoder):
             h = level(h, time)
             skips.append(h)
             h = level.resample(h)  # (N, C, H / 2, W / 2), the last level apart
         h = self.middle2(self.middle_attention(self.middle1(h, time)), time)
-        for level in self.decoder:
+        for level in cast(Iterable[Level], self.decoder):
             h = level.resample(level(torch.cat((h, skips.pop()), dim=1), time))  # (N, C, 2 H, 2 W)
         out = self.rgb(self.head(h, None))
         return out + x if self.residual else out

@@ -1,0 +1,119 @@
+"""Methods: what turns LR pictures into SR pictures. `load_method` finds one by name.
+
+A method is called with a batch of LR pictures (N, 3, h, w), float in [0, 1], and the size (H, W) wanted, and returns
+(N, 3, H, W) in [0, 1]; SizeError where it cannot reach that size. `identity` is what its results depend on.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dtls.checkpoint import checkpoint_hash, load_checkpoint
+from dtls.degradation import PROTOCOLS, SizeError, downscale_size, resize
+from dtls.degradation import Protocol as DownscalingProtocol
+from dtls.sampler import two_call
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+METHODS = (*INTERPOLATIONS, "dtls")
+
+
+class Method(Protocol):
+    """What every method offers."""
+
+    name: str
+
+    @property
+    def identity(self) -> Mapping[str, str]: ...
+
+    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor: ...
+
+
+class Interpolation:
+    """nearest, bilinear, or bicubic (a = −0.5) as Pillow does them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.identity: Mapping[str, str] = {"method": name}
+
+    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
+        smooth = self.name != "nearest"
+        return F.interpolate(lr, size, mode=self.name if smooth else "nearest-exact", antialias=smooth).clamp(0, 1)
+
+
+class Downscaling:
+    """A of a protocol: makes LR pictures from HR pictures, to any size that divides them."""
+
+    def __init__(self, protocol: DownscalingProtocol) -> None:
+        self.name = f"downscale-{protocol}"
+        self.protocol = protocol
+        self.identity: Mapping[str, str] = {"method": self.name, "protocol": protocol}
+
+    def __call__(self, hr: Tensor, size: tuple[int, int]) -> Tensor:
+        downscale_size((hr.shape[-2], hr.shape[-1]), hr.shape[-1] / size[1])
+        return resize(hr, size, self.protocol).clamp(0, 1)
+
+
+class DomainTransfer:
+    """DTLS with the weights of a checkpoint, in the two-call form of its sampler."""
+
+    name = "dtls"
+
+    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
+        self.model = load_checkpoint(checkpoint, device)
+        self.device = device
+        config = self.model.config
+        self.identity: Mapping[str, str] = {
+            "method": self.name,
+            "checkpoint": checkpoint_hash(checkpoint),
+            "protocol": config.protocol,
+        }
+
+    @torch.inference_mode()
+    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
+        """SR pictures (N, 3, H, W) in [0, 1]; H/h = W/w is a scale that some timestep of the model stands for."""
+        scale = _scale(lr, size)
+        t = self.model.degradation.timestep(scale)
+        padded, padded_size = _pad(lr.to(self.device), scale, self.model.unet.multiple)
+        x = resize(padded, padded_size, self.model.config.protocol)
+        sr = two_call(self.model, self.model.degradation, x, t)
+        return sr[..., : size[0], : size[1]].clamp(0, 1)
+
+
+def load_method(name: str, checkpoint: Path | None = None, device: str | torch.device = "cpu") -> Method:
+    """The method called `name`; `dtls` wants a checkpoint. ValueError or CheckpointError says what is wrong."""
+    if name in INTERPOLATIONS:
+        return Interpolation(name)
+    if name == "dtls":
+        if checkpoint is None:
+            raise ValueError("the method dtls needs a checkpoint")
+        return DomainTransfer(checkpoint, device)
+    downscalings = {f"downscale-{protocol}": protocol for protocol in PROTOCOLS}
+    if name in downscalings:
+        return Downscaling(downscalings[name])
+    raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+
+
+def _scale(lr: Tensor, size: tuple[int, int]) -> float:
+    vertical, horizontal = size[0] / lr.shape[-2], size[1] / lr.shape[-1]
+    if abs(vertical - horizontal) > 1e-6:
+        raise SizeError(f"×{horizontal:g} across and ×{vertical:g} down: one scale is needed")
+    return horizontal
+
+
+def _pad(lr: Tensor, scale: float, multiple: int) -> tuple[Tensor, tuple[int, int]]:
+    """Repeat the last row and column until the SR sides are multiples of `multiple`; and that SR size."""
+    low = [_padded_side(n, scale, multiple) for n in lr.shape[-2:]]
+    padding = (0, low[1] - lr.shape[-1], 0, low[0] - lr.shape[-2])
+    return F.pad(lr, padding, mode="replicate"), (round(low[0] * scale), round(low[1] * scale))
+
+
+def _padded_side(n: int, scale: float, multiple: int) -> int:
+    for low in range(n, n + 8 * multiple):
+        high = round(low * scale)
+        if abs(high - low * scale) < 1e-6 and high % multiple == 0:
+            return low
+    raise SizeError(f"no multiple of {multiple} within reach of {n} pixels at ×{scale:g}")

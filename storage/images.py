@@ -1,0 +1,79 @@
+"""Pictures: bytes to pixels and back. Pixels are uint8 RGB arrays (H, W, 3), upright.
+
+Whatever is wrong with a picture leaves this room as an `ImageError` that says so.
+"""
+
+import io
+import warnings
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 178_956_970
+"""Larger pictures are taken for decompression bombs, as Pillow does: 1 GiB at 6 bytes a pixel."""
+
+
+class ImageError(ValueError):
+    """Bytes that are no picture we can use, and why."""
+
+
+def is_image(key: str) -> bool:
+    """Whether the name says picture."""
+    return PurePosixPath(key).suffix.lower() in SUFFIXES
+
+
+def stem(key: str) -> str:
+    """The key of a picture without its suffix: what names it across folders and formats."""
+    return str(PurePosixPath(key).with_suffix(""))
+
+
+def decode(data: bytes) -> Pixels:
+    """The pixels behind `data`, turned upright by their EXIF orientation; ImageError where there are none.
+
+    Grey, palette and CMYK become RGB, 16 bits become 8, transparency is laid over white.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except UnidentifiedImageError as error:
+        raise ImageError(f"not an image ({len(data)} bytes)") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
+        raise ImageError(f"broken image: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """`pixels` as PNG, the same bytes for the same pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def resize_square(pixels: Pixels, size: int) -> Pixels:
+    """The centre square reduced to `size` by Pillow's bicubic; ImageError where the picture is smaller than that."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    if side < size:
+        raise ImageError(f"{width}×{height} is smaller than the size {size}")
+    left, top = (width - side) // 2, (height - side) // 2
+    square = Image.fromarray(pixels).crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC) if side != size else square)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        samples = np.asarray(image).astype(np.uint32)
+        return Image.fromarray((samples.clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        upper = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper).convert("RGB")
+    return image.convert("RGB")
