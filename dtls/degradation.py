@@ -46,6 +46,20 @@ def resize(x: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
     return rows @ x @ columns.T  # (N, C, h, w)
 
 
+@lru_cache(maxsize=64)
+def pseudo_inverse(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
+    """A⁺ of `resize_matrix(n_in, n_out)`: float64 (n_in, n_out)."""
+    return torch.linalg.pinv(resize_matrix(n_in, n_out, protocol))
+
+
+def project(x: Tensor, y: Tensor, protocol: Protocol) -> Tensor:
+    """The picture nearest to x (N, C, H, W) that A reduces to y (N, C, h, w): x + A⁺(y − A x). Not clamped."""
+    size = (y.shape[-2], y.shape[-1])
+    rows = pseudo_inverse(x.shape[-2], size[0], protocol).to(x)
+    columns = pseudo_inverse(x.shape[-1], size[1], protocol).to(x)
+    return x + rows @ (y - resize(x, size, protocol)) @ columns.T
+
+
 def downscale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """The (h, w) of the LR picture of an HR picture of `size` (H, W); refuses what does not divide."""
     low = tuple(n / scale for n in size)

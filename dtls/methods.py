@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.checkpoint import checkpoint_hash, load_checkpoint
-from dtls.degradation import PROTOCOLS, SizeError, downscale_size, resize
 from dtls.degradation import Protocol as DownscalingProtocol
+from dtls.degradation import SizeError, downscale_size, project, resize
 from dtls.sampler import two_call
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+MAX_PIXELS = 2048 * 2048
+"""The largest SR picture that goes through a model in one piece."""
 METHODS = (*INTERPOLATIONS, "dtls")
 
 
@@ -29,7 +31,7 @@ class Method(Protocol):
     @property
     def identity(self) -> Mapping[str, str]: ...
 
-    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor: ...
+    def __call__(self, lr: Tensor, size: tuple[int, int], /) -> Tensor: ...
 
 
 class Interpolation:
@@ -58,13 +60,18 @@ class Downscaling:
 
 
 class DomainTransfer:
-    """DTLS with the weights of a checkpoint, in the two-call form of its sampler."""
+    """DTLS with the weights of a checkpoint, in the two-call form of its sampler.
+
+    With `projected`, the result is moved to the nearest picture that A reduces to the LR picture: exact for clean
+    LR pictures, and never worse then; noise and JPEG blocks of the LR picture would come through.
+    """
 
     name = "dtls"
 
-    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
+    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu", *, projected: bool = False) -> None:
         self.model = load_checkpoint(checkpoint, device)
         self.device = device
+        self.projected = projected
         config = self.model.config
         self.identity: Mapping[str, str] = {
             "method": self.name,
@@ -75,25 +82,28 @@ class DomainTransfer:
     @torch.inference_mode()
     def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
         """SR pictures (N, 3, H, W) in [0, 1]; H/h = W/w is a scale that some timestep of the model stands for."""
+        if size[0] * size[1] > MAX_PIXELS:
+            raise SizeError(f"{size[1]}×{size[0]} is more than the {MAX_PIXELS:,} pixels that fit through the model")
         scale = _scale(lr, size)
         t = self.model.degradation.timestep(scale)
         padded, padded_size = _pad(lr.to(self.device), scale, self.model.unet.multiple)
         x = resize(padded, padded_size, self.model.config.protocol)
         sr = two_call(self.model, self.model.degradation, x, t)
+        if self.projected:
+            sr = project(sr, padded, self.model.config.protocol)
         return sr[..., : size[0], : size[1]].clamp(0, 1)
 
 
-def load_method(name: str, checkpoint: Path | None = None, device: str | torch.device = "cpu") -> Method:
+def load_method(
+    name: str, checkpoint: Path | None = None, device: str | torch.device = "cpu", *, projected: bool = False
+) -> Method:
     """The method called `name`; `dtls` wants a checkpoint. ValueError or CheckpointError says what is wrong."""
     if name in INTERPOLATIONS:
         return Interpolation(name)
     if name == "dtls":
         if checkpoint is None:
             raise ValueError("the method dtls needs a checkpoint")
-        return DomainTransfer(checkpoint, device)
-    downscalings = {f"downscale-{protocol}": protocol for protocol in PROTOCOLS}
-    if name in downscalings:
-        return Downscaling(downscalings[name])
+        return DomainTransfer(checkpoint, device, projected=projected)
     raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
 
 

@@ -230,6 +230,13 @@ class S3Server(Service):
             return False
         return True
 
+    def stop(self) -> None:
+        super().stop()
+        for number in range(self.port, self.port + 5):
+            for port in (number, number + 10_000):
+                for left_over in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left_over.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True)
 class DeploymentRun:

@@ -1,13 +1,21 @@
 """Real pictures and what methods make of them; a page in Debian's chromium."""
 
+import io
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
-from torch import Tensor
+from torch import Tensor, nn
+
+from dtls.degradation import resize
+from reports.gallery import GalleryItem, Picture
+from reports.lpips_alexnet import load_lpips
+from reports.metrics import consistency, lpips, psnr, ssim
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -31,6 +39,60 @@ def photographs() -> dict[str, Tensor]:
         picture = torch.from_numpy(getattr(data, name)())
         crops[name] = picture[top : top + 128, left : left + 128, :3].permute(2, 0, 1).contiguous()
     return crops
+
+
+@pytest.fixture(scope="session")
+def model() -> nn.Module:
+    return load_lpips()
+
+
+@pytest.fixture(scope="session")
+def gallery(photographs: dict[str, Tensor], model: nn.Module) -> list[GalleryItem]:
+    """Each photograph as LR (×4), made large again by three of Pillow's filters, and HR; with its numbers."""
+    return [gallery_item(f"{name}.png", hr, model) for name, hr in photographs.items()]
+
+
+@pytest.fixture(scope="session")
+def rows(gallery: list[GalleryItem]) -> list[dict[str, Any]]:
+    """The table of that gallery, and one failure."""
+    failure = {"method": "bicubic", "key": "broken.png", "status": "failed", "error": "truncated after 512 bytes"}
+    return [dict(p.metrics) for item in gallery for p in item.pictures if p.metrics] + [failure]
+
+
+def gallery_item(key: str, hr: Tensor, model: nn.Module) -> GalleryItem:
+    size = (hr.shape[-2], hr.shape[-1])
+    lr = resize(hr[None].double(), (size[0] // 4, size[1] // 4), "antialias").round().clamp(0, 255).byte()
+    pictures = [Picture("LR", png(lr[0]))]
+    for how in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC):
+        large = Image.fromarray(lr[0].permute(1, 2, 0).numpy()).resize(size[::-1], how)
+        sr = torch.from_numpy(np.array(large)).permute(2, 0, 1)
+        row = scored(key, how.name.lower(), sr[None], lr, hr[None], model)
+        pictures.append(Picture(how.name.lower(), png(sr), row))
+    return GalleryItem(key, [*pictures, Picture("HR", png(hr))])
+
+
+def scored(key: str, method: str, sr: Tensor, lr: Tensor, hr: Tensor, model: nn.Module) -> dict[str, Any]:
+    return {
+        "method": method,
+        "key": key,
+        "protocol": "antialias",
+        "scale": hr.shape[-1] / lr.shape[-1],
+        "width": hr.shape[-1],
+        "height": hr.shape[-2],
+        "psnr": psnr(sr, hr).item(),
+        "ssim": ssim(sr, hr).item(),
+        "lpips": lpips(sr, hr, model).item(),
+        "consistency": consistency(sr, lr, "antialias").item(),
+        "status": "ok",
+        "error": None,
+    }
+
+
+def png(picture: Tensor) -> bytes:
+    """A picture, uint8 (3, H, W), as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,6 @@ PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 EXAMPLES = Path(__file__).with_name("data")
 
 
-@pytest.fixture(scope="module")
-def model() -> nn.Module:
-    return load_lpips()
-
-
 def tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]
 
