@@ -77,6 +77,7 @@ class DomainTransfer:
             "method": self.name,
             "checkpoint": checkpoint_hash(checkpoint),
             "protocol": config.protocol,
+            "projected": str(projected),
         }
 
     @torch.inference_mode()

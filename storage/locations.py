@@ -104,6 +104,11 @@ class Location:
             self.fs.invalidate_cache()
             return bool(self.fs.exists(self.path(key)))
 
+    def exists_at_all(self) -> bool:
+        """Whether there is such a folder, prefix or bucket."""
+        with _errors(self.url):
+            return bool(self.fs.exists(self.root))
+
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole."""
         with _errors(self.address(key)):

@@ -9,19 +9,23 @@ with their sizes.
 import hashlib
 import io
 import json
+import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.locations import Entry, Location, StorageError
+from storage.parallel import ordered_map
 
 STATE = ".dtls"
 MANIFEST = "manifest.parquet"
+ROW_GROUP = 16_384
 FORMAT = 1
 """Part of every fingerprint: a new number redoes everything."""
 
@@ -88,27 +92,57 @@ def cut_by_key(entries: Sequence[Entry], about: int) -> Iterator[tuple[Entry, ..
             start = end
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What one listing of a target says of a plan."""
+
+    done: dict[str, list[Row]]
+    """The rows of failed samples of each unit that is done, by the unit's name."""
+    stale: tuple[str, ...]
+    """Receipts of units that are not in the plan."""
+    gathered: bool
+    """Whether the table of all rows is there."""
+
+
 class Receipts:
-    """The receipts below a target."""
+    """The receipts below a target, and the table `manifest` that gathers them."""
 
-    def __init__(self, target: Location, schema: pa.Schema = SAMPLES) -> None:
-        self.target, self.schema = target, schema
+    def __init__(self, target: Location, schema: pa.Schema = SAMPLES, manifest: str = MANIFEST) -> None:
+        self.target, self.schema, self.manifest = target, schema, manifest
 
-    def done(self, units: Iterable[Unit]) -> dict[str, list[Row]]:
-        """The rows of each unit that is done, by its name; from one listing of the target."""
+    def survey(self, units: Iterable[Unit]) -> Survey:
+        """Which units are done; a receipt whose outputs are missing or of another size does not count."""
         sizes = {entry.key: entry.size for entry in self.target.list()}
-        candidates = [unit for unit in units if unit.receipt in sizes]
-        with ThreadPoolExecutor(16) as pool:
-            rows = pool.map(lambda unit: self._read(unit.receipt), candidates)
-            return {
-                unit.name: found
-                for unit, found in zip(candidates, rows, strict=True)
-                if found is not None and len(found) == len(unit.samples) and _outputs_are_there(found, sizes)
-            }
+        planned = {unit.receipt: unit for unit in units}
+        receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/")]
+
+        def check(key: str) -> tuple[str, list[Row]] | None:
+            rows = self._read(key)
+            if rows is None or not _outputs_are_there(rows, sizes):
+                return None
+            return planned[key].name, [row for row in rows if row["status"] != "ok"]
+
+        checked = ordered_map(check, (key for key in receipts if key in planned), workers=16)
+        return Survey(
+            done=dict(found for found in checked if found is not None),
+            stale=tuple(key for key in receipts if key not in planned),
+            gathered=self.manifest in sizes,
+        )
 
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Say that `unit` is done; its outputs are in their places by now."""
-        self.target.write(unit.receipt, _parquet(pa.Table.from_pylist(list(rows), self.schema)))
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(list(rows), self.schema), buffer, compression="zstd")
+        self.target.write(unit.receipt, buffer.getvalue())
+
+    def read(self, unit: Unit) -> list[Row]:
+        """The rows of a unit, none where it has no receipt."""
+        return self._read(unit.receipt) or []
+
+    def rows(self, units: Iterable[Unit]) -> Iterator[Row]:
+        """The rows of all `units`, in their order, without holding more than a few receipts in memory."""
+        for rows in ordered_map(self.read, units, workers=16):
+            yield from rows
 
     def write_plan(self, units: Iterable[Unit]) -> None:
         """Keep the plan of the run beside its receipts."""
@@ -117,26 +151,26 @@ class Receipts:
             for unit in units
             for s in unit.samples
         ]
-        self.target.write(f"{STATE}/plan.parquet", _parquet(pa.Table.from_pylist(rows)))
+        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+            path = Path(folder) / "plan.parquet"
+            pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+            self.target.upload(f"{STATE}/plan.parquet", path)
 
-    def finish(self, units: Iterable[Unit], rows: Mapping[str, list[Row]], *, prune: bool) -> None:
-        """Gather the rows into `manifest.parquet`, and drop the receipts of other plans.
+    def gather(self, units: Iterable[Unit], write: Callable[[Iterable[Row], Path], None]) -> None:
+        """Let `write` make one table of all rows, and put it at the target as `manifest`."""
+        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+            path = Path(folder) / self.manifest
+            write(self.rows(units), path)
+            self.target.upload(self.manifest, path)
 
-        With `prune`, the outputs that only those name go too.
-        """
-        units = list(units)
-        gathered = [row for unit in units for row in rows.get(unit.name, [])]
-        current = {unit.receipt for unit in units}
-        entries = self.target.list()
-        stale = [e.key for e in entries if e.key.startswith(f"{STATE}/receipts/") and e.key not in current]
-        if prune:
-            kept = {row["output"] for row in gathered}
-            old = {row["output"] for key in stale for row in self._read(key) or [] if row.get("output")}
-            for key in sorted(old - kept):
-                self.target.delete(key)
+    def drop(self, stale: Iterable[str], kept: Container[str] | None = None) -> None:
+        """Remove the receipts of other plans; with `kept`, their outputs too, but for those in it."""
         for key in stale:
+            if kept is not None:
+                for output in {row["output"] for row in self._read(key) or [] if row["output"]}:
+                    if output not in kept:
+                        self.target.delete(output)
             self.target.delete(key)
-        self.target.write(MANIFEST, _parquet(pa.Table.from_pylist(gathered, self.schema)))
 
     def _read(self, key: str) -> list[Row] | None:
         """The rows of a receipt, or None where it is no receipt of this kind."""
@@ -144,6 +178,14 @@ class Receipts:
             return pq.read_table(io.BytesIO(self.target.read(key))).select(self.schema.names).to_pylist()
         except (StorageError, pa.ArrowException, KeyError):
             return None
+
+
+def write_samples(rows: Iterable[Row], path: Path) -> None:
+    """Write rows of SAMPLES to a local Parquet file as they come."""
+    rows = iter(rows)
+    with pq.ParquetWriter(path, SAMPLES, compression="zstd") as writer:
+        while group := list(islice(rows, ROW_GROUP)):
+            writer.write_batch(pa.RecordBatch.from_pylist(group, schema=SAMPLES))
 
 
 def read_manifest(target: Location) -> pa.Table | None:
@@ -167,9 +209,3 @@ def _outputs_are_there(rows: Iterable[Row], sizes: Mapping[str, int]) -> bool:
         for row in rows
         if row["status"] == "ok" and row.get("output") is not None
     )
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()

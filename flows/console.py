@@ -1,0 +1,71 @@
+"""How a run tells what it does: a progress bar on a terminal, lines elsewhere, Prefect's log inside a flow run."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int], None]
+HEARTBEAT_SECONDS = 10.0
+
+
+def in_flow_run() -> bool:
+    """Whether Prefect runs this."""
+    return FlowRunContext.get() is not None
+
+
+def tell(message: str, *, warning: bool = False) -> None:
+    """One line about the run."""
+    if in_flow_run():
+        get_run_logger().log(logging.WARNING if warning else logging.INFO, message)
+    else:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            message, style="yellow" if warning else None, markup=False
+        )
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
+    """Count up to `total` of `unit`; the yielded function may be called from any thread."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    yield _heartbeat(title, total, unit)
+
+
+def _heartbeat(title: str, total: int, unit: str) -> Advance:
+    """A line every ten seconds where no bar can be drawn."""
+    lock, started = threading.Lock(), time.monotonic()
+    done, told = 0, started
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        with lock:
+            done += count
+            now = time.monotonic()
+            if now - told < HEARTBEAT_SECONDS:
+                return
+            told = now
+            rate = done / (now - started)
+            line = f"{title}: {done:,} of {total:,} {unit}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left"
+        tell(line)
+
+    return advance

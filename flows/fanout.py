@@ -1,0 +1,191 @@
+"""Units in, receipts out: what is planned and not yet done is worked on, a bounded number at a time.
+
+Inside a Prefect flow run each unit is a task of it; elsewhere, a thread's. A bad sample never stops a unit, a bad
+unit never stops the run, and the run fails only after all that could be done is done.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from flows.console import Advance, in_flow_run, progress, tell
+from flows.options import BatchOptions
+from storage.locations import Entry
+from storage.receipts import Receipts, Row, Unit, write_samples
+
+REASONS_TOLD = 10
+
+Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
+"""Does some samples of a unit and returns a row for each; outputs are in their places by then."""
+
+
+class RunError(RuntimeError):
+    """A run that ended with more failures than it may have."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a flow hands over: its plan, what to do with a unit, and where the receipts go.
+
+    divisible: samples of a unit can be done again alone. prune: outputs that only earlier plans name are removed.
+    gather: makes the table of all rows.
+    """
+
+    title: str
+    units: Sequence[Unit]
+    work: Work
+    receipts: Receipts
+    divisible: bool = True
+    prune: bool = False
+    gather: Callable[[Iterable[Row], Path], None] = write_samples
+
+
+@dataclass
+class Summary:
+    """How a run ended: counts of samples, units that came to nothing, and the first reasons."""
+
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    broken_units: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = [f"{self.ok:,} done", f"{self.skipped:,} already done", f"{self.failed:,} failed"]
+        return ", ".join(part for part in parts if not part.startswith("0 ")) or "nothing to do"
+
+    def note(self, reason: str) -> None:
+        if len(self.reasons) < REASONS_TOLD:
+            self.reasons.append(reason)
+
+
+def run(job: Job, options: BatchOptions) -> Summary:
+    """Do what is left of `job`; RunError when too much of it failed."""
+    survey = job.receipts.survey(job.units)
+    again = {name for name, failures in survey.done.items() if failures and options.retry_failed}
+    todo = [unit for unit in job.units if unit.name in again or unit.name not in survey.done]
+    summary = Summary()
+    for unit in job.units:
+        if unit.name in survey.done and unit.name not in again:
+            _count_skipped(summary, unit, survey.done[unit.name])
+    if todo:
+        job.receipts.write_plan(job.units)
+        _work(job, todo, {name: survey.done[name] for name in again}, options.in_flight, summary)
+    if todo or survey.stale or not survey.gathered:
+        job.receipts.gather(job.units, job.gather)
+    if survey.stale and not summary.broken_units:
+        kept = {row["output"] for row in job.receipts.rows(job.units)} if job.prune else None
+        job.receipts.drop(survey.stale, kept)
+    _tell(job, summary, options)
+    return summary
+
+
+def _count_skipped(summary: Summary, unit: Unit, failures: Sequence[Row]) -> None:
+    summary.skipped += len(unit.samples) - len(failures)
+    summary.failed += len(failures)
+    for row in failures:
+        summary.note(_reason(row))
+
+
+def _work(job: Job, todo: Sequence[Unit], again: dict[str, list[Row]], in_flight: int, summary: Summary) -> None:
+    def samples_of(unit: Unit) -> Sequence[Entry]:
+        if not job.divisible or unit.name not in again:
+            return unit.samples
+        keys = {row["key"] for row in again[unit.name]}
+        return [sample for sample in unit.samples if sample.key in keys]
+
+    total = sum(len(samples_of(unit)) for unit in todo)
+    with progress(job.title, total, "images") as advance:
+
+        def do(unit: Unit) -> tuple[int, list[str]]:
+            samples = samples_of(unit)
+            rows = job.work(unit, samples, advance)
+            failures = [_reason(row) for row in rows if row["status"] != "ok"]
+            if len(samples) < len(unit.samples):
+                new = {row["key"]: row for row in rows}
+                rows = [new.get(row["key"], row) for row in job.receipts.read(unit)]
+            job.receipts.write(unit, rows)
+            return len(samples) - len(failures), failures
+
+        for unit, outcome in _outcomes(todo, do, in_flight):
+            if isinstance(outcome, BaseException):
+                summary.broken_units += 1
+                summary.failed += len(samples_of(unit))
+                summary.note(f"{unit.name}: {_one_line(outcome)}")
+                continue
+            ok, failures = outcome
+            summary.ok += ok
+            summary.failed += len(failures)
+            for reason in failures:
+                summary.note(reason)
+
+
+def _outcomes(units: Iterable[Unit], do: Callable[[Unit], Any], window: int) -> Iterator[tuple[Unit, Any]]:
+    """`do` each unit, at most `window` at a time, and hand out its result, or the exception it raised."""
+    with _submitter(do, window) as submit:
+        pending: deque[tuple[Unit, Callable[[], Any]]] = deque()
+        for unit in units:
+            if len(pending) == window:
+                oldest, outcome = pending.popleft()
+                yield oldest, outcome()
+            pending.append((unit, submit(unit)))
+        while pending:
+            oldest, outcome = pending.popleft()
+            yield oldest, outcome()
+
+
+@contextmanager
+def _submitter(do: Callable[[Unit], Any], window: int) -> Iterator[Callable[[Unit], Callable[[], Any]]]:
+    """A function that starts a unit and returns another, which waits for its outcome."""
+    if in_flow_run():
+        units: dict[str, Unit] = {}
+
+        @task(name="unit", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+        def do_unit(name: str) -> Any:
+            return do(units.pop(name))
+
+        def submit(unit: Unit) -> Callable[[], Any]:
+            units[unit.name] = unit
+            future: PrefectFuture[Any] = do_unit.submit(unit.name)
+            return lambda: future.result(raise_on_failure=False)
+
+        yield submit
+        return
+    with ThreadPoolExecutor(window) as pool:
+
+        def submit_thread(unit: Unit) -> Callable[[], Any]:
+            future = pool.submit(do, unit)
+            return lambda: future.exception() or future.result()
+
+        yield submit_thread
+
+
+def _reason(row: Row) -> str:
+    return f"{row['key']}: {row.get('reason') or row.get('error')}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
+    for reason in summary.reasons:
+        tell(f"  failed: {reason}", warning=True)
+    if summary.failed > len(summary.reasons) and not summary.broken_units:
+        tell(f"  … and {summary.failed - len(summary.reasons):,} more, all in {job.receipts.manifest}", warning=True)
+    tell(f"{job.title} → {job.receipts.target}: {summary}")
+    total = sum(len(unit.samples) for unit in job.units)
+    if summary.broken_units:
+        raise RunError(f"{summary.broken_units} of {len(job.units)} units came to nothing; run it again to go on")
+    if summary.failed > options.max_failed * total:
+        raise RunError(
+            f"{summary.failed:,} of {total:,} images failed, more than max_failed {options.max_failed:g} allows"
+        )

@@ -1,0 +1,43 @@
+"""The pictures of a source: listed once, checked before any work."""
+
+from collections.abc import Iterable
+
+from flows.console import tell
+from storage import images
+from storage.locations import Entry, Location, StorageError
+from storage.receipts import MANIFEST, STATE
+
+
+def list_pictures(source: Location) -> list[Entry]:
+    """The pictures below `source`, by key; StorageError where there are none, or two with the same name.
+
+    Hidden files are passed over silently; other files are, too, but counted.
+    """
+    entries = [entry for entry in source.list() if not _hidden(entry.key)]
+    pictures = [entry for entry in entries if images.is_image(entry.key)]
+    others = [entry.key for entry in entries if not images.is_image(entry.key) and entry.key != MANIFEST]
+    if not pictures:
+        raise StorageError(f"{source}: {_emptiness(source, others)}")
+    if others:
+        tell(f"{source}: {len(others):,} files that are no pictures by their names are left out, such as {others[0]}")
+    _refuse_twins(source, pictures)
+    return pictures
+
+
+def _hidden(key: str) -> bool:
+    return key.startswith(STATE) or any(part.startswith(".") for part in key.split("/"))
+
+
+def _emptiness(source: Location, others: list[str]) -> str:
+    if others:
+        return f"no pictures there, only {len(others):,} other files such as {others[0]}"
+    return "no pictures there" if source.exists_at_all() else "no such folder, prefix or bucket"
+
+
+def _refuse_twins(source: Location, pictures: Iterable[Entry]) -> None:
+    seen: dict[str, str] = {}
+    for entry in pictures:
+        stem = images.stem(entry.key)
+        if stem in seen:
+            raise StorageError(f"{source}: {seen[stem]} and {entry.key} have the same key {stem!r}; rename one")
+        seen[stem] = entry.key

@@ -1,0 +1,107 @@
+"""`dtls/upscale`: a folder of pictures becomes a folder of larger ones, under the same names.
+
+Unit: about 256 pictures. Proof: its receipt under `TARGET/.dtls/receipts`, written after the pictures.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from prefect import flow
+from pydantic import Field, model_validator
+
+from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
+from dtls.degradation import SizeError
+from dtls.methods import Method, load_method
+from flows.options import Address, BatchOptions
+from flows.pictures import SizeOf, transform
+from storage.locations import Location, StorageError
+
+
+class UpscaleOptions(BatchOptions):
+    """What to upscale, how, and how far."""
+
+    source: Address = Field(description="folder or URL of the pictures")
+    target: Address = Field(description="folder or URL for the results")
+    method: Literal["nearest", "bilinear", "bicubic", "dtls"] = Field(
+        "dtls", description="what makes the SR pictures; dtls wants a checkpoint"
+    )
+    checkpoint: Address | None = Field(None, description="folder or URL of a trained model")
+    scale: float | None = Field(None, gt=1, le=64, description="how many times larger")
+    size: int | None = Field(None, ge=8, le=65_536, description="instead of a scale: the longer side of the results")
+    project: bool = Field(
+        False, description="move each result to the nearest picture that reduces to its source; for clean sources"
+    )
+    batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that go through the model together")
+    unit_size: int = Field(256, ge=1, le=100_000, description="about how many pictures make one unit")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.scale is None) == (self.size is None):
+            raise ValueError("say either scale or size")
+        if (self.method == "dtls") != (self.checkpoint is not None):
+            raise ValueError("the method dtls needs a checkpoint, and the other methods have none")
+        if self.project and self.method != "dtls":
+            raise ValueError("project goes with the method dtls")
+        return self
+
+
+@flow(name="dtls", flow_run_name="upscale {options.source}")
+def upscale(options: UpscaleOptions) -> str:
+    """Upscale every picture of a folder."""
+    summary = transform(
+        title="upscale",
+        source=options.source,
+        target=options.target,
+        method=_method(options),
+        size_of=_size_of(options),
+        size_options={"scale": options.scale, "size": options.size},
+        batch_size=options.batch_size,
+        unit_size=options.unit_size,
+        options=options,
+    )
+    return str(summary)
+
+
+def best_device(wish: str) -> str:
+    """The device called `wish`; `auto` is the GPU where there is one. ValueError for one that is not there."""
+    if wish == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wish)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {wish}: {str(error).splitlines()[0]}") from error
+    return wish
+
+
+def _method(options: UpscaleOptions) -> Method:
+    device = best_device(options.device)
+    if options.checkpoint is None:
+        return load_method(options.method)
+    where = Location.of(options.checkpoint)
+    if where.local is not None:
+        return load_method(options.method, where.local, device, projected=options.project)
+    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+        try:
+            for name in (CONFIG, WEIGHTS):
+                where.download(name, Path(folder) / name)
+        except StorageError as error:
+            raise CheckpointError(str(error)) from error
+        return load_method(options.method, Path(folder), device, projected=options.project)
+
+
+def _size_of(options: UpscaleOptions) -> SizeOf:
+    def by_scale(size: tuple[int, int]) -> tuple[int, int]:
+        assert options.scale is not None
+        return round(size[0] * options.scale), round(size[1] * options.scale)
+
+    def by_size(size: tuple[int, int]) -> tuple[int, int]:
+        assert options.size is not None
+        longer = max(size)
+        if options.size < longer:
+            raise SizeError(f"{size[1]}×{size[0]} is larger than the size {options.size} already")
+        return round(size[0] * options.size / longer), round(size[1] * options.size / longer)
+
+    return by_scale if options.scale is not None else by_size
