@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,10 @@ import pytest
 import s3fs
 import skimage
 from PIL import Image
-from services import PrefectServer, PrefectWorker, S3Server
+
+from tests.services import PrefectServer, PrefectWorker, S3Server
 
 ROOT = Path(__file__).parents[1]
-# pytest puts this folder first on the path, where tests/reports would hide the package reports.
-sys.path.insert(0, str(ROOT))
-
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
 
 

@@ -10,7 +10,8 @@ import botocore.exceptions
 import pytest
 import s3fs
 from PIL import Image
-from services import PrefectServer, PrefectWorker, S3Server, descendants, free_ports, is_free, wait_until
+
+from tests.services import PrefectServer, PrefectWorker, S3Server, descendants, free_ports, is_free, wait_until
 
 pytestmark = pytest.mark.integration
 
