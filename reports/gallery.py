@@ -17,6 +17,9 @@ LARGE_COLUMN = 320
 INK, MUTED, PAPER = "#1d1d1b", "#75746e", "#ffffff"
 MARGIN, GAP, LABEL = 32, 16, 17
 
+_PLAIN = str.maketrans({"×": "x", "∞": "inf", "–": "-", "…": "..."})
+"""Pillow's own font has no more than ASCII."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -66,7 +69,7 @@ def contact_sheet(gallery: Sequence[GalleryItem]) -> Image.Image:
     caption = 2 * LABEL
     width = 2 * MARGIN + len(labels) * column + (len(labels) - 1) * GAP
     height = 2 * MARGIN + caption + sum(heights) + len(heights) * caption + (len(heights) - 1) * GAP
-    sheet = Image.new("RGB", (width, height - GAP), PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     for place, label in enumerate(labels):
         _write(draw, MARGIN + place * (column + GAP), MARGIN, column, label, INK)
@@ -76,7 +79,7 @@ def contact_sheet(gallery: Sequence[GalleryItem]) -> Image.Image:
         for picture in item.pictures:
             left = MARGIN + labels.index(picture.label) * (column + GAP)
             sheet.paste(_drawn(picture, (item.column, tall)), (left + (column - item.column) // 2, top))
-            text = _psnr(picture) if picture.metrics else "{} × {}".format(*picture.size)
+            text = _psnr(picture) if picture.metrics else "{}×{}".format(*picture.size)
             _write(draw, left, top + tall + 8, column, text, INK if text == best else MUTED)
         top += tall + caption + GAP
     return sheet
@@ -107,6 +110,9 @@ def _drawn(picture: Picture, size: tuple[int, int]) -> Image.Image:
 def _write(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, text: str, colour: str) -> None:
     """`text` centred on a column, cut where it is wider."""
     font = ImageFont.load_default(LABEL)
-    while text and draw.textlength(text, font) > width:
-        text = text[:-2] + "…"
+    text = text.translate(_PLAIN).encode("ascii", "replace").decode()
+    if draw.textlength(text, font) > width:
+        while text and draw.textlength(text + "...", font) > width:
+            text = text[:-1]
+        text += "..."
     draw.text((left + width / 2, top), text, colour, font, anchor="ma")
