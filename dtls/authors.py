@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dtls.checkpoint import DTLS, PRESETS, CheckpointError, ModelConfig, load_weights, save_checkpoint
+from dtls.checkpoint import DTLS, PRESETS, CheckpointError, ModelConfig, load_weights, save_checkpoint, steps_between
 
 
 def import_checkpoint(path: Path, folder: Path, preset: str | None = None) -> DTLS:
@@ -64,7 +64,7 @@ def _authors_sizes(path: Path, dim: int, multipliers: tuple[int, ...], preset: s
         return config
     if match := re.search(r"(\d+)_(\d+)_s(\d+)", path.stem):
         low, size, stride = map(int, match.groups())
-        return ModelConfig(size=size, stride=stride, steps=(size - low) // stride)
+        return ModelConfig(size=size, stride=stride, steps=steps_between(low, size, stride))
     for config in PRESETS.values():
         if (config.dim, config.multipliers) == (dim, multipliers):
             return config

@@ -30,7 +30,7 @@ class CheckpointError(ValueError):
 class ModelConfig:
     """All that makes a model: the network's widths and the degradation it undoes.
 
-    size, stride and steps are S, the stride in pixels and T of the degradation, `lr_size` = S − T·stride.
+    size, stride and steps are S, the stride in pixels and T of the degradation.
     """
 
     dim: int = 64
@@ -40,6 +40,11 @@ class ModelConfig:
     stride: int = 4
     steps: int = 28
     protocol: Protocol = "reference"
+
+    @property
+    def lr_size(self) -> int:
+        """The side in pixels of the smallest LR picture, S − T·stride."""
+        return self.size - self.steps * self.stride
 
     def validate(self) -> Self:
         """Return self, or raise SizeError where the parts do not fit."""
@@ -51,6 +56,14 @@ class ModelConfig:
             )
         Degradation(self.size, self.stride, self.steps, self.protocol)
         return self
+
+
+def steps_between(lr_size: int, size: int, stride: int) -> int:
+    """T of a model from `lr_size` to `size` pixels; SizeError where no whole number of strides leads there."""
+    steps, rest = divmod(size - lr_size, stride)
+    if rest or steps < 1:
+        raise SizeError(f"{lr_size}→{size} pixels is no whole number of strides of {stride}")
+    return steps
 
 
 PRESETS = {

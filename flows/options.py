@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Cores = os.cpu_count() or 1
+CORES = os.cpu_count() or 1
 
 Address = Annotated[str, Field(min_length=1)]
 
@@ -19,7 +19,7 @@ class Options(BaseModel):
 class BatchOptions(Options):
     """Options of the flows that work in units."""
 
-    workers: int = Field(Cores, ge=1, le=256, description="threads that read, decode and write, a unit")
+    workers: int = Field(CORES, ge=1, le=256, description="threads that read, decode and write, a unit")
     in_flight: int = Field(2, ge=1, le=64, description="units worked on at the same time")
     retry_failed: bool = Field(False, description="do the samples that failed in earlier runs again")
     max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")

@@ -50,8 +50,8 @@ class Transform:
     workers: int
     lock: Lock
 
-    def work(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-        """The pictures of a unit, from source to target; a row for each, in the unit's order."""
+    def work(self, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+        """Some pictures, from source to target; a row for each, in the same order."""
 
         def save(item: Picture | Row) -> Row:
             row = item if isinstance(item, dict) else self._save(item)
@@ -148,6 +148,11 @@ def transform(
         Unit.of(f"unit-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
         for chunk in cut_by_key(pictures, unit_size)
     ]
-    work = Transform(where, Location.of(target), method, size_of, batch_size, options.workers, Lock()).work
-    job = fanout.Job(title=f"{title} {where}", units=units, work=work, receipts=Receipts(Location.of(target)))
+    mapping = Transform(where, Location.of(target), method, size_of, batch_size, options.workers, Lock())
+    job = fanout.Job(
+        title=f"{title} {where}",
+        units=units,
+        work=lambda _, samples, advance: mapping.work(samples, advance),
+        receipts=Receipts(mapping.target),
+    )
     return fanout.run(job, options)

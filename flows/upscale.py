@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
-import torch
 from prefect import flow
 from pydantic import Field, model_validator
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradation import SizeError
+from dtls.devices import best_device
 from dtls.methods import Method, load_method
 from flows.options import Address, BatchOptions
 from flows.pictures import SizeOf, transform
@@ -65,17 +65,6 @@ def upscale(options: UpscaleOptions) -> str:
     return str(summary)
 
 
-def best_device(wish: str) -> str:
-    """The device called `wish`; `auto` is the GPU where there is one. ValueError for one that is not there."""
-    if wish == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=wish)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {wish}: {str(error).splitlines()[0]}") from error
-    return wish
-
-
 def _method(options: UpscaleOptions) -> Method:
     device = best_device(options.device)
     if options.checkpoint is None:
@@ -93,15 +82,13 @@ def _method(options: UpscaleOptions) -> Method:
 
 
 def _size_of(options: UpscaleOptions) -> SizeOf:
-    def by_scale(size: tuple[int, int]) -> tuple[int, int]:
-        assert options.scale is not None
-        return round(size[0] * options.scale), round(size[1] * options.scale)
+    scale, size = options.scale, options.size
 
-    def by_size(size: tuple[int, int]) -> tuple[int, int]:
-        assert options.size is not None
-        longer = max(size)
-        if options.size < longer:
-            raise SizeError(f"{size[1]}×{size[0]} is larger than the size {options.size} already")
-        return round(size[0] * options.size / longer), round(size[1] * options.size / longer)
+    def result(picture: tuple[int, int]) -> tuple[int, int]:
+        height, width = picture
+        ratio = scale if scale is not None else (size or 0) / max(picture)
+        if ratio < 1:
+            raise SizeError(f"{width}×{height} is larger than the size {size} already")
+        return round(height * ratio), round(width * ratio)
 
-    return by_scale if options.scale is not None else by_size
+    return result

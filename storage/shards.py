@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -102,61 +102,93 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def local_shards(source: Location, cache: Path, advance: Callable[[int], None]) -> list[Path]:
-    """The shards of `source` as local files, sorted; remote ones are fetched into `cache` once."""
+@dataclass(frozen=True)
+class LocalShard:
+    """A shard on this machine, and how many samples its manifest says it has, if there is one."""
+
+    path: Path
+    count: int | None
+
+
+def count_shards(source: Location) -> int:
+    """How many shards lie at `source`; StorageError where none does."""
+    return len(_tars(source))
+
+
+def local_shards(source: Location, cache: Path, advance: Callable[[int], None]) -> list[LocalShard]:
+    """The shards of `source`, sorted; those that are not on this machine are fetched into `cache` once."""
+    manifest = read_manifest(source)
+    outputs = manifest.column("output").to_pylist() if manifest is not None else []
+    counts = Counter(output for output in outputs if output is not None)
+
+    def fetch(entry: Entry) -> LocalShard:
+        path = Path(source.path(entry.key))
+        if source.local is None:
+            tag = hashlib.sha256(f"{source}/{entry.key}:{entry.size}:{entry.etag}".encode()).hexdigest()[:16]
+            path = cache / f"{tag}-{PurePosixPath(entry.key).name}"
+            if not path.exists():
+                source.download(entry.key, path)
+        advance(1)
+        return LocalShard(path, counts.get(entry.key))
+
+    return list(ordered_map(fetch, _tars(source), workers=4))
+
+
+def _tars(source: Location) -> list[Entry]:
     entries = [entry for entry in source.list() if entry.key.endswith(".tar")]
     if not entries:
         raise StorageError(f"{source}: no shard (*.tar) there; make some with `dtls shard`")
-    if (root := source.local) is not None:
-        return [root / entry.key for entry in entries]
-
-    def fetch(entry: Entry) -> Path:
-        tag = hashlib.sha256(f"{source}/{entry.key}:{entry.size}:{entry.etag}".encode()).hexdigest()[:16]
-        path = cache / f"{tag}-{PurePosixPath(entry.key).name}"
-        if not path.exists():
-            source.download(entry.key, path)
-        advance(1)
-        return path
-
-    return list(ordered_map(fetch, entries, workers=4))
-
-
-def expected_counts(source: Location) -> Counter[str]:
-    """How many samples each shard holds by the manifest beside it; empty without one."""
-    manifest = read_manifest(source)
-    outputs = manifest.column("output").to_pylist() if manifest is not None else []
-    return Counter(output for output in outputs if output is not None)
+    return entries
 
 
 class ShardReader:
     """Random access to the pictures in local shards: `len(reader)`, `reader.read(i)`.
 
-    `expected` (by file name) finds shards that were cut short: a tar cut between two members reads cleanly.
+    A shard with fewer pictures than its manifest says is refused: a tar cut between two members reads cleanly.
     """
 
-    def __init__(self, paths: Sequence[Path], expected: Iterable[int | None] = ()) -> None:
-        self._members: list[tuple[Path, int, int]] = []
-        for path, count in zip(paths, [*expected] or [None] * len(paths), strict=True):
-            members = _image_members(path)
-            if count is not None and len(members) != count:
-                raise StorageError(f"{path}: {len(members)} pictures where the manifest says {count}; shard it again")
+    def __init__(self, shards: Sequence[LocalShard]) -> None:
+        self._members: list[Member] = []
+        for shard in shards:
+            members = _image_members(shard.path)
+            if shard.count is not None and len(members) != shard.count:
+                raise StorageError(
+                    f"{shard.path}: {len(members)} pictures where the manifest says {shard.count}; shard it again"
+                )
             self._members += members
         if not self._members:
-            raise StorageError(f"{paths[0].parent if paths else 'shards'}: no picture in any shard")
+            raise StorageError(f"{shards[0].path.parent if shards else 'no shards'}: no picture in any shard")
 
     def __len__(self) -> int:
         return len(self._members)
 
+    def name(self, index: int) -> str:
+        """Where a picture lies, for people."""
+        member = self._members[index]
+        return f"{member.shard}, {member.name}"
+
     def read(self, index: int) -> bytes:
-        path, offset, size = self._members[index]
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        member = self._members[index]
+        with member.shard.open("rb") as file:
+            file.seek(member.offset)
+            return file.read(member.size)
 
 
-def _image_members(path: Path) -> list[tuple[Path, int, int]]:
+@dataclass(frozen=True)
+class Member:
+    """A picture in a tar: its name and where its bytes are."""
+
+    shard: Path
+    name: str
+    offset: int
+    size: int
+
+
+def _image_members(path: Path) -> list[Member]:
     try:
         with tarfile.open(path, "r:") as tar:
-            return [(path, m.offset_data, m.size) for m in tar if m.isfile() and images.is_image(m.name)]
+            return [
+                Member(path, m.name, m.offset_data, m.size) for m in tar if m.isfile() and images.is_image(m.name)
+            ]
     except (tarfile.TarError, OSError) as error:
         raise StorageError(f"{path}: not a readable tar ({error})") from error

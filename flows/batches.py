@@ -1,0 +1,78 @@
+"""Batches for training: random crops, flipped at random, of the pictures in shards.
+
+The batch of a step follows from (seed, step) alone, so a resumed run sees what the undisturbed one would have seen.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from cachetools import LRUCache
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from storage import images
+from storage.images import ImageError, Pixels
+from storage.locations import StorageError
+from storage.shards import ShardReader
+
+CACHE_BYTES = 512 * 2**20
+
+
+class Batches(Dataset[Tensor]):
+    """`batches[step]`: uint8 (N, 3, S, S). Every picture is seen once an epoch, in an order of that epoch."""
+
+    def __init__(self, reader: ShardReader, size: int, batch_size: int, seed: int) -> None:
+        self.reader, self.size, self.batch_size, self.seed = reader, size, batch_size, seed
+        self._decoded: LRUCache[int, Pixels] = LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes)
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def __getitem__(self, step: int) -> Tensor:
+        generator = np.random.default_rng([self.seed, step])
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        crops = [self._crop(self._picture(position), generator) for position in positions]
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # (N, 3, S, S)
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.reader))
+
+    def _picture(self, position: int) -> int:
+        epoch, index = divmod(position, len(self.reader))
+        return int(self._order(epoch)[index])
+
+    def _crop(self, index: int, generator: np.random.Generator) -> Pixels:
+        pixels = self._pixels(index)
+        height, width = pixels.shape[:2]
+        if min(height, width) < self.size:
+            raise StorageError(
+                f"{self.reader.name(index)}: {width}×{height} is smaller than the model's size {self.size}; "
+                f"make shards with `dtls shard --size {self.size}`"
+            )
+        top = generator.integers(height - self.size + 1)
+        left = generator.integers(width - self.size + 1)
+        crop = pixels[top : top + self.size, left : left + self.size]
+        return crop[:, ::-1] if generator.random() < 0.5 else crop
+
+    def _pixels(self, index: int) -> Pixels:
+        if index not in self._decoded:
+            try:
+                pixels = images.decode(self.reader.read(index))
+            except ImageError as error:
+                raise StorageError(f"{self.reader.name(index)}: {error}") from error
+            if pixels.nbytes > CACHE_BYTES:
+                return pixels
+            self._decoded[index] = pixels
+        return self._decoded[index]
+
+
+def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinned: bool) -> DataLoader[Tensor]:
+    """The batches of steps `start` … `steps` − 1, made by `workers` processes (0: as they are asked for)."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(start, steps),
+        num_workers=workers,
+        pin_memory=pinned,
+        prefetch_factor=4 if workers else None,
+    )

@@ -1,0 +1,99 @@
+"""From the options of a flow to a command: each field becomes an argument or an option, with its bounds and words."""
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import typer
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from flows.options import Options
+
+
+class UsageError(ValueError):
+    """Options that do not fit, in one line."""
+
+
+Model = TypeVar("Model", bound=Options)
+
+
+def command(
+    app: typer.Typer,
+    name: str,
+    model: type[Model],
+    run: Callable[[Model], object],
+    arguments: tuple[str, ...],
+    *examples: str,
+) -> None:
+    """Add the command `name` to `app`: `run` on a `model` made of the command line; `arguments` are positional."""
+
+    def call(**values: Any) -> None:
+        given = {field: value for field, value in values.items() if value is not None}
+        run(checked(model, given))
+
+    order = [*arguments, *model.__annotations__, *model.model_fields]
+    fields = sorted(model.model_fields.items(), key=lambda field: order.index(field[0]))
+    parameters = [_parameter(field, info, field in arguments) for field, info in fields]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__doc__ = run.__doc__
+    epilog = "Examples:\n\n" + "\n\n".join(examples)
+    app.command(name, epilog=epilog, no_args_is_help=bool(arguments))(call)
+
+
+def checked(model: type[Model], values: dict[str, Any]) -> Model:
+    """The options, or a UsageError with one line for all that is wrong."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise UsageError("; ".join(_complaint(dict(e)) for e in error.errors())) from error
+
+
+def _complaint(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"]).replace("_", "-")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"--{where}: {message}" if where else message
+
+
+def _parameter(name: str, info: FieldInfo, positional: bool) -> inspect.Parameter:
+    kind = _kind(info.annotation)
+    bounds: dict[str, Any] = {}
+    for limit in info.metadata if kind in (int, float) else ():
+        if isinstance(limit, Ge | Gt):
+            bounds["min"] = limit.ge if isinstance(limit, Ge) else limit.gt
+        if isinstance(limit, Le | Lt):
+            bounds["max"] = limit.le if isinstance(limit, Le) else limit.lt
+    if positional:
+        extra = typer.Argument(help=info.description, metavar=name.upper(), **bounds)
+        return _keyword(name, Annotated[kind, extra], ...)
+    flag = f"--{name.replace('_', '-')}"
+    if kind == list[str]:
+        extra = typer.Option(flag, help=info.description, metavar="NAME=FOLDER")
+        return _keyword(name, Annotated[kind, extra], ...)
+    extra = typer.Option(flag, help=info.description, show_default=_shown_default(info), **bounds)
+    if info.is_required():
+        return _keyword(name, Annotated[kind, extra], ...)
+    return _keyword(
+        name, Annotated[kind | None if kind is not bool else bool, extra], False if kind is bool else None
+    )
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    default = inspect.Parameter.empty if default is ... else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _kind(annotation: Any) -> Any:
+    """What the command line makes of a field's type: int, float, bool, a choice, a list of texts, or a text."""
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
+    if get_origin(annotation) in (typing.Union, type(int | None)):
+        return _kind(next(part for part in get_args(annotation) if part is not type(None)))
+    if get_origin(annotation) is dict:
+        return list[str]
+    if annotation in (int, float, bool) or get_origin(annotation) is Literal:
+        return annotation
+    return str

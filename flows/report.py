@@ -1,0 +1,132 @@
+"""`dtls/report`: HR, LR and SR pictures become a Parquet table, a summary and a page.
+
+Unit: about 256 keys of one method. Proof: its receipt, which holds its rows of the table.
+"""
+
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Annotated
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BeforeValidator, Field
+
+from dtls.degradation import Protocol
+from dtls.devices import best_device
+from flows import fanout
+from flows.comparison import Collection, Comparison, records
+from flows.console import in_flow_run, tell
+from flows.options import Address, BatchOptions
+from reports.lpips_alexnet import load_lpips
+from reports.page import render_page
+from reports.tables import SCHEMA, markdown_table, read_metrics, summarise, summary_json, write_metrics, write_summary
+from storage.locations import Location, StorageError
+from storage.receipts import Receipts, read_manifest
+
+TABLE, SUMMARY, PAGE = "metrics.parquet", "summary.json", "index.html"
+
+
+def _named(value: object) -> object:
+    if isinstance(value, list | tuple):
+        pairs = [str(item).partition("=") for item in value]
+        if any(not separator for _, separator, _ in pairs):
+            raise ValueError("write each as NAME=FOLDER")
+        return {name: folder for name, _, folder in pairs}
+    return value
+
+
+class ReportOptions(BatchOptions):
+    """What to compare."""
+
+    hr: Address = Field(description="folder or URL of the HR pictures, the ground truth")
+    lr: Address = Field(description="folder or URL of the LR pictures that the methods were given")
+    sr: Annotated[dict[str, Address], BeforeValidator(_named)] = Field(
+        min_length=1, description="results to compare, NAME=FOLDER, one or more"
+    )
+    out: Address = Field(description="folder or URL for metrics.parquet, summary.json and index.html")
+    protocol: Protocol | None = Field(
+        None,
+        description="the downscaling that made the LR pictures; by default what their manifest says, else reference",
+    )
+    title: str = Field("Super-resolution compared", min_length=1, description="heading of the page")
+    gallery: int = Field(24, ge=0, le=1000, description="pictures shown on the page")
+    batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that are measured together")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+
+
+@flow(name="dtls", flow_run_name="report {options.out}")
+def report(options: ReportOptions) -> str:
+    """Compare SR pictures with the ground truth: a table, a summary, and a page."""
+    out = Location.of(options.out)
+    hr, lr = Collection.of(options.hr), Collection.of(options.lr)
+    device = best_device(options.device)
+    comparison = Comparison(
+        hr=hr,
+        lr=lr,
+        sr={_method_name(name): Collection.of(address) for name, address in options.sr.items()},
+        protocol=_protocol(options.protocol, lr.location),
+        lpips=load_lpips(device),
+        device=device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        lock=Lock(),
+    )
+    job = fanout.Job(
+        title=f"compare {', '.join(options.sr)}",
+        units=comparison.units(),
+        work=comparison.work,
+        receipts=Receipts(out, SCHEMA, TABLE),
+        gather=write_metrics,
+    )
+    try:
+        fanout.run(job, options)
+    finally:
+        if out.exists(TABLE):
+            _publish(out, comparison, options)
+    return out.address(PAGE)
+
+
+def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> None:
+    configuration = {**options.model_dump(include={"hr", "lr", "sr", "title"}), "protocol": comparison.protocol}
+    with TemporaryDirectory(prefix="dtls-") as folder:
+        table, summary = Path(folder) / TABLE, Path(folder) / SUMMARY
+        out.download(TABLE, table)
+        frame = read_metrics(table)
+        write_summary(summary_json(frame, configuration), summary)
+        out.upload(SUMMARY, summary)
+    means = summarise(frame)
+    page = render_page(
+        options.title, means, records(frame), comparison.gallery(frame, options.gallery), configuration
+    )
+    out.write(PAGE, page.encode())
+    if in_flow_run():
+        link = f"Page: `{out.address(PAGE)}`"
+        create_markdown_artifact(f"# {options.title}\n\n{markdown_table(means)}\n\n{link}\n", key="dtls-report")
+    else:
+        tell(markdown_table(means))
+    tell(f"page → {out.address(PAGE)}")
+
+
+def _protocol(wish: Protocol | None, lr: Location) -> Protocol:
+    """The protocol of the LR pictures; StorageError where their manifest says another than was asked for."""
+    manifest = read_manifest(lr)
+    column = (
+        manifest.column("protocol").to_pylist()
+        if manifest is not None and "protocol" in manifest.schema.names
+        else []
+    )
+    made = {protocol for protocol in column if protocol is not None}
+    if not made:
+        return wish or "reference"
+    if (wish is not None and made != {wish}) or len(made) > 1:
+        raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
+    protocol: Protocol = made.pop()
+    return protocol
+
+
+def _method_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.+×-]{1,64}", name):
+        raise StorageError(f"{name!r} is no name for a method: letters, digits, and . _ + × - make one")
+    return name
