@@ -26,8 +26,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,). SizeError when the shapes differ.
     """
     _check(a, b)
-    mse = (a.double() - b.double()).square().mean(dim=(1, 2, 3))
-    return 10 * torch.log10(PEAK**2 / mse)
+    return 10 * torch.log10(PEAK**2 / _in_groups(_mse, a, b))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -82,8 +81,7 @@ def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
     scale = size[0] / low[0]
     if len(sr) != len(lr) or scale < 1 or downscale_size(size, scale) != low:
         raise SizeError(f"{_named(lr)} is no downscaled {_named(sr)}")
-    shrunk = resize(sr.double() / PEAK, low, protocol)
-    return (shrunk - lr.double() / PEAK).square().mean(dim=(1, 2, 3))
+    return _in_groups(lambda x, y: _mse(resize(x.double(), low, protocol), y), sr, lr) / PEAK**2
 
 
 def _in_groups(metric: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
@@ -92,6 +90,10 @@ def _in_groups(metric: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor)
     group = max(1, pixels // (a.shape[-1] * a.shape[-2]))
     values = [metric(x, y) for x, y in zip(a.split(group), b.split(group), strict=True)]
     return torch.cat(values) if len(a) else _nan(a)
+
+
+def _mse(a: Tensor, b: Tensor) -> Tensor:
+    return (a.double() - b.double()).square().mean(dim=(1, 2, 3))
 
 
 def _signed(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import pytest
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 DATE = datetime(2024, 5, 6, tzinfo=UTC)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 NUMBERLESS: dict[str, Any] = dict.fromkeys(["protocol", "scale", *(m.name for m in METRICS)])
 
 
@@ -120,6 +121,9 @@ def test_columns_sort_by_click_and_by_key(opened: "Page", rows: list[dict[str, A
     column.get_by_role("button").press("Enter")
     assert column.get_attribute("aria-sort") == "ascending"
     assert first.all_inner_texts() == [*(key for _, key in values), "broken.png"]
+    opened.locator(".sortable thead th", has_text="Consistency").get_by_role("button").click()
+    small = sorted((row["consistency"], row["key"]) for row in rows if row["status"] == "ok")
+    assert first.all_inner_texts() == [*(key for _, key in small), "broken.png"]  # 4.6e-05 before 1.1e-04
     opened.locator(".sortable thead th", has_text="Picture").get_by_role("button").click()
     assert column.get_attribute("aria-sort") is None
     assert first.all_inner_texts() == sorted(row["key"] for row in rows)
@@ -155,6 +159,10 @@ def test_the_row_stands_side_by_side_and_lr_as_large_as_hr(opened: "Page") -> No
 
 @pytest.mark.browser
 def test_dark_mode_follows_the_system(opened: "Page") -> None:
-    light = opened.evaluate("getComputedStyle(document.body).backgroundColor")
-    opened.emulate_media(color_scheme="dark")
-    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    backgrounds = {}
+    for scheme in SCHEMES:
+        opened.emulate_media(color_scheme=scheme)
+        colour = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+        backgrounds[scheme] = max(int(part) for part in re.findall(r"\d+", colour))
+    assert backgrounds["light"] > 240
+    assert backgrounds["dark"] < 40
