@@ -1,12 +1,8 @@
 # Two commands: `make demo` shows the whole pipeline on real photographs, `make test` proves it.
 # Each does its own set-up in .venv; nothing else is touched.
 PYTHON ?= python3
-export DO_NOT_TRACK := 1
-export PREFECT_SERVER_ANALYTICS_ENABLED := false
-# Starting Prefect's own temporary server takes longer than its default limit on a busy machine.
-export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 120
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test lint clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready

@@ -103,6 +103,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
         save_file(
             {k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"format": "pt", **(metadata or {})}
         )
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ class Trainer:
     def step(self, batch: Tensor) -> float:
         """One step on pictures (N, 3, S, S), uint8; returns the loss, or raises TrainingError if it is not finite."""
         device = next(self.model.parameters()).device
-        x0 = batch.to(device, non_blocking=True).float() / 255
+        x0 = batch.to(device, memory_format=torch.channels_last, non_blocking=True).float() / 255
         t = random_timesteps(len(x0), self.model.degradation.steps, generator_for(self.recipe.seed, self.done))
         self.optimizer.zero_grad()
         for group in self.optimizer.param_groups:

@@ -21,6 +21,7 @@ from dtls.checkpoint import WEIGHTS, CheckpointError
 from dtls.degradation import SizeError
 from dtls.training import TrainingError
 from flows.commands import UsageError, command
+from flows.console import tell
 from flows.demo import DemoOptions, demo
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
@@ -33,6 +34,14 @@ from storage.locations import StorageError
 FAILURES = (CheckpointError, RunError, SizeError, StorageError, TrainingError)
 
 Model = TypeVar("Model")
+
+
+def run_demo(options: DemoOptions) -> None:
+    """Run the whole pipeline on scikit-image's photographs."""
+    tell("Starting a temporary Prefect server; this takes some seconds.")
+    page = demo(options)
+    typer.echo(f"\nOpen the report in a browser:\n{page}")
+
 
 app = typer.Typer(
     help="Image super-resolution without noise: shard, train, upscale, compare. Every folder may be a URL (s3://…).",
@@ -53,7 +62,7 @@ def printed(run: Callable[[Model], str]) -> Callable[[Model], None]:
     return call
 
 
-command(app, "demo", DemoOptions, printed(demo), (), "dtls demo")
+command(app, "demo", DemoOptions, run_demo, (), "dtls demo", "dtls demo --out /tmp/demo --steps 1000")
 command(
     app,
     "shard",

@@ -73,12 +73,11 @@ def _parameter(name: str, info: FieldInfo, positional: bool) -> inspect.Paramete
     if kind == list[str]:
         extra = typer.Option(flag, help=info.description, metavar="NAME=FOLDER")
         return _keyword(name, Annotated[kind, extra], ...)
-    extra = typer.Option(flag, help=info.description, show_default=_shown_default(info), **bounds)
+    shown = info.default not in (None, False)
+    extra = typer.Option(flag, help=info.description, show_default=shown, **bounds)
     if info.is_required():
         return _keyword(name, Annotated[kind, extra], ...)
-    return _keyword(
-        name, Annotated[kind | None if kind is not bool else bool, extra], False if kind is bool else None
-    )
+    return _keyword(name, Annotated[kind | None if info.default is None else kind, extra], info.default)
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -21,9 +21,14 @@ def in_flow_run() -> bool:
     return FlowRunContext.get() is not None
 
 
+def _deployed() -> bool:
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
+
+
 def tell(message: str, *, warning: bool = False) -> None:
-    """One line about the run."""
-    if in_flow_run():
+    """One line about the run: in Prefect's log where a deployment runs, else on the terminal."""
+    if _deployed():
         get_run_logger().log(logging.WARNING if warning else logging.INFO, message)
     else:
         Console(stderr=True, highlight=False, soft_wrap=True).print(

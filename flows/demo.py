@@ -11,7 +11,6 @@ from PIL import Image
 from prefect import flow
 from pydantic import Field
 
-from flows.console import tell
 from flows.downscale import DownscaleOptions, downscale
 from flows.options import Options
 from flows.report import ReportOptions, report
@@ -37,7 +36,7 @@ class DemoOptions(Options):
     """Where the demo leaves its files, and how long it trains."""
 
     out: str = Field("demo-output", min_length=1, description="folder for photographs, shards, model and report")
-    steps: int = Field(400, ge=1, description="training steps; 400 take about a minute on two cores")
+    steps: int = Field(300, ge=1, description="training steps; 300 take about a minute on two cores")
 
 
 @flow(name="dtls", flow_run_name="demo")
@@ -74,7 +73,6 @@ def demo(options: DemoOptions) -> str:
             hr=hr, lr=lr, sr={"bicubic": bicubic, "dtls": dtls}, out=str(out / "report"), title="Photographs, ×4"
         )
     )
-    tell("Open this page to see the results:")
     return page
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from dtls.checkpoint import (
@@ -63,7 +64,8 @@ class Run:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = Path(settings.folder)
-        model = DTLS(**settings.model).to(settings.device)
+        torch.manual_seed(int(settings.recipe["seed"]))
+        model = DTLS(**settings.model).to(settings.device, memory_format=torch.channels_last)
         self.trainer = Trainer(model, Recipe(**settings.recipe))
         self.losses: list[str] = []
         self.stopping = False
