@@ -63,6 +63,7 @@ class Trainer:
 
     def __init__(self, model: DTLS, recipe: Recipe) -> None:
         self.model, self.recipe, self.done = model, recipe, 0
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8)
 

@@ -68,12 +68,11 @@ def demo(options: DemoOptions) -> str:
     downscale(DownscaleOptions(source=hr, target=lr, scale=4, protocol="antialias"))
     upscale(UpscaleOptions(source=lr, target=bicubic, method="bicubic", scale=4))
     upscale(UpscaleOptions(source=lr, target=dtls, checkpoint=str(out / "model"), scale=4, project=True))
-    page = report(
+    return report(
         ReportOptions(
             hr=hr, lr=lr, sr={"bicubic": bicubic, "dtls": dtls}, out=str(out / "report"), title="Photographs, ×4"
         )
     )
-    return page
 
 
 def _photographs(out: Path) -> None:

@@ -65,7 +65,7 @@ class Run:
         self.settings = settings
         self.folder = Path(settings.folder)
         torch.manual_seed(int(settings.recipe["seed"]))
-        model = DTLS(**settings.model).to(settings.device, memory_format=torch.channels_last)
+        model = DTLS(**settings.model).to(settings.device)
         self.trainer = Trainer(model, Recipe(**settings.recipe))
         self.losses: list[str] = []
         self.stopping = False

@@ -1,0 +1,192 @@
+"""The command line: exit codes, one clear line for whatever users get wrong, and help that shows how."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from s3fs import S3FileSystem
+
+from flows.cli import main
+
+COMMANDS = ("demo", "shard", "train", "downscale", "upscale", "report", "import-checkpoint")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended and what it said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def dtls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """The command line, called in this process: `dtls("shard", source, target, AWS_PROFILE="x")`."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object, **environment: str) -> Result:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+        monkeypatch.setattr(sys, "argv", ["dtls", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        return Result(code, *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def complaint(result: Result, code: int = 1) -> str:
+    """The one line that says what went wrong."""
+    assert result.code == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("dtls: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def one(tmp_path: Path, photographs: Path) -> Path:
+    """A folder with one photograph."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    Image.open(photographs / "00000" / "00000.png").save(folder / "photo.png")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(dtls: Command, command: str) -> None:
+    result = dtls(command, "--help")
+    assert result.code == 0
+    assert f"dtls {command}" in result.stdout.split("Example")[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("shard", "only-one"),
+        ("shard", "a", "b", "--size", "many"),
+        ("shard", "a", "b", "--size", "1"),
+        ("train", "a", "b", "--preset", "17-129"),
+        ("frobnicate",),
+    ],
+)
+def test_wrong_use_is_exit_code_2(dtls: Command, arguments: tuple[str, ...]) -> None:
+    result = dtls(*arguments)
+    assert result.code == 2
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("upscale", "a", "b", "--method", "bicubic"), "say either scale or size"),
+        (("upscale", "a", "b", "--scale", "2"), "needs a checkpoint"),
+        (("report", "--hr", "a", "--lr", "b", "--sr", "nameless", "--out", "c"), "NAME=FOLDER"),
+        (("train", "a", "b", "--dim-mults", "1,two"), "dim-mults"),
+    ],
+)
+def test_options_that_do_not_go_together_are_exit_code_2(
+    dtls: Command, arguments: tuple[str, ...], words: str
+) -> None:
+    assert words in complaint(dtls(*arguments), code=2)
+
+
+def test_a_missing_folder(dtls: Command, tmp_path: Path) -> None:
+    line = complaint(dtls("shard", tmp_path / "gone", tmp_path / "shards"))
+    assert f"{tmp_path / 'gone'}: no such folder" in line
+    assert not (tmp_path / "shards").exists()
+
+
+def test_an_empty_folder(dtls: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no pictures there" in complaint(dtls("shard", tmp_path / "empty", tmp_path / "shards"))
+
+
+def test_two_files_with_the_same_key(dtls: Command, one: Path, tmp_path: Path) -> None:
+    (one / "photo.jpg").write_bytes((one / "photo.png").read_bytes())
+    line = complaint(dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2))
+    assert "photo.jpg and photo.png have the same key 'photo'" in line
+
+
+def test_a_folder_that_is_no_checkpoint(dtls: Command, one: Path, tmp_path: Path) -> None:
+    line = complaint(dtls("upscale", one, tmp_path / "sr", "--checkpoint", tmp_path, "--scale", 2))
+    assert f"{tmp_path}: no config.json there" in line
+
+
+def test_broken_pictures_are_recorded_and_the_rest_goes_on(
+    dtls: Command, one: Path, bad_images: dict[str, Path], tmp_path: Path
+) -> None:
+    for name, path in bad_images.items():
+        (one / f"{path.stem}-{path.suffix[1:]}{path.suffix}").write_bytes(path.read_bytes())
+        assert name
+    result = dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2)
+    assert "of 5 images failed" in complaint(result)
+    manifest = pd.read_parquet(tmp_path / "sr" / "manifest.parquet").set_index("key")
+    assert manifest.loc["photo.png"].status == "ok"
+    assert (manifest.drop("photo.png").status == "failed").all()
+    assert manifest.drop("photo.png").reason.str.contains("image").all()
+    assert [path.name for path in (tmp_path / "sr").glob("*.png")] == ["photo.png"]
+    tolerant = dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2, "--max-failed", 1)
+    assert tolerant.code == 0
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated(dtls: Command, tmp_path: Path) -> None:
+    result = dtls("shard", "s3://someone:sesame@bucket/photos", tmp_path)
+    assert "credentials do not belong in an address" in complaint(result)
+    assert "sesame" not in result.stderr
+
+
+def test_an_s3_server_that_is_not_there(dtls: Command, tmp_path: Path) -> None:
+    environment = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "sesame",
+    }
+    result = dtls("shard", "s3://bucket/photos", tmp_path, **environment)
+    assert "s3://bucket/photos" in complaint(result)
+    assert "127.0.0.1:9" in result.stderr
+    assert "sesame" not in result.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("s3")
+def test_wrong_credentials(dtls: Command, s3: str, tmp_path: Path) -> None:
+    line = complaint(dtls("shard", f"{s3}/photos", tmp_path, AWS_SECRET_ACCESS_KEY="sesame"))
+    assert "SignatureDoesNotMatch" in line
+    assert "sesame" not in line
+
+
+def test_the_authors_checkpoint_becomes_ours_once(dtls: Command, tmp_path: Path) -> None:
+    source = tmp_path / "SR_8_32_s4.pt"
+    source.write_bytes((Path(__file__).parents[1] / "dtls" / "data" / "dtls_reference_32.pt").read_bytes())
+    result = dtls("import-checkpoint", source, tmp_path / "model")
+    assert result.code == 0, result.stderr
+    assert "8→32" in result.stdout
+    assert "holds a model already" in complaint(dtls("import-checkpoint", source, tmp_path / "model"))
+    assert "preset 16-128 has 64" in complaint(
+        dtls("import-checkpoint", source, tmp_path / "other", "--preset", "16-128")
+    )
+
+
+@pytest.mark.slow
+def test_the_installed_command_ends_with_the_exit_code(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("dtls")), "shard", str(tmp_path / "gone"), str(tmp_path / "shards")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("dtls: ")
+    assert not result.stdout
