@@ -116,6 +116,7 @@ def _work(job: Job, todo: Sequence[Unit], again: dict[str, list[Row]], in_flight
             return len(samples) - len(failures), failures
 
         for unit, outcome in _outcomes(todo, do, in_flight):
+            summary.skipped += len(unit.samples) - len(samples_of(unit))
             if isinstance(outcome, BaseException):
                 summary.broken_units += 1
                 summary.failed += len(samples_of(unit))

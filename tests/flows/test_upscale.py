@@ -1,0 +1,184 @@
+"""Upscaling, downscaling and sharding as runs: what is done stays done, what changed is redone, names stay."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dtls.checkpoint import DTLS, save_checkpoint
+from flows.downscale import DownscaleOptions, downscale
+from flows.fanout import RunError
+from flows.shard import ShardOptions, shard
+from flows.upscale import UpscaleOptions, upscale
+from storage.locations import StorageError
+
+
+@pytest.fixture
+def source(tmp_path: Path, photographs: Path) -> Path:
+    """Six photographs of one's own, in two folders."""
+    for index, path in enumerate(sorted(photographs.rglob("*.png"))[:6]):
+        folder = tmp_path / "source" / str(index % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "target"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint(DTLS(dim=8, multipliers=(1, 2), residual=True, size=32, stride=8, steps=3), folder)
+    return folder
+
+
+def bicubic(source: Path, target: Path, **options: object) -> str:
+    settings = {"method": "bicubic", "scale": 2, "unit_size": 2, **options}
+    return upscale.fn(UpscaleOptions(source=str(source), target=str(target), **settings))
+
+
+def pictures(folder: Path) -> dict[str, int]:
+    """The pictures below a folder and when each was written."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob("*.png"))}
+
+
+def test_results_lie_under_the_same_names_and_have_the_right_size(source: Path, target: Path) -> None:
+    assert bicubic(source, target) == "6 done"
+    assert set(pictures(target)) == set(pictures(source))
+    assert {Image.open(target / name).size for name in pictures(target)} == {(128, 128)}
+    manifest = pd.read_parquet(target / "manifest.parquet")
+    assert list(manifest.status) == ["ok"] * 6
+    assert set(manifest.method) == {"bicubic"}
+
+
+def test_a_second_run_does_nothing(source: Path, target: Path) -> None:
+    bicubic(source, target)
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
+    assert bicubic(source, target) == "6 already done"
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == before
+
+
+def test_a_new_picture_is_added_and_others_stay(source: Path, target: Path) -> None:
+    bicubic(source, target, unit_size=1)
+    before = pictures(target)
+    Image.new("RGB", (8, 8)).save(source / "0" / "a-new-one.png")
+    assert bicubic(source, target, unit_size=1) == "1 done, 6 already done"
+    after = pictures(target)
+    assert after.pop("0/a-new-one.png")
+    assert after == before
+    assert len(pd.read_parquet(target / "manifest.parquet")) == 7
+
+
+@pytest.mark.parametrize("harm", ["delete", "cut"])
+def test_an_output_that_is_gone_or_cut_short_is_made_again(source: Path, target: Path, harm: str) -> None:
+    bicubic(source, target)
+    victim = next(target.rglob("*.png"))
+    whole = victim.read_bytes()
+    victim.unlink()
+    if harm == "cut":
+        victim.write_bytes(whole[:100])
+    bicubic(source, target)
+    assert victim.read_bytes() == whole
+
+
+def test_other_options_redo_everything(source: Path, target: Path) -> None:
+    bicubic(source, target)
+    assert bicubic(source, target, scale=3) == "6 done"
+    assert {Image.open(target / name).size for name in pictures(target)} == {(192, 192)}
+
+
+def test_only_failed_samples_are_tried_again(source: Path, target: Path) -> None:
+    broken = source / "0" / "broken.png"
+    broken.write_bytes(b"not yet")
+    options = {"unit_size": 1000, "max_failed": 0.5}
+    assert bicubic(source, target, **options) == "6 done, 1 failed"
+    assert bicubic(source, target, **options) == "6 already done, 1 failed"
+    before = pictures(target)
+    assert bicubic(source, target, **options, retry_failed=True) == "6 already done, 1 failed"
+    assert pictures(target) == before
+    assert list(pd.read_parquet(target / "manifest.parquet").status).count("failed") == 1
+
+
+def test_the_run_fails_when_too_many_samples_do_after_doing_the_rest(source: Path, target: Path) -> None:
+    (source / "0" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(RunError, match="1 of 7 images failed"):
+        bicubic(source, target)
+    assert len(pictures(target)) == 6
+
+
+def test_a_trained_model_upscales_to_a_scale_or_to_a_size(source: Path, target: Path, checkpoint: Path) -> None:
+    options = {"source": str(source), "checkpoint": str(checkpoint), "device": "cpu"}
+    upscale.fn(UpscaleOptions(target=str(target / "scale"), scale=4, project=True, **options))
+    upscale.fn(UpscaleOptions(target=str(target / "size"), size=256, project=True, **options))
+    for name in pictures(source):
+        assert (target / "scale" / name).read_bytes() == (target / "size" / name).read_bytes()
+    manifest = pd.read_parquet(target / "scale" / "manifest.parquet")
+    assert set(manifest.protocol) == {"reference"}
+    assert manifest.checkpoint.str.len().eq(64).all()
+
+
+def test_a_scale_the_model_cannot_do_is_the_reason_of_each_failure(
+    source: Path, target: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(RunError, match="6 of 6 images failed"):
+        upscale.fn(UpscaleOptions(source=str(source), target=str(target), checkpoint=str(checkpoint), scale=3))
+    reasons = pd.read_parquet(target / "manifest.parquet").reason
+    assert reasons.str.contains(r"\(8→32, stride 8\) cannot do ×3; it does ×2, 4").all()
+
+
+def test_downscaling_refuses_sizes_that_do_not_divide_and_keeps_the_protocol(source: Path, target: Path) -> None:
+    Image.new("RGB", (9, 16)).save(source / "odd.png")
+    downscale.fn(
+        DownscaleOptions(source=str(source), target=str(target), scale=4, protocol="antialias", max_failed=0.5)
+    )
+    manifest = pd.read_parquet(target / "manifest.parquet").set_index("key")
+    assert manifest.loc["odd.png"].reason == "9×16 is no multiple of the scale 4"
+    assert set(manifest.protocol.dropna()) == {"antialias"}
+    name = next(iter(pictures(target)))
+    floats = [
+        channel.convert("F").resize((16, 16), Image.Resampling.BICUBIC)
+        for channel in Image.open(source / name).split()
+    ]
+    assert abs(np.asarray(Image.open(target / name)) - np.clip(np.dstack(floats), 0, 255)).max() < 0.501
+
+
+def test_fewer_shards_leave_no_old_ones_behind(source: Path, target: Path) -> None:
+    shard.fn(ShardOptions(source=str(source), target=str(target), samples_per_shard=2))
+    assert len(list(target.glob("*.tar"))) == 3
+    shard.fn(ShardOptions(source=str(source), target=str(target), samples_per_shard=4))
+    assert sorted(p.name for p in target.glob("*.tar")) == ["shard-000000.tar", "shard-000001.tar"]
+    assert len(list((target / ".dtls" / "receipts").iterdir())) == 2
+
+
+def test_other_files_are_left_out_and_hidden_ones_not_mentioned(
+    source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "LICENSE.txt").write_text("CC0")
+    (source / ".DS_Store").write_text("")
+    assert bicubic(source, target) == "6 done"
+    said = capsys.readouterr().err
+    assert "1 files that are no pictures by their names are left out, such as LICENSE.txt" in said
+    assert ".DS_Store" not in said
+
+
+@pytest.mark.skipif(not hasattr(Path, "chmod"), reason="needs a file system with modes")
+def test_a_target_that_cannot_be_written_is_named(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"file"):
+        bicubic(source, tmp_path / "file" / "target")
+
+
+def test_in_a_prefect_flow_run_the_results_are_the_same(source: Path, target: Path, flows_harness: None) -> None:
+    bicubic(source, target / "plain")
+    upscale(
+        UpscaleOptions(
+            source=str(source), target=str(target / "prefect"), method="bicubic", scale=2, unit_size=2, in_flight=2
+        )
+    )
+    for name in pictures(source):
+        assert (target / "plain" / name).read_bytes() == (target / "prefect" / name).read_bytes()
