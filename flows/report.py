@@ -3,6 +3,7 @@
 Unit: about 256 keys of one method. Proof: its receipt, which holds its rows of the table.
 """
 
+import io
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,13 +20,15 @@ from flows import fanout
 from flows.comparison import Collection, Comparison, records
 from flows.console import in_flow_run, tell
 from flows.options import Address, BatchOptions
+from reports.gallery import contact_sheet
 from reports.lpips_alexnet import load_lpips
 from reports.page import render_page
 from reports.tables import SCHEMA, markdown_table, read_metrics, summarise, summary_json, write_metrics, write_summary
 from storage.locations import Location, StorageError
 from storage.receipts import Receipts, read_manifest
 
-TABLE, SUMMARY, PAGE = "metrics.parquet", "summary.json", "index.html"
+TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
+SHEET_ROWS = 8
 
 
 def _named(value: object) -> object:
@@ -45,7 +48,7 @@ class ReportOptions(BatchOptions):
     sr: Annotated[dict[str, Address], BeforeValidator(_named)] = Field(
         min_length=1, description="results to compare, NAME=FOLDER, one or more"
     )
-    out: Address = Field(description="folder or URL for metrics.parquet, summary.json and index.html")
+    out: Address = Field(description="folder or URL for the table, the summary, the page and the contact sheet")
     protocol: Protocol | None = Field(
         None,
         description="the downscaling that made the LR pictures; by default what their manifest says, else reference",
@@ -97,9 +100,12 @@ def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> N
         write_summary(summary_json(frame, configuration), summary)
         out.upload(SUMMARY, summary)
     means = summarise(frame)
-    page = render_page(
-        options.title, means, records(frame), comparison.gallery(frame, options.gallery), configuration
-    )
+    gallery = comparison.gallery(frame, options.gallery)
+    if gallery:
+        buffer = io.BytesIO()
+        contact_sheet(gallery[:SHEET_ROWS]).save(buffer, "PNG", optimize=True)
+        out.write(SHEET, buffer.getvalue())
+    page = render_page(options.title, means, records(frame), gallery, configuration)
     out.write(PAGE, page.encode())
     if in_flow_run():
         link = f"Page: `{out.address(PAGE)}`"
