@@ -110,8 +110,7 @@ def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> N
     if in_flow_run():
         link = f"Page: `{out.address(PAGE)}`"
         create_markdown_artifact(f"# {options.title}\n\n{markdown_table(means)}\n\n{link}\n", key="dtls-report")
-    else:
-        tell(markdown_table(means))
+    tell(markdown_table(means))
     tell(f"page → {out.address(PAGE)}")
 
 
