@@ -100,9 +100,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     """Write a safetensors file that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"format": "pt", **(metadata or {})}
-        )
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata or {"format": "pt"})
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read
         temporary.replace(path)
     finally:

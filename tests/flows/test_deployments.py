@@ -11,10 +11,12 @@ import yaml
 from PIL import Image
 
 from flows.downscale import DownscaleOptions, downscale
+from flows.shard import ShardOptions, shard
 from storage.locations import Location
-from tests.services import PrefectServer, PrefectWorker
+from tests.services import PrefectServer, PrefectWorker, wait_until
 
 ROOT = Path(__file__).parents[2]
+MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
 DEPLOYMENTS = ("shard", "train", "upscale", "report")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -46,10 +48,9 @@ def test_the_four_deployments_turn_a_bucket_of_photographs_into_a_report(
     upload(photographs, bucket / "hr")
     (bucket / "hr").write("00000/broken.png", b"\x89PNG, but not for long")
     downscale.fn(DownscaleOptions(source=f"{s3}/hr", target=f"{s3}/lr", scale=4, max_failed=0.2))
-    model = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
 
     run(deployed, "shard", {"source": f"{s3}/hr", "target": f"{s3}/shards", "samples_per_shard": 5})
-    run(deployed, "train", {"source": f"{s3}/shards", "target": f"{s3}/model", "steps": 3, "batch_size": 2, **model})
+    run(deployed, "train", {"source": f"{s3}/shards", "target": f"{s3}/model", "steps": 3, "batch_size": 2, **MODEL})
     run(deployed, "upscale", {"source": f"{s3}/lr", "target": f"{s3}/sr", "checkpoint": f"{s3}/model", "scale": 4})
     report = {
         "hr": f"{s3}/hr",
@@ -73,6 +74,26 @@ def test_the_four_deployments_turn_a_bucket_of_photographs_into_a_report(
     assert json.loads(bucket.read("report/summary.json"))["methods"][0]["ok"] == 12
 
 
+def test_a_cancelled_training_has_saved_and_the_next_run_goes_on(
+    deployed: PrefectServer, s3: str, photographs: Path, tmp_path: Path
+) -> None:
+    bucket = Location.of(s3)
+    shard.fn(ShardOptions(source=str(photographs), target=f"{s3}/shards"))
+    options = {"source": f"{s3}/shards", "target": f"{s3}/model", "batch_size": 2, "cache": str(tmp_path), **MODEL}
+
+    flow_run = deployed.start_deployment("dtls/train", {"options": {**options, "steps": 100_000, "save_every": 1}})
+    assert wait_until(lambda: bucket.exists("model/training.safetensors"), timeout=60), deployed.flow_run_logs(
+        flow_run
+    )
+    deployed.cancel(flow_run)
+    assert deployed.wait_for_final_state(flow_run) == "CANCELLED"
+
+    done = len(bucket.read("model/loss.csv").splitlines()) - 1
+    assert done > 0
+    run(deployed, "train", {**options, "steps": done + 2, "save_every": 1, "resume": True})
+    assert len(bucket.read("model/loss.csv").splitlines()) - 1 == done + 2
+
+
 def test_a_flow_run_that_cannot_do_its_work_fails_with_the_reason(deployed: PrefectServer, s3: str) -> None:
     result = deployed.run_deployment("dtls/shard", {"options": {"source": f"{s3}/nothing", "target": f"{s3}/shards"}})
     assert result.exit_code == 1
@@ -80,9 +101,11 @@ def test_a_flow_run_that_cannot_do_its_work_fails_with_the_reason(deployed: Pref
 
 
 def test_wrong_options_are_refused_before_there_is_a_run(deployed: PrefectServer) -> None:
-    result = deployed.cli("deployment", "run", "dtls/train", "--params", '{"options": {"source": "a", "steps": 0}}')
+    result = deployed.cli(
+        "deployment", "run", "dtls/train", "--params", '{"options": {"source": "a", "target": "b", "steps": 0}}'
+    )
     assert result.returncode == 1
-    assert "steps" in result.stdout
+    assert "0 is less than the minimum of 1" in result.stdout
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

@@ -113,8 +113,8 @@ def test_the_run_fails_when_too_many_samples_do_after_doing_the_rest(source: Pat
 
 def test_a_trained_model_upscales_to_a_scale_or_to_a_size(source: Path, target: Path, checkpoint: Path) -> None:
     options = {"source": str(source), "checkpoint": str(checkpoint), "device": "cpu"}
-    upscale.fn(UpscaleOptions(target=str(target / "scale"), scale=4, project=True, **options))
-    upscale.fn(UpscaleOptions(target=str(target / "size"), size=256, project=True, **options))
+    upscale.fn(UpscaleOptions(target=str(target / "scale"), scale=2, project=True, **options))
+    upscale.fn(UpscaleOptions(target=str(target / "size"), size=128, project=True, **options))
     for name in pictures(source):
         assert (target / "scale" / name).read_bytes() == (target / "size" / name).read_bytes()
     manifest = pd.read_parquet(target / "scale" / "manifest.parquet")
