@@ -14,7 +14,8 @@ import s3fs
 import skimage
 from PIL import Image
 
-from tests.services import PrefectServer, PrefectWorker, S3Server
+from tests.prefect_services import PrefectServer, PrefectWorker
+from tests.services import S3Server
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")

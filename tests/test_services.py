@@ -11,7 +11,8 @@ import pytest
 import s3fs
 from PIL import Image
 
-from tests.services import PrefectServer, PrefectWorker, S3Server, descendants, free_ports, is_free, wait_until
+from tests.prefect_services import PrefectServer, PrefectWorker
+from tests.services import S3Server, descendants, free_ports, is_free, wait_until
 
 pytestmark = pytest.mark.integration
 

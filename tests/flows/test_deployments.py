@@ -13,7 +13,8 @@ from PIL import Image
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from storage.locations import Location
-from tests.services import PrefectServer, PrefectWorker, wait_until
+from tests.prefect_services import PrefectServer, PrefectWorker
+from tests.services import wait_until
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}

@@ -1,0 +1,169 @@
+"""A Prefect server and a process worker for the tests, with what one does with them: deploy, run, cancel, ask."""
+
+import json
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.services import Service, free_ports, isolated_environment, wait_until
+
+FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class DeploymentRun:
+    """What `prefect deployment run --watch` said and what the server knows of the flow run."""
+
+    exit_code: int
+    output: str
+    flow_run_id: str
+    state: str
+    logs: str
+
+    @property
+    def report(self) -> str:
+        return f"exit code {self.exit_code}, state {self.state}\n{self.output}\n--- logs of the flow run\n{self.logs}"
+
+
+class PrefectServer(Service):
+    """`prefect server start` with a home and an SQLite database of its own."""
+
+    name = "prefect-server"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_ports()
+        self.api_url = f"http://127.0.0.1:{self.port}/api"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def process_environment(self) -> dict[str, str]:
+        speed = {"PREFECT_SERVER_UI_ENABLED": "false", "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false"}
+        return isolated_environment(self.environment(), speed)
+
+    def environment(self) -> dict[str, str]:
+        """What a user of this server sets, and what keeps the command line plain and quiet."""
+        return {
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_HOME": str(self.folder / "home"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_CLI_COLORS": "false",
+            "PREFECT_CLI_PROMPT": "false",
+            "PREFECT_CLI_WRAP_LINES": "false",
+        }
+
+    def is_ready(self) -> bool:
+        try:
+            return self.api("GET", "/health") is True
+        except httpx.TransportError:
+            return False
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the REST API; an error of the server raises with what it answered."""
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            answer = client.request(method, self.api_url + path, json=body)
+        if answer.is_error:
+            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer.json() if answer.content else None
+
+    def cli(self, *arguments: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run the command line `prefect` against this server; stdout and stderr together."""
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=cwd or self.folder,
+            env=isolated_environment(self.environment()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def create_work_pool(self, name: str) -> None:
+        done = self.cli("work-pool", "create", name, "--type", "process")
+        if done.returncode != 0:
+            raise RuntimeError(f"no work pool {name}:\n{done.stdout}")
+
+    def run_deployment(
+        self, name: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = 300
+    ) -> DeploymentRun:
+        """Do what a user does, `prefect deployment run NAME --params JSON --watch`, and cancel what takes longer."""
+        watch = ["--watch", "--watch-timeout", str(int(timeout))]
+        done = self.cli(
+            "deployment", "run", name, "--params", json.dumps(parameters or {}), *watch, timeout=timeout + 60
+        )
+        created = UUID.search(done.stdout)
+        if created is None:
+            return DeploymentRun(done.returncode, done.stdout, "", "REFUSED", "")
+        state, logs = self.flow_run_state(created[0]), self.flow_run_logs(created[0])
+        if state not in FINAL_STATES:
+            self.cancel(created[0])
+        return DeploymentRun(done.returncode, done.stdout, created[0], state, logs)
+
+    def start_deployment(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
+        """Create a flow run without waiting for it; return its id."""
+        done = self.cli("deployment", "run", name, "--params", json.dumps(parameters or {}))
+        created = UUID.search(done.stdout)
+        if done.returncode != 0 or created is None:
+            raise RuntimeError(f"no run of {name}:\n{done.stdout}")
+        return created[0]
+
+    def cancel(self, flow_run_id: str) -> None:
+        done = self.cli("flow-run", "cancel", flow_run_id)
+        if done.returncode != 0:
+            raise RuntimeError(f"not cancelled:\n{done.stdout}")
+
+    def wait_for_final_state(self, flow_run_id: str, timeout: float = 60) -> str:
+        """Return the final state's type, or the present one when there is none in time."""
+        wait_until(lambda: self.flow_run_state(flow_run_id) in FINAL_STATES, timeout)
+        return self.flow_run_state(flow_run_id)
+
+    def flow_run_state(self, flow_run_id: str) -> str:
+        """Return the state's type, such as COMPLETED."""
+        return str(self.api("GET", f"/flow_runs/{flow_run_id}")["state_type"])
+
+    def flow_run_logs(self, flow_run_id: str) -> str:
+        """Return the last log lines of the flow run and its tasks."""
+        query = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_DESC", "limit": 200}
+        return "\n".join(line["message"] for line in reversed(self.api("POST", "/logs/filter", query)))
+
+
+class PrefectWorker(Service):
+    """`prefect worker start` for the pool `dtls`, which runs flows as processes."""
+
+    name = "prefect-worker"
+    pool = "dtls"
+    stop_timeout = 45.0  # longer than the grace that Prefect gives to its flow runs
+
+    def __init__(self, folder: Path, server: PrefectServer, cwd: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(folder)
+        self.server = server
+        self.cwd = cwd
+        self.extra_environment = environment
+        self.worker_name = f"test-{secrets.token_hex(4)}"
+
+    def command(self) -> list[str]:
+        name = ["--pool", self.pool, "--name", self.worker_name]
+        return [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", *name]
+
+    def process_environment(self) -> dict[str, str]:
+        pace = {"PREFECT_WORKER_QUERY_SECONDS": "0.5"}
+        return isolated_environment(self.server.environment(), pace, self.extra_environment)
+
+    def is_ready(self) -> bool:
+        try:
+            workers = self.server.api("POST", f"/work_pools/{self.pool}/workers/filter", {})
+        except RuntimeError:  # the pool is not there yet
+            return False
+        return any(worker["name"] == self.worker_name and worker["status"] == "ONLINE" for worker in workers)
