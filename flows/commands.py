@@ -67,7 +67,7 @@ def _parameter(name: str, info: FieldInfo, positional: bool) -> inspect.Paramete
         if isinstance(limit, Le | Lt):
             bounds["max"] = limit.le if isinstance(limit, Le) else limit.lt
     if positional:
-        extra = typer.Argument(help=info.description, metavar=name.upper(), **bounds)
+        extra = typer.Argument(help=info.description, **bounds)
         return _keyword(name, Annotated[kind, extra], ...)
     flag = f"--{name.replace('_', '-')}"
     if kind == list[str]:

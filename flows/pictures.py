@@ -18,7 +18,7 @@ from dtls.methods import MAX_PIXELS, Method
 from flows import fanout
 from flows.console import Advance
 from flows.options import BatchOptions
-from flows.sources import list_pictures
+from flows.sources import list_pictures, refuse_within
 from storage import images
 from storage.images import ImageError, Pixels
 from storage.locations import Entry, Location, StorageError
@@ -141,18 +141,19 @@ def transform(
     options: BatchOptions,
 ) -> fanout.Summary:
     """Apply `method` to every picture below `source`; results lie below `target` under the same names, as PNG."""
-    where = Location.of(source)
+    where, to = Location.of(source), Location.of(target)
+    refuse_within(to, where)
     pictures = list_pictures(where)
     made_with = {"flow": title, **method.identity, **size_options}
     units = [
         Unit.of(f"unit-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
         for chunk in cut_by_key(pictures, unit_size)
     ]
-    mapping = Transform(where, Location.of(target), method, size_of, batch_size, options.workers, Lock())
+    mapping = Transform(where, to, method, size_of, batch_size, options.workers, Lock())
     job = fanout.Job(
         title=f"{title} {where}",
         units=units,
         work=lambda _, samples, advance: mapping.work(samples, advance),
-        receipts=Receipts(mapping.target),
+        receipts=Receipts(to),
     )
     return fanout.run(job, options)

@@ -20,6 +20,7 @@ from flows import fanout
 from flows.comparison import Collection, Comparison, records
 from flows.console import in_flow_run, tell
 from flows.options import Address, BatchOptions
+from flows.sources import refuse_within
 from reports.gallery import contact_sheet
 from reports.lpips_alexnet import load_lpips
 from reports.page import render_page
@@ -63,6 +64,8 @@ class ReportOptions(BatchOptions):
 def report(options: ReportOptions) -> str:
     """Compare SR pictures with the ground truth: a table, a summary, and a page."""
     out = Location.of(options.out)
+    for address in (options.hr, options.lr, *options.sr.values()):
+        refuse_within(out, Location.of(address))
     hr, lr = Collection.of(options.hr), Collection.of(options.lr)
     device = best_device(options.device)
     comparison = Comparison(

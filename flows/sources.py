@@ -24,6 +24,12 @@ def list_pictures(source: Location) -> list[Entry]:
     return pictures
 
 
+def refuse_within(target: Location, source: Location) -> None:
+    """StorageError where results would lie among the pictures they are made from, and be taken for more of them."""
+    if target.within(source):
+        raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")
+
+
 def _hidden(key: str) -> bool:
     return key.startswith(STATE) or any(part.startswith(".") for part in key.split("/"))
 

@@ -71,6 +71,12 @@ class Location:
         """The path on this machine, if it is one."""
         return Path(self.root) if _is_local(self.fs) else None
 
+    def within(self, other: "Location") -> bool:
+        """Whether this is `other`, or lies below it."""
+        if self.local is not None and other.local is not None:
+            return self.local.resolve().is_relative_to(other.local.resolve())
+        return self.fs == other.fs and f"{self.root}/".startswith(f"{other.root}/")
+
     def address(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}"
 

@@ -165,7 +165,14 @@ def test_other_files_are_left_out_and_hidden_ones_not_mentioned(
     assert ".DS_Store" not in said
 
 
-@pytest.mark.skipif(not hasattr(Path, "chmod"), reason="needs a file system with modes")
+@pytest.mark.parametrize("below", [".", "large"])
+def test_results_never_go_among_their_sources(source: Path, below: str) -> None:
+    before = pictures(source)
+    with pytest.raises(StorageError, match="lies in the source"):
+        bicubic(source, source / below)
+    assert pictures(source) == before
+
+
 def test_a_target_that_cannot_be_written_is_named(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"file"):
