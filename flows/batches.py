@@ -3,6 +3,7 @@
 The batch of a step follows from (seed, step) alone, so a resumed run sees what the undisturbed one would have seen.
 """
 
+import signal
 from functools import lru_cache
 
 import numpy as np
@@ -75,4 +76,11 @@ def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinn
         num_workers=workers,
         pin_memory=pinned,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_stopping_to_the_parent,
     )
+
+
+def _leave_stopping_to_the_parent(_worker: int) -> None:
+    """A stopped process group gets its signal everywhere; only the training itself may act on it, and save."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -15,6 +15,7 @@ from flows.console import Advance
 from flows.sources import list_pictures
 from reports import metrics
 from reports.gallery import GalleryItem, Picture
+from reports.tables import SCHEMA_VERSION
 from storage import images
 from storage.images import ImageError
 from storage.locations import Entry, Location, StorageError
@@ -80,7 +81,7 @@ class Comparison:
         return sorted(set(self.hr.entries).union(*(sr.entries for sr in self.sr.values())))
 
     def units(self) -> list[Unit]:
-        made_with = {"flow": "report", "protocol": self.protocol, "lpips": "0.1 alex"}
+        made_with = {"flow": "report", "protocol": self.protocol, "lpips": "0.1 alex", "table": SCHEMA_VERSION}
         return [
             Unit.of(f"{method}-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
             for method in self.sr

@@ -1,6 +1,5 @@
 """How a run tells what it does: a progress bar on a terminal, lines elsewhere, Prefect's log inside a flow run."""
 
-import logging
 import sys
 import threading
 import time
@@ -26,14 +25,16 @@ def _deployed() -> bool:
     return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
 
 
-def tell(message: str, *, warning: bool = False) -> None:
-    """One line about the run: in Prefect's log where a deployment runs, else on the terminal."""
+def teller() -> Callable[[str], None]:
+    """What says one line of this run, from any thread: Prefect's log where a deployment runs, else the terminal."""
     if _deployed():
-        get_run_logger().log(logging.WARNING if warning else logging.INFO, message)
-    else:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            message, style="yellow" if warning else None, markup=False
-        )
+        return get_run_logger().info
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print
+
+
+def tell(message: str) -> None:
+    """One line about the run."""
+    teller()(message)
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
 
 def _heartbeat(title: str, total: int, unit: str) -> Advance:
     """A line every ten seconds where no bar can be drawn."""
-    lock, started = threading.Lock(), time.monotonic()
+    say, lock, started = teller(), threading.Lock(), time.monotonic()
     done, told = 0, started
 
     def advance(count: int) -> None:
@@ -71,6 +72,6 @@ def _heartbeat(title: str, total: int, unit: str) -> Advance:
             told = now
             rate = done / (now - started)
             line = f"{title}: {done:,} of {total:,} {unit}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left"
-        tell(line)
+        say(line)
 
     return advance

@@ -179,9 +179,9 @@ def _one_line(error: BaseException) -> str:
 
 def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
     for reason in summary.reasons:
-        tell(f"  failed: {reason}", warning=True)
+        tell(f"  failed: {reason}")
     if summary.failed > len(summary.reasons) and not summary.broken_units:
-        tell(f"  … and {summary.failed - len(summary.reasons):,} more, all in {job.receipts.manifest}", warning=True)
+        tell(f"  … and {summary.failed - len(summary.reasons):,} more, all in {job.receipts.manifest}")
     tell(f"{job.title} → {job.receipts.target}: {summary}")
     total = sum(len(unit.samples) for unit in job.units)
     if summary.broken_units:

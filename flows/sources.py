@@ -37,7 +37,11 @@ def _hidden(key: str) -> bool:
 def _emptiness(source: Location, others: list[str]) -> str:
     if others:
         return f"no pictures there, only {len(others):,} other files such as {others[0]}"
-    return "no pictures there" if source.exists_at_all() else "no such folder, prefix or bucket"
+    return {
+        "nothing": "no such folder, prefix or bucket",
+        "file": "is a file; give the folder it is in",
+        "folder": "no pictures there",
+    }[source.what_is_there()]
 
 
 def _refuse_twins(source: Location, pictures: Iterable[Entry]) -> None:

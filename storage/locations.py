@@ -110,10 +110,12 @@ class Location:
             self.fs.invalidate_cache()
             return bool(self.fs.exists(self.path(key)))
 
-    def exists_at_all(self) -> bool:
-        """Whether there is such a folder, prefix or bucket."""
+    def what_is_there(self) -> str:
+        """`nothing`, a `file`, or a `folder` (or prefix, or bucket)."""
         with _errors(self.url):
-            return bool(self.fs.exists(self.root))
+            if not self.fs.exists(self.root):
+                return "nothing"
+            return "file" if self.fs.isfile(self.root) else "folder"
 
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole."""

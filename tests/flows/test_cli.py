@@ -117,6 +117,10 @@ def test_an_empty_folder(dtls: Command, tmp_path: Path) -> None:
     assert "no pictures there" in complaint(dtls("shard", tmp_path / "empty", tmp_path / "shards"))
 
 
+def test_a_file_for_a_folder(dtls: Command, one: Path, tmp_path: Path) -> None:
+    assert "is a file; give the folder it is in" in complaint(dtls("shard", one / "photo.png", tmp_path / "shards"))
+
+
 def test_two_files_with_the_same_key(dtls: Command, one: Path, tmp_path: Path) -> None:
     (one / "photo.jpg").write_bytes((one / "photo.png").read_bytes())
     line = complaint(dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2))

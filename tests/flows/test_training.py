@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -57,8 +58,21 @@ def test_a_resumed_run_ends_with_the_weights_and_losses_of_an_undisturbed_one(sh
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_the_run_goes_on_from_there(shards: str, tmp_path: Path) -> None:
-    arguments = ["train", shards, str(tmp_path), "--steps", "100000", "--dim", "8", "--dim-mults", "1,2"]
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_sigterm_saves_and_the_run_goes_on_from_there(shards: str, tmp_path: Path, whole_group: bool) -> None:
+    arguments = [
+        "train",
+        shards,
+        str(tmp_path),
+        "--steps",
+        "100000",
+        "--workers",
+        "1",
+        "--dim",
+        "8",
+        "--dim-mults",
+        "1,2",
+    ]
     sizes = [
         "--size",
         "32",
@@ -69,18 +83,19 @@ def test_sigterm_saves_and_the_run_goes_on_from_there(shards: str, tmp_path: Pat
         "--batch-size",
         "2",
         "--save-every",
-        "1",
+        "5",
         "--learning-rate",
         "1e-3",
     ]
     command = [sys.executable, "-m", "flows", *arguments, *sizes]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         assert wait_until((tmp_path / "training.safetensors").exists, timeout=60), run.poll()
-        run.send_signal(signal.SIGTERM)
-        run.wait(30)
+        (os.killpg if whole_group else os.kill)(run.pid, signal.SIGTERM)
+        _, said = run.communicate(timeout=30)
     assert run.returncode == 143
     done = int(load_file(tmp_path / "training.safetensors")["done"])
     assert done == len(losses(tmp_path)) > 0
+    assert "Traceback" not in said
     train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=done + 1, resume=True, **SMALL, save_every=1000))
     assert len(losses(tmp_path)) == done + 1
 
