@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -86,7 +87,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-class Service:
+class Service(ABC):
     """One program with its log file, from the moment it serves until it is gone."""
 
     name = "service"
@@ -99,14 +100,14 @@ class Service:
         self.log = folder / f"{self.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self) -> list[str]: ...
 
-    def process_environment(self) -> dict[str, str]:
-        raise NotImplementedError
+    @abstractmethod
+    def process_environment(self) -> dict[str, str]: ...
 
-    def is_ready(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_ready(self) -> bool: ...
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
