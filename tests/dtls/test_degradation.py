@@ -1,0 +1,189 @@
+"""D_t is what the authors' code computes, A and B are what Pillow and torch compute, projection is exact."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from dtls.degradation import (
+    PROTOCOLS,
+    Degradation,
+    Protocol,
+    SizeError,
+    downscale_size,
+    project,
+    pseudo_inverse,
+    resize,
+    resize_matrix,
+)
+from dtls.methods import load_method
+
+SIZES = ((64, 64, 8, 8), (64, 48, 21, 12), (40, 52, 10, 13), (10, 13, 40, 52), (9, 7, 9, 7), (33, 17, 5, 4))
+FACES = Degradation(size=128, stride=4, steps=28)
+
+
+@pytest.fixture(scope="module")
+def x(pictures: Tensor) -> Tensor:
+    """Real pictures in [0, 1], float64."""
+    return pictures.double() / 255
+
+
+def test_d_is_that_of_the_authors_code(expected: dict[str, Tensor]) -> None:
+    degrade = Degradation(size=32, stride=4, steps=6)
+    for t, degraded in zip(expected["degrade_t"].tolist(), expected["degraded"], strict=True):
+        torch.testing.assert_close(degrade(expected["x"], t), degraded, rtol=0, atol=1e-5)
+    torch.testing.assert_close(degrade(expected["x"], 6), expected["lr_up"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_d_0_is_the_identity(x: Tensor, protocol: Protocol) -> None:
+    degrade = Degradation(size=64, stride=4, steps=14, protocol=protocol)
+    assert torch.equal(degrade(x.float(), 0), x.float())
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_t_for_each_picture_gives_what_one_t_for_all_gives(x: Tensor, protocol: Protocol) -> None:
+    degrade = Degradation(size=64, stride=4, steps=14, protocol=protocol)
+    steps = [0, 1, 3, 14, 7, 7, 2, 0, 13, 5, 11, 6]
+    together = degrade(x, torch.tensor(steps))
+    for picture, t, result in zip(x, steps, together, strict=True):
+        torch.testing.assert_close(degrade(picture[None], t)[0], result, rtol=0, atol=1e-12)
+    assert torch.equal(degrade(x, steps), together)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_d_is_a_down_and_b_up(x: Tensor, protocol: Protocol) -> None:
+    degrade = Degradation(size=64, stride=4, steps=14, protocol=protocol)
+    up_and_down = resize(resize(x, (40, 40), protocol), (64, 64), protocol)
+    torch.testing.assert_close(degrade(x, 6), up_and_down, rtol=0, atol=1e-12)
+
+
+def test_other_sizes_go_down_by_ratio() -> None:
+    assert FACES.lr_size == 16
+    assert [FACES.low(n, 28) for n in (128, 256, 64, 1)] == [16, 32, 8, 1]
+    x = torch.rand(1, 3, 192, 80, generator=torch.Generator().manual_seed(0))
+    reduced = F.interpolate(x, (24, 10), mode="bilinear")
+    torch.testing.assert_close(FACES(x, 28), F.interpolate(reduced, (192, 80), mode="bilinear"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [[1, 2], [1] * 13, torch.tensor([1, 2, 3])])
+def test_d_refuses_another_number_of_timesteps_than_of_pictures(x: Tensor, steps: list[int]) -> None:
+    with pytest.raises(SizeError, match=f"{len(steps)} timesteps for 12 pictures"):
+        Degradation(size=64, stride=4, steps=14)(x, steps)
+
+
+@pytest.mark.parametrize("t", [-1, 15])
+def test_d_refuses_a_t_beyond_its_steps(x: Tensor, t: int) -> None:
+    with pytest.raises(SizeError, match=r"timesteps are 0…14"):
+        Degradation(size=64, stride=4, steps=14)(x, t)
+
+
+@pytest.mark.parametrize(("size", "stride", "steps"), [(32, 4, 8), (32, 4, 9), (0, 1, 1), (32, 0, 1), (32, 4, 0)])
+def test_a_degradation_that_leaves_nothing_is_refused(size: int, stride: int, steps: int) -> None:
+    with pytest.raises(SizeError, match="leave no LR pixel"):
+        Degradation(size, stride, steps)
+
+
+def test_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(SizeError, match="unknown protocol 'lanczos'; known: reference, antialias"):
+        Degradation(32, 4, 6, "lanczos")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sides", SIZES)
+def test_antialias_is_the_bicubic_of_pillow(sides: tuple[int, int, int, int], x: Tensor) -> None:
+    height, width, low_height, low_width = sides
+    grey = x[3, :1, :height, :width]
+    pillow = Image.fromarray(grey[0].float().numpy()).resize((low_width, low_height), Image.Resampling.BICUBIC)
+    ours = resize(grey[None], (low_height, low_width), "antialias")
+    np.testing.assert_allclose(ours[0, 0].numpy(), np.asarray(pillow), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("sides", SIZES)
+def test_reference_is_the_bilinear_of_torch(sides: tuple[int, int, int, int], x: Tensor) -> None:
+    height, width, *low = sides
+    part = x[..., :height, :width]
+    torch.testing.assert_close(
+        resize(part, (low[0], low[1]), "reference"),
+        F.interpolate(part, tuple(low), mode="bilinear", align_corners=False),
+        rtol=0,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_rows_of_a_resize_sum_to_one(protocol: Protocol) -> None:
+    for n_in, n_out in product((1, 2, 7, 64), (1, 3, 8, 64)):
+        matrix = resize_matrix(n_in, n_out, protocol)
+        torch.testing.assert_close(matrix.sum(1), torch.ones(n_out, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sides", [(0, 4), (4, 0), (-1, 4)])
+def test_no_pixels_are_refused(sides: tuple[int, int]) -> None:
+    with pytest.raises(SizeError, match="cannot resize"):
+        resize_matrix(*sides, "reference")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("low", [(8, 8), (16, 16), (21, 13), (63, 5), (64, 64)])
+def test_a_projected_picture_is_reduced_to_its_lr(low: tuple[int, int], protocol: Protocol, x: Tensor) -> None:
+    y = resize(x, low, protocol)
+    start = torch.rand(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    projected = project(start, y, protocol)
+    torch.testing.assert_close(resize(projected, low, protocol), y, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_projection_is_to_the_nearest_such_picture(protocol: Protocol, x: Tensor) -> None:
+    start = x.flip(0)
+    projected = project(start, resize(x, (16, 16), protocol), protocol)
+    torch.testing.assert_close(project(projected, resize(x, (16, 16), protocol), protocol), projected)
+    moved, other = projected - start, x - projected  # a right angle: no picture with that LR is nearer
+    assert (moved * other).sum().abs() < 1e-9 * moved.norm() * other.norm()
+    assert pseudo_inverse(64, 16, protocol).shape == (64, 16)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("low", [(8, 8), (16, 16), (32, 32), (21, 13)])
+def test_projection_never_costs_psnr_for_an_lr_without_noise(
+    low: tuple[int, int], protocol: Protocol, x: Tensor
+) -> None:
+    y = resize(x, low, protocol)
+    starts = [load_method(name)(y.float().clamp(0, 1), (64, 64)).double() for name in ("nearest", "bicubic")]
+    for start in [*starts, torch.zeros_like(x), x]:
+        before = (start - x).square().mean((1, 2, 3))
+        after = (project(start, y, protocol) - x).square().mean((1, 2, 3))
+        assert (after <= before + 1e-18).all()
+
+
+def test_timestep_of_every_scale_the_paper_names() -> None:
+    assert [FACES.timestep(scale) for scale in (8, 4, 2)] == [28, 24, 16]
+    large = Degradation(size=512, stride=16, steps=30)
+    assert [large.timestep(scale) for scale in (16, 8, 4)] == [30, 28, 24]
+
+
+def test_timestep_is_the_t_that_reduces_by_the_scale() -> None:
+    for t in range(1, FACES.steps + 1):
+        assert FACES.timestep(128 / FACES.low(128, t)) == t
+
+
+@pytest.mark.parametrize("scale", [1, 16, 3, 0.5, 7.99, 0, -2, float("nan"), float("inf")])
+def test_a_scale_without_a_timestep_is_refused_with_those_there_are(scale: float) -> None:
+    with pytest.raises(SizeError, match=r"\(16→128, stride 4\) cannot do ×.*; it does ×.*2.*4.*8 and every") as refused:
+        FACES.timestep(scale)
+    assert "\n" not in str(refused.value)
+
+
+def test_sides_divide_or_are_refused() -> None:
+    assert downscale_size((512, 384), 4) == (128, 96)
+    assert downscale_size((90, 60), 1.5) == (60, 40)
+    assert downscale_size((13, 7), 1) == (13, 7)
+    with pytest.raises(SizeError, match="65×64 is no multiple of the scale 4"):
+        downscale_size((64, 65), 4)
+    with pytest.raises(SizeError, match="4×4 is no multiple of the scale 8"):
+        downscale_size((4, 4), 8)
+
+
