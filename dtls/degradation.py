@@ -98,7 +98,7 @@ class Degradation:
 
     def timestep(self, scale: float) -> int:
         """The t whose D_t reduces by `scale`; SizeError where no t in 1..T does."""
-        t = (self.size - self.size / scale) / self.stride
+        t = (self.size - self.size / scale) / self.stride if scale > 0 else 0
         if abs(t - round(t)) > 1e-6 or not 1 <= round(t) <= self.steps:
             scales = (self.size / (self.size - t * self.stride) for t in range(1, self.steps + 1))
             whole = ", ".join(f"{s:g}" for s in scales if s == int(s))
