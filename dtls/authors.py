@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dtls.checkpoint import DTLS, PRESETS, CheckpointError, ModelConfig, load_weights, save_checkpoint, steps_between
+from dtls.degradation import SizeError
 
 
 def import_checkpoint(path: Path, folder: Path, preset: str | None = None) -> DTLS:
@@ -21,8 +22,11 @@ def import_checkpoint(path: Path, folder: Path, preset: str | None = None) -> DT
     """
     tensors = _read_authors(path)
     dim, multipliers = _widths(tensors, path)
-    config = replace(_authors_sizes(path, dim, multipliers, preset), dim=dim, multipliers=multipliers)
-    model = DTLS(**asdict(config))
+    try:
+        config = replace(_authors_sizes(path, dim, multipliers, preset), dim=dim, multipliers=multipliers)
+        model = DTLS(**asdict(config))
+    except SizeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     renamed = {"unet." + _our_name(key): tensor for key, tensor in tensors.items()}
     renamed = {k: v.flatten() if k.endswith(("norm.weight", "norm.bias")) else v for k, v in renamed.items()}
     load_weights(model, renamed, str(path))
@@ -40,21 +44,25 @@ def _read_authors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a PyTorch checkpoint that can be read safely ({reason})") from error
     weights = content.get("ema") if isinstance(content, dict) else None
     prefix = "denoise_fn."
-    if not isinstance(weights, dict) or not all(str(k).startswith(prefix) for k in weights):
+    if not isinstance(weights, dict) or not all(
+        str(k).startswith(prefix) and isinstance(v, Tensor) for k, v in weights.items()
+    ):
         raise CheckpointError(f"{path}: not in the DTLS authors' layout ({{step, model, ema}} of {prefix}…)")
     return {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
 
 
 def _widths(tensors: dict[str, Tensor], path: Path) -> tuple[int, tuple[int, ...]]:
     levels = sorted(int(k.split(".")[1]) for k in tensors if re.fullmatch(r"downs\.\d+\.1\.ds_conv\.bias", k))
-    if not levels:
+    widths = [tensors[f"downs.{i}.1.ds_conv.bias"].numel() for i in levels]
+    if not widths or not widths[0]:
         raise CheckpointError(f"{path}: has no level of the authors' U-Net")
-    widths = [len(tensors[f"downs.{i}.1.ds_conv.bias"]) for i in levels]
     return widths[0], tuple(w // widths[0] for w in widths)
 
 
 def _authors_sizes(path: Path, dim: int, multipliers: tuple[int, ...], preset: str | None) -> ModelConfig:
     if preset is not None:
+        if preset not in PRESETS:
+            raise CheckpointError(f"{path}: no preset {preset}; known: {', '.join(PRESETS)}")
         config = PRESETS[preset]
         if (config.dim, config.multipliers) != (dim, multipliers):
             raise CheckpointError(
