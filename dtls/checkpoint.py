@@ -48,6 +48,10 @@ class ModelConfig:
 
     def validate(self) -> Self:
         """Return self, or raise SizeError where the parts do not fit."""
+        if type(self.dim) is not int or self.dim < 4 or self.dim % 2:
+            raise SizeError(f"dim must be even and at least 4, not {self.dim!r}")
+        if any(type(m) is not int or m < 1 for m in self.multipliers) or self.multipliers[:1] != (1,):
+            raise SizeError(f"dim_mults must be whole numbers and start with 1, not {self.multipliers!r}")
         multiple = 2 ** (len(self.multipliers) - 1)
         if self.size % multiple:
             raise SizeError(
@@ -60,7 +64,7 @@ class ModelConfig:
 
 def steps_between(lr_size: int, size: int, stride: int) -> int:
     """T of a model from `lr_size` to `size` pixels; SizeError where no whole number of strides leads there."""
-    steps, rest = divmod(size - lr_size, stride)
+    steps, rest = divmod(size - lr_size, stride) if stride > 0 else (0, 0)
     if rest or steps < 1:
         raise SizeError(f"{lr_size}→{size} pixels is no whole number of strides of {stride}")
     return steps
@@ -78,6 +82,7 @@ class DTLS(nn.Module, PyTorchModelHubMixin, library_name="dtls", tags=["super-re
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
+        config.pop("config", None)  # the mixin hands over the whole file once more under this name
         config["multipliers"] = tuple(config.get("multipliers", ModelConfig.multipliers))
         self.config = ModelConfig(**config).validate()
         self.unet = UNet(self.config.dim, self.config.multipliers, residual=self.config.residual)
@@ -92,8 +97,13 @@ class DTLS(nn.Module, PyTorchModelHubMixin, library_name="dtls", tags=["super-re
 def save_checkpoint(model: DTLS, folder: Path) -> None:
     """Write `config.json` and `model.safetensors`; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / CONFIG, (json.dumps(asdict(model.config), indent=2) + "\n").encode())
+    write_whole(folder / CONFIG, config_json(model.config))
     save_tensors(dict(model.state_dict()), folder / WEIGHTS)
+
+
+def config_json(config: ModelConfig) -> bytes:
+    """What `config.json` holds."""
+    return (json.dumps(asdict(config), indent=2) + "\n").encode()
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -149,7 +159,7 @@ def checkpoint_hash(folder: Path) -> str:
         try:
             with (folder / name).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise CheckpointError(f"{folder}: no {name} there, so it is no checkpoint") from error
     return digest.hexdigest()
 
@@ -158,9 +168,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("config", None)  # the mixin hands over the whole file once more under this name
         config["multipliers"] = tuple(config["multipliers"])
         ModelConfig(**config).validate()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(f"{folder}: no {CONFIG} there, so it is no checkpoint") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: not the configuration of a DTLS model ({error})") from error

@@ -1,6 +1,7 @@
 """The entry of the command line: settings that count only before the libraries are imported, then `flows.cli`."""
 
 import os
+import sys
 
 SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -15,8 +16,10 @@ def main() -> None:
     """Run the command line."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    from flows.cli import main as run
-
+    try:
+        from flows.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()
 
 

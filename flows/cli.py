@@ -19,8 +19,9 @@ from rich.console import Console
 from dtls.authors import import_checkpoint
 from dtls.checkpoint import WEIGHTS, CheckpointError
 from dtls.degradation import SizeError
+from dtls.devices import DeviceError
 from dtls.training import TrainingError
-from flows.commands import UsageError, command
+from flows.commands import StoppedError, UsageError, command
 from flows.console import tell
 from flows.demo import DemoOptions, demo
 from flows.downscale import DownscaleOptions, downscale
@@ -29,9 +30,8 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import StorageError
 
-FAILURES = (CheckpointError, RunError, SizeError, StorageError, TrainingError)
+FAILURES = (CheckpointError, DeviceError, OSError, RunError, SizeError, TrainingError)
 
 Model = TypeVar("Model")
 
@@ -134,8 +134,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("stopped; run it again to go on", code=130)
+    except StoppedError as error:
+        _fail(str(error), code=130)
     except UsageError as error:
         _fail(str(error), code=2)
     except FAILURES as error:

@@ -13,6 +13,10 @@ from pydantic.fields import FieldInfo
 from flows.options import Options
 
 
+class StoppedError(Exception):
+    """Ctrl-C, which Typer would take for itself."""
+
+
 class UsageError(ValueError):
     """Options that do not fit, in one line."""
 
@@ -32,7 +36,10 @@ def command(
 
     def call(**values: Any) -> None:
         given = {field: value for field, value in values.items() if value is not None}
-        run(checked(model, given))
+        try:
+            run(checked(model, given))
+        except KeyboardInterrupt as error:
+            raise StoppedError("stopped; run it again to go on") from error
 
     order = [*arguments, *model.__annotations__, *model.model_fields]
     fields = sorted(model.model_fields.items(), key=lambda field: order.index(field[0]))

@@ -81,9 +81,9 @@ class Comparison:
         return sorted(set(self.hr.entries).union(*(sr.entries for sr in self.sr.values())))
 
     def units(self) -> list[Unit]:
-        made_with = {"flow": "report", "protocol": self.protocol, "lpips": "0.1 alex", "table": SCHEMA_VERSION}
+        made_with = {"protocol": self.protocol, "lpips": "0.1 alex", "table": SCHEMA_VERSION}
         return [
-            Unit.of(f"{method}-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
+            Unit.of("report", f"{method}-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
             for method in self.sr
             for chunk in cut_by_key([self._entry(method, key) for key in self.keys()], UNIT_SIZE)
         ]
@@ -108,6 +108,8 @@ class Comparison:
             batch.append(item)
             if len(batch) == self.batch_size:
                 rows |= self._measure(method, waiting.pop((item.hr.shape, item.lr.shape)), advance)
+            elif sum(map(len, waiting.values())) > 2 * self.batch_size:
+                rows |= self._measure(method, waiting.pop(next(iter(waiting))), advance)
         for batch in waiting.values():
             rows |= self._measure(method, batch, advance)
         return [rows[sample.key] for sample in samples]

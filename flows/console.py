@@ -67,7 +67,7 @@ def _heartbeat(title: str, total: int, unit: str) -> Advance:
         with lock:
             done += count
             now = time.monotonic()
-            if now - told < HEARTBEAT_SECONDS:
+            if now - told < HEARTBEAT_SECONDS or not done:
                 return
             told = now
             rate = done / (now - started)

@@ -7,6 +7,7 @@ train a small ×4 model for about a minute.
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from prefect import flow
 from pydantic import Field
@@ -17,6 +18,8 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
 from flows.upscale import UpscaleOptions, upscale
+from storage.images import encode_png
+from storage.locations import Location
 
 SIDE = 128
 HELD_OUT = {
@@ -77,8 +80,7 @@ def demo(options: DemoOptions) -> str:
 
 def _photographs(out: Path) -> None:
     """Cut scikit-image's photographs into the crops held out (`hr`) and the rest (`photographs`)."""
-    for folder in ("hr", "photographs"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+    where = Location.of(out)
     for name, (left, top) in HELD_OUT.items():
         with (files("skimage") / "data" / name).open("rb") as stream, Image.open(stream) as file:
             photograph = file.convert("RGB")
@@ -89,5 +91,5 @@ def _photographs(out: Path) -> None:
             f"photographs/{stem}-right": (left + SIDE, 0, photograph.width, photograph.height),
         }
         for key, box in boxes.items():
-            if not (path := out / f"{key}.png").exists():
-                photograph.crop(box).save(path)
+            if not where.exists(f"{key}.png"):
+                where.write(f"{key}.png", encode_png(np.asarray(photograph.crop(box))))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from prefect import task
@@ -103,7 +104,13 @@ def _work(job: Job, todo: Sequence[Unit], again: dict[str, list[Row]], in_flight
         return [sample for sample in unit.samples if sample.key in keys]
 
     total = sum(len(samples_of(unit)) for unit in todo)
-    with progress(job.title, total, "images") as advance:
+    stopping = Event()
+    with progress(job.title, total, "images") as count:
+
+        def advance(samples: int) -> None:
+            if stopping.is_set():
+                raise RunError("stopped")
+            count(samples)
 
         def do(unit: Unit) -> tuple[int, list[str]]:
             samples = samples_of(unit)
@@ -115,7 +122,7 @@ def _work(job: Job, todo: Sequence[Unit], again: dict[str, list[Row]], in_flight
             job.receipts.write(unit, rows)
             return len(samples) - len(failures), failures
 
-        for unit, outcome in _outcomes(todo, do, in_flight):
+        for unit, outcome in _outcomes(todo, do, in_flight, stopping):
             summary.skipped += len(unit.samples) - len(samples_of(unit))
             if isinstance(outcome, BaseException):
                 summary.broken_units += 1
@@ -129,18 +136,24 @@ def _work(job: Job, todo: Sequence[Unit], again: dict[str, list[Row]], in_flight
                 summary.note(reason)
 
 
-def _outcomes(units: Iterable[Unit], do: Callable[[Unit], Any], window: int) -> Iterator[tuple[Unit, Any]]:
+def _outcomes(
+    units: Iterable[Unit], do: Callable[[Unit], Any], window: int, stopping: Event
+) -> Iterator[tuple[Unit, Any]]:
     """`do` each unit, at most `window` at a time, and hand out its result, or the exception it raised."""
     with _submitter(do, window) as submit:
         pending: deque[tuple[Unit, Callable[[], Any]]] = deque()
-        for unit in units:
-            if len(pending) == window:
+        try:
+            for unit in units:
+                if len(pending) == window:
+                    oldest, outcome = pending.popleft()
+                    yield oldest, outcome()
+                pending.append((unit, submit(unit)))
+            while pending:
                 oldest, outcome = pending.popleft()
                 yield oldest, outcome()
-            pending.append((unit, submit(unit)))
-        while pending:
-            oldest, outcome = pending.popleft()
-            yield oldest, outcome()
+        except BaseException:  # Ctrl-C, a cancelled flow run: units in flight end at their next sample
+            stopping.set()
+            raise
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Transform:
         """Some pictures, from source to target; a row for each, in the same order."""
 
         def save(item: Picture | Row) -> Row:
-            row = item if isinstance(item, dict) else self._save(item)
+            row = self._unmade(item) if isinstance(item, dict) else self._save(item)
             advance(1)
             return row
 
@@ -66,7 +66,9 @@ class Transform:
         started = time.perf_counter()
         try:
             pixels = images.decode(self.source.read(entry.key))
-            self.size_of((pixels.shape[0], pixels.shape[1]))
+            height, width = self.size_of((pixels.shape[0], pixels.shape[1]))
+            if height * width > images.MAX_PIXELS:
+                raise SizeError(f"{width}×{height} would be more than {images.MAX_PIXELS:,} pixels")
         except (ImageError, StorageError, SizeError) as error:
             return failed(entry, str(error))
         return Picture(entry, pixels, time.perf_counter() - started)
@@ -99,17 +101,30 @@ class Transform:
         try:
             with self.lock, torch.inference_mode():
                 result = self.method(lr, self.size_of((height, width)))
+                finite = result.isfinite().all(dim=(1, 2, 3)).tolist()
                 results = (result * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
-        except SizeError as error:
-            yield from (failed(picture.entry, str(error)) for picture in batch)
+        except (SizeError, RuntimeError) as error:  # torch raises RuntimeError when memory runs out
+            if len(batch) > 1:
+                for picture in batch:
+                    yield from self._compute([picture])
+            else:
+                yield failed(batch[0].entry, str(error).splitlines()[0])
             return
         seconds = (time.perf_counter() - started) / len(batch)
-        for picture, pixels in zip(batch, results, strict=True):
-            yield Picture(picture.entry, pixels, picture.seconds + seconds)
+        for picture, pixels, good in zip(batch, results, finite, strict=True):
+            if good:
+                yield Picture(picture.entry, pixels, picture.seconds + seconds)
+            else:
+                yield failed(picture.entry, f"{self.method.name} gave pixels that are no numbers")
+
+    def _unmade(self, row: Row) -> Row:
+        """A failed sample leaves no result, not even that of an earlier run."""
+        self.target.delete(_output(row["key"]))
+        return row
 
     def _save(self, picture: Picture) -> Row:
         started = time.perf_counter()
-        output = str(PurePosixPath(picture.entry.key).with_suffix(".png"))
+        output = _output(picture.entry.key)
         data = images.encode_png(picture.pixels)
         self.target.write(output, data)
         height, width = picture.pixels.shape[:2]
@@ -129,6 +144,10 @@ class Transform:
         }
 
 
+def _output(key: str) -> str:
+    return str(PurePosixPath(key).with_suffix(".png"))
+
+
 def transform(
     title: str,
     source: str,
@@ -144,9 +163,9 @@ def transform(
     where, to = Location.of(source), Location.of(target)
     refuse_within(to, where)
     pictures = list_pictures(where)
-    made_with = {"flow": title, **method.identity, **size_options}
+    made_with = {**method.identity, **size_options}
     units = [
-        Unit.of(f"unit-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
+        Unit.of(title, f"unit-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
         for chunk in cut_by_key(pictures, unit_size)
     ]
     mapping = Transform(where, to, method, size_of, batch_size, options.workers, Lock())
@@ -154,6 +173,6 @@ def transform(
         title=f"{title} {where}",
         units=units,
         work=lambda _, samples, advance: mapping.work(samples, advance),
-        receipts=Receipts(to),
+        receipts=Receipts(to, title),
     )
     return fanout.run(job, options)

@@ -33,11 +33,20 @@ SHEET_ROWS = 8
 
 
 def _named(value: object) -> object:
+    """NAME=FOLDER texts, or a mapping, as a mapping; ValueError for names that cannot stand for a method."""
     if isinstance(value, list | tuple):
         pairs = [str(item).partition("=") for item in value]
         if any(not separator for _, separator, _ in pairs):
             raise ValueError("write each as NAME=FOLDER")
-        return {name: folder for name, _, folder in pairs}
+        names = [name for name, _, _ in pairs]
+        if len(names) > len(set(names)):
+            raise ValueError("two results have the same name")
+        value = {name: folder for name, _, folder in pairs}
+    for name in value if isinstance(value, dict) else ():
+        if name in ("LR", "HR") or not re.fullmatch(r"[\w.+×-]{1,64}", str(name)):
+            raise ValueError(
+                f"{name!r} is no name for a method: letters, digits, and . _ + × - make one; LR and HR are taken"
+            )
     return value
 
 
@@ -71,7 +80,7 @@ def report(options: ReportOptions) -> str:
     comparison = Comparison(
         hr=hr,
         lr=lr,
-        sr={_method_name(name): Collection.of(address) for name, address in options.sr.items()},
+        sr={name: Collection.of(address) for name, address in options.sr.items()},
         protocol=_protocol(options.protocol, lr.location),
         lpips=load_lpips(device),
         device=device,
@@ -83,14 +92,16 @@ def report(options: ReportOptions) -> str:
         title=f"compare {', '.join(options.sr)}",
         units=comparison.units(),
         work=comparison.work,
-        receipts=Receipts(out, SCHEMA, TABLE),
+        receipts=Receipts(out, "report", SCHEMA, TABLE),
         gather=write_metrics,
     )
     try:
         fanout.run(job, options)
-    finally:
+    except fanout.RunError:  # what could be measured is worth a page, too
         if out.exists(TABLE):
             _publish(out, comparison, options)
+        raise
+    _publish(out, comparison, options)
     return out.address(PAGE)
 
 
@@ -132,9 +143,3 @@ def _protocol(wish: Protocol | None, lr: Location) -> Protocol:
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
     protocol: Protocol = made.pop()
     return protocol
-
-
-def _method_name(name: str) -> str:
-    if not re.fullmatch(r"[\w.+×-]{1,64}", name):
-        raise StorageError(f"{name!r} is no name for a method: letters, digits, and . _ + × - make one")
-    return name

@@ -30,16 +30,18 @@ def shard(options: ShardOptions) -> str:
     """Shard a folder of pictures into WebDataset tars."""
     source, target = Location.of(options.source), Location.of(options.target)
     chunks = list(cut_evenly(list_pictures(source), options.samples_per_shard))
-    made_with = {"flow": "shard", "size": options.size}
-    units = [Unit.of(shard_name(index), chunk, made_with) for index, chunk in enumerate(chunks)]
-    first = {unit.name: index * options.samples_per_shard for index, unit in enumerate(units)}
+    first = {shard_name(index): index * options.samples_per_shard for index in range(len(chunks))}
+    units = [
+        Unit.of("shard", name, chunk, {"size": options.size, "first": first[name]})
+        for name, chunk in zip(first, chunks, strict=True)
+    ]
     job = fanout.Job(
         title=f"shard {source}",
         units=units,
         work=lambda unit, _, advance: write_shard(
             source, target, unit, first[unit.name], options.size, options.workers, advance
         ),
-        receipts=Receipts(target),
+        receipts=Receipts(target, "shard"),
         divisible=False,
         prune=True,
     )

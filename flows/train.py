@@ -5,6 +5,7 @@ process of its own; cancelling the flow stops it after it has saved.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,14 +20,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
 from pydantic import BeforeValidator, Field
 
-from dtls.checkpoint import CONFIG, PRESETS, WEIGHTS, CheckpointError, ModelConfig, steps_between
+from dtls.checkpoint import CONFIG, PRESETS, WEIGHTS, CheckpointError, ModelConfig, config_json, steps_between
 from dtls.degradation import Protocol
 from dtls.devices import best_device
 from dtls.training import Recipe, TrainingError
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import CORES, Address, Options
 from flows.training_process import LOSSES, STATE, Settings
-from storage.locations import Location
+from storage.locations import Location, StorageError
 from storage.shards import count_shards, local_shards
 
 GRACE_SECONDS = 25.0
@@ -100,12 +101,16 @@ def train(options: TrainOptions) -> str:
     source, target = Location.of(options.source), Location.of(options.target)
     config, device = options.model(), best_device(options.device)
     there = {entry.key for entry in target.list()}
+    if WEIGHTS in there and STATE not in there:
+        raise CheckpointError(f"{target}: holds a model that cannot be trained on; choose another folder")
     if WEIGHTS in there and not options.resume:
         raise CheckpointError(f"{target}: holds a model already; go on with it by resume, or choose another folder")
     cache = Path(options.cache or Path.home() / ".cache" / "dtls")
     with progress(f"read {source}", count_shards(source), "shards") as advance:
         shards = local_shards(source, cache, advance)
     workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
+    if STATE not in there:
+        target.write(CONFIG, config_json(config))  # so that a target that cannot be written is found out now
     with _folder(target, [name for name in FILES if name in there]) as (folder, publish):
         settings = Settings(
             shards=[(str(shard.path), shard.count) for shard in shards],
@@ -130,22 +135,25 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
     if target.local is not None:
         yield target.local, lambda: None
         return
-    with tempfile.TemporaryDirectory(prefix="dtls-") as name:
-        folder = Path(name)
-        for file in present:
-            target.download(file, folder / file)
+    folder = Path(tempfile.mkdtemp(prefix="dtls-training-"))
+    for file in present:
+        target.download(file, folder / file)
 
-        def publish() -> None:
-            for file in FILES:
-                target.upload(file, folder / file)
+    def publish() -> None:
+        for file in FILES:
+            target.upload(file, folder / file)
 
+    try:
         yield folder, publish
+    except StorageError as error:
+        raise StorageError(f"{error}; the model is kept in {folder}") from error
+    shutil.rmtree(folder)
 
 
 @task(name="training", cache_policy=NO_CACHE, persist_result=False)
 def training(settings: Settings, publish: Callable[[], None]) -> str:
     """Run the training process to its end, publishing whenever it has saved; how it ended, in words."""
-    heard = {"done": 0, "end": "nothing left to do"}
+    heard: dict[str, Any] = {"done": 0, "end": "nothing left to do", "unpublished": False}
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder, _progress(settings) as advance:
         path = Path(folder) / "settings.json"
         path.write_text(json.dumps(asdict(settings)))
@@ -154,7 +162,7 @@ def training(settings: Settings, publish: Callable[[], None]) -> str:
             if message["event"] == "error":
                 raise TrainingError(message["message"])
             if message["event"] == "saved":
-                publish()
+                heard["unpublished"] = _failure(publish)
             if message["event"] == "started" and message["done"]:
                 tell(f"going on after step {message['done']:,}")
             if message["event"] == "step":
@@ -168,7 +176,19 @@ def training(settings: Settings, publish: Callable[[], None]) -> str:
             if (Path(settings.folder) / STATE).exists():
                 publish()
             raise
+    if heard["unpublished"]:
+        publish()
     return str(heard["end"])
+
+
+def _failure(publish: Callable[[], None]) -> bool:
+    """Whether publishing failed; training goes on, and the next checkpoint brings all that is missing."""
+    try:
+        publish()
+    except StorageError as error:
+        tell(f"{error}; training goes on, and this will be tried again")
+        return True
+    return False
 
 
 def _progress(settings: Settings) -> AbstractContextManager[Advance]:

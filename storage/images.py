@@ -15,7 +15,10 @@ Pixels = NDArray[np.uint8]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 178_956_970
-"""Larger pictures are taken for decompression bombs, as Pillow does: 1 GiB at 6 bytes a pixel."""
+"""Larger pictures are refused as decompression bombs."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What is decoded; some of Pillow's other formats start programs on the file (EPS: Ghostscript)."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, from half as many on
 
 
 class ImageError(ValueError):
@@ -38,14 +41,16 @@ def decode(data: bytes) -> Pixels:
     Grey, palette and CMYK become RGB, 16 bits become 8, transparency is laid over white.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{image.width}×{image.height} is more than {MAX_PIXELS:,} pixels")
+            image.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise ImageError(f"not an image ({len(data)} bytes)") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
         raise ImageError(f"broken image: {' '.join(str(error).split()) or type(error).__name__}") from error
@@ -70,9 +75,11 @@ def resize_square(pixels: Pixels, size: int) -> Pixels:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ImageError("pixels are floating-point numbers, whose range is not known")
     if image.mode.startswith("I;16") or image.mode == "I":
-        samples = np.asarray(image).astype(np.uint32)
-        return Image.fromarray((samples.clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+        samples = np.asarray(image).clip(0, 65535)
+        return Image.fromarray((samples / 257).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         upper = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper).convert("RGB")

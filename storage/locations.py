@@ -6,6 +6,7 @@ not at all: locally by a temporary file and a rename, elsewhere by one upload.
 """
 
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,19 +46,19 @@ class Location:
     def of(cls, url: str | os.PathLike[str]) -> Self:
         """The location at a path or URL; StorageError where the address cannot be understood."""
         address = os.fspath(url)
-        parts = urlsplit(address)
+        with _errors(address):
+            parts = urlsplit(address)
         if parts.username or parts.password:
             raise StorageError(
                 f"{parts.scheme}://…@{parts.hostname or ''}{parts.path}: credentials do not belong in "
                 "an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
             )
-        if "://" not in address:
-            address = str(Path(address).expanduser().absolute())
         options = S3_OPTIONS if parts.scheme in ("s3", "s3a") else {}
-        try:
-            fs, root = fsspec.core.url_to_fs(address, **options)
-        except (ImportError, ValueError) as error:
-            raise StorageError(f"{url}: {error}") from error
+        with _errors(address):
+            if "://" in address:
+                fs, root = fsspec.core.url_to_fs(address, **options)
+            else:
+                fs, root = fsspec.filesystem("file"), str(Path(address).expanduser().absolute())
         return cls(os.fspath(url).rstrip("/") or "/", fs, root.rstrip("/") or "/")
 
     def __str__(self) -> str:
@@ -89,14 +90,17 @@ class Location:
 
     def list(self) -> list[Entry]:
         """Every file below, sorted by key, from one fresh listing; empty where there is nothing."""
+        if self.local is not None:
+            with _errors(self.url):
+                return sorted(_walk(self.local))
         with _errors(self.url):
             self.fs.invalidate_cache()
             found = self.fs.find(self.root, detail=True)
         prefix = self.root.rstrip("/") + "/"
         entries = (
-            Entry(name.removeprefix(prefix), int(info["size"]), _etag(info))
+            Entry(name.removeprefix(prefix), int(info["size"] or 0), _etag(info))
             for name, info in found.items()
-            if name.startswith(prefix) and info["type"] == "file"
+            if name.startswith(prefix) and info["type"] == "file" and not name.endswith("/")
         )
         return sorted(entries)
 
@@ -159,6 +163,35 @@ def _renamed(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _walk(folder: Path) -> Iterator[Entry]:
+    """The files below a local folder, through links, each folder once; broken links are files of no size."""
+    seen: set[str] = set()
+    if not folder.is_dir():
+        return
+    for where, below, names in os.walk(folder, followlinks=True, onerror=_raise):
+        real = os.path.realpath(where)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            path = Path(where, name)
+            key = str(path.relative_to(folder).as_posix())
+            if not key.isprintable() and any("\udc80" <= c <= "\udcff" for c in key):
+                raise StorageError(f"{folder}: the name {os.fsencode(key)!r} is not UTF-8; rename it")
+            try:
+                info = path.stat()
+            except FileNotFoundError:
+                yield Entry(key, 0, "broken link")
+                continue
+            if stat.S_ISREG(info.st_mode):
+                yield Entry(key, info.st_size, str(info.st_mtime_ns))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _is_local(fs: Any) -> bool:
     protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
     return "file" in protocols
@@ -179,7 +212,7 @@ def _errors(address: str) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except (OSError, ClientError, BotoCoreError, TimeoutError) as error:
+    except (OSError, ClientError, BotoCoreError, ImportError, ValueError, TypeError, RuntimeError) as error:
         raise StorageError(f"{address}: {_reason(error)}") from error
 
 

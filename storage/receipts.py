@@ -1,9 +1,9 @@
 """Units and receipts: what is done, what is left, what failed.
 
 A unit is the inputs of one task. Its receipt, written last, is a Parquet file with one row a sample, named after the
-unit and its fingerprint, `TARGET/.dtls/receipts/UNIT-FINGERPRINT.parquet`: a change of inputs or options is another
-name, so one listing tells what is left. A unit is done when its receipt is there and the outputs it names are there
-with their sizes.
+unit and its fingerprint: `TARGET/.dtls/receipts/FLOW/UNIT-FINGERPRINT.parquet`. A change of inputs or options is
+another name, so one listing tells what is left. A unit is done when its receipt is there, and the outputs it names
+are there with their sizes.
 """
 
 import hashlib
@@ -56,21 +56,22 @@ SAMPLES = pa.schema(
 class Unit:
     """The inputs of one task, and the fingerprint of all its outputs depend on."""
 
+    flow: str
     name: str
     samples: tuple[Entry, ...]
     fingerprint: str
 
     @classmethod
-    def of(cls, name: str, samples: Iterable[Entry], options: Mapping[str, Any]) -> "Unit":
+    def of(cls, flow: str, name: str, samples: Iterable[Entry], options: Mapping[str, Any]) -> "Unit":
         """A unit whose results depend on `options` (plain JSON values) and on its samples."""
         samples = tuple(samples)
         inputs = [[s.key, s.size, s.etag] for s in samples]
-        content = json.dumps([FORMAT, name, dict(options), inputs], sort_keys=True, default=str)
-        return cls(name, samples, hashlib.sha256(content.encode()).hexdigest()[:16])
+        content = json.dumps([FORMAT, flow, name, dict(options), inputs], sort_keys=True, default=str)
+        return cls(flow, name, samples, hashlib.sha256(content.encode()).hexdigest()[:16])
 
     @property
     def receipt(self) -> str:
-        return f"{STATE}/receipts/{self.name}-{self.fingerprint}.parquet"
+        return f"{STATE}/receipts/{self.flow}/{self.name}-{self.fingerprint}.parquet"
 
 
 def cut_evenly(entries: Sequence[Entry], count: int) -> Iterator[tuple[Entry, ...]]:
@@ -107,14 +108,21 @@ class Survey:
 class Receipts:
     """The receipts below a target, and the table `manifest` that gathers them."""
 
-    def __init__(self, target: Location, schema: pa.Schema = SAMPLES, manifest: str = MANIFEST) -> None:
-        self.target, self.schema, self.manifest = target, schema, manifest
+    def __init__(self, target: Location, flow: str, schema: pa.Schema = SAMPLES, manifest: str = MANIFEST) -> None:
+        self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
 
     def survey(self, units: Iterable[Unit]) -> Survey:
-        """Which units are done; a receipt whose outputs are missing or of another size does not count."""
+        """Which units are done; a receipt whose outputs are missing or of another size does not count.
+
+        StorageError where the target belongs to another flow.
+        """
         sizes = {entry.key: entry.size for entry in self.target.list()}
         planned = {unit.receipt: unit for unit in units}
         receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/")]
+        if others := {key.split("/")[2] for key in receipts} - {self.flow}:
+            raise StorageError(
+                f"{self.target}: holds the results of {', '.join(sorted(others))}; choose another folder"
+            )
 
         def check(key: str) -> tuple[str, list[Row]] | None:
             rows = self._read(key)

@@ -13,6 +13,7 @@ from PIL import Image
 from s3fs import S3FileSystem
 
 from flows.cli import main
+from tests.services import wait_until
 
 COMMANDS = ("demo", "shard", "train", "downscale", "upscale", "report", "import-checkpoint")
 
@@ -185,6 +186,36 @@ def test_the_authors_checkpoint_becomes_ours_once(dtls: Command, tmp_path: Path)
     assert "preset 16-128 has 64" in complaint(
         dtls("import-checkpoint", source, tmp_path / "other", "--preset", "16-128")
     )
+
+
+def test_a_target_that_cannot_be_written_is_found_out_before_training(
+    dtls: Command, photographs: Path, tmp_path: Path
+) -> None:
+    assert dtls("shard", photographs, tmp_path / "shards").code == 0
+    (tmp_path / "file").write_text("in the way")
+    assert str(tmp_path / "file") in complaint(dtls("train", tmp_path / "shards", tmp_path / "file", "--steps", 1))
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3://[b", "~nosuchuser/x", "ftp:/x/y", "nonsense://x"])
+def test_addresses_that_make_no_sense(dtls: Command, tmp_path: Path, address: str) -> None:
+    assert complaint(dtls("shard", address, tmp_path / "shards"))
+
+
+@pytest.mark.slow
+def test_interrupting_a_run_stops_it_at_the_next_picture(photographs: Path, tmp_path: Path) -> None:
+    with Image.open(photographs / "00000" / "00000.png") as photograph:
+        for index in range(300):
+            photograph.rotate(index).save(tmp_path / f"{index:03d}.png")
+    target = tmp_path.parent / f"{tmp_path.name}-sr"
+    command = [sys.executable, "-m", "flows", "upscale", str(tmp_path), str(target), "--method", "bicubic"]
+    options = ["--scale", "16", "--unit-size", "1000", "--workers", "1"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as run:
+        assert wait_until(lambda: bool(list(target.glob("*.png"))), timeout=60)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert said.splitlines()[-1] == "dtls: stopped; run it again to go on"
+    assert 0 < len(list(target.glob("*.png"))) < 300
 
 
 @pytest.mark.slow

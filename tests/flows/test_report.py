@@ -94,8 +94,9 @@ def test_hostile_names_are_escaped_on_the_page_and_refused_for_methods(compared:
     addresses = {"hr": str(folders["hr"]), "lr": str(folders["lr"]), "sr": {"sr": str(folders["sr"])}}
     report.fn(options(compared, tmp_path / "out", **addresses))
     assert "<script>alert" not in (tmp_path / "out" / "index.html").read_text()
-    with pytest.raises(StorageError, match="no name for a method"):
-        report.fn(options(compared, tmp_path / "out", sr={"<b>": str(folders["sr"])}))
+    for name in ("<b>", "HR", ""):
+        with pytest.raises(ValueError, match="no name for a method"):
+            options(compared, tmp_path / "out", sr={name: str(folders["sr"])})
 
 
 def test_a_second_report_measures_nothing_again(

@@ -102,6 +102,10 @@ def test_sigterm_saves_and_the_run_goes_on_from_there(shards: str, tmp_path: Pat
 
 def test_a_model_in_the_target_is_never_overwritten(shards: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"precious")
+    for resume in (False, True):
+        with pytest.raises(CheckpointError, match="holds a model that cannot be trained on"):
+            train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=1, resume=resume, **SMALL))
+    (tmp_path / "training.safetensors").write_bytes(b"precious, too")
     with pytest.raises(CheckpointError, match=r"holds a model already.*resume"):
         train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=1, **SMALL))
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dtls.checkpoint import DTLS, save_checkpoint
+from dtls.checkpoint import DTLS, load_checkpoint, save_checkpoint
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
 from flows.shard import ShardOptions, shard
@@ -151,7 +151,45 @@ def test_fewer_shards_leave_no_old_ones_behind(source: Path, target: Path) -> No
     assert len(list(target.glob("*.tar"))) == 3
     shard.fn(ShardOptions(source=str(source), target=str(target), samples_per_shard=4))
     assert sorted(p.name for p in target.glob("*.tar")) == ["shard-000000.tar", "shard-000001.tar"]
-    assert len(list((target / ".dtls" / "receipts").iterdir())) == 2
+    assert len(list((target / ".dtls" / "receipts" / "shard").iterdir())) == 2
+
+
+def test_a_folder_with_the_results_of_another_flow_is_left_alone(source: Path, target: Path) -> None:
+    bicubic(source, target)
+    before = pictures(target)
+    with pytest.raises(StorageError, match="holds the results of upscale; choose another folder"):
+        shard.fn(ShardOptions(source=str(source), target=str(target)))
+    assert pictures(target) == before
+
+
+def test_a_sample_that_now_fails_leaves_no_old_result(source: Path, target: Path) -> None:
+    bicubic(source, target)
+    (source / "0" / "00000.png").write_bytes(b"broken since")
+    bicubic(source, target, max_failed=0.5)
+    assert "0/00000.png" not in pictures(target)
+    assert len(pictures(target)) == 5
+
+
+def test_linked_pictures_count_and_broken_links_are_recorded(source: Path, target: Path) -> None:
+    (source / "linked.png").symlink_to(source / "0" / "00000.png")
+    (source / "again").symlink_to(source / "1")
+    (source / "round").symlink_to(source)
+    (source / "broken.png").symlink_to(source / "gone.png")
+    bicubic(source, target, max_failed=0.5)
+    manifest = pd.read_parquet(target / "manifest.parquet").set_index("key")
+    assert manifest.loc["linked.png"].status == "ok"
+    assert "no such file" in manifest.loc["broken.png"].reason
+    assert manifest.status.value_counts().to_dict() == {"ok": 7, "failed": 1}
+
+
+def test_pixels_that_are_no_numbers_are_failures(source: Path, target: Path, checkpoint: Path) -> None:
+    model = load_checkpoint(checkpoint)
+    model.unet.rgb.weight.fill_(float("nan"))
+    save_checkpoint(model, target / "model")
+    options = {"source": str(source), "target": str(target / "sr"), "checkpoint": str(target / "model"), "scale": 2}
+    with pytest.raises(RunError, match="6 of 6"):
+        upscale.fn(UpscaleOptions(**options))
+    assert set(pd.read_parquet(target / "sr" / "manifest.parquet").reason) == {"dtls gave pixels that are no numbers"}
 
 
 def test_other_files_are_left_out_and_hidden_ones_not_mentioned(
