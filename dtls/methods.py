@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dtls.checkpoint import checkpoint_hash, load_checkpoint
 from dtls.degradation import Protocol as DownscalingProtocol
-from dtls.degradation import SizeError, downscale_size, project, resize
+from dtls.degradation import SizeError, project, resize
 from dtls.sampler import two_call
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -35,19 +35,21 @@ class Method(Protocol):
 
 
 class Interpolation:
-    """nearest, bilinear, or bicubic (a = −0.5) as Pillow does them."""
+    """nearest, bilinear, or bicubic (a = −0.5) as Pillow does them: across, cut to [0, 1], then down."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.identity: Mapping[str, str] = {"method": name}
 
     def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        smooth = self.name != "nearest"
-        return F.interpolate(lr, size, mode=self.name if smooth else "nearest-exact", antialias=smooth).clamp(0, 1)
+        if self.name == "nearest":
+            return F.interpolate(lr, size, mode="nearest-exact")
+        across = F.interpolate(lr, (lr.shape[-2], size[1]), mode=self.name, antialias=True).clamp(0, 1)
+        return F.interpolate(across, size, mode=self.name, antialias=True).clamp(0, 1)
 
 
 class Downscaling:
-    """A of a protocol: makes LR pictures from HR pictures, to any size that divides them."""
+    """A of a protocol: makes LR pictures from HR pictures, by one scale in both directions."""
 
     def __init__(self, protocol: DownscalingProtocol) -> None:
         self.name = f"downscale-{protocol}"
@@ -55,7 +57,7 @@ class Downscaling:
         self.identity: Mapping[str, str] = {"method": self.name, "protocol": protocol}
 
     def __call__(self, hr: Tensor, size: tuple[int, int]) -> Tensor:
-        downscale_size((hr.shape[-2], hr.shape[-1]), hr.shape[-1] / size[1])
+        _scale(hr, size)
         return resize(hr, size, self.protocol).clamp(0, 1)
 
 
@@ -89,10 +91,10 @@ class DomainTransfer:
         t = self.model.degradation.timestep(scale)
         padded, padded_size = _pad(lr.to(self.device), scale, self.model.unet.multiple)
         x = resize(padded, padded_size, self.model.config.protocol)
-        sr = two_call(self.model, self.model.degradation, x, t)
+        sr = two_call(self.model, self.model.degradation, x, t)[..., : size[0], : size[1]]
         if self.projected:
-            sr = project(sr, padded, self.model.config.protocol)
-        return sr[..., : size[0], : size[1]].clamp(0, 1)
+            sr = project(sr, lr.to(self.device), self.model.config.protocol)
+        return sr.clamp(0, 1)
 
 
 def load_method(

@@ -5,6 +5,7 @@ run would have seen, and on one device ends with the same weights.
 """
 
 import math
+import zlib
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def random_timesteps(count: int, steps: int, generator: torch.Generator) -> Tens
 
 def generator_for(seed: int, step: int) -> torch.Generator:
     """The source of everything random at one step of one run."""
-    return torch.Generator().manual_seed((seed << 32) + step)
+    mixed = zlib.crc32(f"{seed} {step}".encode())  # of a larger number, torch's generator takes the low 32 bits only
+    return torch.Generator().manual_seed(mixed)
 
 
 class Trainer:

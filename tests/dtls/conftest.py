@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Compute in one thread: on networks this small, a second one on a busy machine only waits, fifty times as long."""
+    """Compute in one thread: on networks this small, a second one on a busy machine only waits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

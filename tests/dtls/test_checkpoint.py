@@ -96,7 +96,7 @@ def test_the_hash_stands_for_configuration_and_weights(saved: Path) -> None:
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"{tmp_path}/nowhere: no config.json there, so it is no checkpoint"
-    with pytest.raises(CheckpointError, match="no config.json there"):
+    with pytest.raises(CheckpointError, match=r"no config\.json there"):
         checkpoint_hash(tmp_path / "nowhere")
 
 
@@ -114,7 +114,9 @@ def test_a_file_instead_of_a_folder_is_refused(saved: Path) -> None:
         checkpoint_hash(saved / WEIGHTS)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"3", b'"x"', b"{}", b"\xff\xfe", b'{"multipliers": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"3", b'"x"', b"{}", b"\xff\xfe", b'{"multipliers": 1}']
+)
 def test_a_broken_configuration_is_refused(saved: Path, content: bytes) -> None:
     (saved / CONFIG).write_bytes(content)
     assert refusal(saved).startswith(f"{saved / CONFIG}: not the configuration of a DTLS model")
@@ -171,16 +173,13 @@ def test_a_tensor_too_many_and_one_too_few_are_refused(saved: Path) -> None:
     assert refusal(saved).endswith("does not fit its config: unet.rgb.bias should be (3,), is nothing")
 
 
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved: Path, name: str) -> None:
-    old = (saved / name).read_bytes()
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved: Path) -> None:
+    old = {path: path.read_bytes() for path in saved.iterdir()}
     with pytest.raises(TypeError):
-        if name == CONFIG:
-            write_whole(saved / name, "text is no bytes")  # type: ignore[arg-type]
-        else:
-            save_tensors({"x": torch.zeros(2)}, saved / name, metadata={"number": 3})  # type: ignore[dict-item]
-    assert (saved / name).read_bytes() == old
-    assert {path.name for path in saved.iterdir()} == {CONFIG, WEIGHTS}
+        write_whole(saved / CONFIG, "text is no bytes")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        save_tensors({"x": torch.zeros(2)}, saved / WEIGHTS, metadata={"number": 3})  # type: ignore[dict-item]
+    assert {path: path.read_bytes() for path in saved.iterdir()} == old
 
 
 def test_a_place_that_is_taken_keeps_what_it_has(tmp_path: Path) -> None:

@@ -172,7 +172,9 @@ def test_timestep_is_the_t_that_reduces_by_the_scale() -> None:
 
 @pytest.mark.parametrize("scale", [1, 16, 3, 0.5, 7.99, 0, -2, float("nan"), float("inf")])
 def test_a_scale_without_a_timestep_is_refused_with_those_there_are(scale: float) -> None:
-    with pytest.raises(SizeError, match=r"\(16→128, stride 4\) cannot do ×.*; it does ×.*2.*4.*8 and every") as refused:
+    with pytest.raises(
+        SizeError, match=r"\(16→128, stride 4\) cannot do ×.*; it does ×.*2.*4.*8 and every"
+    ) as refused:
         FACES.timestep(scale)
     assert "\n" not in str(refused.value)
 
@@ -185,5 +187,3 @@ def test_sides_divide_or_are_refused() -> None:
         downscale_size((64, 65), 4)
     with pytest.raises(SizeError, match="4×4 is no multiple of the scale 8"):
         downscale_size((4, 4), 8)
-
-
