@@ -40,8 +40,7 @@ def _read_authors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # torch.load raises whatever its many formats raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a PyTorch checkpoint that can be read safely ({reason})") from error
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint that can be read safely") from error
     weights = content.get("ema") if isinstance(content, dict) else None
     prefix = "denoise_fn."
     if not isinstance(weights, dict) or not all(
@@ -77,7 +76,7 @@ def _authors_sizes(path: Path, dim: int, multipliers: tuple[int, ...], preset: s
         if (config.dim, config.multipliers) == (dim, multipliers):
             return config
     raise CheckpointError(
-        f"{path}: fits no preset; name it LR_HR_sSTRIDE (like SR_16_128_s4.pt), so that its sizes are known"
+        f"{path}: its sizes are not known; name it LR_HR_sSTRIDE, like SR_16_128_s4.pt, or say a preset that fits"
     )
 
 

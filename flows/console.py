@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Advance = Callable[[int], None]
@@ -35,6 +36,12 @@ def teller() -> Callable[[str], None]:
 def tell(message: str) -> None:
     """One line about the run."""
     teller()(message)
+
+
+def tell_markdown(text: str) -> None:
+    """A table of the run, drawn on the terminal."""
+    if not _deployed():
+        Console(stderr=True).print(Markdown(text))
 
 
 @contextmanager

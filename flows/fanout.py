@@ -20,7 +20,7 @@ from prefect.futures import PrefectFuture
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import BatchOptions
 from storage.locations import Entry
-from storage.receipts import Receipts, Row, Unit, write_samples
+from storage.receipts import Receipts, Row, Survey, Unit, is_current, write_samples
 
 REASONS_TOLD = 10
 
@@ -79,7 +79,7 @@ def run(job: Job, options: BatchOptions) -> Summary:
             _count_skipped(summary, unit, survey.done[unit.name])
     if todo:
         job.receipts.write_plan(job.units)
-        _work(job, todo, {name: survey.done[name] for name in again}, options.in_flight, summary)
+        _work(job, todo, {unit.name: _kept(job, unit, survey) for unit in todo}, options.in_flight, summary)
     if todo or survey.stale or not survey.gathered:
         job.receipts.gather(job.units, job.gather)
     if survey.stale and not summary.broken_units:
@@ -89,6 +89,20 @@ def run(job: Job, options: BatchOptions) -> Summary:
     return summary
 
 
+def _kept(job: Job, unit: Unit, survey: Survey) -> dict[str, Row]:
+    """The rows, by key, of the samples of a unit that need not be done again."""
+    if not job.divisible:
+        return {}
+    if unit.name in survey.done:
+        return {row["key"]: row for row in job.receipts.read(unit) if row["status"] == "ok"}
+    rows = {sample.key: survey.kept[sample.key] for sample in unit.samples if sample.key in survey.kept}
+    return {
+        sample.key: rows[sample.key]
+        for sample in unit.samples
+        if sample.key in rows and is_current(rows[sample.key], sample, unit)
+    }
+
+
 def _count_skipped(summary: Summary, unit: Unit, failures: Sequence[Row]) -> None:
     summary.skipped += len(unit.samples) - len(failures)
     summary.failed += len(failures)
@@ -96,12 +110,9 @@ def _count_skipped(summary: Summary, unit: Unit, failures: Sequence[Row]) -> Non
         summary.note(_reason(row))
 
 
-def _work(job: Job, todo: Sequence[Unit], again: dict[str, list[Row]], in_flight: int, summary: Summary) -> None:
+def _work(job: Job, todo: Sequence[Unit], kept: dict[str, dict[str, Row]], in_flight: int, summary: Summary) -> None:
     def samples_of(unit: Unit) -> Sequence[Entry]:
-        if not job.divisible or unit.name not in again:
-            return unit.samples
-        keys = {row["key"] for row in again[unit.name]}
-        return [sample for sample in unit.samples if sample.key in keys]
+        return [sample for sample in unit.samples if sample.key not in kept[unit.name]]
 
     total = sum(len(samples_of(unit)) for unit in todo)
     stopping = Event()
@@ -116,10 +127,9 @@ def _work(job: Job, todo: Sequence[Unit], again: dict[str, list[Row]], in_flight
             samples = samples_of(unit)
             rows = job.work(unit, samples, advance)
             failures = [_reason(row) for row in rows if row["status"] != "ok"]
-            if len(samples) < len(unit.samples):
-                new = {row["key"]: row for row in rows}
-                rows = [new.get(row["key"], row) for row in job.receipts.read(unit)]
-            job.receipts.write(unit, rows)
+            tags = {sample.key: sample.etag for sample in samples}
+            new = {row["key"]: row | {"source_tag": tags[row["key"]], "options": unit.options} for row in rows}
+            job.receipts.write(unit, [new.get(s.key) or kept[unit.name][s.key] for s in unit.samples])
             return len(samples) - len(failures), failures
 
         for unit, outcome in _outcomes(todo, do, in_flight, stopping):

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Annotated
+from typing import Annotated, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -18,15 +18,15 @@ from dtls.degradation import Protocol
 from dtls.devices import best_device
 from flows import fanout
 from flows.comparison import Collection, Comparison, records
-from flows.console import in_flow_run, tell
+from flows.console import in_flow_run, tell_markdown
 from flows.options import Address, BatchOptions
-from flows.sources import refuse_within
+from flows.sources import protocols, refuse_within
 from reports.gallery import contact_sheet
 from reports.lpips_alexnet import load_lpips
 from reports.page import render_page
 from reports.tables import SCHEMA, markdown_table, read_metrics, summarise, summary_json, write_metrics, write_summary
 from storage.locations import Location, StorageError
-from storage.receipts import Receipts, read_manifest
+from storage.receipts import Receipts
 
 TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
 SHEET_ROWS = 8
@@ -124,22 +124,14 @@ def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> N
     if in_flow_run():
         link = f"Page: `{out.address(PAGE)}`"
         create_markdown_artifact(f"# {options.title}\n\n{markdown_table(means)}\n\n{link}\n", key="dtls-report")
-    tell(markdown_table(means))
-    tell(f"page → {out.address(PAGE)}")
+    tell_markdown(markdown_table(means))
 
 
 def _protocol(wish: Protocol | None, lr: Location) -> Protocol:
     """The protocol of the LR pictures; StorageError where their manifest says another than was asked for."""
-    manifest = read_manifest(lr)
-    column = (
-        manifest.column("protocol").to_pylist()
-        if manifest is not None and "protocol" in manifest.schema.names
-        else []
-    )
-    made = {protocol for protocol in column if protocol is not None}
+    made = protocols(lr)
     if not made:
         return wish or "reference"
     if (wish is not None and made != {wish}) or len(made) > 1:
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
-    protocol: Protocol = made.pop()
-    return protocol
+    return cast(Protocol, made.pop())

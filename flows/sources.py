@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from flows.console import tell
 from storage import images
 from storage.locations import Entry, Location, StorageError
-from storage.receipts import MANIFEST, STATE
+from storage.receipts import MANIFEST, STATE, read_manifest
 
 
 def list_pictures(source: Location) -> list[Entry]:
@@ -19,9 +19,19 @@ def list_pictures(source: Location) -> list[Entry]:
     if not pictures:
         raise StorageError(f"{source}: {_emptiness(source, others)}")
     if others:
-        tell(f"{source}: {len(others):,} files that are no pictures by their names are left out, such as {others[0]}")
+        tell(f"{source}: left out, as no pictures by their names: {len(others):,}, such as {others[0]}")
     _refuse_twins(source, pictures)
     return pictures
+
+
+def protocols(source: Location) -> set[str]:
+    """By which downscalings the pictures at `source` were made, as far as a manifest beside them says."""
+    manifest = read_manifest(source)
+    names = manifest.column_names if manifest is not None else []
+    if manifest is None or not {"method", "protocol"} <= set(names):
+        return set()
+    rows = manifest.select(["method", "protocol"]).to_pylist()
+    return {row["protocol"] for row in rows if row["protocol"] and str(row["method"]).startswith("downscale-")}
 
 
 def refuse_within(target: Location, source: Location) -> None:

@@ -163,7 +163,7 @@ def training(settings: Settings, publish: Callable[[], None]) -> str:
                 raise TrainingError(message["message"])
             if message["event"] == "saved":
                 heard["unpublished"] = _failure(publish)
-            if message["event"] == "started" and message["done"]:
+            if message["event"] == "started" and 0 < message["done"] < message["steps"]:
                 tell(f"going on after step {message['done']:,}")
             if message["event"] == "step":
                 heard["end"] = f"{message['done']:,} steps, loss {message['loss']:.4f}"

@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradation import SizeError
 from dtls.devices import best_device
-from dtls.methods import Method, load_method
+from dtls.methods import DomainTransfer, Method, load_method
 from flows.options import Address, BatchOptions
 from flows.pictures import SizeOf, transform
+from flows.sources import protocols
 from storage.locations import Location, StorageError
 
 
@@ -33,16 +34,23 @@ class UpscaleOptions(BatchOptions):
     project: bool = Field(
         False, description="move each result to the nearest picture that reduces to its source; for clean sources"
     )
+    any_protocol: bool = Field(
+        False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
+    )
     batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that go through the model together")
     unit_size: int = Field(256, ge=1, le=100_000, description="about how many pictures make one unit")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (self.scale is None) == (self.size is None):
-            raise ValueError("say either scale or size")
-        if (self.method == "dtls") != (self.checkpoint is not None):
-            raise ValueError("the method dtls needs a checkpoint, and the other methods have none")
+        if self.scale is None and self.size is None:
+            raise ValueError("say how far: scale or size")
+        if self.scale is not None and self.size is not None:
+            raise ValueError("say scale or size, not both")
+        if self.method == "dtls" and self.checkpoint is None:
+            raise ValueError("the method dtls needs a checkpoint")
+        if self.method != "dtls" and self.checkpoint is not None:
+            raise ValueError(f"the method {self.method} has no checkpoint; leave it out, or choose the method dtls")
         if self.project and self.method != "dtls":
             raise ValueError("project goes with the method dtls")
         return self
@@ -51,11 +59,14 @@ class UpscaleOptions(BatchOptions):
 @flow(name="dtls", flow_run_name="upscale {options.source}")
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder."""
+    method = _method(options)
+    if isinstance(method, DomainTransfer):
+        _check(method, options)
     summary = transform(
         title="upscale",
         source=options.source,
         target=options.target,
-        method=_method(options),
+        method=method,
         size_of=_size_of(options),
         size_options={"scale": options.scale, "size": options.size},
         batch_size=options.batch_size,
@@ -63,6 +74,18 @@ def upscale(options: UpscaleOptions) -> str:
         options=options,
     )
     return str(summary)
+
+
+def _check(method: DomainTransfer, options: UpscaleOptions) -> None:
+    """Refuse, before any work, a scale or pictures that the model was not trained for."""
+    if options.scale is not None:
+        method.model.degradation.timestep(options.scale)
+    trained, made = method.model.config.protocol, protocols(Location.of(options.source))
+    if made - {trained} and not options.any_protocol:
+        raise CheckpointError(
+            f"{options.checkpoint} is made for {trained}, and the pictures in {options.source} are made by "
+            f"{', '.join(sorted(made))}; any_protocol takes them all the same"
+        )
 
 
 def _method(options: UpscaleOptions) -> Method:

@@ -41,6 +41,8 @@ SAMPLES = pa.schema(
         pa.field("sha256", pa.string(), metadata={"description": "of that file"}),
         pa.field("sample", pa.string(), metadata={"description": "key within a shard"}),
         pa.field("source_bytes", pa.int64(), metadata={"description": "size of the source in bytes"}),
+        pa.field("source_tag", pa.string(), metadata={"description": "what changes when the source does"}),
+        pa.field("options", pa.string(), metadata={"description": "fingerprint of the options it was made with"}),
         pa.field("width", pa.int32(), metadata={"description": "of the result, in pixels"}),
         pa.field("height", pa.int32(), metadata={"description": "of the result, in pixels"}),
         pa.field("seconds", pa.float64(), metadata={"description": "spent on this sample"}),
@@ -60,14 +62,15 @@ class Unit:
     name: str
     samples: tuple[Entry, ...]
     fingerprint: str
+    options: str
 
     @classmethod
     def of(cls, flow: str, name: str, samples: Iterable[Entry], options: Mapping[str, Any]) -> "Unit":
         """A unit whose results depend on `options` (plain JSON values) and on its samples."""
         samples = tuple(samples)
         inputs = [[s.key, s.size, s.etag] for s in samples]
-        content = json.dumps([FORMAT, flow, name, dict(options), inputs], sort_keys=True, default=str)
-        return cls(flow, name, samples, hashlib.sha256(content.encode()).hexdigest()[:16])
+        made_with = _fingerprint([FORMAT, flow, dict(options)])
+        return cls(flow, name, samples, _fingerprint([made_with, name, inputs]), made_with)
 
     @property
     def receipt(self) -> str:
@@ -101,6 +104,8 @@ class Survey:
     """The rows of failed samples of each unit that is done, by the unit's name."""
     stale: tuple[str, ...]
     """Receipts of units that are not in the plan."""
+    kept: dict[str, Row]
+    """By key, the rows of other receipts whose outputs are there: what need not be made again if nothing changed."""
     gathered: bool
     """Whether the table of all rows is there."""
 
@@ -124,18 +129,16 @@ class Receipts:
                 f"{self.target}: holds the results of {', '.join(sorted(others))}; choose another folder"
             )
 
-        def check(key: str) -> tuple[str, list[Row]] | None:
-            rows = self._read(key)
-            if rows is None or not _outputs_are_there(rows, sizes):
-                return None
-            return planned[key].name, [row for row in rows if row["status"] != "ok"]
-
-        checked = ordered_map(check, (key for key in receipts if key in planned), workers=16)
-        return Survey(
-            done=dict(found for found in checked if found is not None),
-            stale=tuple(key for key in receipts if key not in planned),
-            gathered=self.manifest in sizes,
-        )
+        done: dict[str, list[Row]] = {}
+        kept: dict[str, Row] = {}
+        for key, rows in zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True):
+            made = [row for row in rows or [] if row["status"] == "ok"]
+            there = [row for row in made if _output_is_there(row, sizes)]
+            if key in planned and rows is not None and len(there) == len(made):
+                done[planned[key].name] = [row for row in rows if row["status"] != "ok"]
+            else:
+                kept |= {row["key"]: row for row in there}
+        return Survey(done, tuple(key for key in receipts if key not in planned), kept, self.manifest in sizes)
 
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Say that `unit` is done; its outputs are in their places by now."""
@@ -211,9 +214,15 @@ def failed(entry: Entry, reason: str) -> Row:
     return {"key": entry.key, "status": "failed", "reason": reason, "source_bytes": entry.size}
 
 
-def _outputs_are_there(rows: Iterable[Row], sizes: Mapping[str, int]) -> bool:
-    return all(
-        sizes.get(row["output"]) == row["output_bytes"]
-        for row in rows
-        if row["status"] == "ok" and row.get("output") is not None
-    )
+def is_current(row: Row, entry: Entry, unit: Unit) -> bool:
+    """Whether a row tells of this very source, made with this unit's options."""
+    made_of = (row.get("source_bytes"), row.get("source_tag"), row.get("options"))
+    return made_of == (entry.size, entry.etag, unit.options)
+
+
+def _output_is_there(row: Row, sizes: Mapping[str, int]) -> bool:
+    return row.get("output") is None or sizes.get(row["output"]) == row["output_bytes"]
+
+
+def _fingerprint(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dtls.checkpoint import DTLS, load_checkpoint, save_checkpoint
+from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint
+from dtls.degradation import SizeError
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
 from flows.shard import ShardOptions, shard
@@ -64,10 +65,10 @@ def test_a_second_run_does_nothing(source: Path, target: Path) -> None:
 
 
 def test_a_new_picture_is_added_and_others_stay(source: Path, target: Path) -> None:
-    bicubic(source, target, unit_size=1)
+    bicubic(source, target, unit_size=1000)
     before = pictures(target)
     Image.new("RGB", (8, 8)).save(source / "0" / "a-new-one.png")
-    assert bicubic(source, target, unit_size=1) == "1 done, 6 already done"
+    assert bicubic(source, target, unit_size=1000) == "1 done, 6 already done"
     after = pictures(target)
     assert after.pop("0/a-new-one.png")
     assert after == before
@@ -76,14 +77,23 @@ def test_a_new_picture_is_added_and_others_stay(source: Path, target: Path) -> N
 
 @pytest.mark.parametrize("harm", ["delete", "cut"])
 def test_an_output_that_is_gone_or_cut_short_is_made_again(source: Path, target: Path, harm: str) -> None:
-    bicubic(source, target)
+    bicubic(source, target, unit_size=1000)
     victim = next(target.rglob("*.png"))
     whole = victim.read_bytes()
     victim.unlink()
+    others = pictures(target)
     if harm == "cut":
         victim.write_bytes(whole[:100])
-    bicubic(source, target)
+    assert bicubic(source, target, unit_size=1000) == "1 done, 5 already done"
     assert victim.read_bytes() == whole
+    assert others.items() <= pictures(target).items()
+
+
+def test_a_picture_that_changed_is_made_again_alone(source: Path, target: Path) -> None:
+    bicubic(source, target, unit_size=1000)
+    Image.new("RGB", (8, 8), "teal").save(source / "0" / "00000.png")
+    assert bicubic(source, target, unit_size=1000) == "1 done, 5 already done"
+    assert Image.open(target / "0" / "00000.png").size == (16, 16)
 
 
 def test_other_options_redo_everything(source: Path, target: Path) -> None:
@@ -122,13 +132,25 @@ def test_a_trained_model_upscales_to_a_scale_or_to_a_size(source: Path, target: 
     assert manifest.checkpoint.str.len().eq(64).all()
 
 
-def test_a_scale_the_model_cannot_do_is_the_reason_of_each_failure(
+def test_a_scale_the_model_cannot_do_is_refused_and_a_size_is_the_reason_of_each_failure(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
-    with pytest.raises(RunError, match="6 of 6 images failed"):
+    with pytest.raises(SizeError, match=r"\(8→32, stride 8\) cannot do ×3; it does ×2, 4"):
         upscale.fn(UpscaleOptions(source=str(source), target=str(target), checkpoint=str(checkpoint), scale=3))
-    reasons = pd.read_parquet(target / "manifest.parquet").reason
-    assert reasons.str.contains(r"\(8→32, stride 8\) cannot do ×3; it does ×2, 4").all()
+    with pytest.raises(RunError, match="6 of 6 images failed"):
+        upscale.fn(UpscaleOptions(source=str(source), target=str(target), checkpoint=str(checkpoint), size=192))
+    assert pd.read_parquet(target / "manifest.parquet").reason.str.contains("cannot do ×3").all()
+
+
+def test_pictures_made_by_another_protocol_are_refused_unless_asked_for(
+    source: Path, target: Path, checkpoint: Path
+) -> None:
+    lr, sr = str(target / "lr"), str(target / "sr")
+    downscale.fn(DownscaleOptions(source=str(source), target=lr, scale=4, protocol="antialias"))
+    options = {"source": lr, "target": sr, "checkpoint": str(checkpoint), "scale": 4}
+    with pytest.raises(CheckpointError, match=r"made for reference, .* made by antialias"):
+        upscale.fn(UpscaleOptions(**options))
+    assert upscale.fn(UpscaleOptions(**options, any_protocol=True)) == "6 done"
 
 
 def test_downscaling_refuses_sizes_that_do_not_divide_and_keeps_the_protocol(source: Path, target: Path) -> None:
@@ -199,7 +221,7 @@ def test_other_files_are_left_out_and_hidden_ones_not_mentioned(
     (source / ".DS_Store").write_text("")
     assert bicubic(source, target) == "6 done"
     said = capsys.readouterr().err
-    assert "1 files that are no pictures by their names are left out, such as LICENSE.txt" in said
+    assert "left out, as no pictures by their names: 1, such as LICENSE.txt" in said
     assert ".DS_Store" not in said
 
 
