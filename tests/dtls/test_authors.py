@@ -78,7 +78,7 @@ def test_an_unknown_preset_is_refused_with_those_there_are(content: dict[str, An
 
 
 def test_a_name_without_sizes_and_widths_of_no_preset_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
-    assert "name it LR_HR_sSTRIDE (like SR_16_128_s4.pt)" in refusal(content, tmp_path / "x", name="model.pt")
+    assert "name it LR_HR_sSTRIDE, like SR_16_128_s4.pt" in refusal(content, tmp_path / "x", name="model.pt")
 
 
 @pytest.mark.parametrize("name", ["SR_8_32_s5.pt", "SR_32_8_s4.pt", "SR_8_30_s2.pt", "SR_8_32_s0.pt"])
