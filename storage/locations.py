@@ -53,6 +53,10 @@ class Location:
                 f"{parts.scheme}://…@{parts.hostname or ''}{parts.path}: credentials do not belong in "
                 "an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
             )
+        if not address:
+            raise StorageError("an empty address is no place")
+        if parts.scheme in ("s3", "s3a") and not parts.netloc:
+            raise StorageError(f"{address}: names no bucket")
         options = S3_OPTIONS if parts.scheme in ("s3", "s3a") else {}
         with _errors(address):
             if "://" in address:

@@ -1,0 +1,313 @@
+"""A location is the same locally, in memory and on S3: whole files, fresh listings, one line when it fails."""
+
+import os
+import resource
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import s3fs
+
+from storage.locations import Entry, Location, StorageError
+from tests.services import S3Server, free_ports
+
+
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.integration)])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
+    """An empty place to write to, of every kind."""
+    if request.param == "s3":
+        yield Location.of(request.getfixturevalue("s3"))
+    elif request.param == "memory":
+        yield Location.of(f"memory://{uuid.uuid4().hex}/place")
+        fsspec.filesystem("memory").store.clear()
+    else:
+        yield Location.of(tmp_path / "place")
+
+
+def refusal(do: Callable[[], object], *named: str) -> str:
+    """The one line with which something is refused; it names all of `named`."""
+    with pytest.raises(StorageError) as refused:
+        do()
+    message = str(refused.value)
+    assert "\n" not in message
+    assert all(name in message for name in named), message
+    return message
+
+
+def names(location: Location) -> list[str]:
+    return [entry.key for entry in location.list()]
+
+
+def test_what_is_written_is_read(location: Location) -> None:
+    for data in (b"", b"one", bytes(range(256)) * 5000):
+        location.write("folder/deep/file.bin", data)
+        assert location.read("folder/deep/file.bin") == data
+        assert location.exists("folder/deep/file.bin")
+
+
+def test_a_listing_has_everything_below_sorted_with_sizes(location: Location) -> None:
+    for key in ("b.png", "a/2.png", "a/10.png", "a/.hidden/x", "ü ß/日本.png", "a b+c%20#?.png"):
+        location.write(key, key.encode())
+    assert [(e.key, e.size) for e in location.list()] == [
+        (key, len(key.encode()))
+        for key in ("a b+c%20#?.png", "a/.hidden/x", "a/10.png", "a/2.png", "b.png", "ü ß/日本.png")
+    ]
+    for key in names(location):
+        assert location.read(key) == key.encode()
+
+
+def test_a_listing_is_fresh_and_its_tags_tell_of_changes(location: Location) -> None:
+    assert location.list() == []
+    location.write("key", b"old")
+    first = location.list()
+    assert first == location.list()
+    location.write("key", b"new")
+    second = location.list()
+    assert [(e.key, e.size) for e in first] == [(e.key, e.size) for e in second] == [("key", 3)]
+    assert first[0].etag != second[0].etag
+    assert "" not in (first[0].etag, second[0].etag)
+
+
+def test_a_listing_has_nothing_of_a_neighbour_whose_name_begins_alike(location: Location) -> None:
+    Location.of(f"{location}-more").write("x", b"neighbour")
+    location.write("x", b"own")
+    assert names(location) == ["x"]
+
+
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(location: Location) -> None:
+    location.write("a", b"1")
+    location.write("b", b"2")
+    location.delete("a")
+    location.delete("a")
+    location.delete("never/was")
+    assert names(location) == ["b"]
+    assert not location.exists("a")
+
+
+def test_files_go_up_and_come_down_whole(location: Location, tmp_path: Path) -> None:
+    large = tmp_path / "large.bin"
+    large.write_bytes(os.urandom(7_000_000))
+    location.upload("shards/large.bin", large)
+    location.download("shards/large.bin", tmp_path / "new" / "copy.bin")
+    assert (tmp_path / "new" / "copy.bin").read_bytes() == large.read_bytes() == location.read("shards/large.bin")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["copy.bin"]
+    assert names(location) == ["shards/large.bin"]
+
+
+def test_a_key_that_is_missing_is_named(location: Location, tmp_path: Path) -> None:
+    location.write("there", b"1")
+    for do in (lambda: location.read("gone"), lambda: location.download("gone", tmp_path / "copy")):
+        assert refusal(do) == f"{location}/gone: no such file, folder or bucket"
+    assert not location.exists("gone")
+    assert not (tmp_path / "copy").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_missing_download_leaves_the_file_that_was_there(location: Location, tmp_path: Path) -> None:
+    (tmp_path / "copy").write_bytes(b"old")
+    refusal(lambda: location.download("gone", tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == b"old"
+
+
+def test_an_upload_of_nothing_leaves_what_was_there(location: Location, tmp_path: Path) -> None:
+    location.write("key", b"old")
+    refusal(lambda: location.upload("key", tmp_path / "gone"), f"{location}/key")
+    assert location.read("key") == b"old"
+    assert names(location) == ["key"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../x", "/x", "a/../../x", "a/..", "..", "", "a\\..\\x", "a\x00b", "a\nb", "\x1b[2J", "/etc/passwd", "a/../b"],
+)
+def test_a_key_that_would_leave_is_refused(location: Location, key: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: location.write(key, b"1"),
+        lambda: location.read(key),
+        lambda: location.delete(key),
+        lambda: location.exists(key),
+        lambda: location.upload(key, tmp_path / "file"),
+        lambda: location.download(key, tmp_path / "copy"),
+        lambda: location / key,
+    )
+    for do in attempts:
+        assert refusal(do) == f"{location}: {key!r} is no name for a file below it"
+    assert location.list() == []
+
+
+def test_a_location_below_a_location(location: Location) -> None:
+    below = location / "a/b"
+    below.write("c", b"1")
+    assert names(location) == ["a/b/c"]
+    assert names(below) == ["c"]
+    assert str(below) == f"{location}/a/b"
+    assert below.within(location)
+    assert location.within(location)
+    assert not location.within(below)
+    assert not Location.of(f"{location}-more").within(location)
+
+
+def test_what_is_there_is_told(location: Location) -> None:
+    location.write("folder/file", b"1")
+    assert (location / "folder").what_is_there() == "folder"
+    assert (location / "folder/file").what_is_there() == "file"
+    assert (location / "other").what_is_there() == "nothing"
+
+
+def test_a_trailing_slash_changes_nothing(location: Location) -> None:
+    location.write("key", b"1")
+    assert names(Location.of(f"{location}/")) == ["key"]
+    assert str(Location.of(f"{location}/")) == str(location)
+
+
+def test_only_paths_are_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for address in (str(tmp_path / "x"), "x", f"file://{tmp_path}/x"):
+        assert Location.of(address).local == tmp_path / "x"
+    assert Location.of("~/x").local == tmp_path / "home" / "x"
+    assert Location.of("memory://x").local is None
+
+
+@pytest.mark.parametrize("name", ["a:b", "100%", "a#b", "a?b", "[x]", "*", "ü", "a b", "x::y"])
+def test_a_local_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    location = Location.of(tmp_path / name)
+    location.write("key", b"1")
+    assert (tmp_path / name / "key").read_bytes() == b"1"
+    assert names(Location.of(tmp_path / name)) == ["key"]
+
+
+def test_a_local_write_that_fails_leaves_nothing_new(tmp_path: Path) -> None:
+    location = Location.of(tmp_path)
+    location.write("key", b"old")
+    with pytest.raises(StorageError, match="key"):
+        location.write("key", "text is no bytes")  # type: ignore[arg-type]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside").touch()
+    refusal(lambda: location.write("folder", b"new"), f"{tmp_path}/folder")
+    refusal(lambda: location.write("key/below", b"new"), f"{tmp_path}/key/below")
+    assert (tmp_path / "key").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "inside", "key"]
+
+
+def test_a_write_that_breaks_off_half_way_leaves_what_was_there(tmp_path: Path) -> None:
+    location, other = Location.of(tmp_path / "place"), tmp_path / "large.bin"
+    location.write("key", b"old")
+    other.write_bytes(bytes(2_000_000))
+    (tmp_path / "copy").write_bytes(b"old")
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: location.write("key", bytes(2_000_000)),
+        lambda: location.upload("key", other),
+        lambda: Location.of(tmp_path).download("large.bin", tmp_path / "copy"),
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # as if the disk were full then
+    try:
+        for do in attempts:
+            refusal(do, "File too large")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["copy", "key", "large.bin", "place"]
+    assert (tmp_path / "copy").read_bytes() == location.read("key") == b"old"
+
+
+def test_a_listing_follows_links_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "picture").write_bytes(b"123")
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "place" / "circle").symlink_to(tmp_path / "place")
+    (tmp_path / "place" / "broken").symlink_to(tmp_path / "nowhere")
+    listed = Location.of(tmp_path / "place").list()
+    assert [(e.key, e.size) for e in listed] == [("broken", 0), ("linked/picture", 3)]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://KEY:hunter2@bucket/x",
+        "https://user:hunter2@host:9000/bucket",
+        "s3://:hunter2@bucket/x",
+        "ftp://hunter2@h/x",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
+    message = refusal(
+        lambda: Location.of(address), "credentials do not belong in an address", "AWS_SECRET_ACCESS_KEY"
+    )
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("address", ["nosuch://bucket/x", "s3://", "s3:///x", "http://[bad/x"])
+def test_an_address_that_means_nothing_is_refused(address: str) -> None:
+    refusal(lambda: Location.of(address), address)
+
+
+def test_no_address_at_all_is_refused() -> None:
+    refusal(lambda: Location.of(""), "empty")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("wrong", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
+def test_wrong_credentials_are_refused_at_once_and_kept_secret(
+    wrong: str, s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(wrong, "hunter2hunter2hunter2")
+    s3fs.S3FileSystem.clear_instance_cache()
+    (tmp_path / "file").write_bytes(b"1")
+    location, started = Location.of(s3), time.monotonic()
+    attempts: tuple[Callable[[], object], ...] = (
+        location.list,
+        location.what_is_there,
+        lambda: location.read("key"),
+        lambda: location.exists("key"),
+        lambda: location.write("key", b"1"),
+        lambda: location.upload("key", tmp_path / "file"),
+        lambda: location.download("key", tmp_path / "copy"),
+        lambda: location.delete("key"),
+    )
+    for do in attempts:
+        message = refusal(do, s3, "refused by the S3 server")
+        assert "hunter2" not in message
+        assert s3_server.secret_key not in message
+    assert time.monotonic() - started < 5
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.integration
+def test_a_missing_bucket_is_named(s3: str, tmp_path: Path) -> None:
+    missing = Location.of(f"s3://missing-{uuid.uuid4().hex}/x")
+    assert refusal(missing.list) == f"{missing}: no such file, folder or bucket"
+    assert refusal(lambda: missing.read("key")) == f"{missing}/key: no such file, folder or bucket"
+    assert missing.what_is_there() == "nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_an_endpoint_that_is_not_there_is_named_within_seconds(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = f"http://127.0.0.1:{free_ports()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    s3fs.S3FileSystem.clear_instance_cache()
+    started = time.monotonic()
+    message = refusal(Location.of(s3).list, s3, f'Could not connect to the endpoint URL: "{endpoint}/')
+    assert time.monotonic() - started < 30
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in message
+
+
+@pytest.mark.integration
+def test_an_upload_that_breaks_off_leaves_what_was_there(s3: str, s3_server: S3Server, tmp_path: Path) -> None:
+    location = Location.of(s3)
+    location.write("key", b"old")
+    (tmp_path / "folder").mkdir()
+    refusal(lambda: location.upload("key/", tmp_path / "gone"), "key/")
+    refusal(lambda: location.upload("key", tmp_path / "gone"), f"{s3}/key")
+    assert location.read("key") == b"old"
+    assert s3_server.client().list_multipart_uploads(Bucket="data").get("Uploads") is None
+
+
+def test_entries_sort_by_key() -> None:
+    assert sorted([Entry("b", 1, "x"), Entry("a", 9, "y")])[0].key == "a"
