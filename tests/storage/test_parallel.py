@@ -1,0 +1,42 @@
+"""`ordered_map`: in order, never far ahead, exceptions come through, and leaving early does not hang."""
+
+import itertools
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+from storage.parallel import ordered_map
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    first = Event()
+
+    def do(item: int) -> int:
+        if item == 0:
+            first.wait(10)
+        else:
+            first.set()
+        return item * item
+
+    assert list(ordered_map(do, range(20), workers=4)) == [item * item for item in range(20)]
+
+
+def test_it_takes_only_a_bounded_number_of_items_ahead() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in itertools.count():
+            taken.append(item)
+            yield item
+
+    results = ordered_map(str, items(), workers=3)
+    assert [next(results) for _ in range(5)] == ["0", "1", "2", "3", "4"]
+    assert len(taken) <= 5 + 2 * 3
+
+
+def test_what_an_item_raises_reaches_the_consumer_after_the_results_before_it() -> None:
+    results = ordered_map(lambda item: 10 // item, [5, 2, 0, 1], workers=2)
+    assert [next(results), next(results)] == [2, 5]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
