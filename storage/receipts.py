@@ -26,6 +26,8 @@ from storage.parallel import ordered_map
 STATE = ".dtls"
 MANIFEST = "manifest.parquet"
 ROW_GROUP = 16_384
+DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
+"""What pyarrow raises for bytes that are no whole Parquet file, or not of the schema."""
 FORMAT = 1
 """Part of every fingerprint: a new number redoes everything."""
 
@@ -184,10 +186,16 @@ class Receipts:
             self.target.delete(key)
 
     def _read(self, key: str) -> list[Row] | None:
-        """The rows of a receipt, or None where it is no receipt of this kind."""
+        """The rows of a receipt, or None where there is none of this kind; StorageError where that is not known."""
         try:
-            return pq.read_table(io.BytesIO(self.target.read(key))).select(self.schema.names).to_pylist()
-        except (StorageError, pa.ArrowException, KeyError):
+            data = self.target.read(key)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        try:
+            return pq.read_table(io.BytesIO(data)).select(self.schema.names).to_pylist()
+        except DAMAGED:
             return None
 
 
@@ -203,10 +211,12 @@ def read_manifest(target: Location) -> pa.Table | None:
     """What the last run over `target` made, or None where there was none."""
     if not target.exists(MANIFEST):
         return None
+    data = target.read(MANIFEST)
     try:
-        return pq.read_table(io.BytesIO(target.read(MANIFEST)))
-    except pa.ArrowException as error:
-        raise StorageError(f"{target.address(MANIFEST)}: not a Parquet file ({error})") from error
+        return pq.read_table(io.BytesIO(data))
+    except DAMAGED as error:
+        reason = " ".join(str(error).split())
+        raise StorageError(f"{target.address(MANIFEST)}: not a readable Parquet file ({reason})") from error
 
 
 def failed(entry: Entry, reason: str) -> Row:

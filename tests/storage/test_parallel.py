@@ -1,8 +1,10 @@
 """`ordered_map`: in order, never far ahead, exceptions come through, and leaving early does not hang."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from threading import Event
+from threading import enumerate as enumerate_threads
+from typing import cast
 
 import pytest
 
@@ -40,3 +42,33 @@ def test_what_an_item_raises_reaches_the_consumer_after_the_results_before_it() 
     assert [next(results), next(results)] == [2, 5]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_what_the_items_raise_reaches_the_consumer_after_the_results_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise ValueError("no more")
+
+    results = ordered_map(str, items(), workers=4)
+    with pytest.raises(ValueError, match="no more"):
+        list(results)
+
+
+def test_leaving_early_starts_nothing_more_and_leaves_no_thread() -> None:
+    before = set(enumerate_threads())
+    started: list[int] = []
+
+    def do(item: int) -> int:
+        started.append(item)
+        return item
+
+    results = cast(Generator[int], ordered_map(do, itertools.count(), workers=3))
+    assert next(results) == 0
+    results.close()
+    assert set(enumerate_threads()) == before
+    assert len(started) <= 1 + 2 * 3
+    assert list(results) == []
+
+
+def test_no_items_are_no_results() -> None:
+    assert list(ordered_map(str, [], workers=2)) == []

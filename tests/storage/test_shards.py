@@ -1,5 +1,6 @@
 """Shards: read by WebDataset, the same bytes every time, and never silently short."""
 
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -12,7 +13,8 @@ from PIL import Image
 from flows.shard import ShardOptions, shard
 from storage import images
 from storage.locations import Location, StorageError
-from storage.shards import LocalShard, ShardReader, local_shards
+from storage.receipts import read_manifest
+from storage.shards import LocalShard, ShardReader, count_shards, local_shards
 
 
 def make(source: Path, target: Path, **options: object) -> list[Path]:
@@ -90,3 +92,77 @@ def test_shards_of_other_tools_need_no_manifest(photographs: Path, tmp_path: Pat
     with tarfile.open(tmp_path / "theirs.tar", "w") as tar:
         tar.add(photographs / "00000" / "00000.png", "face.png")
     assert len(reader(tmp_path)) == 1
+
+
+def test_numbers_go_on_from_shard_to_shard_and_names_may_have_dots(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for name in ("a.v2.final.png", "b c.PNG", "ü.png"):
+        (tmp_path / "source" / name).write_bytes((photographs / "00000" / "00000.png").read_bytes())
+    paths = make(tmp_path / "source", tmp_path / "shards", samples_per_shard=2)
+    assert [path.name for path in paths] == ["shard-000000.tar", "shard-000001.tar"]
+    read = samples(paths)
+    assert [sample["__key__"] for sample in read] == ["000000000", "000000001", "000000002"]
+    assert [json.loads(sample["json"])["key"] for sample in read] == ["a.v2.final.png", "b c.PNG", "ü.png"]
+    assert all(sample["png"] == (photographs / "00000" / "00000.png").read_bytes() for sample in read)
+
+
+def test_broken_pictures_are_in_the_manifest_with_their_reason(
+    photographs: Path, bad_images: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    good = {"good.png": photographs / "00000" / "00000.png"}
+    for name, path in (good | {f"{path.suffix[1:]}-{name}": path for name, path in bad_images.items()}).items():
+        (tmp_path / "source" / name).write_bytes(path.read_bytes())
+    [tar] = make(tmp_path / "source", tmp_path / "shards")
+    assert len(samples([tar])) == 1
+    manifest = read_manifest(Location.of(tmp_path / "shards"))
+    assert manifest is not None
+    rows = {row["key"]: row for row in manifest.to_pylist()}
+    assert rows["good.png"]["status"] == "ok"
+    assert rows["good.png"]["sha256"] == hashlib.sha256(tar.read_bytes()).hexdigest()
+    assert rows["good.png"]["output_bytes"] == tar.stat().st_size
+    assert rows["png-text.png"]["reason"] == "not an image (20 bytes)"
+    assert rows["png-empty.png"]["reason"] == "not an image (0 bytes)"
+    for name in ("jpg-truncated.jpg", "png-truncated.png"):
+        assert rows[name]["reason"].startswith("broken image: ")
+    assert sorted(row["status"] for row in rows.values()) == ["failed"] * 4 + ["ok"]
+
+
+def test_pictures_smaller_than_the_size_are_left_out(photographs: Path, tmp_path: Path) -> None:
+    assert make(photographs, tmp_path, size=65) == []
+    manifest = read_manifest(Location.of(tmp_path))
+    assert manifest is not None
+    assert set(manifest.column("reason").to_pylist()) == {"64×64 is smaller than the size 65"}
+
+
+@pytest.mark.integration
+def test_shards_on_s3_are_fetched_once_and_again_when_they_change(photographs: Path, s3: str, tmp_path: Path) -> None:
+    source, cache = Location.of(s3), tmp_path / "cache"
+    for path in make(photographs, tmp_path / "made", samples_per_shard=5):
+        source.upload(path.name, path)
+    source.upload("manifest.parquet", tmp_path / "made" / "manifest.parquet")
+    first = local_shards(source, cache, lambda _: None)
+    found = ShardReader(first)
+    expected = [path.read_bytes() for path in sorted(photographs.rglob("*.png"))]
+    assert [found.read(i) for i in range(len(found))] == expected
+    times = {shard.path: shard.path.stat().st_mtime_ns for shard in first}
+    assert {s.path: s.path.stat().st_mtime_ns for s in local_shards(source, cache, lambda _: None)} == times
+    source.upload("shard-000000.tar", tmp_path / "made" / "shard-000001.tar")
+    again = local_shards(source, cache, lambda _: None)
+    assert [shard.path in times for shard in again] == [False, True, True]
+    assert ShardReader(again).read(0) == expected[5]
+
+
+def test_a_tar_cut_within_a_member_is_refused(photographs: Path, tmp_path: Path) -> None:
+    [path] = make(photographs, tmp_path)
+    for kept in (path.stat().st_size // 2, 700, 100, 0):
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(StorageError, match=str(path)):
+            reader(tmp_path)
+
+
+def test_no_shards_are_a_line_that_says_how_to_make_some(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=rf"{tmp_path}: no shard \(\*\.tar\) there; make some with `dtls shard`"):
+        count_shards(Location.of(tmp_path))
+    with pytest.raises(StorageError, match="no picture in any shard"):
+        ShardReader([])
