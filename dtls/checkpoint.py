@@ -107,12 +107,14 @@ def config_json(config: ModelConfig) -> bytes:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file that appears whole or not at all."""
+    """Write a safetensors file that appears whole or not at all; OSError where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata or {"format": "pt"})
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read
         temporary.replace(path)
+    except SafetensorError as error:  # a full disk, too
+        raise OSError(f"{path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -173,12 +174,17 @@ def test_a_tensor_too_many_and_one_too_few_are_refused(saved: Path) -> None:
     assert refusal(saved).endswith("does not fit its config: unet.rgb.bias should be (3,), is nothing")
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved: Path) -> None:
+def test_a_write_that_breaks_off_half_way_leaves_the_old_file_and_nothing_else(saved: Path) -> None:
     old = {path: path.read_bytes() for path in saved.iterdir()}
-    with pytest.raises(TypeError):
-        write_whole(saved / CONFIG, "text is no bytes")  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        save_tensors({"x": torch.zeros(2)}, saved / WEIGHTS, metadata={"number": 3})  # type: ignore[dict-item]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # as if the disk were full then
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_whole(saved / CONFIG, bytes(2_000_000))
+        with pytest.raises(OSError, match=r"model\.safetensors.*File too large"):
+            save_tensors({"x": torch.zeros(500_000)}, saved / WEIGHTS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path: path.read_bytes() for path in saved.iterdir()} == old
 
 

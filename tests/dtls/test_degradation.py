@@ -65,6 +65,7 @@ def test_d_is_a_down_and_b_up(x: Tensor, protocol: Protocol) -> None:
 def test_other_sizes_go_down_by_ratio() -> None:
     assert FACES.lr_size == 16
     assert [FACES.low(n, 28) for n in (128, 256, 64, 1)] == [16, 32, 8, 1]
+    assert [FACES.low(n, 1) for n in (128, 10, 100)] == [124, 10, 97]  # the nearest whole number of pixels
     x = torch.rand(1, 3, 192, 80, generator=torch.Generator().manual_seed(0))
     reduced = F.interpolate(x, (24, 10), mode="bilinear")
     torch.testing.assert_close(FACES(x, 28), F.interpolate(reduced, (192, 80), mode="bilinear"), rtol=0, atol=1e-5)
