@@ -147,6 +147,9 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
         yield folder, publish
     except StorageError as error:
         raise StorageError(f"{error}; the model is kept in {folder}") from error
+    except BaseException:  # all that was saved has been published by now
+        shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
 
 
