@@ -6,6 +6,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -108,22 +110,28 @@ def config_json(config: ModelConfig) -> bytes:
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file that appears whole or not at all; OSError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata or {"format": "pt"})
+    with _renamed(path) as temporary:
+        try:
+            save_file(
+                {k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata or {"format": "pt"}
+            )
+        except SafetensorError as error:  # a full disk, too
+            raise OSError(f"{path}: {error}") from error
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-        temporary.replace(path)
-    except SafetensorError as error:  # a full disk, too
-        raise OSError(f"{path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all."""
+    with _renamed(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the body succeeds and vanishes when it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

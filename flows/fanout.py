@@ -95,11 +95,10 @@ def _kept(job: Job, unit: Unit, survey: Survey) -> dict[str, Row]:
         return {}
     if unit.name in survey.done:
         return {row["key"]: row for row in job.receipts.read(unit) if row["status"] == "ok"}
-    rows = {sample.key: survey.kept[sample.key] for sample in unit.samples if sample.key in survey.kept}
     return {
-        sample.key: rows[sample.key]
+        sample.key: row
         for sample in unit.samples
-        if sample.key in rows and is_current(rows[sample.key], sample, unit)
+        if (row := survey.kept.get(sample.key)) is not None and is_current(row, sample, unit)
     }
 
 
@@ -111,10 +110,8 @@ def _count_skipped(summary: Summary, unit: Unit, failures: Sequence[Row]) -> Non
 
 
 def _work(job: Job, todo: Sequence[Unit], kept: dict[str, dict[str, Row]], in_flight: int, summary: Summary) -> None:
-    def samples_of(unit: Unit) -> Sequence[Entry]:
-        return [sample for sample in unit.samples if sample.key not in kept[unit.name]]
-
-    total = sum(len(samples_of(unit)) for unit in todo)
+    left = {unit.name: [sample for sample in unit.samples if sample.key not in kept[unit.name]] for unit in todo}
+    total = sum(map(len, left.values()))
     stopping = Event()
     with progress(job.title, total, "images") as count:
 
@@ -124,7 +121,7 @@ def _work(job: Job, todo: Sequence[Unit], kept: dict[str, dict[str, Row]], in_fl
             count(samples)
 
         def do(unit: Unit) -> tuple[int, list[str]]:
-            samples = samples_of(unit)
+            samples = left[unit.name]
             rows = job.work(unit, samples, advance)
             failures = [_reason(row) for row in rows if row["status"] != "ok"]
             tags = {sample.key: sample.etag for sample in samples}
@@ -133,10 +130,10 @@ def _work(job: Job, todo: Sequence[Unit], kept: dict[str, dict[str, Row]], in_fl
             return len(samples) - len(failures), failures
 
         for unit, outcome in _outcomes(todo, do, in_flight, stopping):
-            summary.skipped += len(unit.samples) - len(samples_of(unit))
+            summary.skipped += len(unit.samples) - len(left[unit.name])
             if isinstance(outcome, BaseException):
                 summary.broken_units += 1
-                summary.failed += len(samples_of(unit))
+                summary.failed += len(left[unit.name])
                 summary.note(f"{unit.name}: {_one_line(outcome)}")
                 continue
             ok, failures = outcome

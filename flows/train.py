@@ -28,7 +28,7 @@ from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import CORES, Address, Options
 from flows.training_process import LOSSES, STATE, Settings
 from storage.locations import Location, StorageError
-from storage.shards import count_shards, local_shards
+from storage.shards import list_shards, local_shards
 
 GRACE_SECONDS = 25.0
 """How long a stopped training may take to save; Prefect gives a cancelled flow run 30 s."""
@@ -106,8 +106,9 @@ def train(options: TrainOptions) -> str:
     if WEIGHTS in there and not options.resume:
         raise CheckpointError(f"{target}: holds a model already; go on with it by resume, or choose another folder")
     cache = Path(options.cache or Path.home() / ".cache" / "dtls")
-    with progress(f"read {source}", count_shards(source), "shards") as advance:
-        shards = local_shards(source, cache, advance)
+    listed = list_shards(source)
+    with progress(f"read {source}", len(listed), "shards") as advance:
+        shards = local_shards(source, listed, cache, advance)
     workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
     if STATE not in there:
         target.write(CONFIG, config_json(config))  # so that a target that cannot be written is found out now

@@ -71,11 +71,6 @@ class Run:
         self.stopping = False
         self.told = 0.0
 
-    @property
-    def parameters(self) -> int:
-        """How many weights the model has."""
-        return sum(p.numel() for p in self.trainer.model.parameters())
-
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Ask the loop to end after its step."""
         self.stopping = True
@@ -111,7 +106,7 @@ class Run:
         if self.settings.resume:
             self.resume()
         start, steps = self.trainer.done, self.trainer.recipe.steps
-        self.tell(event="started", done=start, steps=steps, parameters=self.parameters)
+        self.tell(event="started", done=start, steps=steps)
         if start >= steps:
             return
         reader = ShardReader([LocalShard(Path(path), count) for path, count in self.settings.shards])

@@ -110,13 +110,18 @@ class LocalShard:
     count: int | None
 
 
-def count_shards(source: Location) -> int:
-    """How many shards lie at `source`; StorageError where none does."""
-    return len(_tars(source))
+def list_shards(source: Location) -> list[Entry]:
+    """The shards at `source`, sorted; StorageError where there are none."""
+    entries = [entry for entry in source.list() if entry.key.endswith(".tar")]
+    if not entries:
+        raise StorageError(f"{source}: no shard (*.tar) there; make some with `dtls shard`")
+    return entries
 
 
-def local_shards(source: Location, cache: Path, advance: Callable[[int], None]) -> list[LocalShard]:
-    """The shards of `source`, sorted; those that are not on this machine are fetched into `cache` once."""
+def local_shards(
+    source: Location, entries: Sequence[Entry], cache: Path, advance: Callable[[int], None]
+) -> list[LocalShard]:
+    """The listed shards of `source`; those that are not on this machine are fetched into `cache` once."""
     manifest = read_manifest(source)
     outputs = manifest.column("output").to_pylist() if manifest is not None else []
     counts = Counter(output for output in outputs if output is not None)
@@ -131,14 +136,7 @@ def local_shards(source: Location, cache: Path, advance: Callable[[int], None]) 
         advance(1)
         return LocalShard(path, counts.get(entry.key))
 
-    return list(ordered_map(fetch, _tars(source), workers=4))
-
-
-def _tars(source: Location) -> list[Entry]:
-    entries = [entry for entry in source.list() if entry.key.endswith(".tar")]
-    if not entries:
-        raise StorageError(f"{source}: no shard (*.tar) there; make some with `dtls shard`")
-    return entries
+    return list(ordered_map(fetch, entries, workers=4))
 
 
 class ShardReader:

@@ -14,7 +14,7 @@ from flows.shard import ShardOptions, shard
 from storage import images
 from storage.locations import Location, StorageError
 from storage.receipts import read_manifest
-from storage.shards import LocalShard, ShardReader, count_shards, local_shards
+from storage.shards import LocalShard, ShardReader, list_shards, local_shards
 
 
 def make(source: Path, target: Path, **options: object) -> list[Path]:
@@ -27,8 +27,12 @@ def samples(paths: list[Path]) -> list[dict[str, Any]]:
     return list(webdataset.WebDataset([str(path) for path in paths], shardshuffle=False))
 
 
+def fetched(source: Location, cache: Path) -> list[LocalShard]:
+    return local_shards(source, list_shards(source), cache, lambda _: None)
+
+
 def reader(target: Path) -> ShardReader:
-    return ShardReader(local_shards(Location.of(target), target, lambda _: None))
+    return ShardReader(fetched(Location.of(target), target))
 
 
 def test_webdataset_reads_them_in_order_with_the_pictures_own_names(photographs: Path, tmp_path: Path) -> None:
@@ -141,14 +145,14 @@ def test_shards_on_s3_are_fetched_once_and_again_when_they_change(photographs: P
     for path in make(photographs, tmp_path / "made", samples_per_shard=5):
         source.upload(path.name, path)
     source.upload("manifest.parquet", tmp_path / "made" / "manifest.parquet")
-    first = local_shards(source, cache, lambda _: None)
+    first = fetched(source, cache)
     found = ShardReader(first)
     expected = [path.read_bytes() for path in sorted(photographs.rglob("*.png"))]
     assert [found.read(i) for i in range(len(found))] == expected
     times = {shard.path: shard.path.stat().st_mtime_ns for shard in first}
-    assert {s.path: s.path.stat().st_mtime_ns for s in local_shards(source, cache, lambda _: None)} == times
+    assert {s.path: s.path.stat().st_mtime_ns for s in fetched(source, cache)} == times
     source.upload("shard-000000.tar", tmp_path / "made" / "shard-000001.tar")
-    again = local_shards(source, cache, lambda _: None)
+    again = fetched(source, cache)
     assert [shard.path in times for shard in again] == [False, True, True]
     assert ShardReader(again).read(0) == expected[5]
 
@@ -163,6 +167,6 @@ def test_a_tar_cut_within_a_member_is_refused(photographs: Path, tmp_path: Path)
 
 def test_no_shards_are_a_line_that_says_how_to_make_some(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=rf"{tmp_path}: no shard \(\*\.tar\) there; make some with `dtls shard`"):
-        count_shards(Location.of(tmp_path))
+        list_shards(Location.of(tmp_path))
     with pytest.raises(StorageError, match="no picture in any shard"):
         ShardReader([])
