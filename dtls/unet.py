@@ -44,9 +44,8 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
-        normal = (x - mean) * torch.rsqrt(variance + 1e-5)
-        return normal * self.weight[:, None, None] + self.bias[:, None, None]
+        pixels = x.permute(0, 2, 3, 1)  # (N, H, W, C), contiguous where x is channels_last
+        return F.layer_norm(pixels, self.weight.shape, self.weight, self.bias, eps=1e-5).permute(0, 3, 1, 2)
 
 
 class ConvNextBlock(nn.Module):
@@ -70,7 +69,11 @@ class ConvNextBlock(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Pre-normalised attention whose cost is linear in the number of pixels (1812.01243), with a shortcut."""
+    """Pre-normalised attention whose cost is linear in the number of pixels (1812.01243), with a shortcut.
+
+    With X the normalised pixels (H·W, C), and a head's K = X W_k, V = X W_v, Q = X W_q, what the heads add up to is
+    Σ Q (softmax(K)ᵀ V) W_o = X Σ W_q (softmax(K)ᵀ X W_v) W_o: of the three, K alone is needed for every pixel.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,12 +83,21 @@ class LinearAttention(nn.Module):
         self.out = nn.Conv2d(width, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, _, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).view(n, 3, ATTENTION_HEADS, HEAD_WIDTH, height * width)
-        q, k, v = qkv.unbind(1)  # (N, heads, head width, H·W) each
-        context = k.softmax(dim=-1) @ v.mT  # (N, heads, head width of k, head width of v)
-        h = context.mT @ (q * HEAD_WIDTH**-0.5)  # (N, heads, head width, H·W)
-        return x + self.out(h.reshape(n, -1, height, width))
+        n, channels, height, width = x.shape
+        pixels = self.norm(x).permute(0, 2, 3, 1).reshape(n, height * width, channels)
+        w_q, w_k, w_v = self.qkv.weight.view(3, -1, channels)  # (heads · head width, C) each
+        focus = (pixels @ w_k.T).softmax(dim=1)  # (N, H·W, heads · head width)
+        seen = (focus.mT @ pixels).view(n, ATTENTION_HEADS, HEAD_WIDTH, channels)
+        context = seen @ _by_head(w_v).mT  # (N, heads, head width of k, head width of v)
+        w_o = _by_head(self.out.weight.view(channels, -1).T)  # (heads, head width, C)
+        mixer = (_by_head(w_q * HEAD_WIDTH**-0.5).mT @ context @ w_o).sum(dim=1)  # (N, C, C)
+        h = torch.baddbmm(self.out.bias, pixels, mixer).view(n, height, width, channels)
+        return x + h.permute(0, 3, 1, 2)
+
+
+def _by_head(weight: Tensor) -> Tensor:
+    """(heads · head width, C) → (heads, head width, C)."""
+    return weight.view(ATTENTION_HEADS, HEAD_WIDTH, -1)
 
 
 class Level(nn.Module):
@@ -152,7 +164,9 @@ class UNet(nn.Module):
         h = self.middle2(self.middle_attention(self.middle1(h, time)), time)
         for level in cast(Iterable[Level], self.decoder):
             h = level.resample(level(torch.cat((h, skips.pop()), dim=1), time))  # (N, C, 2 H, 2 W)
-        out = self.rgb(self.head(h, None))
+        h = self.head(h, None)
+        with torch.autocast(x.device.type, enabled=False):  # a picture wants more than bfloat16's 8 bits
+            out = self.rgb(h.to(self.rgb.weight.dtype))
         return out + x if self.residual else out
 
 
