@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dtls.checkpoint import DTLS, PRESETS, CheckpointError, ModelConfig, load_weights, save_checkpoint, steps_between
+from dtls.checkpoint import DTLS, CheckpointError, ModelConfig, load_weights, save_checkpoint, steps_between
 from dtls.degradation import SizeError
+from dtls.presets import PRESETS
 
 
 def import_checkpoint(path: Path, folder: Path, preset: str | None = None) -> DTLS:
@@ -62,7 +63,7 @@ def _authors_sizes(path: Path, dim: int, multipliers: tuple[int, ...], preset: s
     if preset is not None:
         if preset not in PRESETS:
             raise CheckpointError(f"{path}: no preset {preset}; known: {', '.join(PRESETS)}")
-        config = PRESETS[preset]
+        config = PRESETS[preset].model
         if (config.dim, config.multipliers) != (dim, multipliers):
             raise CheckpointError(
                 f"{path}: has dim {dim} and multipliers {','.join(map(str, multipliers))}; preset {preset} has "
@@ -72,9 +73,9 @@ def _authors_sizes(path: Path, dim: int, multipliers: tuple[int, ...], preset: s
     if match := re.search(r"(\d+)_(\d+)_s(\d+)", path.stem):
         low, size, stride = map(int, match.groups())
         return ModelConfig(size=size, stride=stride, steps=steps_between(low, size, stride))
-    for config in PRESETS.values():
-        if (config.dim, config.multipliers) == (dim, multipliers):
-            return config
+    for known in PRESETS.values():
+        if (known.model.dim, known.model.multipliers) == (dim, multipliers):
+            return known.model
     raise CheckpointError(
         f"{path}: its sizes are not known; name it LR_HR_sSTRIDE, like SR_16_128_s4.pt, or say a preset that fits"
     )

@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from dtls.degradation import Degradation, Protocol, SizeError
 from dtls.unet import UNet
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+Prediction = Literal["x0", "previous"]
 
 
 class CheckpointError(ValueError):
@@ -32,12 +34,14 @@ class CheckpointError(ValueError):
 class ModelConfig:
     """All that makes a model: the network's widths and the degradation it undoes.
 
-    size, stride and steps are S, the stride in pixels and T of the degradation.
+    size, stride and steps are S, the stride in pixels and T of the degradation. predicts: what the network learned to
+    give at t, x_0 as in the paper, or the previous step x_{t−1} = D(x_0, t − 1) of its ablation (DTLS B2).
     """
 
     dim: int = 64
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
     residual: bool = False
+    predicts: Prediction = "x0"
     size: int = 128
     stride: int = 4
     steps: int = 28
@@ -54,6 +58,8 @@ class ModelConfig:
             raise SizeError(f"dim must be even and at least 4, not {self.dim!r}")
         if any(type(m) is not int or m < 1 for m in self.multipliers) or self.multipliers[:1] != (1,):
             raise SizeError(f"dim_mults must be whole numbers and start with 1, not {self.multipliers!r}")
+        if self.predicts not in get_args(Prediction):
+            raise SizeError(f"predicts is {' or '.join(get_args(Prediction))}, not {self.predicts!r}")
         multiple = 2 ** (len(self.multipliers) - 1)
         if self.size % multiple:
             raise SizeError(
@@ -70,13 +76,6 @@ def steps_between(lr_size: int, size: int, stride: int) -> int:
     if rest or steps < 1:
         raise SizeError(f"{lr_size}→{size} pixels is no whole number of strides of {stride}")
     return steps
-
-
-PRESETS = {
-    "16-128": ModelConfig(),
-    "32-512": ModelConfig(dim=32, multipliers=(1, 2, 4, 4, 8, 8, 16), size=512, stride=16, steps=30),
-}
-"""The two models of the paper (DTLS §3): 16→128 with stride 4, and 32→512 with stride 16."""
 
 
 class DTLS(nn.Module, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolution"]):
@@ -139,16 +138,31 @@ def _renamed(path: Path) -> Iterator[Path]:
 
 def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> DTLS:
     """The model in `folder`, ready for inference; CheckpointError says what is wrong with it."""
-    model = DTLS(**_read_config(folder))
-    weights = folder / WEIGHTS
+    return load_hashed(folder, device)[0]
+
+
+def load_hashed(folder: Path, device: str | torch.device = "cpu") -> tuple[DTLS, str]:
+    """The model in `folder`, and the sha256 of the very bytes it was made of: what its results depend on."""
+    config, weights = (_read(folder, name) for name in (CONFIG, WEIGHTS))
+    model = DTLS(**_parsed(config, folder / CONFIG))
     try:
-        tensors = load_file(weights)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{folder}: no {WEIGHTS} there") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights}: not a readable safetensors file ({error})") from error
-    load_weights(model, tensors, str(weights))
-    return model.to(device).eval().requires_grad_(False)
+        tensors = load(weights)
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: not a readable safetensors file ({error})") from error
+    load_weights(model, tensors, str(folder / WEIGHTS))
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(f"{folder / WEIGHTS}: {bad[0]} holds values that are no numbers")
+    digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (config, weights))).hexdigest()
+    return model.to(device).eval().requires_grad_(False), digest
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(f"{folder}: no {name} there, so it is no checkpoint") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder / name}: {error}") from error
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
@@ -162,27 +176,12 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], name: str) -> Non
     model.load_state_dict(tensors)
 
 
-def checkpoint_hash(folder: Path) -> str:
-    """sha256 of the configuration and the weights: what a method's results depend on."""
-    digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS):
-        try:
-            with (folder / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise CheckpointError(f"{folder}: no {name} there, so it is no checkpoint") from error
-    return digest.hexdigest()
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
+def _parsed(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(content)
         config.pop("config", None)  # the mixin hands over the whole file once more under this name
         config["multipliers"] = tuple(config["multipliers"])
         ModelConfig(**config).validate()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(f"{folder}: no {CONFIG} there, so it is no checkpoint") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: not the configuration of a DTLS model ({error})") from error
     return dict(config)

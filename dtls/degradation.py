@@ -5,6 +5,7 @@ degradation of DTLS §2.2, `D(x, t)` (down to `S − t·stride` pixels and up ag
 their consistency are each two small matrix products, exact and differentiable, and all use one protocol.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,6 +69,15 @@ def downscale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return round(low[0]), round(low[1])
 
 
+def scale_between(low: tuple[int, int], high: tuple[int, int]) -> float:
+    """The one scale from (h, w) to (H, W); SizeError where the sides differ by more than rounding."""
+    scale = math.sqrt(high[0] * high[1] / (low[0] * low[1]))
+    if any(abs(n * scale - m) > 1 for n, m in zip(low, high, strict=True)):
+        across, down = high[1] / low[1], high[0] / low[0]
+        raise SizeError(f"×{across:g} across and ×{down:g} down: one scale is needed")
+    return scale
+
+
 @dataclass(frozen=True)
 class Degradation:
     """D_t for one model: `size` S of its HR pictures, `stride` in pixels, steps T, and the protocol.
@@ -97,17 +107,14 @@ class Degradation:
         return max(1, round(n * (self.size - t * self.stride) / self.size))
 
     def timestep(self, scale: float) -> int:
-        """The t whose D_t reduces by `scale`; SizeError where no t in 1..T does."""
-        t = (self.size - self.size / scale) / self.stride if scale > 0 else 0
-        if abs(t - round(t)) > 1e-6 or not 1 <= round(t) <= self.steps:
-            scales = (self.size / (self.size - t * self.stride) for t in range(1, self.steps + 1))
-            whole = ", ".join(f"{s:g}" for s in scales if s == int(s))
+        """The t in 1…T whose D_t reduces most nearly by `scale`; SizeError for scales beyond the model's."""
+        largest = self.size / self.lr_size
+        if not 1 < scale <= largest * (1 + 1e-6):
             raise SizeError(
-                f"this checkpoint ({self.lr_size}→{self.size}, stride {self.stride}) cannot do ×{scale:g}; "
-                f"it does ×{whole or 'no whole number'} and every ×{self.size}/({self.size} − {self.stride}·t)"
-                f" for t = 1…{self.steps}"
+                f"this checkpoint ({self.lr_size}→{self.size}) upscales by more than ×1 and at most ×{largest:g}, "
+                f"not ×{scale:g}"
             )
-        return round(t)
+        return max(1, round((self.size - self.size / scale) / self.stride))
 
     def matrix(self, n: int, t: int) -> Tensor:
         """D_t for a side of n pixels: float64 (n, n)."""

@@ -1,11 +1,12 @@
 """Samplers of DTLS: from the enlarged LR picture x_T to the SR picture, all with one signature.
 
 `model(x, t)` is the U-Net, `degrade(x, t)` is D; x (N, 3, H, W) is D_t of the unknown HR picture, t its timestep;
-`callback(t, x_{t,0})` sees every prediction. Results are not clamped.
+`callback(t, x_{t,0})` sees every prediction. Results are not clamped. `SAMPLERS` has them by name; s counts from t
+down to 1, M is the momentum, and x_{s,0} = U(x_s, s) unless said otherwise.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,39 +15,132 @@ from dtls.degradation import Degradation
 
 Callback = Callable[[int, Tensor], None]
 Model = Callable[[Tensor, Tensor], Tensor]
+SamplerName = Literal[
+    "two-call", "one-call", "current", "none", "last", "hr", "undegraded", "written", "cold", "previous"
+]
 
 
 class Sampler(Protocol):
     """What every sampler of this file looks like."""
 
     def __call__(
-        self, model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None
+        self, model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None, /
     ) -> Tensor: ...
 
 
-def step_by_step(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
-    """The paper's sampler, t calls (DTLS §2.2, super-resolution flow; the order of the authors' code).
-
-    x_{s,0} = U(x_s + D(M, s), s);  M += x_{s+1,0} − x_{s,0};  x_{s−1} = D(x_{s,0}, s − 1).
-    """
-    momentum, previous = torch.zeros_like(x), None
-    for s in range(t, 0, -1):
-        current = _predict(model, x + degrade(momentum, s), s, callback)
-        if previous is not None:
-            momentum = momentum + previous - current
-        previous = current
-        x = degrade(current, s - 1)
-    return x
-
-
 def two_call(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
-    """The same picture in two calls: SR = U(D(x_{T,0}, 1), 1) with x_{T,0} = U(x_T, T).
+    """The picture of `current` in two calls: SR = U(D(x_{T,0}, 1), 1) with x_{T,0} = U(x_T, T).
 
     M telescopes to x_{T,0} − x_{s+1,0} and D is linear, so from the second step on every input
     D(x_{s+1,0}, s) + D(M, s) of the paper's sampler is D(x_{T,0}, s), and only the last one reaches the output.
     """
     first = _predict(model, x, t, callback)
     return first if t == 1 else _predict(model, degrade(first, 1), 1, callback)
+
+
+def one_call(model: Model, _: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """The picture of `hr` in one call: SR = U(x_T, T)."""
+    return _predict(model, x, t, callback)
+
+
+def current(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """The paper's sampler in the order of the authors' code, t calls (DTLS §2.2; Table 4, iv).
+
+    x_{s,0} = U(x_s + D(M, s), s);  M += x_{s+1,0} − x_{s,0};  x_{s−1} = D(x_{s,0}, s − 1).
+    """
+    return _with_momentum(model, degrade, x, t, callback, lambda m, s: degrade(m, s))
+
+
+def none(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """Without M (DTLS Table 4, i; Cold Diffusion's algorithm 1): x_{s−1} = D(x_{s,0}, s − 1)."""
+    for s in range(t, 0, -1):
+        x = degrade(_predict(model, x, s, callback), s - 1)
+    return x
+
+
+def last(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """M not accumulated (DTLS Table 4, ii): as `current`, with M = x_{s+1,0} − x_{s,0}."""
+    return _with_momentum(model, degrade, x, t, callback, lambda m, s: degrade(m, s), accumulated=False)
+
+
+def hr(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """M added in the HR domain (DTLS Table 4, iii): M += x_{s+1,0} − x_{s,0};  x_{s−1} = D(x_{s,0} + M, s − 1)."""
+    momentum, before = torch.zeros_like(x), None
+    for s in range(t, 0, -1):
+        prediction = _predict(model, x, s, callback)
+        if before is not None:
+            momentum = momentum + before - prediction
+        before, x = prediction, degrade(prediction + momentum, s - 1)
+    return x
+
+
+def undegraded(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """M as it is (DTLS Table 4, v): as `current`, with M where `current` has D(M, s)."""
+    return _with_momentum(model, degrade, x, t, callback, lambda m, _: m)
+
+
+def written(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """The paper's pseudo-code as it is written (DTLS §2.2), where D(M, t) is of the step that was just made.
+
+    M += x_{s+1,0} − x_{s,0};  x_{s−1} = D(x_{s,0}, s − 1) + D(M, s).
+    """
+    momentum, before = torch.zeros_like(x), None
+    for s in range(t, 0, -1):
+        prediction = _predict(model, x, s, callback)
+        if before is not None:
+            momentum = momentum + before - prediction
+        before, x = prediction, degrade(prediction, s - 1) + degrade(momentum, s)
+    return x
+
+
+def cold(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """Cold Diffusion's algorithm 2 (2208.09392): x_{s−1} = x_s − D(x_{s,0}, s) + D(x_{s,0}, s − 1)."""
+    for s in range(t, 0, -1):
+        prediction = _predict(model, x, s, callback)
+        x = x - degrade(prediction, s) + degrade(prediction, s - 1)
+    return x
+
+
+def previous(model: Model, _: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+    """For a network that predicts the previous step (DTLS B2): x_{s−1} = U(x_s, s)."""
+    for s in range(t, 0, -1):
+        x = _predict(model, x, s, callback)
+    return x
+
+
+SAMPLERS: dict[SamplerName, Sampler] = {
+    "two-call": two_call,
+    "one-call": one_call,
+    "current": current,
+    "none": none,
+    "last": last,
+    "hr": hr,
+    "undegraded": undegraded,
+    "written": written,
+    "cold": cold,
+    "previous": previous,
+}
+
+
+def _with_momentum(
+    model: Model,
+    degrade: Degradation,
+    x: Tensor,
+    t: int,
+    callback: Callback | None,
+    lowered: Callable[[Tensor, int], Tensor],
+    *,
+    accumulated: bool = True,
+) -> Tensor:
+    """x_{s,0} = U(x_s + lowered(M, s), s);  M += x_{s+1,0} − x_{s,0}, or = that;  x_{s−1} = D(x_{s,0}, s − 1)."""
+    momentum, before = torch.zeros_like(x), None
+    for s in range(t, 0, -1):
+        prediction = _predict(model, x + lowered(momentum, s), s, callback)
+        if before is not None:
+            change = before - prediction
+            momentum = momentum + change if accumulated else change
+        before, x = prediction, degrade(prediction, s - 1)
+    return x
 
 
 def _predict(model: Model, x: Tensor, t: int, callback: Callback | None) -> Tensor:

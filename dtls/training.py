@@ -1,7 +1,8 @@
 """Training: the loss between x_0 and U(D(x_0, t), t), AdamW, EMA, and a state from which a run goes on exactly.
 
 Everything random follows from (seed, step), so a resumed run sees the pictures and timesteps that the undisturbed
-run would have seen, and on one device ends with the same weights.
+run would have seen, and on one device ends with the same weights. Several processes, and parts of a batch, share
+what one process would have drawn.
 """
 
 import math
@@ -9,13 +10,16 @@ import zlib
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dtls.checkpoint import DTLS, CheckpointError, load_weights
+
+if TYPE_CHECKING:  # it takes seconds to import, and only the training process needs it
+    from lightning_fabric import Fabric
 
 
 class TrainingError(RuntimeError):
@@ -24,15 +28,26 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are the paper's (DTLS §3.1) with the EMA of the authors' code.
+    """How to train; the defaults are the paper's (DTLS §3) with the EMA of the authors' code.
 
-    `cosine` lets the learning rate rise over the first twentieth of `steps` and fall to 0 with the last.
+    steps: of the optimiser. schedule: `cosine` falls to 0 with the last step. warmup: steps over which the learning
+    rate rises. loss: the paper's L1, or the mean squared error (Table B1). inputs: what the network learns from,
+    `degraded` pictures D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
+    batch are degraded, at T twice as often as not, the other half are D_1 of the network's own first prediction.
+    first_timestep: 1 as in the paper's text, 0 as in its code. perceptual: weight of LPIPS beside the loss.
+    clip: largest norm of the gradient. accumulate: parts that a batch is computed in, to save memory.
     """
 
     steps: int = 50_000
     learning_rate: float = 2e-5
     schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0
     loss: Literal["l1", "mse"] = "l1"
+    inputs: Literal["degraded", "sampled"] = "degraded"
+    first_timestep: Literal[0, 1] = 1
+    perceptual: float = 0.0
+    clip: float | None = None
+    accumulate: int = 1
     ema_decay: float = 0.995
     ema_every: int = 10
     ema_start: int = 2000
@@ -40,18 +55,12 @@ class Recipe:
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0 … `steps` − 1."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        rise = min(1.0, (step + 1) / max(1, self.steps // 20))
-        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
+        return self.learning_rate * rise * fall
 
 
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
-
-
-def random_timesteps(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Timesteps (count,) drawn evenly from 1…T (DTLS §2.2, training procedure)."""
-    return torch.randint(1, steps + 1, (count,), generator=generator)
 
 
 def generator_for(seed: int, step: int) -> torch.Generator:
@@ -60,34 +69,114 @@ def generator_for(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-class Trainer:
-    """A model in training, its average (`ema`, the one to use), its optimiser, and the number of steps done."""
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for each picture of a step: its timestep, and whether it is mirrored; both (N,)."""
 
-    def __init__(self, model: DTLS, recipe: Recipe) -> None:
+    t: Tensor
+    mirrored: Tensor
+
+    def part(self, which: slice) -> "Draws":
+        return Draws(self.t[which], self.mirrored[which])
+
+
+def draw(recipe: Recipe, step: int, count: int, steps: int) -> Draws:
+    """The draws of a step: t evenly from first_timestep … T (DTLS §2.2, training procedure), or as `sampled` says."""
+    generator = generator_for(recipe.seed, step)
+    t = torch.randint(recipe.first_timestep, steps + 1, (count,), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    if recipe.inputs == "sampled":
+        t = torch.where(torch.rand(count, generator=generator) < 0.5, steps, t)
+    return Draws(t, mirrored)
+
+
+class Trainer:
+    """A model in training, its average (`ema`, the one to use), its optimiser, and the number of steps done.
+
+    fabric: precision, and the other processes, if there are any. perceptual: LPIPS of two batches in [−1, 1].
+    compiled: run the network through torch.compile.
+    """
+
+    def __init__(
+        self,
+        model: DTLS,
+        recipe: Recipe,
+        fabric: "Fabric",
+        perceptual: nn.Module | None = None,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        if recipe.inputs == "sampled" and model.config.predicts != "x0":
+            raise CheckpointError("a network that predicts the previous step has no two-call sampler to learn from")
+        if bool(recipe.perceptual) != (perceptual is not None):
+            raise ValueError("a perceptual weight and a perceptual model go together")
         self.model, self.recipe, self.done = model, recipe, 0
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = deepcopy(model).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True
+        )
+        self._fabric = fabric
+        self._perceptual = perceptual
+        network: nn.Module = torch.compile(model, dynamic=False) if compiled else model  # type: ignore[assignment]
+        self._network, self._optimizer = fabric.setup(network, self.optimizer)
 
     def step(self, batch: Tensor) -> float:
-        """One step on pictures (N, 3, S, S), uint8; returns the loss, or raises TrainingError if it is not finite."""
-        device = next(self.model.parameters()).device
-        x0 = batch.to(device, memory_format=torch.channels_last, non_blocking=True).float() / 255
-        t = random_timesteps(len(x0), self.model.degradation.steps, generator_for(self.recipe.seed, self.done))
-        self.optimizer.zero_grad()
+        """One step on this process's share of the batch, uint8 (N, 3, S, S); returns the loss of the whole batch.
+
+        TrainingError where it is not finite.
+        """
+        count, recipe = len(batch), self.recipe
+        first = count * self._fabric.global_rank
+        drawn = draw(recipe, self.done, count * self._fabric.world_size, self.model.degradation.steps)
+        drawn = drawn.part(slice(first, first + count))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.done)
-        t = t.to(device)
-        prediction = self.model(self.model.degradation(x0, t), t)
-        value = LOSSES[self.recipe.loss](prediction, x0)
-        if not torch.isfinite(value):
-            raise TrainingError(f"the loss is {value.item()} at step {self.done}; try a lower learning rate")
-        value.backward()
-        self.optimizer.step()
-        if self.done % self.recipe.ema_every == 0:
+            group["lr"] = recipe.rate(self.done)
+        self.optimizer.zero_grad()
+        value = torch.zeros((), device=self._fabric.device)
+        size = -(-count // recipe.accumulate)
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            with self._fabric.no_backward_sync(self._network, enabled=start + size < count):
+                loss = self._loss(batch[part], drawn.part(part)) * (len(batch[part]) / count)
+                self._fabric.backward(loss)
+            value += loss.detach()
+        if self._fabric.world_size > 1:
+            value = cast(Tensor, self._fabric.all_reduce(value, reduce_op="mean"))
+        self._check(value, "loss")
+        if recipe.clip is not None:
+            norm = self._fabric.clip_gradients(
+                self._network, self._optimizer, max_norm=recipe.clip, error_if_nonfinite=False
+            )
+            self._check(cast(Tensor, norm), "norm of the gradient")
+        self._optimizer.step()
+        if self.done % recipe.ema_every == 0:
             self._average()
         self.done += 1
         return value.item()
+
+    def _loss(self, batch: Tensor, drawn: Draws) -> Tensor:
+        device, degrade = self._fabric.device, self.model.degradation
+        x0 = batch.to(device, memory_format=torch.channels_last, non_blocking=True).float() / 255
+        t, mirrored = drawn.t.to(device), drawn.mirrored.to(device)
+        x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
+        x = degrade(x0, drawn.t)
+        if self.recipe.inputs == "sampled":
+            own = len(x) // 2
+            with torch.no_grad(), self._fabric.autocast():
+                predicted = self.model(x[:own], t[:own]).float()
+            x = torch.cat((degrade(predicted, 1), x[own:]))
+            t = torch.cat((torch.ones_like(t[:own]), t[own:]))
+        prediction = self._network(x, t)
+        target = x0 if self.model.config.predicts == "x0" else degrade(x0, (drawn.t - 1).clamp(min=0))
+        value = LOSSES[self.recipe.loss](prediction, target)
+        if self._perceptual is not None:
+            value = value + self.recipe.perceptual * self._perceptual(prediction * 2 - 1, target * 2 - 1).mean()
+        return value
+
+    def _check(self, value: Tensor, name: str) -> None:
+        if not torch.isfinite(value):
+            raise TrainingError(f"the {name} is {value.item()} at step {self.done}; try a lower learning rate")
 
     def _average(self) -> None:
         started = self.done >= self.recipe.ema_start

@@ -61,11 +61,17 @@ class ConvNextBlock(nn.Module):
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
-        h = self.depthwise(x)
+        h = self._depthwise(x)
         if self.shift is not None and time is not None:
             h = h + self.shift(F.gelu(time))[:, :, None, None]
         h = self.contract(F.gelu(self.expand(self.norm(h))))
         return h + self.shortcut(x)  # (N, c_out, H, W)
+
+    def _depthwise(self, x: Tensor) -> Tensor:
+        if x.is_cuda or x.dtype != torch.bfloat16 or not torch.is_grad_enabled():
+            return self.depthwise(x)
+        with torch.autocast(x.device.type, enabled=False):  # its gradient takes a CPU three times as long in bfloat16
+            return self.depthwise(x.float())
 
 
 class LinearAttention(nn.Module):
@@ -91,7 +97,7 @@ class LinearAttention(nn.Module):
         context = seen @ _by_head(w_v).mT  # (N, heads, head width of k, head width of v)
         w_o = _by_head(self.out.weight.view(channels, -1).T)  # (heads, head width, C)
         mixer = (_by_head(w_q * HEAD_WIDTH**-0.5).mT @ context @ w_o).sum(dim=1)  # (N, C, C)
-        h = torch.baddbmm(self.out.bias, pixels, mixer).view(n, height, width, channels)
+        h = torch.baddbmm(cast(Tensor, self.out.bias), pixels, mixer).view(n, height, width, channels)
         return x + h.permute(0, 3, 1, 2)
 
 

@@ -1,6 +1,7 @@
-"""Batches for training: random crops, flipped at random, of the pictures in shards.
+"""Batches for training: random crops of the pictures in shards; the trainer mirrors them, on its device.
 
-The batch of a step follows from (seed, step) alone, so a resumed run sees what the undisturbed one would have seen.
+The batch of a step follows from (seed, step) alone, so a resumed run sees what the undisturbed one would have seen,
+and several processes share the batch that one would have made.
 """
 
 import signal
@@ -22,18 +23,22 @@ CACHE_BYTES = 512 * 2**20
 
 
 class Batches(Dataset[Tensor]):
-    """`batches[step]`: uint8 (N, 3, S, S). Every picture is seen once an epoch, in an order of that epoch."""
+    """`batches[step]`: uint8 (N / processes, 3, S, S), the share of one of `processes` in the step's N pictures.
 
-    def __init__(self, reader: ShardReader, size: int, batch_size: int, seed: int) -> None:
+    Every picture is seen once an epoch, in an order of that epoch.
+    """
+
+    def __init__(
+        self, reader: ShardReader, size: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1
+    ) -> None:
         self.reader, self.size, self.batch_size, self.seed = reader, size, batch_size, seed
+        self._share = range(rank * batch_size // processes, (rank + 1) * batch_size // processes)
         self._decoded: LRUCache[int, Pixels] = LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes)
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def __getitem__(self, step: int) -> Tensor:
-        generator = np.random.default_rng([self.seed, step])
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        crops = [self._crop(self._picture(position), generator) for position in positions]
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # (N, 3, S, S)
+        crops = [self._crop(step * self.batch_size + place) for place in self._share]
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # (N / processes, 3, S, S)
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.reader))
@@ -42,7 +47,8 @@ class Batches(Dataset[Tensor]):
         epoch, index = divmod(position, len(self.reader))
         return int(self._order(epoch)[index])
 
-    def _crop(self, index: int, generator: np.random.Generator) -> Pixels:
+    def _crop(self, position: int) -> Pixels:
+        index = self._picture(position)
         pixels = self._pixels(index)
         height, width = pixels.shape[:2]
         if min(height, width) < self.size:
@@ -50,10 +56,9 @@ class Batches(Dataset[Tensor]):
                 f"{self.reader.name(index)}: {width}×{height} is smaller than the model's size {self.size}; "
                 f"make shards with `dtls shard --size {self.size}`"
             )
-        top = generator.integers(height - self.size + 1)
-        left = generator.integers(width - self.size + 1)
-        crop = pixels[top : top + self.size, left : left + self.size]
-        return crop[:, ::-1] if generator.random() < 0.5 else crop
+        generator = np.random.default_rng([self.seed, position, 2])
+        top, left = generator.integers([height - self.size + 1, width - self.size + 1])
+        return pixels[top : top + self.size, left : left + self.size]
 
     def _pixels(self, index: int) -> Pixels:
         if index not in self._decoded:

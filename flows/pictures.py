@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from dtls.degradation import SizeError
-from dtls.methods import MAX_PIXELS, Method
+from dtls.methods import Method
+from dtls.tiling import TILE
 from flows import fanout
 from flows.console import Advance
 from flows.options import BatchOptions
@@ -91,7 +92,7 @@ class Transform:
 
     def _batch_size(self, picture: Picture) -> int:
         height, width = self.size_of((picture.pixels.shape[0], picture.pixels.shape[1]))
-        return max(1, min(self.batch_size, MAX_PIXELS // (height * width)))
+        return max(1, min(self.batch_size, TILE * TILE // (height * width)))
 
     def _compute(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         started = time.perf_counter()

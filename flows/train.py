@@ -1,6 +1,6 @@
 """`dtls/train`: shards become a trained DTLS model.
 
-Unit: the run. Proof: `training.safetensors` in the target, from which a stopped run goes on exactly. Training is a
+Unit: the run. Proof: the newest training state in the target, from which a stopped run goes on exactly. Training is a
 process of its own; cancelling the flow stops it after it has saved.
 """
 
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,19 +20,28 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
 from pydantic import BeforeValidator, Field
 
-from dtls.checkpoint import CONFIG, PRESETS, WEIGHTS, CheckpointError, ModelConfig, config_json, steps_between
+from dtls.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    CheckpointError,
+    ModelConfig,
+    Prediction,
+    config_json,
+    steps_between,
+)
 from dtls.degradation import Protocol
-from dtls.devices import best_device
+from dtls.devices import Precision, best_device, best_precision
+from dtls.presets import PRESETS
 from dtls.training import Recipe, TrainingError
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import CORES, Address, Options
-from flows.training_process import LOSSES, STATE, Settings
+from flows.training_settings import LOSSES, Settings, states
 from storage.locations import Location, StorageError
 from storage.shards import list_shards, local_shards
 
 GRACE_SECONDS = 25.0
 """How long a stopped training may take to save; Prefect gives a cancelled flow run 30 s."""
-FILES = (CONFIG, WEIGHTS, LOSSES, STATE)
+MODEL_FILES = (CONFIG, WEIGHTS, LOSSES)
 
 
 def _numbers(value: object) -> object:
@@ -40,59 +49,68 @@ def _numbers(value: object) -> object:
 
 
 class TrainOptions(Options):
-    """What to train, on what, and how; without overrides, a preset is the paper's."""
+    """What to train, on what, and how; what is not said is the preset's."""
 
     source: Address = Field(description="folder or URL of the shards")
     target: Address = Field(description="folder or URL for the model")
-    preset: Literal["16-128", "32-512"] = Field("16-128", description="model and sizes of the paper")
-    steps: int = Field(50_000, ge=1, description="training steps")
-    batch_size: int = Field(32, ge=1, le=4096, description="pictures a step")
-    dim: int | None = Field(None, ge=4, le=1024, description="width of the first level; overrides the preset")
+    preset: Literal["16-128", "32-512", "16-128-plus"] = Field(
+        "16-128", description="model and recipe: the paper's two, or the first one improved"
+    )
+    steps: int | None = Field(None, ge=1, description="training steps; 50000 in preset 16-128")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="pictures a step; 32 in preset 16-128")
+    dim: int | None = Field(None, ge=4, le=1024, description="width of the first level")
     dim_mults: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = Field(
-        None, description="widths of the levels as multiples of dim, like 1,2,4; overrides the preset"
+        None, description="widths of the levels as multiples of dim, like 1,2,4"
     )
-    size: int | None = Field(None, ge=8, le=4096, description="side of the HR pictures; overrides the preset")
-    lr_size: int | None = Field(None, ge=1, le=4096, description="side of the LR pictures; overrides the preset")
-    stride: int | None = Field(None, ge=1, le=4096, description="pixels between timesteps; overrides the preset")
-    protocol: Protocol = Field(
-        "reference", description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic"
+    size: int | None = Field(None, ge=8, le=4096, description="side of the HR pictures")
+    lr_size: int | None = Field(None, ge=1, le=4096, description="side of the LR pictures")
+    stride: int | None = Field(None, ge=1, le=4096, description="pixels between timesteps")
+    protocol: Protocol | None = Field(
+        None, description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic"
     )
-    residual: bool = Field(False, description="predict what to add to the enlarged picture, not the picture itself")
-    loss: Literal["l1", "mse"] = Field("l1", description="the paper's L1, or the mean squared error")
-    learning_rate: float = Field(2e-5, gt=0, le=1, description="AdamW's learning rate")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="constant, or up, then down to 0")
+    residual: bool | None = Field(None, description="predict what to add to the enlarged picture, not the picture")
+    predicts: Prediction | None = Field(None, description="predict the picture, or the previous step x_(t-1)")
+    loss: Literal["l1", "mse"] | None = Field(None, description="the paper's L1, or the mean squared error")
+    inputs: Literal["degraded", "sampled"] | None = Field(
+        None, description="learn from degraded pictures, or from what the two-call sampler shows the network"
+    )
+    first_timestep: Literal[0, 1] | None = Field(None, description="timesteps are drawn from this one on")
+    perceptual: float | None = Field(None, ge=0, le=100, description="weight of LPIPS beside the loss")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="AdamW's learning rate")
+    schedule: Literal["constant", "cosine"] | None = Field(None, description="constant, or falling to 0")
+    warmup: int | None = Field(None, ge=0, description="steps over which the learning rate rises")
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
     save_every: int = Field(1000, ge=1, description="steps between checkpoints")
-    resume: bool = Field(False, description="go on from the target's checkpoint, if there is one")
+    keep: int = Field(2, ge=1, le=1000, description="training states kept, the newest")
+    resume: bool = Field(False, description="go on from the target's newest training state, if there is one")
     workers: int | None = Field(None, ge=0, le=256, description="processes that decode; by default 0 on a CPU")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    processes: int = Field(1, ge=1, le=64, description="processes that share each batch, one a GPU (torchrun)")
+    accumulate: int = Field(1, ge=1, le=4096, description="parts a batch is computed in, to save memory")
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+    compile: bool = Field(False, description="compile the network: minutes at the start, faster steps")
     cache: str | None = Field(None, description="folder for shards fetched from a URL; by default ~/.cache/dtls")
 
     def model(self) -> ModelConfig:
         """The model to train; SizeError where its sizes do not fit."""
-        base = PRESETS[self.preset]
+        base = PRESETS[self.preset].model
         size, stride = self.size or base.size, self.stride or base.stride
-        lr_size = self.lr_size or size * (base.size - base.stride * base.steps) // base.size
+        lr_size = self.lr_size or size * base.lr_size // base.size
+        given = self.model_dump(include={"dim", "residual", "predicts", "protocol"}, exclude_none=True)
         return replace(
             base,
-            dim=self.dim or base.dim,
             multipliers=self.dim_mults or base.multipliers,
-            residual=self.residual,
             size=size,
             stride=stride,
             steps=steps_between(lr_size, size, stride),
-            protocol=self.protocol,
+            **given,
         ).validate()
 
     def recipe(self) -> Recipe:
         """How to train it."""
-        return Recipe(
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            loss=self.loss,
-            seed=self.seed,
-        )
+        names = {field.name for field in fields(Recipe)}
+        return replace(PRESETS[self.preset].recipe, **self.model_dump(include=names, exclude_none=True))
 
 
 @flow(name="dtls", flow_run_name="train {options.source}")
@@ -101,31 +119,35 @@ def train(options: TrainOptions) -> str:
     source, target = Location.of(options.source), Location.of(options.target)
     config, device = options.model(), best_device(options.device)
     there = {entry.key for entry in target.list()}
-    if WEIGHTS in there and STATE not in there:
+    kept = states(there)
+    if WEIGHTS in there and not kept:
         raise CheckpointError(f"{target}: holds a model that cannot be trained on; choose another folder")
-    if WEIGHTS in there and not options.resume:
+    if kept and not options.resume:
         raise CheckpointError(f"{target}: holds a model already; go on with it by resume, or choose another folder")
     cache = Path(options.cache or Path.home() / ".cache" / "dtls")
     listed = list_shards(source)
     with progress(f"read {source}", len(listed), "shards") as advance:
         shards = local_shards(source, listed, cache, advance)
     workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
-    if STATE not in there:
+    if not kept:
         target.write(CONFIG, config_json(config))  # so that a target that cannot be written is found out now
-    with _folder(target, [name for name in FILES if name in there]) as (folder, publish):
+    with _folder(target, [name for name in (*MODEL_FILES, *kept) if name in there]) as (folder, publish):
         settings = Settings(
             shards=[(str(shard.path), shard.count) for shard in shards],
             folder=str(folder),
             model=asdict(config),
             recipe=asdict(options.recipe()),
-            batch_size=options.batch_size,
+            batch_size=options.batch_size or PRESETS[options.preset].batch_size,
             workers=workers,
             save_every=options.save_every,
+            keep=options.keep,
             device=device,
+            precision=best_precision(options.precision, device),
+            compile=options.compile,
             resume=options.resume,
         )
         # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
-        loss = training(settings, publish) if in_flow_run() else training.fn(settings, publish)
+        loss = (training if in_flow_run() else training.fn)(settings, options.processes, publish)
     tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
     return loss
 
@@ -140,9 +162,17 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
     for file in present:
         target.download(file, folder / file)
 
+    there = set(states(present))
+
     def publish() -> None:
-        for file in FILES:
-            target.upload(file, folder / file)
+        kept = states(path.name for path in folder.iterdir())
+        for file in (*(state for state in kept if state not in there), *MODEL_FILES):
+            if (folder / file).exists():  # stopped before its first checkpoint was whole
+                target.upload(file, folder / file)
+        for state in there - set(kept):
+            target.delete(state)
+        there.clear()
+        there.update(kept)
 
     try:
         yield folder, publish
@@ -155,7 +185,7 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
 
 
 @task(name="training", cache_policy=NO_CACHE, persist_result=False)
-def training(settings: Settings, publish: Callable[[], None]) -> str:
+def training(settings: Settings, processes: int, publish: Callable[[], None]) -> str:
     """Run the training process to its end, publishing whenever it has saved; how it ended, in words."""
     heard: dict[str, Any] = {"done": 0, "end": "nothing left to do", "unpublished": False}
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder, _progress(settings) as advance:
@@ -165,6 +195,9 @@ def training(settings: Settings, publish: Callable[[], None]) -> str:
         def hear(message: dict[str, Any]) -> None:
             if message["event"] == "error":
                 raise TrainingError(message["message"])
+            if message["event"] == "told":
+                tell(message["message"])
+                return
             if message["event"] == "saved":
                 heard["unpublished"] = _failure(publish)
             if message["event"] == "started" and 0 < message["done"] < message["steps"]:
@@ -175,14 +208,20 @@ def training(settings: Settings, publish: Callable[[], None]) -> str:
             heard["done"] = message["done"]
 
         try:
-            _supervise([sys.executable, "-m", "flows.training_process", str(path)], hear)
+            _supervise([*_launcher(processes), "-m", "flows.training_process", str(path)], hear)
         except (KeyboardInterrupt, SystemExit, TerminationSignal):
-            if (Path(settings.folder) / STATE).exists():
+            if states(path.name for path in Path(settings.folder).iterdir()):
                 publish()
             raise
     if heard["unpublished"]:
         publish()
     return str(heard["end"])
+
+
+def _launcher(processes: int) -> list[str]:
+    if processes == 1:
+        return [sys.executable]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
 
 
 def _failure(publish: Callable[[], None]) -> bool:
@@ -204,7 +243,8 @@ def _supervise(command: Sequence[str], hear: Callable[[dict[str, Any]], None]) -
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         try:
             for line in child.stdout or ():
-                hear(json.loads(line))
+                if line.startswith("{"):  # libraries print, too
+                    hear(json.loads(line))
         except BaseException:
             child.terminate()
             try:

@@ -1,72 +1,54 @@
-"""The process that trains: `python -m flows.training_process SETTINGS.json`, started by `dtls/train`.
+"""The process that trains: `python -m flows.training_process SETTINGS.json`, started by `dtls/train`, or several of
+them under torchrun.
 
-A process of its own, so that a GPU or a launcher can be given to it, and so that stopping it is safe: at SIGTERM it
+A process of its own, so that GPUs and a launcher can be given to it, and so that stopping it is safe: at SIGTERM it
 finishes its step, saves, and ends. It tells what it does in JSON lines on its standard output.
 
-Its folder holds `config.json` and `model.safetensors` (the averaged weights, the ones to use), `training.safetensors`
-(all that a resumed run needs, in one file, replaced as a whole) and `loss.csv`.
+Its folder holds `config.json` and `model.safetensors` (the averaged weights, the ones to use), the last states of the
+training, `training-000001000.safetensors` (each all that a resumed run needs, in one file), and `loss.csv`.
 """
 
 import json
+import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from dtls.checkpoint import (
-    DTLS,
-    CheckpointError,
-    save_checkpoint,
-    save_tensors,
-    write_whole,
-)
+from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint, save_tensors, write_whole
 from dtls.degradation import SizeError
 from dtls.training import Recipe, Trainer, TrainingError, train
 from flows.batches import Batches, load_batches
+from flows.training_settings import LOSSES, Settings, state_name, states
+from reports.lpips_alexnet import load_lpips
 from storage.locations import StorageError
 from storage.shards import LocalShard, ShardReader
 
-STATE, LOSSES = "training.safetensors", "loss.csv"
 TELL_SECONDS = 0.2
 STOPPED = 143
 """Exit code of a training that was stopped and has saved, as shells tell SIGTERM."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What `dtls/train` hands over; paths are local."""
-
-    shards: list[tuple[str, int | None]]
-    folder: str
-    model: dict[str, Any]
-    recipe: dict[str, Any]
-    batch_size: int
-    workers: int
-    save_every: int
-    device: str
-    resume: bool
-
-    def fixed(self) -> dict[str, Any]:
-        """What may not change when a run is resumed."""
-        recipe = {key: value for key, value in self.recipe.items() if key != "steps"}
-        return {"model": self.model, "recipe": recipe, "batch_size": self.batch_size}
-
-
 class Run:
-    """One training run in its folder."""
+    """One training run in its folder, or one of several processes that share it; rank 0 writes and tells."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = Path(settings.folder)
-        torch.manual_seed(int(settings.recipe["seed"]))
-        model = DTLS(**settings.model).to(settings.device)
-        self.trainer = Trainer(model, Recipe(**settings.recipe))
+        self.fabric = _fabric(settings)
+        recipe = Recipe(**settings.recipe)
+        torch.manual_seed(recipe.seed)
+        model = DTLS(**settings.model)
+        perceptual = load_lpips(self.fabric.device) if recipe.perceptual else None
+        self.trainer = Trainer(model, recipe, self.fabric, perceptual, compiled=settings.compile)
         self.losses: list[str] = []
         self.stopping = False
         self.told = 0.0
@@ -76,30 +58,39 @@ class Run:
         self.stopping = True
 
     def resume(self) -> None:
-        """Go on from the folder's state, if it has one; CheckpointError where its options were others."""
-        path = self.folder / STATE
-        if not path.exists():
+        """Go on from the folder's newest whole state, if it has one; CheckpointError where its options differ."""
+        found = states(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
+        for name in found:
+            try:
+                options, tensors = self._read_state(self.folder / name)
+            except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+                self.tell(event="told", message=f"{self.folder / name} is not whole ({error}); trying an older one")
+                continue
+            now = json.loads(json.dumps(self.settings.fixed()))
+            if options != now:
+                raise CheckpointError(f"{self.folder}: trained with other options: {_difference(options, now)}")
+            self.trainer.load_state(tensors, str(self.folder / name))
+            if (log := self.folder / LOSSES).exists():
+                self.losses = log.read_text().splitlines()[1 : self.trainer.done + 1]
             return
-        try:
-            with safe_open(path, "pt", device=self.settings.device) as file:
-                options = json.loads(file.metadata()["options"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: not the state of a training run ({error})") from error
-        now = json.loads(json.dumps(self.settings.fixed()))
-        if options != now:
-            raise CheckpointError(f"{self.folder}: trained with other options: {_difference(options, now)}")
-        self.trainer.load_state(tensors, str(path))
-        if (log := self.folder / LOSSES).exists():
-            self.losses = log.read_text().splitlines()[1 : self.trainer.done + 1]
+        if found:
+            raise CheckpointError(f"{self.folder}: none of its {len(found)} training states can be read")
+
+    def _read_state(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        with safe_open(path, "pt", device=str(self.fabric.device)) as file:
+            options = json.loads(file.metadata()["options"])
+            return options, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary
 
     def save(self) -> None:
-        """Bring the folder up to date; each file appears whole, the state last."""
-        save_checkpoint(self.trainer.ema, self.folder)
-        write_whole(self.folder / LOSSES, "\n".join(["step,loss", *self.losses, ""]).encode())
-        options = json.dumps(self.settings.fixed())
-        save_tensors(self.trainer.state(), self.folder / STATE, {"options": options})
-        self.tell(event="saved", done=self.trainer.done)
+        """Bring the folder up to date, each file whole or not at all; the state comes before the model made of it."""
+        if self.fabric.is_global_zero:
+            write_whole(self.folder / LOSSES, "\n".join(["step,loss", *self.losses, ""]).encode())
+            options = json.dumps(self.settings.fixed())
+            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), {"options": options})
+            save_checkpoint(self.trainer.ema, self.folder)
+            for name in states(path.name for path in self.folder.iterdir())[self.settings.keep :]:
+                (self.folder / name).unlink()
+            self.tell(event="saved", done=self.trainer.done)
 
     def go(self) -> None:
         """Train to the end, or until told to stop, and save."""
@@ -108,13 +99,37 @@ class Run:
         start, steps = self.trainer.done, self.trainer.recipe.steps
         self.tell(event="started", done=start, steps=steps)
         if start >= steps:
+            if not self._model_is_current():
+                self.save()
             return
         reader = ShardReader([LocalShard(Path(path), count) for path, count in self.settings.shards])
-        batches = Batches(reader, self.settings.model["size"], self.settings.batch_size, self.trainer.recipe.seed)
-        on_gpu = self.settings.device.startswith("cuda")
+        batches = Batches(
+            reader,
+            self.settings.model["size"],
+            self.settings.batch_size,
+            self.trainer.recipe.seed,
+            self.fabric.global_rank,
+            self.fabric.world_size,
+        )
+        on_gpu = self.fabric.device.type == "cuda"
         loader = load_batches(batches, start, steps, self.settings.workers, pinned=on_gpu)
-        train(self.trainer, loader, self._after_step, lambda: self.stopping)
+        train(self.trainer, loader, self._after_step, self._stops)
         self.save()
+
+    def _model_is_current(self) -> bool:
+        """Whether the folder's model is that of the state that was loaded; a run cut while it saved left another."""
+        try:
+            saved = load_checkpoint(self.folder).state_dict()
+        except CheckpointError:
+            return False
+        return all(torch.equal(saved[name], tensor.cpu()) for name, tensor in self.trainer.ema.state_dict().items())
+
+    def _stops(self) -> bool:
+        """Whether to stop; processes that share a run stop together."""
+        if self.fabric.world_size == 1:
+            return self.stopping
+        told = self.fabric.all_reduce(torch.tensor(float(self.stopping), device=self.fabric.device), reduce_op="sum")
+        return bool(told)
 
     def _after_step(self, done: int, value: float) -> None:
         self.losses.append(f"{done},{value:.8g}")
@@ -127,6 +142,8 @@ class Run:
 
     def tell(self, **message: Any) -> None:
         """One JSON line to the parent; without a parent there is nobody to train for."""
+        if not self.fabric.is_global_zero:
+            return
         try:
             sys.stdout.write(json.dumps(message) + "\n")
             sys.stdout.flush()
@@ -134,20 +151,38 @@ class Run:
             self.stopping = True
 
 
+def _fabric(settings: Settings) -> Fabric:
+    """Precision, device, and the processes that torchrun started, if it did."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    kind, _, index = settings.device.partition(":")
+    fabric = Fabric(
+        accelerator=kind,
+        devices=[int(index)] if index and processes == 1 else processes,
+        num_nodes=nodes,
+        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    if settings.batch_size % fabric.world_size:
+        raise TrainingError(f"a batch of {settings.batch_size} cannot be shared by {fabric.world_size} processes")
+    return fabric
+
+
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     flat = [
         {**options["model"], **options["recipe"], "batch_size": options["batch_size"]} for options in (before, now)
     ]
     return ", ".join(
-        f"{key} was {flat[0].get(key)!r}, not {value!r}"
-        for key, value in flat[1].items()
-        if flat[0].get(key) != value
+        f"{key} was {flat[0].get(key)!r}, not {flat[1].get(key)!r}"
+        for key in {**flat[0], **flat[1]}
+        if flat[0].get(key) != flat[1].get(key)
     )
 
 
 def main() -> int:
     """Run with the settings in the file named on the command line; exit code 1 after telling an expected error."""
     settings = Settings(**json.loads(Path(sys.argv[1]).read_text()))
+    warnings.filterwarnings("ignore", module="lightning_fabric")
     try:
         run = Run(settings)
         signal.signal(signal.SIGTERM, run.stop)

@@ -12,8 +12,11 @@ from pydantic import Field, model_validator
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradation import SizeError
-from dtls.devices import best_device
-from dtls.methods import DomainTransfer, Method, load_method
+from dtls.devices import Precision, best_device
+from dtls.domain_transfer import DomainTransfer, Sampling
+from dtls.methods import Method, load_method
+from dtls.sampler import SamplerName
+from dtls.tiling import SMALLEST, TILE
 from flows.options import Address, BatchOptions
 from flows.pictures import SizeOf, transform
 from flows.sources import protocols
@@ -31,6 +34,10 @@ class UpscaleOptions(BatchOptions):
     checkpoint: Address | None = Field(None, description="folder or URL of a trained model")
     scale: float | None = Field(None, gt=1, le=64, description="how many times larger")
     size: int | None = Field(None, ge=8, le=65_536, description="instead of a scale: the longer side of the results")
+    sampler: SamplerName | None = Field(
+        None, description="by default two-call, the paper's picture in two passes; the others are for comparison"
+    )
+    ensemble: bool = Field(False, description="mean with the mirrored picture's result: better, in twice the time")
     project: bool = Field(
         False, description="move each result to the nearest picture that reduces to its source; for clean sources"
     )
@@ -40,6 +47,9 @@ class UpscaleOptions(BatchOptions):
     batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that go through the model together")
     unit_size: int = Field(256, ge=1, le=100_000, description="about how many pictures make one unit")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+    compile: bool = Field(False, description="compile the network: minutes for each picture size, then faster")
+    tile: int = Field(TILE, ge=SMALLEST, description="longest side of a result that is made in one piece")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -51,9 +61,21 @@ class UpscaleOptions(BatchOptions):
             raise ValueError("the method dtls needs a checkpoint")
         if self.method != "dtls" and self.checkpoint is not None:
             raise ValueError(f"the method {self.method} has no checkpoint; leave it out, or choose the method dtls")
-        if self.project and self.method != "dtls":
-            raise ValueError("project goes with the method dtls")
+        for name in ("project", "ensemble", "sampler"):
+            if getattr(self, name) and self.method != "dtls":
+                raise ValueError(f"{name} goes with the method dtls")
         return self
+
+    def sampling(self) -> Sampling:
+        """How the checkpoint is used."""
+        return Sampling(
+            sampler=self.sampler,
+            projected=self.project,
+            ensemble=self.ensemble,
+            precision=self.precision,
+            compiled=self.compile,
+            tile=self.tile,
+        )
 
 
 @flow(name="dtls", flow_run_name="upscale {options.source}")
@@ -94,14 +116,14 @@ def _method(options: UpscaleOptions) -> Method:
         return load_method(options.method)
     where = Location.of(options.checkpoint)
     if where.local is not None:
-        return load_method(options.method, where.local, device, projected=options.project)
+        return load_method(options.method, where.local, device, options.sampling())
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
         try:
             for name in (CONFIG, WEIGHTS):
                 where.download(name, Path(folder) / name)
         except StorageError as error:
             raise CheckpointError(str(error)) from error
-        return load_method(options.method, Path(folder), device, projected=options.project)
+        return load_method(options.method, Path(folder), device, options.sampling())
 
 
 def _size_of(options: UpscaleOptions) -> SizeOf:

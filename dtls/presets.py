@@ -1,0 +1,30 @@
+"""Models and recipes by name: `16-128` and `32-512` are the paper's (DTLS §3), `16-128-plus` is what won over it."""
+
+from dataclasses import dataclass
+
+from dtls.checkpoint import ModelConfig
+from dtls.training import Recipe
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model, how to train it, and with how many pictures a step."""
+
+    model: ModelConfig
+    recipe: Recipe
+    batch_size: int
+
+
+PRESETS = {
+    "16-128": Preset(ModelConfig(), Recipe(steps=50_000), batch_size=32),
+    "32-512": Preset(
+        ModelConfig(dim=32, multipliers=(1, 2, 4, 4, 8, 8, 16), size=512, stride=16, steps=30),
+        Recipe(steps=374_000),
+        batch_size=4,
+    ),
+    "16-128-plus": Preset(
+        ModelConfig(residual=True),
+        Recipe(learning_rate=1e-3, schedule="cosine", warmup=500, clip=1.0, inputs="sampled"),
+        batch_size=32,
+    ),
+}

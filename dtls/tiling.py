@@ -1,0 +1,71 @@
+"""Any size in the memory there is: large pictures in overlapping tiles, batches and tiles halved when it is short."""
+
+from collections.abc import Callable
+from itertools import product
+
+import torch
+from torch import Tensor
+
+TILE, OVERLAP, SMALLEST = 1024, 64, 128
+"""Sides in pixels: of a tile, of what two neighbours share, and of the smallest tile tried."""
+
+Run = Callable[[Tensor], Tensor]
+"""From pictures (N, 3, H, W) to pictures of the same shape."""
+
+
+class MemoryShortError(RuntimeError):
+    """Memory that does not even suffice for the smallest tile."""
+
+
+def within_memory(run: Run, x: Tensor, tile: int = TILE) -> Tensor:
+    """`run(x)`, in tiles of `tile` pixels where x is larger, in smaller ones and in smaller batches where it must.
+
+    MemoryShortError when a single tile of 128 pixels is still too much.
+    """
+    height, width = x.shape[-2:]
+    try:
+        return run(x) if max(height, width) <= tile else tiled(run, x, tile)
+    except RuntimeError as error:
+        if not _ran_out(error):
+            raise
+    if x.is_cuda:  # outside the except clause: there, the traceback still holds the tensors
+        torch.cuda.empty_cache()
+    if len(x) > 1:
+        return torch.cat([within_memory(run, part, tile) for part in x.chunk(2)])
+    smaller = min(tile, max(height, width)) // 2
+    if smaller < SMALLEST:
+        raise MemoryShortError(f"{width}×{height}: the memory of {x.device} does not suffice, not even in tiles")
+    return within_memory(run, x, smaller)
+
+
+def tiled(run: Run, x: Tensor, tile: int, overlap: int = OVERLAP) -> Tensor:
+    """`run` of overlapping windows of x, at most `tile` pixels a side, put together by a linear blend."""
+    overlap = min(overlap, tile // 4)
+    out = torch.zeros_like(x)
+    total = torch.zeros_like(x[:1, :1])
+    rows, columns = (windows(n, tile, overlap) for n in x.shape[-2:])
+    for vertical, horizontal in product(rows, columns):
+        weight = ramp(vertical, overlap, x)[:, None] * ramp(horizontal, overlap, x)
+        out[..., vertical, horizontal] += weight * run(x[..., vertical, horizontal])
+        total[..., vertical, horizontal] += weight
+    return out / total
+
+
+def windows(n: int, tile: int, overlap: int) -> list[slice]:
+    """The windows of one side of n pixels: evenly apart, all of one size, at least `overlap` shared."""
+    if n <= tile:
+        return [slice(0, n)]
+    count = -(-(n - overlap) // (tile - overlap))
+    starts = [round(i * (n - tile) / (count - 1)) for i in range(count)]
+    return [slice(start, start + tile) for start in starts]
+
+
+def ramp(window: slice, overlap: int, like: Tensor) -> Tensor:
+    """How much each pixel of a window's side counts: rising over `overlap` pixels, 1 within, and falling."""
+    place = torch.arange(window.stop - window.start, device=like.device, dtype=like.dtype) + 0.5
+    return torch.minimum(place, place.flip(0)).div(overlap).clamp(max=1)
+
+
+def _ran_out(error: RuntimeError) -> bool:
+    """Whether torch's error is about memory; of a CPU's, only its text tells."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
