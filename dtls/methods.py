@@ -6,13 +6,14 @@ A method is called with a batch of LR pictures (N, 3, h, w), float in [0, 1], an
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.degradation import Protocol as DownscalingProtocol
-from dtls.degradation import resize, scale_between
+from dtls.degradation import SizeError, resize, scale_between
 from dtls.domain_transfer import DEFAULT, DomainTransfer, Sampling
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -42,6 +43,21 @@ class Interpolation:
             return F.interpolate(lr, size, mode="nearest-exact")
         across = F.interpolate(lr, (lr.shape[-2], size[1]), mode=self.name, antialias=True).clamp(0, 1)
         return F.interpolate(across, size, mode=self.name, antialias=True).clamp(0, 1)
+
+
+class Square:
+    """The centre square, reduced to the size wanted by Pillow's bicubic: makes HR pictures of one size."""
+
+    name = "square"
+    identity: Mapping[str, str] = MappingProxyType({"method": name})
+
+    def __call__(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        height, width = x.shape[-2:]
+        side = min(height, width)
+        if side < max(size):
+            raise SizeError(f"{width}×{height} is smaller than the size {max(size)}")
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize(x[..., top : top + side, left : left + side], size, "antialias").clamp(0, 1)
 
 
 class Downscaling:

@@ -1,4 +1,4 @@
-"""The command line: `dtls demo | shard | train | downscale | upscale | report | import-checkpoint`.
+"""The command line: `dtls demo | shard | train | downscale | upscale | report | reproduce | …`.
 
 The functions that the deployments run, here without Prefect around them, the demo apart. Exit code 2 for wrong use,
 1 for failure; one line says what, where, and what to do. DTLS_TRACEBACK=1 shows where in the code.
@@ -27,6 +27,7 @@ from flows.demo import DemoOptions, demo
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
 from flows.report import ReportOptions, report
+from flows.reproduce import ReproduceOptions, reproduce
 from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
 from flows.upscale import UpscaleOptions, upscale
@@ -108,6 +109,15 @@ command(
     printed(report.fn),
     (),
     "dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",
+)
+command(
+    app,
+    "reproduce",
+    ReproduceOptions,
+    printed(reproduce.fn),
+    (),
+    "dtls reproduce --table 2 --source ffhq/train --test ffhq/validation --out reproduced",
+    "dtls reproduce --table 4 --source faces --test others --out small --size 64 --dim 8 --steps 200 --batch-size 8",
 )
 
 

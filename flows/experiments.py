@@ -1,0 +1,165 @@
+"""The tables and ablations of the DTLS paper, and ours, as data: what to train, how to sample, what was published."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Numbers = Mapping[str, float]
+"""Published means by the name of their metric: psnr (dB), ssim, and the authors' own consistency."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a method at one LR size.
+
+    low: side of the LR pictures at the preset's full size. train and upscale: what departs from the preset and from
+    the defaults. ours: whether we compute it; other people's methods are published numbers only. share: of the steps,
+    so that all rows take the same time (measured on 2 cores at dim 16).
+    """
+
+    label: str
+    low: int
+    train: Mapping[str, Any] = field(default_factory=dict)
+    upscale: Mapping[str, Any] = field(default_factory=dict)
+    published: Numbers = field(default_factory=dict)
+    ours: bool = True
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table: its rows, all of one preset."""
+
+    title: str
+    preset: Literal["16-128", "32-512"]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+def _theirs(label: str, low: int, **published: float) -> Row:
+    return Row(label, low, published=published, ours=False)
+
+
+def _dtls(low: int, **published: float) -> Row:
+    return Row("dtls", low, published=published)
+
+
+def _momentum(sampler: str, label: str, **published: float) -> Row:
+    return Row(label, 32, upscale={"sampler": sampler}, published=published)
+
+
+BICUBIC = {"method": "bicubic"}
+RATE = {"learning_rate": 1e-3, "schedule": "cosine", "warmup": 40, "clip": 1.0}
+RESIDUAL = {**RATE, "residual": True}
+SAMPLED = {**RESIDUAL, "inputs": "sampled"}
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "1": Experiment(
+        "Table 1: face super-resolution to 512×512",
+        "32-512",
+        (
+            *(Row("bicubic", low, upscale=BICUBIC) for low in (32, 64, 128)),
+            _theirs("Face-SPARNet", 32, ssim=0.6044, psnr=21.9249),
+            _theirs("Face-SPARNet", 64, ssim=0.7288, psnr=26.1935),
+            _theirs("Face-SPARNet", 128, ssim=0.8179, psnr=29.2282),
+            _theirs("GCFSR-blind", 32, ssim=0.6071, psnr=21.6363),
+            _theirs("GCFSR-blind", 64, ssim=0.7270, psnr=25.7160),
+            _theirs("GCFSR-blind", 128, ssim=0.8455, psnr=29.9659),
+            _theirs("GCFSR-x32", 32, ssim=0.5818, psnr=21.2648),
+            _theirs("GCFSR-x32", 64, ssim=0.6581, psnr=24.2048),
+            _theirs("GCFSR-x32", 128, ssim=0.7282, psnr=26.5061),
+            _theirs("GCFSR", 32, ssim=0.6431, psnr=22.8709),
+            _theirs("GCFSR", 64, ssim=0.7528, psnr=26.8418),
+            _theirs("GCFSR", 128, ssim=0.8747, psnr=31.3928),
+            _dtls(32, ssim=0.7252, psnr=24.7641),
+            _dtls(64, ssim=0.8141, psnr=28.6682),
+            _dtls(128, ssim=0.8921, psnr=32.4579),
+        ),
+    ),
+    "2": Experiment(
+        "Table 2: face super-resolution to 128×128",
+        "16-128",
+        (
+            *(Row("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
+            _theirs("SR3", 16, ssim=0.6922, psnr=23.5806),
+            _theirs("SR3", 32, ssim=0.4890, psnr=18.0262),
+            _theirs("IDM", 16, ssim=0.6426, psnr=23.0934),
+            _theirs("IDM", 32, ssim=0.7465, psnr=24.0079),
+            _dtls(16, ssim=0.7367, psnr=24.0065),
+            _dtls(32, ssim=0.8636, psnr=27.6423),
+        ),
+        "SR3 and IDM were trained on antialiased LR pictures and tested on the authors', which are not.",
+    ),
+    "3": Experiment(
+        "Table 3: consistency to 128×128",
+        "16-128",
+        (
+            *(Row("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
+            _theirs("SR3", 16, consistency=0.394),
+            _theirs("SR3", 32, consistency=2.439),
+            _theirs("IDM", 16, consistency=0.442),
+            _theirs("IDM", 32, consistency=1.597),
+            _dtls(16, consistency=0.125),
+            _dtls(32, consistency=0.648),
+            Row("dtls-projected", 16, upscale={"project": True}),
+            Row("dtls-projected", 32, upscale={"project": True}),
+        ),
+        "The paper's consistency sums wrapped 8-bit differences; ours is the mean of (A·SR − LR)² on [0, 1]; "
+        "the two columns cannot be compared with each other.",
+    ),
+    "4": Experiment(
+        "Table 4: the momentum M",
+        "32-512",
+        (
+            _momentum("none", "none", ssim=0.7110, psnr=24.5093),
+            _momentum("last", "not-accumulated", ssim=0.7141, psnr=24.5760),
+            _momentum("hr", "in-HR-domain", ssim=0.7233, psnr=24.7508),
+            _momentum("current", "current", ssim=0.7252, psnr=24.7641),
+            _momentum("undegraded", "undegraded", ssim=0.0832, psnr=15.9781),
+            _momentum("written", "as-written"),
+            _momentum("cold", "cold-diffusion"),
+            _momentum("two-call", "two-call"),
+            _momentum("one-call", "one-call"),
+        ),
+        "One network for all. two-call is current, one-call is in-HR-domain, in fewer passes.",
+    ),
+    "B1": Experiment(
+        "Table B1: the loss",
+        "16-128",
+        (
+            Row("l1", 16, published={"psnr": 24.0065, "ssim": 0.7367, "consistency": 0.12523}),
+            Row("mse", 16, {"loss": "mse"}, published={"psnr": 23.9653, "ssim": 0.7274, "consistency": 0.14142}),
+        ),
+        "The paper's consistency is its own formula; see Table 3.",
+    ),
+    "prediction": Experiment(
+        "Fig. B2: predict x₀ or the previous step",
+        "16-128",
+        (Row("x0", 16), Row("previous-step", 16, {"predicts": "previous"})),
+        "The paper shows pictures and no numbers.",
+    ),
+    "stride": Experiment(
+        "Fig. B3: the stride",
+        "32-512",
+        (Row("stride-16", 32), Row("stride-1", 32, {"stride": 1})),
+        "The paper shows pictures and no numbers.",
+    ),
+    "plus": Experiment(
+        "Ours: one change after the other, in the same time",
+        "16-128",
+        (
+            Row("bicubic", 16, upscale=BICUBIC),
+            Row("paper", 16),
+            Row("paper-projected", 16, upscale={"project": True}),
+            Row("learning-rate", 16, RATE, share=0.9),
+            Row("residual", 16, RESIDUAL, share=0.9),
+            Row("residual-one-call", 16, RESIDUAL, {"sampler": "one-call"}, share=0.9),
+            Row("residual-mse", 16, {**RESIDUAL, "loss": "mse"}, share=0.9),
+            Row("residual-lpips", 16, {**RESIDUAL, "perceptual": 0.05}, share=0.88),
+            Row("sampled", 16, SAMPLED, share=0.84),
+            Row("sampled-ensemble", 16, SAMPLED, {"ensemble": True}, share=0.84),
+            Row("sampled-projected", 16, SAMPLED, {"project": True}, share=0.84),
+            Row("plus", 16, SAMPLED, {"ensemble": True, "project": True}, share=0.84),
+        ),
+    ),
+}

@@ -1,0 +1,206 @@
+"""`dtls/reproduce`: a table of the paper, or an ablation: what is missing is trained, everything is measured.
+
+Unit: a row. Proof: the receipts and training states of the flows it calls, so that a second run does only what is
+missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in the target.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.flows import Flow
+from pydantic import Field
+
+from dtls.degradation import Protocol, SizeError
+from dtls.devices import Precision, best_device
+from dtls.methods import Square
+from dtls.presets import PRESETS
+from flows.console import in_flow_run, tell_markdown
+from flows.downscale import DownscaleOptions, downscale
+from flows.experiments import EXPERIMENTS, Experiment, Row
+from flows.options import Address, BatchOptions, Options
+from flows.pictures import transform
+from flows.report import SUMMARY, ReportOptions, report
+from flows.shard import ShardOptions, shard
+from flows.train import TrainOptions, train
+from flows.upscale import UpscaleOptions, upscale
+from reports.tables import METRICS
+from storage.locations import Location
+
+
+class ReproduceOptions(Options):
+    """Which table, on what data, and how large; by default the paper's sizes and steps."""
+
+    table: Literal["1", "2", "3", "4", "B1", "prediction", "stride", "plus"] = Field(
+        description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, or our own, plus"
+    )
+    source: Address = Field(description="folder or URL of the pictures to train on")
+    test: Address = Field(description="folder or URL of the pictures to test on; none of them in source")
+    out: Address = Field(description="folder or URL for shards, models, pictures, reports and the table")
+    protocol: Protocol = Field(
+        "reference", description="downscaling for training and testing; the paper's by default"
+    )
+    size: int | None = Field(
+        None,
+        ge=32,
+        le=1024,
+        description="side of the HR pictures, the paper's if not said; others shrink with it",
+    )
+    dim: int | None = Field(None, ge=4, le=1024, description="width of the network; the paper's if not said")
+    steps: int | None = Field(None, ge=1, description="training steps; the paper's if not said")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="pictures a training step")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+
+
+@flow(name="dtls", flow_run_name="reproduce table {options.table}")
+def reproduce(options: ReproduceOptions) -> str:
+    """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
+    made = Reproduction(options)
+    numbers = made.measured()
+    table = made.table(numbers)
+    Location.of(options.out).write(f"table-{options.table}.md", table.encode())
+    tell_markdown(table)
+    return Location.of(options.out).address(f"table-{options.table}.md")
+
+
+class Reproduction:
+    """One experiment on given data at a given size."""
+
+    def __init__(self, options: ReproduceOptions) -> None:
+        self.options = options
+        self.experiment: Experiment = EXPERIMENTS[options.table]
+        self.preset = PRESETS[self.experiment.preset]
+        self.size = options.size or self.preset.model.size
+        self.common = {"workers": options.workers} if options.workers else {}
+
+    def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """The means of every row of ours, by label and LR size."""
+        self._square()
+        numbers: dict[tuple[str, int], Mapping[str, Any]] = {}
+        for low in dict.fromkeys(row.low for row in self.experiment.rows if row.ours):
+            rows = [row for row in self.experiment.rows if row.ours and row.low == low]
+            self._run(
+                downscale,
+                DownscaleOptions(
+                    source=self._at("hr"), target=self._lr(low), scale=self.size / self._shrunk(low),
+                    protocol=self.options.protocol, **self.common,
+                ),
+            )  # fmt: skip
+            results = {row.label: self._upscaled(row) for row in rows}
+            out = self._at(f"report-{self.options.table}-{self._shrunk(low)}")
+            title = f"{self.experiment.title}, {self._shrunk(low)}→{self.size}"
+            self._run(
+                report,
+                ReportOptions(
+                    hr=self._at("hr"), lr=self._lr(low), sr=results, out=out, title=title,
+                    device=self.options.device, **self.common,
+                ),
+            )  # fmt: skip
+            summary = json.loads(Location.of(out).read(SUMMARY))
+            numbers |= {(method["method"], low): method for method in summary["methods"]}
+        return numbers
+
+    def _square(self) -> None:
+        """The test pictures as squares of the HR size."""
+        transform(
+            title="square",
+            source=self.options.test,
+            target=self._at("hr"),
+            method=Square(),
+            size_of=lambda _: (self.size, self.size),
+            size_options={"size": self.size},
+            batch_size=16,
+            unit_size=256,
+            options=BatchOptions(**self.common),
+        )
+
+    def _upscaled(self, row: Row) -> str:
+        """Where the row's SR pictures are, made if they were missing."""
+        target = self._at(f"sr/{self.options.table}-{self._shrunk(row.low)}/{row.label}")
+        chosen: dict[str, Any] = {**self.common, "device": self.options.device, **row.upscale}
+        if row.upscale.get("method", "dtls") == "dtls":
+            chosen |= {"checkpoint": self._trained(row), "precision": self.options.precision}
+        self._run(upscale, UpscaleOptions(source=self._lr(row.low), target=target, size=self.size, **chosen))
+        return target
+
+    def _trained(self, row: Row) -> str:
+        """Where the row's model is, trained if it was missing, or gone on with."""
+        shards = self._at("shards")
+        self._run(shard, ShardOptions(source=self.options.source, target=shards, size=self.size, **self.common))
+        departures = "".join(f"-{name}-{value}" for name, value in row.train.items())
+        target = self._at(f"models/{self.experiment.preset}{departures}")
+        steps = self.options.steps or self.preset.recipe.steps
+        geometry = {
+            "size": self.size,
+            "lr_size": self._shrunk(self.preset.model.lr_size),
+            "stride": self._stride(row.train.get("stride", self.preset.model.stride)),
+        }
+        same = self.options.model_dump(include={"protocol", "dim", "batch_size", "device", "precision"})
+        self._run(
+            train,
+            TrainOptions(
+                source=shards,
+                target=target,
+                preset=self.experiment.preset,
+                steps=max(1, round(steps * row.share)),
+                resume=True,
+                **{**same, **row.train, **geometry},
+            ),
+        )
+        return target
+
+    def _stride(self, stride: int) -> int:
+        """A stride at the size of this run; one pixel stays one."""
+        return self._shrunk(stride) if stride > 1 else 1
+
+    def _shrunk(self, pixels: int) -> int:
+        """A number of pixels of the paper at the size of this run."""
+        shrunk, rest = divmod(pixels * self.size, self.preset.model.size)
+        if rest or not shrunk:
+            raise SizeError(
+                f"size {self.size}: {pixels} of {self.preset.model.size} pixels would be no whole number; "
+                "halve the paper's size once or more"
+            )
+        return shrunk
+
+    def _lr(self, low: int) -> str:
+        return self._at(f"lr-{self._shrunk(low)}")
+
+    def _at(self, name: str) -> str:
+        return Location.of(self.options.out).address(name)
+
+    def _run(self, called: Flow[[Any], Any], options: Options) -> None:
+        (called if in_flow_run() else called.fn)(options)
+
+    def table(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
+        """The experiment as Markdown: our means, and the published ones where there are any."""
+        head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in METRICS)]
+        published = [m for m in METRICS if any(m.name in row.published for row in self.experiment.rows)]
+        head += [f"{m.label}, published" for m in published]
+        lines = [head, ["---", "---"] + ["---:"] * (len(head) - 2)]
+        for row in self.experiment.rows:
+            ours = numbers.get((row.label, row.low), {}) if row.ours else {}
+            cells = [m.text(ours.get(m.name)) for m in METRICS]
+            theirs = [f"{row.published[m.name]:.4f}" if m.name in row.published else "–" for m in published]
+            lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells, *theirs])
+        text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"# {self.experiment.title}\n\n{self._conditions()}\n\n{text}\n\n{self.experiment.note}\n"
+
+    def _conditions(self) -> str:
+        """Under what the numbers were taken."""
+        options, recipe = self.options, self.preset.recipe
+        facts = [
+            f"Protocol {options.protocol}",
+            f"trained on {options.source}, tested on {options.test}",
+            f"preset {self.experiment.preset}, dim {options.dim or self.preset.model.dim}",
+            f"{options.steps or recipe.steps:,} steps of {options.batch_size or self.preset.batch_size}",
+            f"device {best_device(options.device)}",
+            f"{datetime.now(UTC):%Y-%m-%d}",
+        ]
+        asked = options.model_dump(exclude_defaults=True)
+        command = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asked.items())
+        return f"{' · '.join(facts)}\n\n`dtls reproduce {command}`"
