@@ -24,7 +24,7 @@ PRESETS = {
     ),
     "16-128-plus": Preset(
         ModelConfig(residual=True),
-        Recipe(learning_rate=1e-3, schedule="cosine", warmup=500, clip=1.0, inputs="sampled"),
+        Recipe(learning_rate=1e-3, schedule="cosine", warmup=500, clip=1.0, loss="mse", inputs="sampled"),
         batch_size=32,
     ),
 }

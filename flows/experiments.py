@@ -50,7 +50,7 @@ def _momentum(sampler: str, label: str, **published: float) -> Row:
 
 BICUBIC = {"method": "bicubic"}
 RATE = {"learning_rate": 1e-3, "schedule": "cosine", "warmup": 40, "clip": 1.0}
-RESIDUAL = {**RATE, "residual": True}
+RESIDUAL = {**RATE, "residual": True, "loss": "mse"}
 SAMPLED = {**RESIDUAL, "inputs": "sampled"}
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -152,10 +152,10 @@ EXPERIMENTS: dict[str, Experiment] = {
             Row("paper", 16),
             Row("paper-projected", 16, upscale={"project": True}),
             Row("learning-rate", 16, RATE, share=0.9),
+            Row("residual-l1", 16, {**RATE, "residual": True}, share=0.9),
             Row("residual", 16, RESIDUAL, share=0.9),
             Row("residual-one-call", 16, RESIDUAL, {"sampler": "one-call"}, share=0.9),
-            Row("residual-mse", 16, {**RESIDUAL, "loss": "mse"}, share=0.9),
-            Row("residual-lpips", 16, {**RESIDUAL, "perceptual": 0.05}, share=0.88),
+            Row("residual-lpips", 16, {**RESIDUAL, "perceptual": 0.01}, share=0.88),
             Row("sampled", 16, SAMPLED, share=0.84),
             Row("sampled-ensemble", 16, SAMPLED, {"ensemble": True}, share=0.84),
             Row("sampled-projected", 16, SAMPLED, {"project": True}, share=0.84),

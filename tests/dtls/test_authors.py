@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from dtls.authors import import_checkpoint
-from dtls.checkpoint import PRESETS, CheckpointError, ModelConfig, load_checkpoint
+from dtls.checkpoint import CheckpointError, ModelConfig, load_checkpoint
 from dtls.degradation import SizeError
+from dtls.presets import PRESETS
 from dtls.sampler import two_call
 
 
@@ -74,7 +75,9 @@ def test_a_preset_of_other_widths_is_refused(content: dict[str, Any], tmp_path: 
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are(content: dict[str, Any], tmp_path: Path) -> None:
-    assert refusal(content, tmp_path / "x", preset="8-32").endswith("no preset 8-32; known: 16-128, 32-512")
+    assert refusal(content, tmp_path / "x", preset="8-32").endswith(
+        "no preset 8-32; known: 16-128, 32-512, 16-128-plus"
+    )
 
 
 def test_a_name_without_sizes_and_widths_of_no_preset_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
@@ -90,7 +93,7 @@ def test_widths_of_a_preset_give_its_sizes(tmp_path: Path) -> None:
     wide = {f"denoise_fn.downs.{i}.1.ds_conv.bias": torch.zeros(64 * m) for i, m in enumerate((1, 2, 4, 8))}
     message = refusal({"step": 1, "model": wide, "ema": wide}, tmp_path / "x", name="model.pt")
     assert "does not fit its config: unet.time.hidden.weight should be (256, 64), is nothing" in message
-    assert PRESETS["16-128"].multipliers == (1, 2, 4, 8)
+    assert PRESETS["16-128"].model.multipliers == (1, 2, 4, 8)
 
 
 @pytest.mark.parametrize(

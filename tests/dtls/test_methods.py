@@ -1,7 +1,6 @@
-"""Methods do what their names say, at every size they accept, and refuse the others in a line."""
+"""Methods do what their names say, and are found by them; what dtls does is in test_domain_transfer."""
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.checkpoint import DTLS, CheckpointError, ModelConfig, save_checkpoint
+from dtls.checkpoint import CheckpointError
 from dtls.degradation import PROTOCOLS, Protocol, SizeError, resize
-from dtls.methods import INTERPOLATIONS, DomainTransfer, Downscaling, load_method
-from dtls.sampler import step_by_step
+from dtls.domain_transfer import DomainTransfer, Sampling
+from dtls.methods import INTERPOLATIONS, Downscaling, load_method
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-@pytest.fixture(scope="module", params=PROTOCOLS)
-def untrained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of either protocol, 8→32 with stride 4, whose networks give back what they get."""
-    folder = tmp_path_factory.mktemp("untrained")
-    config = ModelConfig(8, (1, 2, 2, 2), residual=True, size=32, stride=4, steps=6, protocol=request.param)
-    save_checkpoint(DTLS(**asdict(config)), folder)
-    return folder
 
 
 def unit(pictures: Tensor) -> Tensor:
@@ -59,67 +49,6 @@ def test_interpolations_stay_in_range(name: str) -> None:
     assert sr.max() == 1
 
 
-def test_dtls_is_the_authors_sampler(imported: Path, expected: dict[str, Tensor]) -> None:
-    lr = resize(expected["x"], (8, 8), "reference")
-    sr = load_method("dtls", imported)(lr, (32, 32))
-    torch.testing.assert_close(sr, expected["sr"].clamp(0, 1), rtol=0, atol=1e-5)
-
-
-def test_dtls_starts_at_the_timestep_of_the_scale(imported: Path, model: DTLS, pictures: Tensor) -> None:
-    lr = resize(unit(pictures), (32, 32), "reference")
-    enlarged = resize(lr, (64, 64), "reference")
-    expected = step_by_step(model, model.degradation, enlarged, 4).clamp(0, 1)
-    torch.testing.assert_close(load_method("dtls", imported)(lr, (64, 64)), expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("projected", [False, True])
-@pytest.mark.parametrize(
-    ("sides", "size"),
-    [((10, 13), (40, 52)), ((13, 10), (26, 20)), ((48, 32), (192, 128)), ((1, 1), (4, 4)), ((21, 7), (24, 8))],
-)
-def test_dtls_gives_exactly_the_size_wanted(
-    sides: tuple[int, int], size: tuple[int, int], projected: bool, imported: Path, pictures: Tensor
-) -> None:
-    lr = unit(pictures)[:2, :, : sides[0], : sides[1]]
-    sr = load_method("dtls", imported, projected=projected)(lr, size)
-    assert sr.shape == (2, 3, *size)
-    assert sr.min() >= 0
-    assert sr.max() <= 1
-
-
-@pytest.mark.parametrize(("sides", "scale"), [((16, 16), 4), ((10, 13), 4), ((10, 13), 2), ((7, 9), 2)])
-def test_a_projected_result_is_reduced_to_its_lr(
-    sides: tuple[int, int], scale: int, untrained: Path, pictures: Tensor
-) -> None:
-    soft = 0.4 + 0.2 * unit(pictures)  # far from 0 and 1, where results are cut
-    method = DomainTransfer(untrained, projected=True)
-    protocol = method.model.config.protocol
-    lr = resize(soft[..., : sides[0] * scale, : sides[1] * scale], sides, protocol)
-    sr = method(lr, (sides[0] * scale, sides[1] * scale))
-    assert sr.min() > 0
-    assert sr.max() < 1
-    torch.testing.assert_close(resize(sr, sides, protocol), lr, rtol=0, atol=1e-5)
-
-
-def test_a_scale_beyond_the_checkpoint_is_refused_with_those_it_can_do(imported: Path) -> None:
-    method = load_method("dtls", imported)
-    says = r"\(8→32, stride 4\) cannot do ×[\d.]+; it does ×2, 4 and every ×32"
-    for size in ((24, 24), (64, 64), (8, 8), (33, 33)):
-        with pytest.raises(SizeError, match=says) as refused:
-            method(torch.rand(1, 3, 8, 8), size)
-        assert "\n" not in str(refused.value)
-
-
-def test_two_scales_at_once_are_refused(imported: Path) -> None:
-    with pytest.raises(SizeError, match="×2 across and ×4 down: one scale is needed"):
-        load_method("dtls", imported)(torch.rand(1, 3, 8, 8), (32, 16))
-
-
-def test_a_picture_too_large_for_the_model_is_refused(imported: Path) -> None:
-    with pytest.raises(SizeError, match="4096×2048 is more than the 4,194,304 pixels"):
-        load_method("dtls", imported)(torch.zeros(1, 3, 1, 1).expand(1, 3, 512, 1024), (2048, 4096))
-
-
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_downscaling_is_a_of_its_protocol(protocol: Protocol, pictures: Tensor) -> None:
     method = Downscaling(protocol)
@@ -131,13 +60,22 @@ def test_downscaling_is_a_of_its_protocol(protocol: Protocol, pictures: Tensor) 
         method(unit(pictures), (16, 12))
 
 
-def test_identities_differ_where_results_do(imported: Path, untrained: Path) -> None:
+def test_dtls_is_the_checkpoint_s_and_samples_as_told(imported: Path, pictures: Tensor) -> None:
+    how = Sampling(sampler="one-call", projected=True)
+    method = load_method("dtls", imported, "cpu", how)
+    assert isinstance(method, DomainTransfer)
+    assert method.how == how
+    assert load_method("dtls", imported).identity == DomainTransfer(imported).identity
+    lr = unit(pictures)[:2, :, :8, :8]
+    assert torch.equal(method(lr, (32, 32)), DomainTransfer(imported, how=how)(lr, (32, 32)))
+
+
+def test_identities_differ_where_results_do(imported: Path) -> None:
     methods = [
         *(load_method(name) for name in INTERPOLATIONS),
         *(Downscaling(protocol) for protocol in PROTOCOLS),
         load_method("dtls", imported),
-        load_method("dtls", untrained),
-        load_method("dtls", imported, projected=True),
+        load_method("dtls", imported, how=Sampling(projected=True)),
     ]
     assert len({str(dict(method.identity)) for method in methods}) == len(methods)
     assert load_method("dtls", imported).identity == load_method("dtls", imported).identity

@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtls.checkpoint import DTLS, PRESETS
+from dtls.checkpoint import DTLS
+from dtls.presets import PRESETS
 from dtls.unet import UNet
 
 
 @pytest.mark.parametrize(("preset", "parameters"), [("16-128", 56_615_708), ("32-512", 73_260_508)])
 def test_presets_have_as_many_parameters_as_the_authors(preset: str, parameters: int) -> None:
-    config = PRESETS[preset]
+    config = PRESETS[preset].model
     with torch.device("meta"):
         unet = UNet(config.dim, config.multipliers)
     assert sum(p.numel() for p in unet.parameters()) == parameters

@@ -12,6 +12,7 @@ from PIL import Image
 
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
+from flows.training_settings import states
 from storage.locations import Location
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import wait_until
@@ -64,7 +65,8 @@ def test_the_four_deployments_turn_a_bucket_of_photographs_into_a_report(
 
     keys = {entry.key for entry in bucket.list()}
     assert {f"shards/shard-{i:06d}.tar" for i in range(3)} <= keys
-    assert {"model/config.json", "model/model.safetensors", "model/training.safetensors", "model/loss.csv"} <= keys
+    model = ("config.json", "model.safetensors", "training-000000003.safetensors", "loss.csv")
+    assert {f"model/{name}" for name in model} <= keys
     assert {"report/metrics.parquet", "report/summary.json", "report/index.html"} <= keys
     assert Image.open(io.BytesIO(bucket.read("sr/00000/00003.png"))).size == (64, 64)
     shards = pd.read_parquet(io.BytesIO(bucket.read("shards/manifest.parquet")))
@@ -83,7 +85,8 @@ def test_a_cancelled_training_has_saved_and_the_next_run_goes_on(
     options = {"source": f"{s3}/shards", "target": f"{s3}/model", "batch_size": 2, "cache": str(tmp_path), **MODEL}
 
     flow_run = deployed.start_deployment("dtls/train", {"options": {**options, "steps": 100_000, "save_every": 1}})
-    assert wait_until(lambda: bucket.exists("model/training.safetensors"), timeout=60), deployed.flow_run_logs(
+    model = bucket / "model"
+    assert wait_until(lambda: bool(states(entry.key for entry in model.list())), timeout=60), deployed.flow_run_logs(
         flow_run
     )
     deployed.cancel(flow_run)

@@ -1,22 +1,28 @@
-"""Training runs: what they leave behind, that they resume exactly, and that stopping them is safe."""
+"""Training runs: what they leave behind, that they resume exactly, and that stopping or killing them is safe."""
 
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from dtls.checkpoint import CheckpointError, load_checkpoint
+from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError
 from dtls.training import TrainingError
 from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
+from flows.training_settings import states
 from storage.locations import Location, StorageError
 from tests.services import wait_until
 
@@ -33,16 +39,54 @@ def shards(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return target
 
 
+def run(shards: str, target: Path, steps: int, **changes: Any) -> str:
+    return train.fn(TrainOptions(source=shards, target=str(target), steps=steps, **SMALL | changes))
+
+
+def command(shards: str, target: Path, *more: str) -> list[str]:
+    """The command line of a run as `SMALL` as the others, which would go on for hours."""
+    options = {**SMALL, "dim_mults": "1,2", "steps": 1_000_000}
+    named = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    return [sys.executable, "-m", "flows", "train", shards, str(target), *named, *more]
+
+
 def losses(folder: Path) -> list[tuple[int, float]]:
     with (folder / "loss.csv").open() as file:
         return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
 
 
-def test_a_run_leaves_a_checkpoint_a_loss_log_and_its_state(shards: str, tmp_path: Path) -> None:
-    train.fn(TrainOptions(source=shards, target=str(tmp_path / "model"), steps=3, **SMALL))
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {
-        "config.json", "model.safetensors", "training.safetensors", "loss.csv",
-    }  # fmt: skip
+def kept(folder: Path) -> list[int]:
+    """The steps after which there is a state, the newest first."""
+    return [int(name.split("-")[1].split(".")[0]) for name in states(path.name for path in folder.iterdir())]
+
+
+def has_saved_after(folder: Path, step: int) -> bool:
+    return folder.exists() and any(saved > step for saved in kept(folder))
+
+
+def newest(folder: Path) -> Path:
+    return folder / states(path.name for path in folder.iterdir())[0]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def end(folder: Path) -> dict[str, bytes]:
+    """What a run ends with: its log, its model, and its last state."""
+    return {name: (folder / name).read_bytes() for name in ("loss.csv", "model.safetensors", newest(folder).name)}
+
+
+def test_a_run_leaves_a_checkpoint_a_loss_log_and_its_last_state(shards: str, tmp_path: Path) -> None:
+    run(shards, tmp_path / "model", 3)
+    names = ("loss.csv", "training-000000003.safetensors", "model.safetensors")  # in the order of their saving
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", *names}
+    times = [(tmp_path / "model" / name).stat().st_mtime_ns for name in names]
+    assert times == sorted(times)
     assert load_checkpoint(tmp_path / "model").config.lr_size == 8
     assert [step for step, _ in losses(tmp_path / "model")] == [1, 2, 3]
 
@@ -50,73 +94,145 @@ def test_a_run_leaves_a_checkpoint_a_loss_log_and_its_state(shards: str, tmp_pat
 @pytest.mark.slow
 def test_a_resumed_run_ends_with_the_weights_and_losses_of_an_undisturbed_one(shards: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train.fn(TrainOptions(source=shards, target=str(whole), steps=5, **SMALL))
-    train.fn(TrainOptions(source=shards, target=str(parts), steps=2, **SMALL))
-    train.fn(TrainOptions(source=shards, target=str(parts), steps=5, resume=True, **SMALL))
+    run(shards, whole, 5)
+    run(shards, parts, 2)
+    run(shards, parts, 5, resume=True)
     assert losses(whole) == losses(parts)
-    assert (whole / "training.safetensors").read_bytes() == (parts / "training.safetensors").read_bytes()
+    assert end(whole) == end(parts)
+
+
+@pytest.mark.slow
+def test_the_newest_states_are_kept_and_no_others(shards: str, tmp_path: Path) -> None:
+    run(shards, tmp_path, 7, save_every=2, keep=3)
+    assert kept(tmp_path) == [7, 6, 4]
+    run(shards, tmp_path, 9, save_every=2, keep=1, resume=True)
+    assert kept(tmp_path) == [9]
+
+
+@pytest.mark.slow
+def test_a_state_that_is_cut_short_is_skipped_and_the_run_ends_the_same(shards: str, tmp_path: Path) -> None:
+    whole, mended = tmp_path / "whole", tmp_path / "mended"
+    run(shards, whole, 7)
+    run(shards, mended, 6, save_every=2)
+    assert kept(mended) == [6, 4]
+    cut(newest(mended))
+    run(shards, mended, 5, keep=1, resume=True)
+    assert kept(mended) == [5]  # what is cut does not count, however new
+    run(shards, mended, 7, resume=True)
+    assert end(mended) == end(whole)
+
+
+@pytest.mark.slow
+def test_where_every_state_is_cut_short_the_run_says_so_and_changes_nothing(shards: str, tmp_path: Path) -> None:
+    run(shards, tmp_path, 2, save_every=1)
+    for step in kept(tmp_path):
+        cut(tmp_path / f"training-{step:09d}.safetensors")
+    before = content(tmp_path)
+    with pytest.raises(TrainingError, match="none of its 2 training states can be read"):
+        run(shards, tmp_path, 4, resume=True)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_that_of_the_last_state_is_replaced(shards: str, tmp_path: Path) -> None:
+    run(shards, tmp_path, 2)
+    before, model = content(tmp_path), tmp_path / "model.safetensors"
+    torch.manual_seed(7)
+    save_checkpoint(DTLS(**asdict(load_checkpoint(tmp_path).config)), tmp_path)
+    assert content(tmp_path) != before
+    assert run(shards, tmp_path, 2, resume=True) == "nothing left to do"
+    assert content(tmp_path) == before
+    cut(model)
+    run(shards, tmp_path, 2, resume=True)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inputs", ["degraded", "sampled"])
+def test_two_processes_train_as_one_does(inputs: Literal["degraded", "sampled"], shards: str, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, processes in ((one, 1), (two, 2)):
+        run(shards, folder, 4, processes=processes, batch_size=4, clip=1.0, inputs=inputs, accumulate=2)
+    assert [step for step, _ in losses(two)] == [1, 2, 3, 4]
+    assert [loss for _, loss in losses(two)] == pytest.approx([loss for _, loss in losses(one)], abs=1e-5)
+    tensors = load_file(newest(one))
+    for name, tensor in load_file(newest(two)).items():
+        torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(shards: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="a batch of 3 cannot be shared by 2 processes"):
+        run(shards, tmp_path, 1, batch_size=3, processes=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_sigterm_saves_and_the_run_goes_on_from_there(shards: str, tmp_path: Path, whole_group: bool) -> None:
-    arguments = [
-        "train",
-        shards,
-        str(tmp_path),
-        "--steps",
-        "100000",
-        "--workers",
-        "1",
-        "--dim",
-        "8",
-        "--dim-mults",
-        "1,2",
-    ]
-    sizes = [
-        "--size",
-        "32",
-        "--lr-size",
-        "8",
-        "--stride",
-        "8",
-        "--batch-size",
-        "2",
-        "--save-every",
-        "5",
-        "--learning-rate",
-        "1e-3",
-    ]
-    command = [sys.executable, "-m", "flows", *arguments, *sizes]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
-        assert wait_until((tmp_path / "training.safetensors").exists, timeout=60), run.poll()
-        (os.killpg if whole_group else os.kill)(run.pid, signal.SIGTERM)
-        _, said = run.communicate(timeout=30)
-    assert run.returncode == 143
-    done = int(load_file(tmp_path / "training.safetensors")["done"])
-    assert done == len(losses(tmp_path)) > 0
+    arguments = command(shards, tmp_path, "--save-every", "5", "--workers", "1")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert wait_until(lambda: bool(kept(tmp_path)), timeout=60), process.poll()
+        (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    done = int(load_file(newest(tmp_path))["done"])
+    assert done == len(losses(tmp_path)) == kept(tmp_path)[0] > 0
     assert "Traceback" not in said
-    train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=done + 1, resume=True, **SMALL, save_every=1000))
+    run(shards, tmp_path, done + 1, resume=True)
     assert len(losses(tmp_path)) == done + 1
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_at_random_moments_ends_with_the_bytes_of_an_undisturbed_one(
+    shards: str, tmp_path: Path
+) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201, pytest shows it where the test fails
+    moments = random.Random(seed)
+    done = 0
+    for kill in range(3):
+        more = ["--resume"] if kill else []
+        with subprocess.Popen(command(shards, killed, "--save-every", "3", *more), start_new_session=True) as process:
+            try:
+                assert wait_until(partial(has_saved_after, killed, done), timeout=60)
+                time.sleep(moments.uniform(0, 0.5))  # anywhere between two saves, or in one
+                assert process.poll() is None
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+        done = kept(killed)[0]
+    run(shards, killed, done + 4, save_every=3, resume=True)
+    run(shards, whole, done + 4)
+    assert end(killed) == end(whole)
 
 
 def test_a_model_in_the_target_is_never_overwritten(shards: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"precious")
     for resume in (False, True):
         with pytest.raises(CheckpointError, match="holds a model that cannot be trained on"):
-            train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=1, resume=resume, **SMALL))
-    (tmp_path / "training.safetensors").write_bytes(b"precious, too")
+            run(shards, tmp_path, 1, resume=resume)
+    (tmp_path / "training-000000001.safetensors").write_bytes(b"precious, too")
     with pytest.raises(CheckpointError, match=r"holds a model already.*resume"):
-        train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=1, **SMALL))
+        run(shards, tmp_path, 1)
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_options(shards: str, tmp_path: Path) -> None:
-    train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=1, **SMALL))
-    with pytest.raises(TrainingError, match=r"learning_rate was 0\.001, not 0\.01"):
-        train.fn(
-            TrainOptions(source=shards, target=str(tmp_path), steps=2, resume=True, **SMALL | {"learning_rate": 0.01})
-        )
+    run(shards, tmp_path, 2, schedule="cosine")
+    before = content(tmp_path)
+    refused: list[tuple[dict[str, Any], str]] = [
+        (
+            {"dim": 16, "learning_rate": 0.01, "batch_size": 4},
+            r"dim was 8, not 16, learning_rate was 0\.001, not 0\.01, batch_size was 2, not 4$",
+        ),
+        ({"lr_size": 16}, "steps was 3, not 2$"),  # T of the model
+        ({"preset": "16-128-plus"}, "residual was False, not True, .*inputs was 'degraded', not 'sampled'"),
+        ({"steps": 3}, "steps was 2, not 3$"),  # a cosine's course depends on its length
+    ]
+    for changes, complaint in refused:
+        with pytest.raises(TrainingError, match=f"{tmp_path}: trained with other options: .*{complaint}"):
+            run(shards, tmp_path, **{"steps": 2, "schedule": "cosine", "resume": True, **changes})
+        assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -130,27 +246,37 @@ def test_sizes_that_do_not_fit_are_refused(
     shards: str, tmp_path: Path, changes: dict[str, int], complaint: str
 ) -> None:
     with pytest.raises(SizeError, match=complaint):
-        train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=1, **SMALL | changes))
+        run(shards, tmp_path, 1, **changes)
     assert not list(tmp_path.iterdir())
 
 
 def test_pictures_smaller_than_the_model_are_named(shards: str, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"shard-0.*64×64 is smaller than the model's size 128"):
-        train.fn(TrainOptions(source=shards, target=str(tmp_path), steps=1, **SMALL | {"size": 128, "lr_size": 16}))
+        run(shards, tmp_path, 1, size=128, lr_size=16)
 
 
 def test_a_folder_without_shards_is_refused(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no shard"):
-        train.fn(TrainOptions(source=str(photographs), target=str(tmp_path), steps=1, **SMALL))
+        run(str(photographs), tmp_path, 1)
 
 
 @pytest.mark.integration
-def test_from_bucket_to_bucket(shards: str, s3: str, tmp_path: Path) -> None:
+def test_from_bucket_to_bucket(shards: str, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = Location.of(s3)
     for name in ("shard-000000.tar", "manifest.parquet"):
         bucket.upload(f"shards/{name}", Path(shards) / name)
-    options = {"source": f"{s3}/shards", "target": f"{s3}/model", "cache": str(tmp_path), **SMALL}
+    uploaded: list[str] = []
+    upload = Location.upload
+
+    def noted(location: Location, key: str, file: Path) -> None:
+        uploaded.append(key)
+        upload(location, key, file)
+
+    monkeypatch.setattr(Location, "upload", noted)
+    options = {"source": f"{s3}/shards", "target": f"{s3}/model", "cache": str(tmp_path), "keep": 1, **SMALL}
     train.fn(TrainOptions(steps=1, **options))
+    assert uploaded == ["loss.csv", "training-000000001.safetensors", "config.json", "model.safetensors"]
     train.fn(TrainOptions(steps=2, resume=True, **options))
     assert len(bucket.read("model/loss.csv").splitlines()) == 3
     assert json.loads(bucket.read("model/config.json"))["size"] == 32
+    assert states(entry.key for entry in (bucket / "model").list()) == ["training-000000002.safetensors"]

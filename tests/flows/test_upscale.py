@@ -1,11 +1,14 @@
 """Upscaling, downscaling and sharding as runs: what is done stays done, what changed is redone, names stay."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError
@@ -41,6 +44,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bicubic(source: Path, target: Path, **options: object) -> str:
     settings = {"method": "bicubic", "scale": 2, "unit_size": 2, **options}
     return upscale.fn(UpscaleOptions(source=str(source), target=str(target), **settings))
+
+
+def dtls(source: Path, target: Path, checkpoint: Path, **options: Any) -> str:
+    settings = {"scale": 2, "device": "cpu", **options}
+    return upscale.fn(UpscaleOptions(source=str(source), target=str(target), checkpoint=str(checkpoint), **settings))
 
 
 def pictures(folder: Path) -> dict[str, int]:
@@ -132,14 +140,82 @@ def test_a_trained_model_upscales_to_a_scale_or_to_a_size(source: Path, target: 
     assert manifest.checkpoint.str.len().eq(64).all()
 
 
-def test_a_scale_the_model_cannot_do_is_refused_and_a_size_is_the_reason_of_each_failure(
+def test_a_scale_beyond_the_model_is_refused_and_a_size_is_the_reason_of_each_failure(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
-    with pytest.raises(SizeError, match=r"\(8→32, stride 8\) cannot do ×3; it does ×2, 4"):
-        upscale.fn(UpscaleOptions(source=str(source), target=str(target), checkpoint=str(checkpoint), scale=3))
+    says = "this checkpoint (8→32) upscales by more than ×1 and at most ×4, not ×5"
+    with pytest.raises(SizeError, match=re.escape(says)):
+        dtls(source, target, checkpoint, scale=5)
+    assert not target.exists()
     with pytest.raises(RunError, match="6 of 6 images failed"):
-        upscale.fn(UpscaleOptions(source=str(source), target=str(target), checkpoint=str(checkpoint), size=192))
-    assert pd.read_parquet(target / "manifest.parquet").reason.str.contains("cannot do ×3").all()
+        dtls(source, target, checkpoint, scale=None, size=320)
+    assert set(pd.read_parquet(target / "manifest.parquet").reason) == {says}
+
+
+def test_any_scale_up_to_the_largest_takes_pictures_of_any_sides(
+    source: Path, target: Path, checkpoint: Path
+) -> None:
+    sides = {"odd.png": (67, 45), "dot.png": (1, 1)}
+    for name, size in sides.items():
+        Image.effect_noise(size, 64).convert("RGB").save(source / name)
+    assert dtls(source, target / "3", checkpoint, scale=3) == "8 done"
+    for name, (width, height) in sides.items():
+        assert Image.open(target / "3" / name).size == (3 * width, 3 * height)
+    assert dtls(source, target / "1.6", checkpoint, scale=1.6, project=True, ensemble=True) == "8 done"
+    made = {name: Image.open(target / "1.6" / name).size for name in sides}
+    assert made == {"odd.png": (107, 72), "dot.png": (2, 2)}
+
+
+def test_a_size_is_the_longer_side_of_every_result(source: Path, target: Path, checkpoint: Path) -> None:
+    Image.new("RGB", (67, 45), "teal").save(source / "wide.png")
+    Image.new("RGB", (45, 67), "teal").save(source / "tall.png")
+    dtls(source, target, checkpoint, scale=None, size=100)
+    assert Image.open(target / "wide.png").size == (100, 67)
+    assert Image.open(target / "tall.png").size == (67, 100)
+    assert {max(Image.open(target / name).size) for name in pictures(target)} == {100}
+
+
+def test_a_result_larger_than_a_tile_is_made(source: Path, target: Path, checkpoint: Path) -> None:
+    folder = source / "large"
+    folder.mkdir()
+    with Image.open(source / "0" / "00000.png") as photograph:
+        photograph.resize((61, 30)).save(folder / "wide.png")
+    assert dtls(folder, target / "tiles", checkpoint, scale=4, tile=128) == "1 done"
+    assert dtls(folder, target / "whole", checkpoint, scale=4) == "1 done"
+    tiles, whole = (np.asarray(Image.open(target / how / "wide.png"), dtype=int) for how in ("tiles", "whole"))
+    assert tiles.shape == whole.shape == (120, 244, 3)
+    assert 0 < abs(tiles - whole).mean() < 1
+
+
+@pytest.mark.parametrize("option", [{"sampler": "current"}, {"ensemble": True}, {"project": True}])
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic"])
+def test_options_of_a_model_are_refused_for_interpolations(method: str, option: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"{next(iter(option))} goes with the method dtls"):
+        UpscaleOptions(source="a", target="b", method=method, scale=2, **option)
+
+
+@pytest.mark.parametrize("tile", [0, 127])
+def test_tiles_too_small_to_overlap_are_refused(tile: int) -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 128"):
+        UpscaleOptions(source="a", target="b", checkpoint="c", scale=2, tile=tile)
+
+
+def test_another_way_of_sampling_redoes_the_pictures_and_what_gives_the_same_does_not(
+    source: Path, target: Path, checkpoint: Path
+) -> None:
+    assert dtls(source, target, checkpoint) == "6 done"
+    assert dtls(source, target, checkpoint, sampler="two-call", precision="fp32") == "6 already done"
+    for other in ({"sampler": "one-call"}, {"ensemble": True}, {"project": True}, {"precision": "bf16"}):
+        assert dtls(source, target, checkpoint, **other) == "6 done", other
+        assert dtls(source, target, checkpoint, **other) == "6 already done", other
+
+
+def test_a_sampler_that_the_checkpoint_cannot_serve_is_refused_before_any_work(
+    source: Path, target: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="its network predicts x0, so the sampler previous cannot use it"):
+        dtls(source, target, checkpoint, sampler="previous")
+    assert not target.exists()
 
 
 def test_pictures_made_by_another_protocol_are_refused_unless_asked_for(
@@ -206,12 +282,22 @@ def test_linked_pictures_count_and_broken_links_are_recorded(source: Path, targe
 
 def test_pixels_that_are_no_numbers_are_failures(source: Path, target: Path, checkpoint: Path) -> None:
     model = load_checkpoint(checkpoint)
+    for name, weight in model.unet.named_parameters():
+        if name.endswith("expand.weight"):
+            weight.fill_(3e38)  # a number, but what it is multiplied with is none
+    save_checkpoint(model, target / "model")
+    with pytest.raises(RunError, match="6 of 6"):
+        dtls(source, target / "sr", target / "model")
+    assert set(pd.read_parquet(target / "sr" / "manifest.parquet").reason) == {"dtls gave pixels that are no numbers"}
+
+
+def test_a_checkpoint_of_no_numbers_is_refused_before_any_work(source: Path, target: Path, checkpoint: Path) -> None:
+    model = load_checkpoint(checkpoint)
     model.unet.rgb.weight.fill_(float("nan"))
     save_checkpoint(model, target / "model")
-    options = {"source": str(source), "target": str(target / "sr"), "checkpoint": str(target / "model"), "scale": 2}
-    with pytest.raises(RunError, match="6 of 6"):
-        upscale.fn(UpscaleOptions(**options))
-    assert set(pd.read_parquet(target / "sr" / "manifest.parquet").reason) == {"dtls gave pixels that are no numbers"}
+    with pytest.raises(CheckpointError, match=r"unet\.rgb\.weight holds values that are no numbers"):
+        dtls(source, target / "sr", target / "model")
+    assert not (target / "sr").exists()
 
 
 def test_other_files_are_left_out_and_hidden_ones_not_mentioned(
