@@ -30,6 +30,7 @@ from flows.report import ReportOptions, report
 from flows.reproduce import ReproduceOptions, reproduce
 from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
+from flows.trajectory import TrajectoryOptions, trajectory
 from flows.upscale import UpscaleOptions, upscale
 
 FAILURES = (CheckpointError, DeviceError, OSError, RunError, SizeError, TrainingError)
@@ -118,6 +119,15 @@ command(
     (),
     "dtls reproduce --table 2 --source ffhq/train --test ffhq/validation --out reproduced",
     "dtls reproduce --table 4 --source faces --test others --out small --size 64 --dim 8 --steps 200 --batch-size 8",
+)
+command(
+    app,
+    "trajectory",
+    TrajectoryOptions,
+    printed(trajectory),
+    ("source", "out"),
+    "dtls trajectory lr figures --checkpoint model --scale 8",
+    "dtls trajectory lr figures --checkpoint model --scale 8 --sampler cold --pictures 2 --columns 15",
 )
 
 

@@ -5,6 +5,7 @@ Unit: about 256 keys of one method. Proof: its receipt, which holds its rows of 
 
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -14,6 +15,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import BeforeValidator, Field
 
+from dtls.checkpoint import CheckpointError
 from dtls.degradation import Protocol
 from dtls.devices import best_device
 from flows import fanout
@@ -63,6 +65,9 @@ class ReportOptions(BatchOptions):
         None,
         description="the downscaling that made the LR pictures; by default what their manifest says, else reference",
     )
+    any_protocol: bool = Field(
+        False, description="measure results of models that were trained for another downscaling than the LR pictures'"
+    )
     title: str = Field("Super-resolution compared", min_length=1, description="heading of the page")
     gallery: int = Field(24, ge=0, le=1000, description="pictures shown on the page")
     batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that are measured together")
@@ -76,12 +81,15 @@ def report(options: ReportOptions) -> str:
     for address in (options.hr, options.lr, *options.sr.values()):
         refuse_within(out, Location.of(address))
     hr, lr = Collection.of(options.hr), Collection.of(options.lr)
+    protocol = _protocol(options.protocol, lr.location)
+    if not options.any_protocol:
+        _refuse_others(options.sr, protocol)
     device = best_device(options.device)
     comparison = Comparison(
         hr=hr,
         lr=lr,
         sr={name: Collection.of(address) for name, address in options.sr.items()},
-        protocol=_protocol(options.protocol, lr.location),
+        protocol=protocol,
         lpips=load_lpips(device),
         device=device,
         batch_size=options.batch_size,
@@ -135,3 +143,13 @@ def _protocol(wish: Protocol | None, lr: Location) -> Protocol:
     if (wish is not None and made != {wish}) or len(made) > 1:
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
     return cast(Protocol, made.pop())
+
+
+def _refuse_others(results: Mapping[str, str], protocol: Protocol) -> None:
+    """CheckpointError for results whose model was trained for another protocol than that of the LR pictures."""
+    for name, address in results.items():
+        if others := protocols(Location.of(address), "dtls") - {protocol}:
+            raise CheckpointError(
+                f"{name} ({address}) is of a model for {', '.join(sorted(others))}, and the LR pictures are made by "
+                f"{protocol}; any_protocol measures it all the same"
+            )

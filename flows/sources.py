@@ -24,14 +24,17 @@ def list_pictures(source: Location) -> list[Entry]:
     return pictures
 
 
-def protocols(source: Location) -> set[str]:
-    """By which downscalings the pictures at `source` were made, as far as a manifest beside them says."""
+def protocols(source: Location, method: str = "downscale") -> set[str]:
+    """The protocols that a manifest beside the pictures at `source` names: by which downscalings they were made.
+
+    With the method `dtls`: those for which the models that made them were trained.
+    """
     manifest = read_manifest(source)
     names = manifest.column_names if manifest is not None else []
     if manifest is None or not {"method", "protocol"} <= set(names):
         return set()
     rows = manifest.select(["method", "protocol"]).to_pylist()
-    return {row["protocol"] for row in rows if row["protocol"] and str(row["method"]).startswith("downscale-")}
+    return {row["protocol"] for row in rows if row["protocol"] and str(row["method"]).startswith(method)}
 
 
 def refuse_within(target: Location, source: Location) -> None:

@@ -9,6 +9,7 @@ training, `training-000001000.safetensors` (each all that a resumed run needs, i
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -183,6 +184,7 @@ def main() -> int:
     """Run with the settings in the file named on the command line; exit code 1 after telling an expected error."""
     settings = Settings(**json.loads(Path(sys.argv[1]).read_text()))
     warnings.filterwarnings("ignore", module="lightning_fabric")
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it says what the options say
     try:
         run = Run(settings)
         signal.signal(signal.SIGTERM, run.stop)

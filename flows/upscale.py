@@ -111,19 +111,23 @@ def _check(method: DomainTransfer, options: UpscaleOptions) -> None:
 
 
 def _method(options: UpscaleOptions) -> Method:
-    device = best_device(options.device)
     if options.checkpoint is None:
         return load_method(options.method)
-    where = Location.of(options.checkpoint)
+    return load_checkpointed(options.checkpoint, best_device(options.device), options.sampling())
+
+
+def load_checkpointed(address: str, device: str, how: Sampling) -> DomainTransfer:
+    """The method of the checkpoint at `address`, a folder or a URL."""
+    where = Location.of(address)
     if where.local is not None:
-        return load_method(options.method, where.local, device, options.sampling())
+        return DomainTransfer(where.local, device, how)
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
         try:
             for name in (CONFIG, WEIGHTS):
                 where.download(name, Path(folder) / name)
         except StorageError as error:
             raise CheckpointError(str(error)) from error
-        return load_method(options.method, Path(folder), device, options.sampling())
+        return DomainTransfer(Path(folder), device, how)
 
 
 def _size_of(options: UpscaleOptions) -> SizeOf:

@@ -1,0 +1,61 @@
+"""`dtls trajectory`: the pictures a sampler makes on its way from LR to SR, as one figure."""
+
+import io
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+
+from dtls.devices import Precision, best_device
+from dtls.domain_transfer import Sampling
+from dtls.sampler import SamplerName
+from flows.options import Address, Options
+from flows.sources import list_pictures
+from flows.upscale import load_checkpointed
+from reports.gallery import GalleryItem, Picture, contact_sheet
+from storage import images
+from storage.locations import Location
+
+
+class TrajectoryOptions(Options):
+    """Which pictures, which sampler, and where the figure goes."""
+
+    source: Address = Field(description="folder or URL of LR pictures")
+    out: Address = Field(description="folder or URL for trajectory.png")
+    checkpoint: Address = Field(description="folder or URL of a trained model")
+    scale: float = Field(gt=1, le=64, description="how many times larger")
+    sampler: SamplerName = Field("current", description="one that goes step by step shows most")
+    pictures: int = Field(4, ge=1, le=64, description="rows of the figure: the first pictures of the source")
+    columns: int = Field(8, ge=2, le=64, description="steps shown, evenly chosen, with the first and the result")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+
+    @model_validator(mode="after")
+    def _is_a_figure(self) -> Self:
+        if self.out.lower().endswith(".png"):
+            raise ValueError("out is a folder; the figure in it is trajectory.png")
+        return self
+
+
+def trajectory(options: TrajectoryOptions) -> str:
+    """Show what a sampler makes on its way from LR to SR."""
+    source, out = Location.of(options.source), Location.of(options.out)
+    how = Sampling(sampler=options.sampler, precision=options.precision)
+    method = load_checkpointed(options.checkpoint, best_device(options.device), how)
+    items = []
+    for entry in list_pictures(source)[: options.pictures]:
+        pixels = images.decode(source.read(entry.key))
+        lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+        size = (round(lr.shape[-2] * options.scale), round(lr.shape[-1] * options.scale))
+        steps = method.trajectory(lr, size)
+        chosen = {round(i * (len(steps) - 1) / (options.columns - 1)) for i in range(options.columns)}
+        shown = [Picture(f"t = {t}" if t else "SR", _png(x)) for i, (t, x) in enumerate(steps) if i in chosen]
+        items.append(GalleryItem(entry.key, [Picture("LR", images.encode_png(pixels)), *shown]))
+    buffer = io.BytesIO()
+    contact_sheet(items).save(buffer, "PNG", optimize=True)
+    out.write("trajectory.png", buffer.getvalue())
+    return out.address("trajectory.png")
+
+
+def _png(x: torch.Tensor) -> bytes:
+    return images.encode_png((x[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy())
