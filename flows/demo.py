@@ -65,6 +65,7 @@ def demo(options: DemoOptions) -> str:
             loss="mse",
             learning_rate=2e-3,
             schedule="cosine",
+            warmup=options.steps // 20,
             resume=True,
         )
     )

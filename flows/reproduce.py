@@ -134,11 +134,6 @@ class Reproduction:
         departures = "".join(f"-{name}-{value}" for name, value in row.train.items())
         target = self._at(f"models/{self.experiment.preset}{departures}")
         steps = self.options.steps or self.preset.recipe.steps
-        geometry = {
-            "size": self.size,
-            "lr_size": self._shrunk(self.preset.model.lr_size),
-            "stride": self._stride(row.train.get("stride", self.preset.model.stride)),
-        }
         same = self.options.model_dump(include={"protocol", "dim", "batch_size", "device", "precision"})
         self._run(
             train,
@@ -148,14 +143,19 @@ class Reproduction:
                 preset=self.experiment.preset,
                 steps=max(1, round(steps * row.share)),
                 resume=True,
-                **{**same, **row.train, **geometry},
+                **{**same, **row.train, **self.geometry(row)},
             ),
         )
         return target
 
-    def _stride(self, stride: int) -> int:
-        """A stride at the size of this run; one pixel stays one."""
-        return self._shrunk(stride) if stride > 1 else 1
+    def geometry(self, row: Row) -> dict[str, int]:
+        """HR side, LR side and stride of the row's model at the size of this run; a stride of one pixel stays one."""
+        stride = row.train.get("stride", self.preset.model.stride)
+        return {
+            "size": self.size,
+            "lr_size": self._shrunk(self.preset.model.lr_size),
+            "stride": self._shrunk(stride) if stride > 1 else 1,
+        }
 
     def _shrunk(self, pixels: int) -> int:
         """A number of pixels of the paper at the size of this run."""

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from dtls.checkpoint import DTLS, CheckpointError, save_checkpoint
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
 from flows.report import ReportOptions, report
@@ -107,3 +109,17 @@ def test_a_second_report_measures_nothing_again(
     report.fn(options(compared, tmp_path))
     assert "24 already done" in capsys.readouterr().err
     assert (tmp_path / "metrics.parquet").stat().st_mtime_ns == first
+
+
+def test_results_of_a_model_for_another_protocol_are_refused_unless_asked_for(compared: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = DTLS(dim=8, multipliers=(1, 2), residual=True, size=64, stride=8, steps=6, protocol="reference")
+    save_checkpoint(model, tmp_path / "model")
+    upscaled = {"source": str(compared / "lr"), "target": str(tmp_path / "sr"), "checkpoint": str(tmp_path / "model")}
+    upscale.fn(UpscaleOptions(**upscaled, scale=4, any_protocol=True, device="cpu"))
+    results = {"dtls": str(tmp_path / "sr")}
+    with pytest.raises(CheckpointError, match="of a model for reference, and the LR pictures are made by antialias"):
+        report.fn(options(compared, tmp_path / "report", sr=results))
+    assert not (tmp_path / "report").exists()
+    report.fn(options(compared, tmp_path / "report", sr=results, any_protocol=True))
+    assert (tmp_path / "report" / "index.html").exists()

@@ -1,0 +1,75 @@
+"""Tables of the paper from a flow: what is missing is trained, and the published numbers stand beside ours."""
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from dtls.degradation import SizeError
+from flows.experiments import EXPERIMENTS
+from flows.reproduce import ReproduceOptions, Reproduction, reproduce
+from flows.train import TrainOptions
+from flows.upscale import UpscaleOptions
+
+TINY: dict[str, Any] = {"size": 32, "dim": 8, "steps": 2, "batch_size": 2, "device": "cpu", "workers": 2}
+
+
+def test_every_experiment_can_be_asked_for() -> None:
+    assert set(get_args(ReproduceOptions.model_fields["table"].annotation)) == set(EXPERIMENTS)
+
+
+def test_every_row_departs_from_its_preset_by_options_that_there_are() -> None:
+    rows = [row for experiment in EXPERIMENTS.values() for row in experiment.rows]
+    assert set().union(*(row.train for row in rows)) <= set(TrainOptions.model_fields)
+    assert set().union(*(row.upscale for row in rows)) <= set(UpscaleOptions.model_fields)
+
+
+def test_the_numbers_of_the_paper_are_those_it_printed() -> None:
+    """The sums of each table's published columns, added up by hand from the paper."""
+    sums = {
+        name: {
+            metric: round(sum(row.published.get(metric, 0) for row in experiment.rows), 5)
+            for metric in ("ssim", "psnr", "consistency")
+        }
+        for name, experiment in EXPERIMENTS.items()
+        if name in ("1", "2", "4", "B1")
+    }
+    assert sums["1"] == {"ssim": 11.0008, "psnr": 393.6362, "consistency": 0}
+    assert sums["2"] == {"ssim": 4.1706, "psnr": 140.3569, "consistency": 0}
+    assert sums["4"] == {"ssim": 2.9568, "psnr": 114.5783, "consistency": 0}
+    assert sums["B1"] == {"ssim": 1.4641, "psnr": 47.9718, "consistency": 0.26665}
+
+
+@pytest.mark.slow
+def test_a_table_is_trained_measured_and_set_beside_the_published_numbers(photographs: Path, tmp_path: Path) -> None:
+    options = ReproduceOptions(
+        table="B1", source=str(photographs), test=str(photographs), out=str(tmp_path / "out"), **TINY
+    )
+    assert reproduce.fn(options) == str(tmp_path / "out" / "table-B1.md")
+    table = (tmp_path / "out" / "table-B1.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if " | 4→32 | " in line]
+    lines = {row[0]: row for row in rows}
+    assert list(lines) == ["l1", "mse"]
+    assert lines["l1"][-3:] == ["24.0065", "0.7367", "0.1252"]
+    assert re.fullmatch(r"\d+\.\d\d", lines["mse"][2])
+    assert "Protocol reference" in table
+    assert "2 steps of 2" in table
+    made = {path.name for path in (tmp_path / "out" / "models").iterdir()}
+    assert made == {"16-128", "16-128-loss-mse"}
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
+    reproduce.fn(options)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")} == before
+
+
+def test_sizes_that_shrink_to_parts_of_pixels_are_refused(tmp_path: Path) -> None:
+    options = ReproduceOptions(table="2", source="a", test="b", out=str(tmp_path), **TINY | {"size": 100})
+    with pytest.raises(SizeError, match=r"size 100: 16 of 128 pixels would be no whole number"):
+        Reproduction(options).geometry(EXPERIMENTS["2"].rows[-1])
+
+
+def test_a_stride_of_one_pixel_stays_one(tmp_path: Path) -> None:
+    options = ReproduceOptions(table="stride", source="a", test="b", out=str(tmp_path), **TINY | {"size": 64})
+    strides = [Reproduction(options).geometry(row)["stride"] for row in EXPERIMENTS["stride"].rows]
+    assert strides == [2, 1]
