@@ -26,7 +26,7 @@ def within_memory(run: Run, x: Tensor, tile: int = TILE) -> Tensor:
     try:
         return run(x) if max(height, width) <= tile else tiled(run, x, tile)
     except RuntimeError as error:
-        if not _ran_out(error):
+        if not ran_out_of_memory(error):
             raise
     if x.is_cuda:  # outside the except clause: there, the traceback still holds the tensors
         torch.cuda.empty_cache()
@@ -66,6 +66,6 @@ def ramp(window: slice, overlap: int, like: Tensor) -> Tensor:
     return torch.minimum(place, place.flip(0)).div(overlap).clamp(max=1)
 
 
-def _ran_out(error: RuntimeError) -> bool:
+def ran_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch's error is about memory; of a CPU's, only its text tells."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

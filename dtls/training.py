@@ -33,7 +33,7 @@ class Recipe:
     steps: of the optimiser. schedule: `cosine` falls to 0 with the last step. warmup: steps over which the learning
     rate rises. loss: the paper's L1, or the mean squared error (Table B1). inputs: what the network learns from,
     `degraded` pictures D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
-    batch are degraded, at T twice as often as not, the other half are D_1 of the network's own first prediction.
+    batch are degraded, every second of them to T, the other half are D_1 of the network's own first prediction.
     first_timestep: 1 as in the paper's text, 0 as in its code. perceptual: weight of LPIPS beside the loss.
     clip: largest norm of the gradient. accumulate: parts that a batch is computed in, to save memory.
     """
@@ -71,13 +71,15 @@ def generator_for(seed: int, step: int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for each picture of a step: its timestep, and whether it is mirrored; both (N,)."""
+    """What is drawn for each picture of a step: its timestep, whether it is mirrored, and whether the network learns
+    from what it first predicts of it; (N,) each."""
 
     t: Tensor
     mirrored: Tensor
+    own: Tensor
 
     def part(self, which: slice) -> "Draws":
-        return Draws(self.t[which], self.mirrored[which])
+        return Draws(self.t[which], self.mirrored[which], self.own[which])
 
 
 def draw(recipe: Recipe, step: int, count: int, steps: int) -> Draws:
@@ -85,9 +87,11 @@ def draw(recipe: Recipe, step: int, count: int, steps: int) -> Draws:
     generator = generator_for(recipe.seed, step)
     t = torch.randint(recipe.first_timestep, steps + 1, (count,), generator=generator)
     mirrored = torch.rand(count, generator=generator) < 0.5
+    own = torch.zeros(count, dtype=torch.bool)
     if recipe.inputs == "sampled":
         t = torch.where(torch.rand(count, generator=generator) < 0.5, steps, t)
-    return Draws(t, mirrored)
+        own[::2] = True  # every second one, so that each process and each part has as many
+    return Draws(t, mirrored, own)
 
 
 class Trainer:
@@ -144,11 +148,10 @@ class Trainer:
         if self._fabric.world_size > 1:
             value = cast(Tensor, self._fabric.all_reduce(value, reduce_op="mean"))
         self._check(value, "loss")
-        if recipe.clip is not None:
-            norm = self._fabric.clip_gradients(
-                self._network, self._optimizer, max_norm=recipe.clip, error_if_nonfinite=False
-            )
-            self._check(cast(Tensor, norm), "norm of the gradient")
+        norm = self._fabric.clip_gradients(
+            self._network, self._optimizer, max_norm=recipe.clip or math.inf, error_if_nonfinite=False
+        )
+        self._check(cast(Tensor, norm), "norm of the gradient")
         self._optimizer.step()
         if self.done % recipe.ema_every == 0:
             self._average()
@@ -161,12 +164,11 @@ class Trainer:
         t, mirrored = drawn.t.to(device), drawn.mirrored.to(device)
         x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
         x = degrade(x0, drawn.t)
-        if self.recipe.inputs == "sampled":
-            own = len(x) // 2
+        if drawn.own.any():
+            own = drawn.own.nonzero().flatten().to(device)
             with torch.no_grad(), self._fabric.autocast():
-                predicted = self.model(x[:own], t[:own]).float()
-            x = torch.cat((degrade(predicted, 1), x[own:]))
-            t = torch.cat((torch.ones_like(t[:own]), t[own:]))
+                predicted = self.model(x[own], t[own]).float()
+            x, t = x.index_copy(0, own, degrade(predicted, 1)), t.index_fill(0, own, 1)
         prediction = self._network(x, t)
         target = x0 if self.model.config.predicts == "x0" else degrade(x0, (drawn.t - 1).clamp(min=0))
         value = LOSSES[self.recipe.loss](prediction, target)
@@ -199,8 +201,12 @@ class Trainer:
         load_weights(self.model, _below("model.", tensors), name)
         load_weights(self.ema, _below("ema.", tensors), name)
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.model.parameters())
         for key, value in _below("optimizer.", tensors).items():
             index, _, moment = key.partition(".")
+            like = parameters[int(index)]
+            if value.shape == like.shape:  # the fused optimiser wants moments that lie in memory as their parameter
+                value = torch.empty_like(like).copy_(value)
             moments.setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.done = int(tensors["done"])

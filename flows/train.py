@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ from storage.shards import list_shards, local_shards
 
 GRACE_SECONDS = 25.0
 """How long a stopped training may take to save; Prefect gives a cancelled flow run 30 s."""
-MODEL_FILES = (CONFIG, WEIGHTS, LOSSES)
+MODEL_FILES = (CONFIG, WEIGHTS)
 
 
 def _numbers(value: object) -> object:
@@ -131,7 +131,7 @@ def train(options: TrainOptions) -> str:
     workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
     if not kept:
         target.write(CONFIG, config_json(config))  # so that a target that cannot be written is found out now
-    with _folder(target, [name for name in (*MODEL_FILES, *kept) if name in there]) as (folder, publish):
+    with _folder(target, [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]) as (folder, publish):
         settings = Settings(
             shards=[(str(shard.path), shard.count) for shard in shards],
             folder=str(folder),
@@ -162,17 +162,19 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
     for file in present:
         target.download(file, folder / file)
 
-    there = set(states(present))
+    there = {file: (folder / file).stat().st_mtime_ns for file in present}
 
     def publish() -> None:
         kept = states(path.name for path in folder.iterdir())
-        for file in (*(state for state in kept if state not in there), *MODEL_FILES):
-            if (folder / file).exists():  # stopped before its first checkpoint was whole
-                target.upload(file, folder / file)
-        for state in there - set(kept):
+        for file in (LOSSES, *kept, *MODEL_FILES):  # in the order in which they are saved
+            with suppress(FileNotFoundError):  # not saved yet, or no longer kept
+                saved = (folder / file).stat().st_mtime_ns
+                if saved != there.get(file):
+                    target.upload(file, folder / file)
+                    there[file] = saved
+        for state in set(states(there)) - set(kept):
             target.delete(state)
-        there.clear()
-        there.update(kept)
+            del there[state]
 
     try:
         yield folder, publish

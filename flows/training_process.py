@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint, save_tensors, write_whole
 from dtls.degradation import SizeError
+from dtls.tiling import ran_out_of_memory
 from dtls.training import Recipe, Trainer, TrainingError, train
 from flows.batches import Batches, load_batches
 from flows.training_settings import LOSSES, Settings, state_name, states
@@ -89,7 +90,9 @@ class Run:
             options = json.dumps(self.settings.fixed())
             save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), {"options": options})
             save_checkpoint(self.trainer.ema, self.folder)
-            for name in states(path.name for path in self.folder.iterdir())[self.settings.keep :]:
+            found = states(path.name for path in self.folder.iterdir())
+            kept = [name for name in found if name <= state_name(self.trainer.done)][: self.settings.keep]
+            for name in set(found) - set(kept):  # one of a later step was not whole when this run went on
                 (self.folder / name).unlink()
             self.tell(event="saved", done=self.trainer.done)
 
@@ -171,7 +174,12 @@ def _fabric(settings: Settings) -> Fabric:
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     flat = [
-        {**options["model"], **options["recipe"], "batch_size": options["batch_size"]} for options in (before, now)
+        {
+            **{f"model's {key}": value for key, value in options["model"].items()},
+            **options["recipe"],
+            "batch_size": options["batch_size"],
+        }
+        for options in (before, now)
     ]
     return ", ".join(
         f"{key} was {flat[0].get(key)!r}, not {flat[1].get(key)!r}"
@@ -192,8 +200,16 @@ def main() -> int:
         run.go()
         return 0 if run.trainer.done >= run.trainer.recipe.steps else STOPPED
     except (CheckpointError, SizeError, StorageError, TrainingError, OSError) as error:
-        sys.stdout.write(json.dumps({"event": "error", "message": str(error)}) + "\n")
-        return 1
+        return _failed(str(error))
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+        return _failed(f"the memory of {settings.device} does not suffice; try --accumulate 2, or 4, or more")
+
+
+def _failed(message: str) -> int:
+    sys.stdout.write(json.dumps({"event": "error", "message": message}) + "\n")
+    return 1
 
 
 if __name__ == "__main__":

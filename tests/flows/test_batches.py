@@ -1,0 +1,69 @@
+"""Batches follow from (seed, step) alone: the same wherever a loader starts and however many processes share them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from flows.batches import Batches, load_batches
+from flows.shard import ShardOptions, shard
+from storage.shards import LocalShard, ShardReader
+
+
+@pytest.fixture(scope="module")
+def reader(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
+    """Three shards with the twelve pictures."""
+    target = tmp_path_factory.mktemp("shards")
+    shard.fn(ShardOptions(source=str(photographs), target=str(target), samples_per_shard=5))
+    return ShardReader([LocalShard(path, None) for path in sorted(target.glob("*.tar"))])
+
+
+def batches(reader: ShardReader, size: int = 32, batch_size: int = 6, seed: int = 0) -> Batches:
+    return Batches(reader, size, batch_size, seed)
+
+
+def pictures(tensor: Tensor) -> list[bytes]:
+    return [bytes(picture.permute(1, 2, 0).contiguous().numpy().tobytes()) for picture in tensor]
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(6, 2), (6, 3), (12, 4), (14, 2)])
+def test_the_shares_of_the_processes_put_together_are_the_batch_of_one(
+    reader: ShardReader, batch_size: int, processes: int
+) -> None:
+    one = batches(reader, batch_size=batch_size)
+    shares = [Batches(reader, 32, batch_size, 0, rank, processes) for rank in range(processes)]
+    for step in range(4):
+        parts = [share[step] for share in shares]
+        assert {len(part) for part in parts} == {batch_size // processes}
+        assert torch.equal(torch.cat(parts), one[step])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_batch_of_a_step_does_not_depend_on_where_the_loader_started(reader: ShardReader, workers: int) -> None:
+    from_start = list(load_batches(batches(reader), 0, 6, 0, pinned=False))
+    later = list(load_batches(batches(reader), 4, 6, workers, pinned=False))
+    assert [len(from_start), len(later)] == [6, 2]
+    for expected, batch in zip(from_start[4:], later, strict=True):
+        assert (batch.dtype, batch.shape) == (torch.uint8, (6, 3, 32, 32))
+        assert torch.equal(batch, expected)
+
+
+def test_an_epoch_shows_every_picture_once_as_it_is_and_each_epoch_in_another_order(
+    reader: ShardReader, photographs: Path
+) -> None:
+    loader = batches(reader, size=64, batch_size=6)
+    epochs = [pictures(torch.cat([loader[2 * epoch], loader[2 * epoch + 1]])) for epoch in range(2)]
+    files = sorted(np.asarray(Image.open(path)).tobytes() for path in photographs.rglob("*.png"))
+    assert [sorted(epoch) for epoch in epochs] == [files, files]
+    assert epochs[0] != epochs[1]
+
+
+def test_crops_lie_anywhere_and_another_seed_gives_others(reader: ShardReader) -> None:
+    first, again, other = (batches(reader, batch_size=12, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    crops = [set(pictures(first[epoch])) for epoch in range(5)]
+    assert len(set.union(*crops)) == 5 * 12  # of 33 × 33 places in each picture
