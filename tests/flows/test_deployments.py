@@ -19,7 +19,8 @@ from tests.services import wait_until
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
-DEPLOYMENTS = ("shard", "train", "upscale", "report")
+DEPLOYMENTS = ("shard", "train", "upscale", "report", "reproduce")
+SCHEDULED = DEPLOYMENTS[:4]
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -120,11 +121,11 @@ def test_each_deployment_shows_its_options_as_a_form_and_its_schedule_is_paused(
     schema = deployment["parameter_openapi_schema"]
     fields = next(iter(schema["definitions"].values()))["properties"]
     assert all("description" in field for field in fields.values())
-    assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
+    assert [schedule["active"] for schedule in deployment["schedules"]] == [False] * (name in SCHEDULED)
     assert deployment["concurrency_options"] is not None
     assert "dtls" in deployment["tags"]
 
 
-def test_prefect_yaml_declares_exactly_the_four_deployments() -> None:
+def test_prefect_yaml_declares_exactly_these_deployments() -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert [deployment["name"] for deployment in declared] == list(DEPLOYMENTS)
