@@ -5,7 +5,6 @@ degradation of DTLS §2.2, `D(x, t)` (down to `S − t·stride` pixels and up ag
 their consistency are each two small matrix products, exact and differentiable, and all use one protocol.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +29,7 @@ class SizeError(ValueError):
 
 
 @lru_cache(maxsize=512)
+@torch.inference_mode(False)
 def resize_matrix(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
     """The 1-D resize from `n_in` to `n_out` samples: float64 (n_out, n_in), rows sum to 1."""
     if n_in < 1 or n_out < 1:
@@ -48,6 +48,7 @@ def resize(x: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def pseudo_inverse(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
     """A⁺ of `resize_matrix(n_in, n_out)`: float64 (n_in, n_out)."""
     return torch.linalg.pinv(resize_matrix(n_in, n_out, protocol))
@@ -71,7 +72,8 @@ def downscale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 def scale_between(low: tuple[int, int], high: tuple[int, int]) -> float:
     """The one scale from (h, w) to (H, W); SizeError where the sides differ by more than rounding."""
-    scale = math.sqrt(high[0] * high[1] / (low[0] * low[1]))
+    longer = low.index(max(low))  # where rounding moves the scale least
+    scale = high[longer] / low[longer]
     if any(abs(n * scale - m) > 1 for n, m in zip(low, high, strict=True)):
         across, down = high[1] / low[1], high[0] / low[0]
         raise SizeError(f"×{across:g} across and ×{down:g} down: one scale is needed")
@@ -137,12 +139,14 @@ class Degradation:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _matrix(degradation: Degradation, n: int, t: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """D_t for a side of n pixels, (n, n)."""
     return degradation.matrix(n, t).to(device, dtype)
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)
 def _matrices(degradation: Degradation, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """All of D_0 … D_T for a side of n pixels, (T + 1, n, n)."""
     return torch.stack([degradation.matrix(n, t) for t in range(degradation.steps + 1)]).to(device, dtype)

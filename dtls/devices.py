@@ -36,13 +36,14 @@ def accelerated(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """`network(x, t)` for inference on `device`: channels_last, under autocast for bf16, compiled where asked for.
 
-    A compiled network is made anew for every size of x; on a GPU it runs as one CUDA graph.
+    A compiled network is made anew for every size of x, and after eight of them torch compiles no more; on a GPU it
+    runs as one CUDA graph.
     """
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     kind = torch.device(device).type
-    on_gpu = kind == "cuda"
+    graphed = compiled and kind == "cuda"
     call = (
-        torch.compile(network, dynamic=False, mode="reduce-overhead" if on_gpu else "default")
+        torch.compile(network, dynamic=False, mode="reduce-overhead" if graphed else "default")
         if compiled
         else network
     )
@@ -50,6 +51,6 @@ def accelerated(
     def run(x: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
             out: Tensor = call(x.contiguous(memory_format=torch.channels_last), t)
-        return out.clone() if compiled and on_gpu else out  # the graph's next run writes over its output
+        return out.clone() if graphed else out  # the graph's next run writes over its output
 
     return run

@@ -73,11 +73,14 @@ class DomainTransfer:
             sr = (sr + mirrored.flip(-1)) / 2
         if self.how.projected:
             sr = project(sr, lr, self.model.config.protocol)
-        return sr.clamp(0, 1)
+        return torch.where(sr.isfinite(), sr, torch.nan).clamp(0, 1)  # an infinity is no white pixel
 
     @torch.inference_mode()
     def trajectory(self, lr: Tensor, size: tuple[int, int]) -> list[tuple[int, Tensor]]:
-        """The sampler's predictions on its way, (t, pictures (N, 3, H, W) in [0, 1]), the result last, as t = 0."""
+        """The sampler's predictions on its way, (t, pictures (N, 3, H, W) in [0, 1]), its last state as t = 0.
+
+        In one piece, neither projected nor averaged with the mirrored picture.
+        """
         x, t = self._enlarged(lr.to(self.device), size)
         seen: list[tuple[int, Tensor]] = []
         sr = self._sampled(x, t, lambda s, made: seen.append((s, made[..., : size[0], : size[1]].clamp(0, 1))))
@@ -85,7 +88,11 @@ class DomainTransfer:
 
     def _enlarged(self, lr: Tensor, size: tuple[int, int]) -> tuple[Tensor, int]:
         """x_T and the timestep that stands for its scale."""
-        t = self.model.degradation.timestep(scale_between((lr.shape[-2], lr.shape[-1]), size))
+        low, degradation = (lr.shape[-2], lr.shape[-1]), self.model.degradation
+        scale, largest = scale_between(low, size), degradation.size / degradation.lr_size
+        if all(m <= round(n * largest) for n, m in zip(low, size, strict=True)):
+            scale = min(scale, largest)  # more is the rounding to whole pixels
+        t = degradation.timestep(scale)
         return resize(lr, size, self.model.config.protocol), t
 
     def _sampled(self, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:

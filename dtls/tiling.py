@@ -32,10 +32,10 @@ def within_memory(run: Run, x: Tensor, tile: int = TILE) -> Tensor:
         torch.cuda.empty_cache()
     if len(x) > 1:
         return torch.cat([within_memory(run, part, tile) for part in x.chunk(2)])
-    smaller = min(tile, max(height, width)) // 2
-    if smaller < SMALLEST:
+    largest = min(tile, max(height, width))
+    if largest <= SMALLEST:
         raise MemoryShortError(f"{width}×{height}: the memory of {x.device} does not suffice, not even in tiles")
-    return within_memory(run, x, smaller)
+    return within_memory(run, x, max(largest // 2, SMALLEST))
 
 
 def tiled(run: Run, x: Tensor, tile: int, overlap: int = OVERLAP) -> Tensor:
@@ -45,7 +45,7 @@ def tiled(run: Run, x: Tensor, tile: int, overlap: int = OVERLAP) -> Tensor:
     total = torch.zeros_like(x[:1, :1])
     rows, columns = (windows(n, tile, overlap) for n in x.shape[-2:])
     for vertical, horizontal in product(rows, columns):
-        weight = ramp(vertical, overlap, x)[:, None] * ramp(horizontal, overlap, x)
+        weight = ramp(vertical, x.shape[-2], overlap, x)[:, None] * ramp(horizontal, x.shape[-1], overlap, x)
         out[..., vertical, horizontal] += weight * run(x[..., vertical, horizontal])
         total[..., vertical, horizontal] += weight
     return out / total
@@ -60,10 +60,18 @@ def windows(n: int, tile: int, overlap: int) -> list[slice]:
     return [slice(start, start + tile) for start in starts]
 
 
-def ramp(window: slice, overlap: int, like: Tensor) -> Tensor:
-    """How much each pixel of a window's side counts: rising over `overlap` pixels, 1 within, and falling."""
+def ramp(window: slice, n: int, overlap: int, like: Tensor) -> Tensor:
+    """How much each pixel of a window's side counts, of a picture's side of n pixels.
+
+    Towards an edge inside the picture it falls from 1 to 0 over the middle half of the overlap: the quarter next to
+    the edge, where the network sees padding instead of the picture, does not count.
+    """
     place = torch.arange(window.stop - window.start, device=like.device, dtype=like.dtype) + 0.5
-    return torch.minimum(place, place.flip(0)).div(overlap).clamp(max=1)
+    edges = [*([place] if window.start > 0 else []), *([place.flip(0)] if window.stop < n else [])]
+    weight = torch.ones_like(place)
+    for away in edges:
+        weight = torch.minimum(weight, ((away - overlap / 4) / (overlap / 2)).clamp(0, 1))
+    return weight
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:

@@ -204,7 +204,6 @@ def test_one_scale_leads_from_low_to_high_but_for_rounding() -> None:
             scale_between(low, high)
 
 
-@pytest.mark.xfail(strict=True, reason="rounding of the shorter side moves the mean of both far from the longer one")
 def test_rounded_sides_are_one_scale_whatever_the_picture_s_shape() -> None:
     drawn = np.random.default_rng(0)
     shapes = [(1, 31), (500, 3000), (1000, 50), *drawn.integers(1, 4000, (500, 2)).tolist()]
@@ -214,7 +213,6 @@ def test_rounded_sides_are_one_scale_whatever_the_picture_s_shape() -> None:
             assert found == pytest.approx(scale, abs=0.5 / max(height, width) + 1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="matrices cached in inference mode stay inference tensors")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_pass_through_after_inference_at_the_same_size(dtype: torch.dtype) -> None:
     degrade = Degradation(size=44, stride=4, steps=6)

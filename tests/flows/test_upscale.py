@@ -205,9 +205,11 @@ def test_another_way_of_sampling_redoes_the_pictures_and_what_gives_the_same_doe
 ) -> None:
     assert dtls(source, target, checkpoint) == "6 done"
     assert dtls(source, target, checkpoint, sampler="two-call", precision="fp32") == "6 already done"
-    for other in ({"sampler": "one-call"}, {"ensemble": True}, {"project": True}, {"precision": "bf16"}):
-        assert dtls(source, target, checkpoint, **other) == "6 done", other
-        assert dtls(source, target, checkpoint, **other) == "6 already done", other
+    options: dict[str, Any] = {}
+    for name, value in {"sampler": "one-call", "ensemble": True, "project": True, "precision": "bf16"}.items():
+        options[name] = value
+        assert dtls(source, target, checkpoint, **options) == "6 done", name
+        assert dtls(source, target, checkpoint, **options) == "6 already done", name
 
 
 def test_a_sampler_that_the_checkpoint_cannot_serve_is_refused_before_any_work(
