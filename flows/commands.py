@@ -77,6 +77,8 @@ def _parameter(name: str, info: FieldInfo, positional: bool) -> inspect.Paramete
         extra = typer.Argument(help=info.description, **bounds)
         return _keyword(name, Annotated[kind, extra], ...)
     flag = f"--{name.replace('_', '-')}"
+    if kind is bool and info.default is None:  # a preset may have it on
+        flag += f"/--no-{name.replace('_', '-')}"
     if kind == list[str]:
         extra = typer.Option(flag, help=info.description, metavar="NAME=FOLDER")
         return _keyword(name, Annotated[kind, extra], ...)
