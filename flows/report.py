@@ -151,5 +151,5 @@ def _refuse_others(results: Mapping[str, str], protocol: Protocol) -> None:
         if others := protocols(Location.of(address), "dtls") - {protocol}:
             raise CheckpointError(
                 f"{name} ({address}) is of a model for {', '.join(sorted(others))}, and the LR pictures are made by "
-                f"{protocol}; any_protocol measures it all the same"
+                f"{protocol}; --any-protocol measures it all the same"
             )

@@ -7,11 +7,11 @@ missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from prefect import flow
 from prefect.flows import Flow
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dtls.degradation import Protocol, SizeError
 from dtls.devices import Precision, best_device
@@ -26,7 +26,7 @@ from flows.report import SUMMARY, ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
 from flows.upscale import UpscaleOptions, upscale
-from reports.tables import METRICS
+from reports.tables import METRICS, Metric
 from storage.locations import Location
 
 
@@ -54,6 +54,12 @@ class ReproduceOptions(Options):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+
+    @model_validator(mode="after")
+    def _tests_on_others(self) -> Self:
+        if self.source.rstrip("/") == self.test.rstrip("/"):
+            raise ValueError("source and test are the same folder; a model is not tested on what it learned from")
+        return self
 
 
 @flow(name="dtls", flow_run_name="reproduce table {options.table}")
@@ -177,18 +183,23 @@ class Reproduction:
         (called if in_flow_run() else called.fn)(options)
 
     def table(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
-        """The experiment as Markdown: our means, and the published ones where there are any."""
-        head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in METRICS)]
-        published = [m for m in METRICS if any(m.name in row.published for row in self.experiment.rows)]
-        head += [f"{m.label}, published" for m in published]
+        """The experiment as Markdown: our means, the published ones in brackets."""
+        authors = any("consistency" in row.published for row in self.experiment.rows)
+        head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in METRICS), *["Authors' formula"] * authors]
         lines = [head, ["---", "---"] + ["---:"] * (len(head) - 2)]
         for row in self.experiment.rows:
             ours = numbers.get((row.label, row.low), {}) if row.ours else {}
-            cells = [m.text(ours.get(m.name)) for m in METRICS]
-            theirs = [f"{row.published[m.name]:.4f}" if m.name in row.published else "–" for m in published]
-            lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells, *theirs])
+            cells = [_cell(m, ours.get(m.name), row.published.get(m.name)) for m in METRICS[:-1]]
+            cells += [METRICS[-1].text(ours.get("consistency"))]
+            cells += [f"({row.published['consistency']:g})" if "consistency" in row.published else "–"] * authors
+            lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells])
         text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"# {self.experiment.title}\n\n{self._conditions()}\n\n{text}\n\n{self.experiment.note}\n"
+        notes = [self.experiment.note, "In brackets: as published, on other data."]
+        if self.options.size or self.options.dim or self.options.steps:
+            notes.append(
+                "This is a smaller experiment than the published one; its numbers cannot be compared with those."
+            )
+        return f"# {self.experiment.title}\n\n{self._conditions()}\n\n{text}\n\n{' '.join(notes).strip()}\n"
 
     def _conditions(self) -> str:
         """Under what the numbers were taken."""
@@ -204,3 +215,7 @@ class Reproduction:
         asked = options.model_dump(exclude_defaults=True)
         command = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asked.items())
         return f"{' · '.join(facts)}\n\n`dtls reproduce {command}`"
+
+
+def _cell(metric: Metric, ours: object, published: float | None) -> str:
+    return f"{metric.text(ours)} ({metric.text(published)})" if published is not None else metric.text(ours)

@@ -78,12 +78,16 @@ class TrainOptions(Options):
     perceptual: float | None = Field(None, ge=0, le=100, description="weight of LPIPS beside the loss")
     learning_rate: float | None = Field(None, gt=0, le=1, description="AdamW's learning rate")
     schedule: Literal["constant", "cosine"] | None = Field(None, description="constant, or falling to 0")
-    warmup: int | None = Field(None, ge=0, description="steps over which the learning rate rises")
+    warmup: int | None = Field(
+        None, ge=0, description="steps over which the learning rate rises; the preset's, at most a twentieth"
+    )
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
     save_every: int = Field(1000, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, le=1000, description="training states kept, the newest")
-    resume: bool = Field(False, description="go on from the target's newest training state, if there is one")
+    resume: bool = Field(
+        False, description="go on from the target's newest training state, if there is one; with the same options"
+    )
     workers: int | None = Field(None, ge=0, le=256, description="processes that decode; by default 0 on a CPU")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     processes: int = Field(1, ge=1, le=64, description="processes that share each batch, one a GPU (torchrun)")
@@ -110,7 +114,8 @@ class TrainOptions(Options):
     def recipe(self) -> Recipe:
         """How to train it."""
         names = {field.name for field in fields(Recipe)}
-        return replace(PRESETS[self.preset].recipe, **self.model_dump(include=names, exclude_none=True))
+        recipe = replace(PRESETS[self.preset].recipe, **self.model_dump(include=names, exclude_none=True))
+        return recipe if self.warmup is not None else replace(recipe, warmup=min(recipe.warmup, recipe.steps // 20))
 
 
 @flow(name="dtls", flow_run_name="train {options.source}")
@@ -123,7 +128,7 @@ def train(options: TrainOptions) -> str:
     if WEIGHTS in there and not kept:
         raise CheckpointError(f"{target}: holds a model that cannot be trained on; choose another folder")
     if kept and not options.resume:
-        raise CheckpointError(f"{target}: holds a model already; go on with it by resume, or choose another folder")
+        raise CheckpointError(f"{target}: holds a model already; go on with it by --resume, or choose another folder")
     cache = Path(options.cache or Path.home() / ".cache" / "dtls")
     listed = list_shards(source)
     with progress(f"read {source}", len(listed), "shards") as advance:

@@ -70,7 +70,10 @@ class Run:
                 continue
             now = json.loads(json.dumps(self.settings.fixed()))
             if options != now:
-                raise CheckpointError(f"{self.folder}: trained with other options: {_difference(options, now)}")
+                raise CheckpointError(
+                    f"{self.folder}: trained with other options: {_difference(options, now)}; "
+                    "say the same again, or choose another folder"
+                )
             self.trainer.load_state(tensors, str(self.folder / name))
             if (log := self.folder / LOSSES).exists():
                 self.losses = log.read_text().splitlines()[1 : self.trainer.done + 1]
@@ -173,19 +176,24 @@ def _fabric(settings: Settings) -> Fabric:
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first run's options that this one lacks, as one would have to write them."""
     flat = [
         {
-            **{f"model's {key}": value for key, value in options["model"].items()},
+            **{_SPELLED.get(key, key): value for key, value in options["model"].items()},
             **options["recipe"],
             "batch_size": options["batch_size"],
         }
         for options in (before, now)
     ]
     return ", ".join(
-        f"{key} was {flat[0].get(key)!r}, not {flat[1].get(key)!r}"
+        f"{key.replace('_', '-')} was {flat[0].get(key, 'free')!r}, not {flat[1].get(key, 'free')!r}"
         for key in {**flat[0], **flat[1]}
         if flat[0].get(key) != flat[1].get(key)
     )
+
+
+_SPELLED = {"multipliers": "dim_mults", "steps": "timesteps"}
+"""How the options call what the model's configuration calls otherwise."""
 
 
 def main() -> int:

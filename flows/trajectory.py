@@ -1,4 +1,4 @@
-"""`dtls trajectory`: the pictures a sampler makes on its way from LR to SR, as one figure."""
+"""`dtls trajectory`: the predictions a sampler makes on its way from LR to SR, as one figure."""
 
 import io
 from typing import Self
@@ -11,7 +11,7 @@ from dtls.domain_transfer import Sampling
 from dtls.sampler import SamplerName
 from flows.options import Address, Options
 from flows.sources import list_pictures
-from flows.upscale import load_checkpointed
+from flows.upscale import load_checkpointed, refuse_misfits
 from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage import images
 from storage.locations import Location
@@ -27,6 +27,9 @@ class TrajectoryOptions(Options):
     sampler: SamplerName = Field("current", description="one that goes step by step shows most")
     pictures: int = Field(4, ge=1, le=64, description="rows of the figure: the first pictures of the source")
     columns: int = Field(8, ge=2, le=64, description="steps shown, evenly chosen, with the first and the result")
+    any_protocol: bool = Field(
+        False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
 
@@ -42,12 +45,15 @@ def trajectory(options: TrajectoryOptions) -> str:
     source, out = Location.of(options.source), Location.of(options.out)
     how = Sampling(sampler=options.sampler, precision=options.precision)
     method = load_checkpointed(options.checkpoint, best_device(options.device), how)
+    refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     items = []
     for entry in list_pictures(source)[: options.pictures]:
         pixels = images.decode(source.read(entry.key))
         lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
         size = (round(lr.shape[-2] * options.scale), round(lr.shape[-1] * options.scale))
         steps = method.trajectory(lr, size)
+        if torch.equal(steps[-1][1], steps[-2][1]):  # most samplers end with their prediction at t = 1
+            del steps[-2]
         chosen = {round(i * (len(steps) - 1) / (options.columns - 1)) for i in range(options.columns)}
         shown = [Picture(f"t = {t}" if t else "SR", _png(x)) for i, (t, x) in enumerate(steps) if i in chosen]
         items.append(GalleryItem(entry.key, [Picture("LR", images.encode_png(pixels)), *shown]))

@@ -83,7 +83,7 @@ def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder."""
     method = _method(options)
     if isinstance(method, DomainTransfer):
-        _check(method, options)
+        refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     summary = transform(
         title="upscale",
         source=options.source,
@@ -98,15 +98,15 @@ def upscale(options: UpscaleOptions) -> str:
     return str(summary)
 
 
-def _check(method: DomainTransfer, options: UpscaleOptions) -> None:
+def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, any_protocol: bool) -> None:
     """Refuse, before any work, a scale or pictures that the model was not trained for."""
-    if options.scale is not None:
-        method.model.degradation.timestep(options.scale)
-    trained, made = method.model.config.protocol, protocols(Location.of(options.source))
-    if made - {trained} and not options.any_protocol:
+    if scale is not None:
+        method.model.degradation.timestep(scale)
+    trained, made = method.model.config.protocol, protocols(Location.of(source))
+    if made - {trained} and not any_protocol:
         raise CheckpointError(
-            f"{options.checkpoint} is made for {trained}, and the pictures in {options.source} are made by "
-            f"{', '.join(sorted(made))}; any_protocol takes them all the same"
+            f"the checkpoint is made for {trained}, and the pictures in {source} are made by "
+            f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
         )
 
 

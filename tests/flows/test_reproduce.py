@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
 from dtls.degradation import SizeError
 from flows.experiments import EXPERIMENTS
@@ -43,16 +44,19 @@ def test_the_numbers_of_the_paper_are_those_it_printed() -> None:
 
 @pytest.mark.slow
 def test_a_table_is_trained_measured_and_set_beside_the_published_numbers(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "test").symlink_to(photographs)
     options = ReproduceOptions(
-        table="B1", source=str(photographs), test=str(photographs), out=str(tmp_path / "out"), **TINY
+        table="B1", source=str(photographs), test=str(tmp_path / "test"), out=str(tmp_path / "out"), **TINY
     )
     assert reproduce.fn(options) == str(tmp_path / "out" / "table-B1.md")
     table = (tmp_path / "out" / "table-B1.md").read_text()
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if " | 4→32 | " in line]
     lines = {row[0]: row for row in rows}
     assert list(lines) == ["l1", "mse"]
-    assert lines["l1"][-3:] == ["24.0065", "0.7367", "0.1252"]
-    assert re.fullmatch(r"\d+\.\d\d", lines["mse"][2])
+    assert re.fullmatch(r"\d+\.\d\d \(24\.01\)", lines["l1"][2])
+    assert re.fullmatch(r"-?0\.\d{4} \(0\.7274\)", lines["mse"][3])
+    assert lines["mse"][-1] == "(0.14142)"
+    assert "cannot be compared" in table
     assert "Protocol reference" in table
     assert "2 steps of 2" in table
     made = {path.name for path in (tmp_path / "out" / "models").iterdir()}
@@ -61,6 +65,11 @@ def test_a_table_is_trained_measured_and_set_beside_the_published_numbers(photog
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
     reproduce.fn(options)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")} == before
+
+
+def test_a_model_is_not_tested_on_what_it_learned_from(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="source and test are the same folder"):
+        ReproduceOptions(table="2", source="faces", test="faces/", out=str(tmp_path))
 
 
 def test_sizes_that_shrink_to_parts_of_pixels_are_refused(tmp_path: Path) -> None:

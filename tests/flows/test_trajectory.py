@@ -31,17 +31,29 @@ def figure(folders: tuple[str, str], out: Path, **changes: object) -> Image.Imag
 
 
 def test_the_figure_has_a_row_a_picture_and_a_column_a_step(folders: tuple[str, str], tmp_path: Path) -> None:
-    wide = figure(folders, tmp_path / "wide", pictures=2, columns=7)
-    narrow = figure(folders, tmp_path / "narrow", pictures=2, columns=4)
-    tall = figure(folders, tmp_path / "tall", pictures=4, columns=4)
+    wide = figure(folders, tmp_path / "wide", pictures=2, columns=6)
+    narrow = figure(folders, tmp_path / "narrow", pictures=2, columns=3)
+    tall = figure(folders, tmp_path / "tall", pictures=4, columns=3)
     assert wide.width - narrow.width == 3 * (256 + 16)  # three steps more
     assert tall.height > 1.7 * narrow.height
 
 
 def test_more_columns_than_steps_show_every_step(folders: tuple[str, str], tmp_path: Path) -> None:
     every = figure(folders, tmp_path / "every", pictures=1, columns=64)
-    seven = figure(folders, tmp_path / "seven", pictures=1, columns=7)
-    assert every.size == seven.size
+    six = figure(
+        folders, tmp_path / "six", pictures=1, columns=6
+    )  # t = 6 … 2, and the result, which is that of t = 1
+    assert every.size == six.size
+
+
+def test_pictures_made_for_another_protocol_are_refused_unless_asked_for(
+    folders: tuple[str, str], photographs: Path, tmp_path: Path
+) -> None:
+    lr = str(tmp_path / "lr")
+    downscale.fn(DownscaleOptions(source=str(photographs), target=lr, scale=4, protocol="antialias"))
+    with pytest.raises(CheckpointError, match=r"made for reference, and the pictures in .* are made by antialias"):
+        figure((lr, folders[1]), tmp_path / "figure")
+    figure((lr, folders[1]), tmp_path / "figure", any_protocol=True)
 
 
 def test_a_sampler_that_does_not_fit_the_network_is_refused(folders: tuple[str, str], tmp_path: Path) -> None:
