@@ -1,5 +1,6 @@
 """Which device computes, with what precision, and how a network is made fast on it."""
 
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -17,6 +18,8 @@ def best_device(wish: str) -> str:
     """The device called `wish`; `auto` is the GPU where there is one. DeviceError for one that is not there."""
     if wish == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", wish):
+        raise DeviceError(f"device {wish}: unknown; say auto, cpu, cuda, cuda:1, … or mps")
     try:
         torch.empty(0, device=wish)
     except (RuntimeError, AssertionError) as error:

@@ -76,4 +76,6 @@ def ramp(window: slice, n: int, overlap: int, like: Tensor) -> Tensor:
 
 def ran_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch's error is about memory; of a CPU's, only its text tells."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "ALLOC_FAILED")
+    )

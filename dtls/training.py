@@ -178,7 +178,9 @@ class Trainer:
 
     def _check(self, value: Tensor, name: str) -> None:
         if not torch.isfinite(value):
-            raise TrainingError(f"the {name} is {value.item()} at step {self.done}; try a lower learning rate")
+            raise TrainingError(
+                f"the {name} is {value.item()} at step {self.done + 1}; try a lower learning rate in another folder"
+            )
 
     def _average(self) -> None:
         started = self.done >= self.recipe.ema_start
@@ -204,10 +206,12 @@ class Trainer:
         parameters = list(self.model.parameters())
         for key, value in _below("optimizer.", tensors).items():
             index, _, moment = key.partition(".")
-            like = parameters[int(index)]
+            like = parameters[min(int(index), len(parameters) - 1)]
             if value.shape == like.shape:  # the fused optimiser wants moments that lie in memory as their parameter
                 value = torch.empty_like(like).copy_(value)
             moments.setdefault(int(index), {})[moment] = value
+        if moments.keys() != (set(range(len(parameters))) if int(tensors["done"]) else set()):
+            raise CheckpointError(f"{name}: lacks moments of the optimiser")
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.done = int(tensors["done"])
 

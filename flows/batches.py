@@ -5,6 +5,7 @@ and several processes share the batch that one would have made.
 """
 
 import signal
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -72,10 +73,23 @@ class Batches(Dataset[Tensor]):
         return self._decoded[index]
 
 
-def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinned: bool) -> DataLoader[Tensor]:
+class _Told(Dataset[Tensor | StorageError]):
+    """Batches, with an error as a value: raised in a worker, it would come back as the text of a traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> Tensor | StorageError:
+        try:
+            return self.batches[step]
+        except StorageError as error:
+            return error
+
+
+def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinned: bool) -> Iterator[Tensor]:
     """The batches of steps `start` … `steps` − 1, made by `workers` processes (0: as they are asked for)."""
-    return DataLoader(
-        batches,
+    loader = DataLoader(
+        _Told(batches),
         batch_size=None,
         sampler=range(start, steps),
         num_workers=workers,
@@ -83,6 +97,10 @@ def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinn
         prefetch_factor=4 if workers else None,
         worker_init_fn=_leave_stopping_to_the_parent,
     )
+    for batch in loader:
+        if isinstance(batch, StorageError):
+            raise batch
+        yield batch
 
 
 def _leave_stopping_to_the_parent(_worker: int) -> None:

@@ -20,6 +20,7 @@ from dtls.authors import import_checkpoint
 from dtls.checkpoint import WEIGHTS, CheckpointError
 from dtls.degradation import SizeError
 from dtls.devices import DeviceError
+from dtls.tiling import MemoryShortError
 from dtls.training import TrainingError
 from flows.commands import StoppedError, UsageError, command
 from flows.console import tell
@@ -33,7 +34,7 @@ from flows.train import TrainOptions, train
 from flows.trajectory import TrajectoryOptions, trajectory
 from flows.upscale import UpscaleOptions, upscale
 
-FAILURES = (CheckpointError, DeviceError, OSError, RunError, SizeError, TrainingError)
+FAILURES = (CheckpointError, DeviceError, MemoryShortError, OSError, RunError, SizeError, TrainingError)
 
 Model = TypeVar("Model")
 

@@ -91,8 +91,9 @@ class Transform:
             yield from self._compute(batch)
 
     def _batch_size(self, picture: Picture) -> int:
-        height, width = self.size_of((picture.pixels.shape[0], picture.pixels.shape[1]))
-        return max(1, min(self.batch_size, TILE * TILE // (height * width)))
+        rows, columns = picture.pixels.shape[:2]
+        height, width = self.size_of((rows, columns))
+        return max(1, min(self.batch_size, TILE * TILE // max(height * width, rows * columns)))
 
     def _compute(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         started = time.perf_counter()

@@ -4,14 +4,16 @@ Unit: a row. Proof: the receipts and training states of the flows it calls, so t
 missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in the target.
 """
 
+import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.flows import Flow
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dtls.degradation import Protocol, SizeError
 from dtls.devices import Precision, best_device
@@ -24,10 +26,11 @@ from flows.options import Address, BatchOptions, Options
 from flows.pictures import transform
 from flows.report import SUMMARY, ReportOptions, report
 from flows.shard import ShardOptions, shard
+from flows.sources import refuse_within
 from flows.train import TrainOptions, train
 from flows.upscale import UpscaleOptions, upscale
 from reports.tables import METRICS, Metric
-from storage.locations import Location
+from storage.locations import Location, StorageError
 
 
 class ReproduceOptions(Options):
@@ -55,17 +58,12 @@ class ReproduceOptions(Options):
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
 
-    @model_validator(mode="after")
-    def _tests_on_others(self) -> Self:
-        if self.source.rstrip("/") == self.test.rstrip("/"):
-            raise ValueError("source and test are the same folder; a model is not tested on what it learned from")
-        return self
-
 
 @flow(name="dtls", flow_run_name="reproduce table {options.table}")
 def reproduce(options: ReproduceOptions) -> str:
     """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
     made = Reproduction(options)
+    made.check()
     numbers = made.measured()
     table = made.table(numbers)
     Location.of(options.out).write(f"table-{options.table}.md", table.encode())
@@ -83,6 +81,18 @@ class Reproduction:
         self.size = options.size or self.preset.model.size
         self.common = {"workers": options.workers} if options.workers else {}
 
+    def check(self) -> None:
+        """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
+        source, test, out = (Location.of(a) for a in (self.options.source, self.options.test, self.options.out))
+        refuse_within(out, source)
+        refuse_within(out, test)
+        if source.within(test) or test.within(source):
+            raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
+        for row in self.experiment.rows:
+            self._shrunk(row.low)
+            if row.ours and row.upscale.get("method", "dtls") == "dtls":
+                self._training(row).model()
+
     def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
         """The means of every row of ours, by label and LR size."""
         self._square()
@@ -92,7 +102,7 @@ class Reproduction:
             self._run(
                 downscale,
                 DownscaleOptions(
-                    source=self._at("hr"), target=self._lr(low), scale=self.size / self._shrunk(low),
+                    source=self._at(f"hr-{self.size}"), target=self._lr(low), scale=self.size / self._shrunk(low),
                     protocol=self.options.protocol, **self.common,
                 ),
             )  # fmt: skip
@@ -102,7 +112,7 @@ class Reproduction:
             self._run(
                 report,
                 ReportOptions(
-                    hr=self._at("hr"), lr=self._lr(low), sr=results, out=out, title=title,
+                    hr=self._at(f"hr-{self.size}"), lr=self._lr(low), sr=results, out=out, title=title,
                     device=self.options.device, **self.common,
                 ),
             )  # fmt: skip
@@ -115,7 +125,7 @@ class Reproduction:
         transform(
             title="square",
             source=self.options.test,
-            target=self._at("hr"),
+            target=self._at(f"hr-{self.size}"),
             method=Square(),
             size_of=lambda _: (self.size, self.size),
             size_options={"size": self.size},
@@ -135,24 +145,29 @@ class Reproduction:
 
     def _trained(self, row: Row) -> str:
         """Where the row's model is, trained if it was missing, or gone on with."""
-        shards = self._at("shards")
-        self._run(shard, ShardOptions(source=self.options.source, target=shards, size=self.size, **self.common))
-        departures = "".join(f"-{name}-{value}" for name, value in row.train.items())
-        target = self._at(f"models/{self.experiment.preset}{departures}")
-        steps = self.options.steps or self.preset.recipe.steps
-        same = self.options.model_dump(include={"protocol", "dim", "batch_size", "device", "precision"})
+        options = self._training(row)
         self._run(
-            train,
-            TrainOptions(
-                source=shards,
-                target=target,
-                preset=self.experiment.preset,
-                steps=max(1, round(steps * row.share)),
-                resume=True,
-                **{**same, **row.train, **self.geometry(row)},
-            ),
+            shard,
+            ShardOptions(source=self.options.source, target=options.source, size=self.size, **self.common),
         )
-        return target
+        self._run(train, options)
+        return options.target
+
+    def _training(self, row: Row) -> TrainOptions:
+        """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
+        same = self.options.model_dump(include={"protocol", "dim", "batch_size", "precision"})
+        steps = max(1, round((self.options.steps or self.preset.recipe.steps) * row.share))
+        chosen = {**same, **row.train, **self.geometry(row), "steps": steps}
+        departures = "".join(f"-{name}-{value}" for name, value in row.train.items())
+        digest = hashlib.sha256(json.dumps([self.options.source, chosen], sort_keys=True).encode()).hexdigest()[:8]
+        return TrainOptions(
+            source=self._at(f"shards-{self.size}"),
+            target=self._at(f"models/{self.experiment.preset}{departures}-{digest}"),
+            preset=self.experiment.preset,
+            device=self.options.device,
+            resume=True,
+            **chosen,
+        )
 
     def geometry(self, row: Row) -> dict[str, int]:
         """HR side, LR side and stride of the row's model at the size of this run; a stride of one pixel stays one."""
@@ -174,7 +189,7 @@ class Reproduction:
         return shrunk
 
     def _lr(self, low: int) -> str:
-        return self._at(f"lr-{self._shrunk(low)}")
+        return self._at(f"lr-{self.size}-{self._shrunk(low)}-{self.options.protocol}")
 
     def _at(self, name: str) -> str:
         return Location.of(self.options.out).address(name)
@@ -194,7 +209,9 @@ class Reproduction:
             cells += [f"({row.published['consistency']:g})" if "consistency" in row.published else "–"] * authors
             lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells])
         text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        notes = [self.experiment.note, "In brackets: as published, on other data."]
+        notes = [self.experiment.note]
+        if any(row.published for row in self.experiment.rows):
+            notes.append("In brackets: as published, on other data.")
         if self.options.size or self.options.dim or self.options.steps:
             notes.append(
                 "This is a smaller experiment than the published one; its numbers cannot be compared with those."
@@ -213,7 +230,7 @@ class Reproduction:
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]
         asked = options.model_dump(exclude_defaults=True)
-        command = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asked.items())
+        command = shlex.join(part for name, v in asked.items() for part in (f"--{name.replace('_', '-')}", str(v)))
         return f"{' · '.join(facts)}\n\n`dtls reproduce {command}`"
 
 

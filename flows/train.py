@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+import torch
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import TerminationSignal
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from dtls.checkpoint import (
     CONFIG,
@@ -30,12 +30,13 @@ from dtls.checkpoint import (
     steps_between,
 )
 from dtls.degradation import Protocol
-from dtls.devices import Precision, best_device, best_precision
+from dtls.devices import DeviceError, Precision, best_device, best_precision
 from dtls.presets import PRESETS
 from dtls.training import Recipe, TrainingError
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import CORES, Address, Options
 from flows.training_settings import LOSSES, Settings, states
+from reports.metrics import LPIPS_MIN_SIDE
 from storage.locations import Location, StorageError
 from storage.shards import list_shards, local_shards
 
@@ -115,7 +116,25 @@ class TrainOptions(Options):
         """How to train it."""
         names = {field.name for field in fields(Recipe)}
         recipe = replace(PRESETS[self.preset].recipe, **self.model_dump(include=names, exclude_none=True))
-        return recipe if self.warmup is not None else replace(recipe, warmup=min(recipe.warmup, recipe.steps // 20))
+        if self.warmup is not None or recipe.schedule != "cosine":
+            return recipe
+        return replace(recipe, warmup=min(recipe.warmup, recipe.steps // 20))
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        preset, recipe = PRESETS[self.preset], self.recipe()
+        batch_size = self.batch_size or preset.batch_size
+        if batch_size % self.processes:
+            raise ValueError(f"a batch of {batch_size} cannot be shared by {self.processes} processes")
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(f"{self.processes} processes take the first devices of their kind, not {self.device}")
+        if recipe.inputs == "sampled" and (self.predicts or preset.model.predicts) != "x0":
+            raise ValueError("inputs sampled goes with predicts x0: the two-call sampler wants a prediction of x0")
+        if recipe.inputs == "sampled" and batch_size < 2:
+            raise ValueError("inputs sampled wants a batch of at least 2: every second picture is a predicted one")
+        if recipe.perceptual and (self.size or preset.model.size) < LPIPS_MIN_SIDE:
+            raise ValueError(f"perceptual wants a size of at least {LPIPS_MIN_SIDE}")
+        return self
 
 
 @flow(name="dtls", flow_run_name="train {options.source}")
@@ -123,6 +142,8 @@ def train(options: TrainOptions) -> str:
     """Train DTLS on shards."""
     source, target = Location.of(options.source), Location.of(options.target)
     config, device = options.model(), best_device(options.device)
+    if device == "cuda" and options.processes > torch.cuda.device_count():
+        raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
     there = {entry.key for entry in target.list()}
     kept = states(there)
     if WEIGHTS in there and not kept:
@@ -164,10 +185,7 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
         yield target.local, lambda: None
         return
     folder = Path(tempfile.mkdtemp(prefix="dtls-training-"))
-    for file in present:
-        target.download(file, folder / file)
-
-    there = {file: (folder / file).stat().st_mtime_ns for file in present}
+    there: dict[str, int] = {}
 
     def publish() -> None:
         kept = states(path.name for path in folder.iterdir())
@@ -182,6 +200,9 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
             del there[state]
 
     try:
+        for file in present:
+            target.download(file, folder / file)
+            there[file] = (folder / file).stat().st_mtime_ns
         yield folder, publish
     except StorageError as error:
         raise StorageError(f"{error}; the model is kept in {folder}") from error
@@ -216,7 +237,7 @@ def training(settings: Settings, processes: int, publish: Callable[[], None]) ->
 
         try:
             _supervise([*_launcher(processes), "-m", "flows.training_process", str(path)], hear)
-        except (KeyboardInterrupt, SystemExit, TerminationSignal):
+        except BaseException:  # what was saved and not yet published, too
             if states(path.name for path in Path(settings.folder).iterdir()):
                 publish()
             raise
@@ -228,7 +249,7 @@ def training(settings: Settings, processes: int, publish: Callable[[], None]) ->
 def _launcher(processes: int) -> list[str]:
     if processes == 1:
         return [sys.executable]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, "-m", "flows.launch", f"--nproc-per-node={processes}"]
 
 
 def _failure(publish: Callable[[], None]) -> bool:

@@ -29,14 +29,12 @@ from dtls.degradation import SizeError
 from dtls.tiling import ran_out_of_memory
 from dtls.training import Recipe, Trainer, TrainingError, train
 from flows.batches import Batches, load_batches
-from flows.training_settings import LOSSES, Settings, state_name, states
+from flows.training_settings import LOSSES, STOPPED, Settings, state_name, states
 from reports.lpips_alexnet import load_lpips
 from storage.locations import StorageError
 from storage.shards import LocalShard, ShardReader
 
 TELL_SECONDS = 0.2
-STOPPED = 143
-"""Exit code of a training that was stopped and has saved, as shells tell SIGTERM."""
 
 
 class Run:
@@ -186,7 +184,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         for options in (before, now)
     ]
     return ", ".join(
-        f"{key.replace('_', '-')} was {flat[0].get(key, 'free')!r}, not {flat[1].get(key, 'free')!r}"
+        f"{key.replace('_', '-')} was {flat[0].get(key, 'not fixed')!r}, not {flat[1].get(key, 'not fixed')!r}"
         for key in {**flat[0], **flat[1]}
         if flat[0].get(key) != flat[1].get(key)
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 LOSSES = "loss.csv"
+STOPPED = 143
+"""Exit code of a training that was stopped and has saved, as shells tell SIGTERM."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from pydantic import Field, model_validator
 
 from dtls.devices import Precision, best_device
 from dtls.domain_transfer import Sampling
-from dtls.sampler import SamplerName
+from dtls.sampler import SAMPLERS, SamplerName
 from flows.options import Address, Options
-from flows.sources import list_pictures
+from flows.sources import list_pictures, refuse_within
 from flows.upscale import load_checkpointed, refuse_misfits
 from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage import images
-from storage.locations import Location
+from storage.images import ImageError
+from storage.locations import Location, StorageError
 
 
 class TrajectoryOptions(Options):
@@ -24,7 +25,10 @@ class TrajectoryOptions(Options):
     out: Address = Field(description="folder or URL for trajectory.png")
     checkpoint: Address = Field(description="folder or URL of a trained model")
     scale: float = Field(gt=1, le=64, description="how many times larger")
-    sampler: SamplerName = Field("current", description="one that goes step by step shows most")
+    sampler: SamplerName | None = Field(
+        None,
+        description="by default current, the paper's, or previous where that is predicted",
+    )
     pictures: int = Field(4, ge=1, le=64, description="rows of the figure: the first pictures of the source")
     columns: int = Field(8, ge=2, le=64, description="steps shown, evenly chosen, with the first and the result")
     any_protocol: bool = Field(
@@ -43,12 +47,18 @@ class TrajectoryOptions(Options):
 def trajectory(options: TrajectoryOptions) -> str:
     """Show what a sampler makes on its way from LR to SR."""
     source, out = Location.of(options.source), Location.of(options.out)
+    refuse_within(out, source)
     how = Sampling(sampler=options.sampler, precision=options.precision)
     method = load_checkpointed(options.checkpoint, best_device(options.device), how)
+    if options.sampler is None and method.model.config.predicts == "x0":
+        method.sampler = SAMPLERS["current"]
     refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     items = []
     for entry in list_pictures(source)[: options.pictures]:
-        pixels = images.decode(source.read(entry.key))
+        try:
+            pixels = images.decode(source.read(entry.key))
+        except ImageError as error:
+            raise StorageError(f"{source.address(entry.key)}: {error}") from error
         lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
         size = (round(lr.shape[-2] * options.scale), round(lr.shape[-1] * options.scale))
         steps = method.trajectory(lr, size)

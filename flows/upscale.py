@@ -61,9 +61,9 @@ class UpscaleOptions(BatchOptions):
             raise ValueError("the method dtls needs a checkpoint")
         if self.method != "dtls" and self.checkpoint is not None:
             raise ValueError(f"the method {self.method} has no checkpoint; leave it out, or choose the method dtls")
-        for name in ("project", "ensemble", "sampler"):
-            if getattr(self, name) and self.method != "dtls":
-                raise ValueError(f"{name} goes with the method dtls")
+        for name in ("project", "ensemble", "sampler", "any_protocol", "precision", "compile", "tile"):
+            if getattr(self, name) != type(self).model_fields[name].default and self.method != "dtls":
+                raise ValueError(f"{name.replace('_', '-')} goes with the method dtls")
         return self
 
     def sampling(self) -> Sampling:

@@ -188,7 +188,7 @@ def test_a_gradient_that_is_not_finite_stops_at_the_step_it_names_and_changes_no
     running.step(crops[:2])
     before = weights(running.model)
     running.model.unet.rgb.weight.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(TrainingError, match=r"the norm of the gradient is (nan|inf) at step 1; try a lower"):
+    with pytest.raises(TrainingError, match=r"the norm of the gradient is (nan|inf) at step 2; try a lower"):
         running.step(crops[:2])
     assert same(weights(running.model), before)
     assert running.done == 1
@@ -288,7 +288,7 @@ def test_the_optimiser_gets_the_rate_of_each_step(crops: Tensor) -> None:
 def test_a_loss_that_is_not_finite_stops_at_the_step_it_names(crops: Tensor) -> None:
     running = trainer(replace(RECIPE, learning_rate=1e30))
     done: list[int] = []
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1; try a lower learning rate"):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 2; try a lower learning rate"):
         train(running, batches(crops), lambda step, _loss: done.append(step))
     assert done == [1]
 
@@ -298,7 +298,7 @@ def test_a_bad_step_changes_no_weight(crops: Tensor) -> None:
     with torch.no_grad():
         running.model.unet.rgb.weight.fill_(float("nan"))
     before = weights(running.model)
-    with pytest.raises(TrainingError, match="the loss is nan at step 0"):
+    with pytest.raises(TrainingError, match="the loss is nan at step 1"):
         running.step(crops[:2])
     after = running.model.state_dict()
     assert all(torch.equal(before[k].nan_to_num(7), after[k].nan_to_num(7)) for k in before)

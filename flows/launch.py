@@ -1,0 +1,29 @@
+"""Several training processes: `python -m flows.launch --nproc-per-node=2 -m flows.training_process SETTINGS.json`.
+
+torchrun, without its tracebacks: what went wrong, the training processes have told already.
+"""
+
+import logging
+import sys
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main as torchrun
+
+from flows.training_settings import STOPPED
+
+
+def main() -> int:
+    """Run torchrun with this program's arguments; 1 where a process failed, as when stopped otherwise."""
+    logging.disable(logging.CRITICAL)
+    try:
+        torchrun(["--standalone", *sys.argv[1:]])
+    except SignalException:
+        return STOPPED
+    except ChildFailedError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
