@@ -162,7 +162,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             Row("plus", 16, SAMPLED, {"project": True}, share=0.84),
             Row("plus-ensemble", 16, SAMPLED, {"project": True, "ensemble": True}, share=0.84),
         ),
-        "plus is the recipe of the preset 16-128-plus with a warm-up of 40 steps, and --project. Steps are fewer where "
-        "a step takes longer.",
+        "plus is the recipe of the preset 16-128-plus with a warm-up of 40 steps, and --project. Steps are fewer "
+        "where a step takes longer.",
     ),
 }

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint
@@ -160,15 +161,48 @@ def test_two_processes_train_as_one_does(inputs: Literal["degraded", "sampled"],
         torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-5)
 
 
-def test_a_batch_that_the_processes_cannot_share_is_refused(shards: str, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="a batch of 3 cannot be shared by 2 processes"):
-        run(shards, tmp_path, 1, batch_size=3, processes=2)
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"batch_size": 3, "processes": 2}, "a batch of 3 cannot be shared by 2 processes"),
+        ({"device": "cuda:1", "processes": 2}, "2 processes take the first devices of their kind, not cuda:1"),
+        ({"inputs": "sampled", "predicts": "previous"}, "inputs sampled goes with predicts x0"),
+        ({"inputs": "sampled", "batch_size": 1}, "inputs sampled wants a batch of at least 2"),
+        ({"perceptual": 0.1, "size": 16, "lr_size": 8}, "perceptual wants a size of at least 32"),
+    ],
+)
+def test_options_that_do_not_fit_each_other_are_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        TrainOptions(source="shards", target="model", **SMALL | changes)
+
+
+def test_a_short_run_has_a_short_warm_up_unless_it_is_said() -> None:
+    def warmup(**chosen: Any) -> int:
+        return TrainOptions(source="shards", target="model", **chosen).recipe().warmup
+
+    assert warmup(preset="16-128-plus") == 500
+    assert warmup(preset="16-128-plus", steps=100) == 5
+    assert warmup(preset="16-128-plus", steps=100, warmup=50) == 50
+    assert warmup(preset="16-128-plus", steps=100, schedule="constant") == 500  # its steps may grow
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole_group", [False, True])
-def test_sigterm_saves_and_the_run_goes_on_from_there(shards: str, tmp_path: Path, whole_group: bool) -> None:
-    arguments = command(shards, tmp_path, "--save-every", "5", "--workers", "1")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_used_is_one_line_whoever_decodes_it(
+    shards: str, tmp_path: Path, workers: int
+) -> None:
+    with pytest.raises(
+        TrainingError, match=r"^\S+/shard-\d+\.tar, \S+: 64×64 is smaller than the model's size 96; .*$"
+    ):
+        run(shards, tmp_path, 1, size=96, lr_size=24, workers=workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("whole_group", "processes"), [(False, 1), (True, 1), (False, 2)])
+def test_sigterm_saves_and_the_run_goes_on_from_there(
+    shards: str, tmp_path: Path, whole_group: bool, processes: int
+) -> None:
+    arguments = command(shards, tmp_path, "--save-every", "5", "--workers", "1", "--processes", str(processes))
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert wait_until(lambda: bool(kept(tmp_path)), timeout=60), process.poll()
         (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
@@ -223,14 +257,14 @@ def test_a_run_is_not_resumed_with_other_options(shards: str, tmp_path: Path) ->
     refused: list[tuple[dict[str, Any], str]] = [
         (
             {"dim": 16, "learning_rate": 0.01, "batch_size": 4},
-            r"dim was 8, not 16, learning_rate was 0\.001, not 0\.01, batch_size was 2, not 4$",
+            r"dim was 8, not 16, learning-rate was 0\.001, not 0\.01, batch-size was 2, not 4; say the same",
         ),
-        ({"lr_size": 16}, "steps was 3, not 2$"),  # T of the model
+        ({"lr_size": 16}, "timesteps was 3, not 2; say the same"),
         ({"preset": "16-128-plus"}, "residual was False, not True, .*inputs was 'degraded', not 'sampled'"),
-        ({"steps": 3}, "steps was 2, not 3$"),  # a cosine's course depends on its length
+        ({"steps": 3}, "options: steps was 2, not 3; say the same"),  # a cosine's course depends on its length
     ]
     for changes, complaint in refused:
-        with pytest.raises(TrainingError, match=f"{tmp_path}: trained with other options: .*{complaint}"):
+        with pytest.raises(TrainingError, match=f"{tmp_path}: trained with other .*{complaint}"):
             run(shards, tmp_path, **{"steps": 2, "schedule": "cosine", "resume": True, **changes})
         assert content(tmp_path) == before
 
