@@ -66,18 +66,22 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
 
 def _heartbeat(title: str, total: int, unit: str) -> Advance:
     """A line every ten seconds where no bar can be drawn."""
-    say, lock, started = teller(), threading.Lock(), time.monotonic()
-    done, told = 0, started
+    say, lock, told = teller(), threading.Lock(), time.monotonic()
+    done, first, started = 0, 0, 0.0
 
     def advance(count: int) -> None:
-        nonlocal done, told
+        nonlocal done, first, started, told
         with lock:
             done += count
             now = time.monotonic()
-            if now - told < HEARTBEAT_SECONDS or not done:
+            if (
+                not first
+            ):  # what came before, such as a start or the steps of an earlier run, says nothing of the rate
+                first, started = done, now
+            if now - told < HEARTBEAT_SECONDS or done == first:
                 return
             told = now
-            rate = done / (now - started)
+            rate = (done - first) / (now - started)
             line = f"{title}: {done:,} of {total:,} {unit}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left"
         say(line)
 
