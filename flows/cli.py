@@ -33,6 +33,7 @@ from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
 from flows.trajectory import TrajectoryOptions, trajectory
 from flows.upscale import UpscaleOptions, upscale
+from flows.verify import VerifyOptions, verify
 
 FAILURES = (CheckpointError, DeviceError, MemoryShortError, OSError, RunError, SizeError, TrainingError)
 
@@ -129,6 +130,15 @@ command(
     ("source", "out"),
     "dtls trajectory lr figures --checkpoint model --scale 8",
     "dtls trajectory lr figures --checkpoint model --scale 8 --sampler cold --pictures 2 --columns 15",
+)
+command(
+    app,
+    "verify",
+    VerifyOptions,
+    verify,
+    ("target",),
+    "dtls verify s3://bucket/large",
+    "dtls verify shards --repair",
 )
 
 

@@ -1,17 +1,18 @@
 """Units in, receipts out: what is planned and not yet done is worked on, a bounded number at a time.
 
 Inside a Prefect flow run each unit is a task of it; elsewhere, a thread's. A bad sample never stops a unit, a bad
-unit never stops the run, and the run fails only after all that could be done is done.
+unit never stops the run, and the run fails only after all that could be done is done. Whoever works on a target
+holds its lease; a run that finds nothing to do writes nothing.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Self
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -19,6 +20,7 @@ from prefect.futures import PrefectFuture
 
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import BatchOptions
+from storage.leases import Lease, hold
 from storage.locations import Entry
 from storage.receipts import Receipts, Row, Survey, Unit, is_current, write_samples
 
@@ -68,24 +70,46 @@ class Summary:
             self.reasons.append(reason)
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a survey leaves to do."""
+
+    survey: Survey
+    todo: list[Unit]
+
+    @classmethod
+    def of(cls, job: Job, options: BatchOptions) -> Self:
+        survey = job.receipts.survey(job.units)
+        again = {name for name, failures in survey.done.items() if failures and options.retry_failed}
+        return cls(survey, [unit for unit in job.units if unit.name in again or unit.name not in survey.done])
+
+    def __bool__(self) -> bool:
+        return bool(self.todo or self.survey.stale or not self.survey.gathered)
+
+
 def run(job: Job, options: BatchOptions) -> Summary:
-    """Do what is left of `job`; RunError when too much of it failed."""
-    survey = job.receipts.survey(job.units)
-    again = {name for name, failures in survey.done.items() if failures and options.retry_failed}
-    todo = [unit for unit in job.units if unit.name in again or unit.name not in survey.done]
-    summary = Summary()
-    for unit in job.units:
-        if unit.name in survey.done and unit.name not in again:
-            _count_skipped(summary, unit, survey.done[unit.name])
+    """Do what is left of `job`; RunError when too much of it failed, StorageError when another run works there."""
+    left = Left.of(job, options)
+    if left:
+        with hold(job.receipts.target, job.receipts.flow) as lease:
+            summary = _do(job, Left.of(job, options), options, lease)  # another run may just have ended
+    else:
+        summary = _skipped(job, left)
+    _tell(job, summary, options)
+    return summary
+
+
+def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
+    summary, survey, todo = _skipped(job, left), left.survey, left.todo
     if todo:
         job.receipts.write_plan(job.units)
-        _work(job, todo, {unit.name: _kept(job, unit, survey) for unit in todo}, options.in_flight, summary)
-    if todo or survey.stale or not survey.gathered:
+        _work(job, todo, {unit.name: _kept(job, unit, survey) for unit in todo}, options.in_flight, summary, lease)
+    if left:
         job.receipts.gather(job.units, job.gather)
+    lease.check()
     if survey.stale and not summary.broken_units:
         kept = {row["output"] for row in job.receipts.rows(job.units)} if job.prune else None
         job.receipts.drop(survey.stale, kept)
-    _tell(job, summary, options)
     return summary
 
 
@@ -102,21 +126,34 @@ def _kept(job: Job, unit: Unit, survey: Survey) -> dict[str, Row]:
     }
 
 
-def _count_skipped(summary: Summary, unit: Unit, failures: Sequence[Row]) -> None:
-    summary.skipped += len(unit.samples) - len(failures)
-    summary.failed += len(failures)
-    for row in failures:
-        summary.note(_reason(row))
+def _skipped(job: Job, left: Left) -> Summary:
+    """A summary that counts what was done before."""
+    summary, todo = Summary(), {unit.name for unit in left.todo}
+    for unit in job.units:
+        if unit.name not in todo:
+            failures = left.survey.done[unit.name]
+            summary.skipped += len(unit.samples) - len(failures)
+            summary.failed += len(failures)
+            for row in failures:
+                summary.note(_reason(row))
+    return summary
 
 
-def _work(job: Job, todo: Sequence[Unit], kept: dict[str, dict[str, Row]], in_flight: int, summary: Summary) -> None:
+def _work(
+    job: Job,
+    todo: Sequence[Unit],
+    kept: dict[str, dict[str, Row]],
+    in_flight: int,
+    summary: Summary,
+    lease: Lease,
+) -> None:
     left = {unit.name: [sample for sample in unit.samples if sample.key not in kept[unit.name]] for unit in todo}
     total = sum(map(len, left.values()))
     stopping = Event()
     with progress(job.title, total, "images") as count:
 
         def advance(samples: int) -> None:
-            if stopping.is_set():
+            if stopping.is_set() or lease.lost.is_set():
                 raise RunError("stopped")
             count(samples)
 
@@ -129,23 +166,26 @@ def _work(job: Job, todo: Sequence[Unit], kept: dict[str, dict[str, Row]], in_fl
             job.receipts.write(unit, [new.get(s.key) or kept[unit.name][s.key] for s in unit.samples])
             return len(samples) - len(failures), failures
 
-        for unit, outcome in _outcomes(todo, do, in_flight, stopping):
-            summary.skipped += len(unit.samples) - len(left[unit.name])
-            if isinstance(outcome, BaseException):
-                summary.broken_units += 1
-                summary.failed += len(left[unit.name])
-                summary.note(f"{unit.name}: {_one_line(outcome)}")
-                continue
-            ok, failures = outcome
-            summary.ok += ok
-            summary.failed += len(failures)
-            for reason in failures:
-                summary.note(reason)
+        with closing(_outcomes(todo, do, in_flight, stopping)) as outcomes:
+            for unit, outcome in outcomes:
+                lease.check()
+                summary.skipped += len(unit.samples) - len(left[unit.name])
+                if isinstance(outcome, BaseException):
+                    summary.broken_units += 1
+                    summary.failed += len(left[unit.name])
+                    summary.note(f"{unit.name}: {_one_line(outcome)}")
+                    continue
+                ok, failures = outcome
+                summary.ok += ok
+                summary.failed += len(failures)
+                for reason in failures:
+                    summary.note(reason)
+    lease.check()
 
 
 def _outcomes(
     units: Iterable[Unit], do: Callable[[Unit], Any], window: int, stopping: Event
-) -> Iterator[tuple[Unit, Any]]:
+) -> Generator[tuple[Unit, Any]]:
     """`do` each unit, at most `window` at a time, and hand out its result, or the exception it raised."""
     with _submitter(do, window) as submit:
         pending: deque[tuple[Unit, Callable[[], Any]]] = deque()
@@ -158,7 +198,7 @@ def _outcomes(
             while pending:
                 oldest, outcome = pending.popleft()
                 yield oldest, outcome()
-        except BaseException:  # Ctrl-C, a cancelled flow run: units in flight end at their next sample
+        except BaseException:  # Ctrl-C, a cancelled flow run, a lost lease: units in flight end at their next sample
             stopping.set()
             raise
 

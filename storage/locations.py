@@ -5,6 +5,7 @@ file system raises leaves this room as a `StorageError` of one line that names t
 not at all: locally by a temporary file and a rename, elsewhere by one upload.
 """
 
+import errno
 import os
 import stat
 import uuid
@@ -19,6 +20,10 @@ import fsspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 S3_OPTIONS = {"config_kwargs": {"connect_timeout": 10, "retries": {"max_attempts": 4, "mode": "standard"}}}
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+"""What S3 servers answer to a conditional put where something is, or is being put by another."""
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""What disks without hard links (exFAT, some network mounts) answer."""
 
 
 class StorageError(OSError):
@@ -134,6 +139,28 @@ class Location:
             with _renamed(Path(self.path(key))) as temporary:
                 temporary.write_bytes(data)
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Put `data` at `key`, whole, if nothing is there; False where something is.
+
+        Exact on a local disk that has hard links and on S3 servers that know conditional puts, whoever else tries;
+        elsewhere a look and then a write.
+        """
+        with _errors(self.address(key)):
+            if self.local is not None:
+                return _linked(Path(self.path(key)), data)
+            try:
+                self.fs.pipe_file(self.path(key), data, mode="create")
+            except OSError as error:
+                code = (_refusal(error) or {}).get("Code")
+                if isinstance(error, FileExistsError) or code in TAKEN:
+                    return False
+                if code != "NotImplemented":
+                    raise
+                if self.exists(key):
+                    return False
+                self.fs.pipe_file(self.path(key), data)
+            return True
+
     def upload(self, key: str, file: Path) -> None:
         """Put a local file at `key`, whole."""
         with _errors(self.address(key)):
@@ -165,6 +192,26 @@ def _renamed(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _linked(path: Path, data: bytes) -> bool:
+    """Let a file of `data` appear at `path`, unless something is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def _walk(folder: Path) -> Iterator[Entry]:
@@ -223,12 +270,18 @@ def _errors(address: str) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file, folder or bucket"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ClientError):
-            details = cause.response.get("Error", {})
-            return f"refused by the S3 server: {details.get('Code', '?')} ({details.get('Message', 'no message')})"
-        cause = cause.__cause__
+    if details := _refusal(error):
+        return f"refused by the S3 server: {details['Code']} ({details.get('Message', 'no message')})"
     if isinstance(error, PermissionError):
         return f"no permission ({error.strerror or error})"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _refusal(error: BaseException) -> dict[str, str] | None:
+    """What an S3 server said, if it was one that refused."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ClientError):
+            return {"Code": "?", **cause.response.get("Error", {})}
+        cause = cause.__cause__
+    return None

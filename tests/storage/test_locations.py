@@ -1,15 +1,20 @@
 """A location is the same locally, in memory and on S3: whole files, fresh listings, one line when it fails."""
 
+import errno
 import os
 import resource
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import fsspec
 import pytest
 import s3fs
+from botocore.exceptions import ClientError
 
 from storage.locations import Entry, Location, StorageError
 from tests.services import S3Server, free_ports
@@ -85,6 +90,52 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(location: Location) ->
     location.delete("never/was")
     assert names(location) == ["b"]
     assert not location.exists("a")
+
+
+def test_what_is_created_is_there_whole_and_never_takes_the_place_of_another(location: Location) -> None:
+    assert location.list() == []
+    assert location.create("folder/key", b"first")
+    assert not location.create("folder/key", b"second")
+    assert location.read("folder/key") == b"first"
+    assert names(location) == ["folder/key"]
+    location.delete("folder/key")
+    assert location.create("folder/key", b"third")
+    assert location.read("folder/key") == b"third"
+
+
+@pytest.mark.parametrize("kind", ["local", pytest.param("s3", marks=pytest.mark.integration)])
+def test_of_many_that_create_a_key_one_does(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    location = Location.of(request.getfixturevalue("s3") if kind == "s3" else tmp_path / "place")
+    ready = Barrier(8)
+
+    def create(number: int) -> bool:
+        ready.wait(30)
+        return location.create("key", str(number).encode())
+
+    for _ in range(1 if kind == "s3" else 20):  # SeaweedFS takes seconds a time
+        with ThreadPoolExecutor(8) as pool:
+            created = list(pool.map(create, range(8)))
+        assert created.count(True) == 1
+        assert location.read("key") == str(created.index(True)).encode()
+        location.delete("key")
+
+
+def test_a_disk_without_hard_links_creates_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    location = Location.of(tmp_path)
+    assert location.create("key", b"first")
+    assert not location.create("key", b"second")
+    assert location.read("key") == b"first"
+    assert names(location) == ["key"]
+
+
+def test_what_cannot_be_created_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refusal(lambda: Location.of(tmp_path / "file").create("key", b"1"), f"{tmp_path}/file/key")
+    refusal(lambda: Location.of(tmp_path).create("../key", b"1"), "is no name for a file below it")
 
 
 def test_files_go_up_and_come_down_whole(location: Location, tmp_path: Path) -> None:
@@ -185,7 +236,7 @@ def test_a_local_write_that_fails_leaves_nothing_new(tmp_path: Path) -> None:
     location = Location.of(tmp_path)
     location.write("key", b"old")
     with pytest.raises(StorageError, match="key"):
-        location.write("key", "text is no bytes")  # type: ignore[arg-type]
+        location.write("key", "text is no bytes")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inside").touch()
     refusal(lambda: location.write("folder", b"new"), f"{tmp_path}/folder")
@@ -311,3 +362,19 @@ def test_an_upload_that_breaks_off_leaves_what_was_there(s3: str, s3_server: S3S
 
 def test_entries_sort_by_key() -> None:
     assert sorted([Entry("b", 1, "x"), Entry("a", 9, "y")])[0].key == "a"
+
+
+def test_a_server_without_conditional_puts_is_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    location = Location.of(f"memory://{uuid.uuid4().hex}")
+    put = location.fs.pipe_file
+
+    def refuse(path: str, value: bytes, **options: Any) -> None:
+        if options.get("mode") == "create":
+            answer = {"Error": {"Code": "NotImplemented", "Message": "a header you provided implies"}}
+            raise OSError(errno.ENOSYS, "not implemented") from ClientError(answer, "PutObject")
+        put(path, value, **options)
+
+    monkeypatch.setattr(location.fs, "pipe_file", refuse)
+    assert location.create("lease", b"first")
+    assert not location.create("lease", b"second")
+    assert location.read("lease") == b"first"

@@ -1,0 +1,95 @@
+"""`dtls verify`: whether a target is still what its receipts say, and with `--repair`, which of them no longer count.
+
+It makes nothing: the next run of the flow makes what has no receipt.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+
+from pydantic import Field
+
+from flows.console import progress, tell
+from flows.fanout import RunError
+from flows.options import CORES, Address, Options
+from storage.leases import hold
+from storage.locations import Location
+from storage.receipts import MANIFEST
+from storage.verification import Problem, Verification
+
+LINES = 20
+
+
+class VerifyOptions(Options):
+    """What to verify, and whether to drop the receipts of what is bad."""
+
+    target: Address = Field(description="folder or URL that a flow wrote: shards, pictures, or a report")
+    repair: bool = Field(
+        False, description="drop the receipts of what is bad, so that the next run of the flow makes it again"
+    )
+    workers: int = Field(CORES, ge=1, le=256, description="threads that read and hash")
+
+
+def verify(options: VerifyOptions) -> str:
+    """Recheck every file, hash and count of a target, and say what is wrong."""
+    target = Location.of(options.target)
+    found = Verification(target, options.workers)
+    told: list[Problem] = []
+    remove: set[str] = set()
+    total, files, stuck = 0, 0, 0
+    with progress(f"verify {target}", len(found.claims), "files") as advance:
+        for problem in chain(found.damaged, found.files(advance), found.manifest()):
+            total += 1
+            files += problem.file in found.claims
+            stuck += not problem.remove
+            remove |= problem.remove
+            if len(told) < LINES:
+                told.append(problem)
+    _tell("", told, total)
+    _tell("not in any receipt: ", found.strays())
+    _tell("left by a run that was killed: ", found.leftovers())
+    summary = f"verify {target}: {_summary(found, files)}"
+    if MANIFEST in remove:
+        summary += f"; {MANIFEST} is not as the receipts say"
+    tell(summary)
+    if total and not options.repair:
+        raise RunError(f"{target}: run `dtls verify {target} --repair`, then the flow again, which makes it whole")
+    if remove:
+        _repair(target, remove)
+    if stuck:
+        raise RunError(f"{target}: {_counted(stuck, 'file')} could not be read, so no receipt was dropped for that")
+    return summary
+
+
+def _tell(what: str, items: Sequence[object], total: int | None = None) -> None:
+    """A line an item, the first ones, and how many more there are of `total`."""
+    for item in items[:LINES]:
+        tell(f"  {what}{item}")
+    if (more := (total or len(items)) - LINES) > 0:
+        tell(f"  … and {more:,} more")
+
+
+def _summary(found: Verification, bad: int) -> str:
+    files, readable = len(found.claims), _counted(len(found.receipts) - len(found.damaged), "receipt")
+    if bad:
+        says = "is not as its receipt says" if bad == 1 else "are not as their receipts say"
+        parts = [f"{bad:,} of {_counted(files, 'file')} {says}"]
+    elif files:
+        parts = [f"{_counted(files, 'file')} in {readable} {'is' if files == 1 else 'are'} whole"]
+    else:
+        parts = [f"{readable} can be read, with no files to check"]
+    if found.damaged:
+        parts.append(f"{_counted(len(found.damaged), 'receipt')} cannot be read")
+    return "; ".join(parts)
+
+
+def _repair(target: Location, remove: set[str]) -> None:
+    with hold(target, "verify"):
+        for key in sorted(remove):
+            target.delete(key)
+    dropped = [_counted(count, "receipt")] if (count := len(remove - {MANIFEST})) else []
+    dropped += [MANIFEST] if MANIFEST in remove else []
+    tell(f"dropped {' and '.join(dropped)}; run the flow again, which makes it whole")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,340 @@
+"""Leases: one run at a time on a target, no waiting for the dead, and nothing broken where one is stolen."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier, Event
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from flows import fanout
+from flows.console import Advance
+from flows.fanout import Job, RunError
+from flows.options import BatchOptions
+from flows.sources import list_pictures
+from storage.leases import GRACE, LASTS, LEASE, Lease, Owner, hold
+from storage.locations import Entry, Location, StorageError
+from storage.receipts import Receipts, Row, Unit, failed
+from tests.services import wait_until
+
+SOON = 10.0
+ENTRIES = [Entry(f"{i}.png", 100 + i, f"tag{i}") for i in range(6)]
+OPTIONS = BatchOptions(workers=1, in_flight=1)
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.integration)])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    return Location.of(request.getfixturevalue("s3") if request.param == "s3" else tmp_path / "target")
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
+    """The leases that runs take in this test, renewed all the time."""
+    taken: list[Lease] = []
+
+    @contextmanager
+    def often(where: Location, flow: str) -> Iterator[Lease]:
+        with hold(where, flow, every=0.01) as lease:
+            taken.append(lease)
+            yield lease
+
+    monkeypatch.setattr(fanout, "hold", often)
+    return taken
+
+
+def lease_of(**facts: object) -> bytes:
+    """What another run, on another host, would have written just now."""
+    facts = {"host": "elsewhere", "started": "2026-01-02 03:04:05 UTC", "expires": time.time() + LASTS, **facts}
+    own = json.loads(Owner.here("upscale").until(0))
+    return json.dumps({**own, **facts}).encode()
+
+
+def state(target: Location) -> dict[str, bytes]:
+    return {entry.key: target.read(entry.key) for entry in target.list()}
+
+
+def results(target: Location) -> dict[str, bytes]:
+    return {key: data for key, data in state(target).items() if not key.startswith(".dtls/plan")}
+
+
+def _out_of_order(*_: object) -> None:
+    raise StorageError("out of order")
+
+
+def job(target: Location, work: Callable[[str], None] = lambda _: None, **options: Any) -> Job:
+    """Three units of two samples; `work` is called with the name of each sample after its output is written."""
+
+    def do(unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+        rows: list[Row] = []
+        for sample in samples:
+            data = f"pixels of {sample.key}".encode()
+            target.write(sample.key, data)
+            work(sample.key)
+            advance(1)
+            rows.append({"key": sample.key, "status": "ok", "output": sample.key, "output_bytes": len(data)})
+        return rows
+
+    units = [Unit.of("upscale", f"unit-{i}", ENTRIES[i : i + 2], {}) for i in (0, 2, 4)]
+    return Job(**{"title": "upscale", "units": units, "work": do, "receipts": Receipts(target, "upscale"), **options})
+
+
+def lost_after(lease: Lease, harm: Callable[..., None], *given: Any) -> bool:
+    """Whether a lease is lost soon after some harm; not if a renewal under way has undone it."""
+    harm(*given)
+    return lease.lost.wait(0.1)
+
+
+def test_while_one_holds_a_target_another_is_refused_in_one_line_and_leaves_nothing(target: Location) -> None:
+    with hold(target, "upscale"):
+        before = state(target)
+        assert list(before) == [LEASE]
+        with pytest.raises(StorageError) as refused:
+            fanout.run(job(target), OPTIONS)
+        started = json.loads(before[LEASE])["started"]
+        assert str(refused.value) == (
+            f"{target}: another run works here (upscale on {socket.gethostname()} since {started}); "
+            "wait for it, or remove .dtls/lease.json if it is gone"
+        )
+        assert state(target) == before
+    assert target.list() == []
+    assert fanout.run(job(target), OPTIONS).ok == 6
+
+
+def test_of_two_runs_one_works_and_the_other_may_when_it_has_ended(target: Location) -> None:
+    working, go_on = Event(), Event()
+
+    def work(_: str) -> None:
+        working.set()
+        assert go_on.wait(SOON)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fanout.run, job(target, work), OPTIONS)
+        try:
+            assert working.wait(SOON)
+            with pytest.raises(StorageError, match="another run works here"):
+                fanout.run(job(target), OPTIONS)
+        finally:
+            go_on.set()
+        assert first.result().ok == 6
+    assert str(fanout.run(job(target), OPTIONS)) == "6 already done"
+
+
+def test_a_lease_whose_process_is_gone_is_taken_at_once(target: Location) -> None:
+    killed = "import os, sys, storage.leases as l, storage.locations as s\n"
+    killed += "with l.hold(s.Location.of(sys.argv[1]), 'upscale'): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed, str(target)], check=False)
+    left = json.loads(target.read(LEASE))
+    assert left["expires"] > time.time()
+    with hold(target, "upscale"):
+        assert json.loads(target.read(LEASE))["pid"] == os.getpid()
+    assert target.list() == []
+
+
+@pytest.mark.parametrize("answer", [None, PermissionError()])
+def test_a_lease_of_a_process_that_lives_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: OSError | None
+) -> None:
+    target = Location.of(tmp_path)
+    lease = lease_of(host=socket.gethostname(), pid=os.getppid())
+    with monkeypatch.context() as others:
+        if answer:  # as for a process of another user
+            others.setattr(os, "kill", Mock(side_effect=answer))
+        target.write(LEASE, lease)
+        with pytest.raises(StorageError, match="another run works here"), hold(target, "upscale"):
+            pass
+        assert state(target) == {LEASE: lease}
+
+
+@pytest.mark.parametrize(
+    ("ago", "free"), [(-LASTS, False), (0.0, False), (GRACE / 2, False), (GRACE + 1, True), (10 * LASTS, True)]
+)
+def test_a_lease_of_another_host_is_taken_when_its_end_has_passed_by_the_grace_for_clocks(
+    target: Location, ago: float, free: bool
+) -> None:
+    lease = lease_of(pid=2**22 + 1, expires=time.time() - ago)  # no such process here, which says nothing
+    target.write(LEASE, lease)
+    if free:
+        with hold(target, "upscale"):
+            assert json.loads(target.read(LEASE))["host"] == socket.gethostname()
+        assert target.list() == []
+    else:
+        with (
+            pytest.raises(StorageError, match=r"upscale on elsewhere since 2026-01-02 03:04:05 UTC"),
+            hold(target, "upscale"),
+        ):
+            pass
+        assert state(target) == {LEASE: lease}
+
+
+def test_a_container_of_the_same_name_is_another_host(tmp_path: Path) -> None:
+    Location.of(tmp_path).write(LEASE, lease_of(host=socket.gethostname(), pid=2**22 + 1, pids="pid:[1]"))
+    with pytest.raises(StorageError, match="another run works here"), hold(Location.of(tmp_path), "upscale"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"{", b"\xff\x00", b"null", b"[]", b"{}", lease_of(expires="soon"), lease_of(expires=float("nan"))],
+)
+def test_a_lease_that_cannot_be_understood_counts_as_ended(tmp_path: Path, garbage: bytes) -> None:
+    target = Location.of(tmp_path)
+    target.write(LEASE, garbage)
+    with hold(target, "upscale"):
+        assert json.loads(target.read(LEASE))["pid"] == os.getpid()
+    assert target.list() == []
+
+
+@pytest.mark.parametrize("left", ["nothing", "ended", "ended, and a taker that was killed while taking"])
+def test_of_eight_that_want_a_lease_at_once_exactly_one_gets_it(target: Location, left: str) -> None:
+    for _ in range(1 if target.local is None else 30):  # SeaweedFS takes seconds a time
+        if left != "nothing":
+            ended = lease_of(expires=0.0)
+            target.write(LEASE, ended)
+        if "killed" in left:
+            claim = f".dtls/lease-{hashlib.sha256(ended).hexdigest()[:16]}.json"
+            target.write(claim, lease_of(expires=1.0))
+        ready, decided = Barrier(8), Barrier(8)
+
+        def take(ready: Barrier = ready, decided: Barrier = decided) -> bool:
+            ready.wait(SOON)
+            try:
+                with hold(target, "upscale") as lease:
+                    decided.wait(SOON)
+                    return json.loads(target.read(LEASE))["id"] == lease.owner.id
+            except StorageError:
+                decided.wait(SOON)
+                return False
+
+        with ThreadPoolExecutor(8) as pool:
+            got = [taker.result() for taker in [pool.submit(take) for _ in range(8)]]
+        assert got.count(True) == 1
+        assert target.list() == []
+
+
+def test_a_lease_is_renewed_while_its_run_works(target: Location) -> None:
+    with hold(target, "upscale", every=0.01) as lease:
+        first = json.loads(target.read(LEASE))
+        assert wait_until(lambda: json.loads(target.read(LEASE))["expires"] > first["expires"], SOON)
+        later = json.loads(target.read(LEASE))
+        assert {**later, "expires": 0} == {**first, "expires": 0}
+        assert later["expires"] - time.time() == pytest.approx(LASTS, abs=10)
+        assert not lease.lost.is_set()
+    assert target.list() == []
+
+
+def test_a_stolen_lease_stops_the_run_at_its_next_sample_and_a_rerun_ends_with_the_same_bytes(
+    target: Location, held: list[Lease]
+) -> None:
+    fanout.run(job(target / "undisturbed"), OPTIONS)
+    held.clear()
+    there, made, thief = target / "stolen", list[str](), lease_of()
+
+    def steal(name: str) -> None:
+        made.append(name)
+        if name == "2.png":
+            assert wait_until(lambda: lost_after(held[0], there.write, LEASE, thief), SOON)
+
+    with pytest.raises(StorageError) as stopped:
+        fanout.run(job(there, steal), OPTIONS)
+    assert str(stopped.value) == (
+        f"{there}: stopped, as another run took over (upscale on elsewhere since 2026-01-02 03:04:05 UTC); "
+        "run it again to go on"
+    )
+    assert made == ["0.png", "1.png", "2.png"]
+    assert there.read(LEASE) == thief
+    there.delete(LEASE)
+    assert str(fanout.run(job(there), OPTIONS)) == "4 done, 2 already done"
+    assert results(there) == results(target / "undisturbed")
+
+
+def test_a_run_whose_lease_is_removed_stops(tmp_path: Path, held: list[Lease]) -> None:
+    there = Location.of(tmp_path)
+
+    def remove(_: str) -> None:
+        assert wait_until(lambda: lost_after(held[0], there.delete, LEASE), SOON)
+
+    with pytest.raises(
+        StorageError, match=r"stopped, as somebody removed or changed \.dtls/lease\.json; run it again"
+    ):
+        fanout.run(job(there, remove), OPTIONS)
+    assert [entry.key for entry in there.list()] == [".dtls/plan.parquet", "0.png"]
+
+
+def test_a_lease_that_cannot_be_renewed_is_lost_at_its_end_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Location.of(tmp_path)
+    with hold(target, "upscale", every=3600) as lease:
+        with monkeypatch.context() as broken:
+            broken.setattr(Location, "write", _out_of_order)
+            lease.renew(LASTS)
+            assert not lease.lost.is_set()
+        lease.renew(LASTS)
+        lease.check()
+        lease.expires = time.time() - 1
+        monkeypatch.setattr(Location, "write", _out_of_order)
+        lease.renew(LASTS)
+        assert lease.lost.is_set()
+        with pytest.raises(StorageError, match=r"lease\.json could not be renewed in time \(out of order\); run it"):
+            lease.check()
+
+
+def test_a_machine_that_slept_keeps_a_lease_that_nobody_took(tmp_path: Path) -> None:
+    with hold(Location.of(tmp_path), "upscale", every=3600) as lease:
+        lease.expires = time.time() - 3600
+        lease.renew(LASTS)
+        lease.check()
+
+
+def test_no_lease_is_left_by_a_run_that_works_fails_or_is_stopped(target: Location) -> None:
+    def fails(_: object, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+        return [failed(sample, "no picture") for sample in samples]
+
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def breaks(_: str) -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(KeyboardInterrupt):
+        fanout.run(job(target, gather=stops), OPTIONS)
+    assert not target.exists(LEASE)
+    with pytest.raises(RunError, match="images failed"):
+        fanout.run(replace(job(target / "fails"), work=fails), OPTIONS)
+    assert not target.exists(f"fails/{LEASE}")
+    with pytest.raises(RunError, match="came to nothing"):
+        fanout.run(job(target / "breaks", breaks), OPTIONS)
+    assert not target.exists(f"breaks/{LEASE}")
+    fanout.run(job(target), OPTIONS)
+    assert not [entry for entry in target.list() if "lease" in entry.key]
+
+
+def test_a_run_with_nothing_to_do_writes_nothing_and_needs_no_lease(
+    target: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fanout.run(job(target), OPTIONS)
+    with hold(target, "upscale"):
+        for name in ("write", "create", "upload", "delete"):
+            monkeypatch.setattr(Location, name, _out_of_order)
+        assert str(fanout.run(job(target), OPTIONS)) == "6 already done"
+        monkeypatch.undo()
+
+
+def test_a_lease_is_neither_a_receipt_nor_a_picture(tmp_path: Path) -> None:
+    target = Location.of(tmp_path)
+    target.write("0.png", b"pixels")
+    with hold(target, "upscale"):
+        survey = Receipts(target, "shard").survey(job(target).units)
+        assert (survey.done, survey.stale, survey.kept, survey.gathered) == ({}, (), {}, False)
+        assert [entry.key for entry in list_pictures(target)] == ["0.png"]

@@ -1,0 +1,157 @@
+"""What a target is checked for: damage that is no file's, files that cannot be read, each file read once."""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.locations import Entry, Location
+from storage.receipts import Receipts, Row, Unit, write_samples
+from storage.verification import Verification
+
+PIXELS = b"pixels"
+
+
+@pytest.fixture(params=["local", "memory"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
+    where = Location.of(tmp_path / "target" if request.param == "local" else f"memory://{tmp_path.name}")
+    yield where
+    for entry in where.list():
+        where.delete(entry.key)
+
+
+def unit(*keys: str, **options: object) -> Unit:
+    return Unit.of("upscale", keys[0].split(".")[0], [Entry(key, 100, "tag") for key in keys], options)
+
+
+def finish(target: Location, made: Unit, data: bytes = PIXELS) -> list[Row]:
+    rows: list[Row] = []
+    for entry in made.samples:
+        target.write(entry.key, data)
+        proof = {"output": entry.key, "output_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        rows.append({"key": entry.key, "status": "ok", **proof})
+    Receipts(target, "upscale").write(made, rows)
+    return rows
+
+
+def gather(target: Location, *units: Unit) -> None:
+    Receipts(target, "upscale").gather(units, write_samples)
+
+
+def problems(target: Location) -> dict[str, tuple[str, frozenset[str]]]:
+    """What is wrong, by file, and what would be removed."""
+    found = Verification(target, workers=2)
+    every = [*found.damaged, *found.files(lambda _: None), *found.manifest()]
+    assert len({problem.file for problem in every}) == len(every)
+    return {problem.file: (problem.what, problem.remove) for problem in every}
+
+
+def test_a_whole_target_has_no_problems(target: Location) -> None:
+    units = unit("a.png", "b.png"), unit("c.png")
+    for made in units:
+        finish(target, made)
+    gather(target, *units)
+    assert problems(target) == {}
+
+
+def test_of_two_receipts_of_a_file_the_one_that_is_wrong_goes(target: Location) -> None:
+    old, new = unit("a.png", scale=2), unit("a.png", scale=3)
+    for data in (b"other", b"larger"):
+        finish(target, old, data)
+        finish(target, new)
+        assert problems(target)["a.png"][1] == {old.receipt}
+
+
+def test_a_file_of_many_rows_is_read_once(target: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = unit("a.png", "b.png")
+    rows = finish(target, made)
+    Receipts(target, "upscale").write(made, [row | {"output": "a.png"} for row in rows])
+    gather(target, made)
+    hashed: Counter[int] = Counter()
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.update([1]) or digest(*given))
+    found = Verification(target, workers=2)
+    assert (list(found.files(lambda _: None)), found.strays()) == ([], ["b.png"])
+    assert hashed.total() == 1
+
+
+def test_the_manifest_has_the_rows_of_the_receipts_and_no_others(target: Location) -> None:
+    first, second = unit("a.png"), unit("b.png")
+    finish(target, first)
+    finish(target, second)
+    gather(target, first)
+    assert problems(target)["manifest.parquet"][0] == "lacks 1 row (b.png, ok) of the receipts"
+    gather(target, first, second)
+    target.delete(second.receipt)
+    assert problems(target)["manifest.parquet"][0] == "has 1 row (b.png, ok) of no receipt"
+    Receipts(target, "upscale").write(second, [{"key": "b.png", "status": "failed"}])
+    assert problems(target)["manifest.parquet"][0] == "lacks 1 row (b.png, failed) of the receipts"
+    target.write(second.receipt, b"damaged")  # whose rows nobody knows, so the manifest may have them
+    assert problems(target) == {second.receipt: ("not a readable receipt", frozenset({second.receipt}))}
+
+
+def test_damage_of_any_kind_to_a_receipt_is_a_problem_or_changes_nothing_that_is_checked(target: Location) -> None:
+    made, generator = unit("a.png", "b.png"), random.Random(0)
+    finish(target, made)
+    gather(target, made)
+    whole = target.read(made.receipt)
+    said: list[bool] = []
+    for _ in range(200):
+        data = bytearray(whole)
+        data[generator.randrange(len(data))] ^= generator.randrange(1, 256)
+        target.write(made.receipt, bytes(data))
+        wrong = problems(target)
+        said.append(bool(wrong))
+        assert wrong or Verification(target, 1).claims.keys() == {"a.png", "b.png"}
+    assert sum(said) > 50
+
+
+@pytest.mark.parametrize("change", [{"status": "done"}, {"sha256": None}, {"output_bytes": None}, {"output": None}])
+def test_a_receipt_whose_rows_prove_nothing_is_damaged(target: Location, change: dict[str, object]) -> None:
+    made = unit("a.png", "b.png")
+    first, second = finish(target, made)
+    Receipts(target, "upscale").write(made, [first, second | change])
+    found = Verification(target, 1)
+    assert [str(problem) for problem in found.damaged] == [f"{made.receipt}: not a readable receipt"]
+    assert not found.claims
+
+
+def test_a_shard_of_the_right_bytes_that_is_no_tar_is_told(target: Location) -> None:
+    made = unit("a.tar")
+    finish(target, made)
+    gather(target, made)
+    assert problems(target) == {"a.tar": ("not a readable tar with pictures", frozenset({made.receipt}))}
+
+
+def test_a_file_that_cannot_be_read_is_told_and_keeps_its_receipt(tmp_path: Path) -> None:
+    """As when a disk fails or a server is away: that is no reason to make anything again."""
+    target, made = Location.of(tmp_path), unit("a.png", "b.png")
+    finish(target, made)
+    gather(target, made)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.png").symlink_to(tmp_path / "folder")
+    assert problems(target)["a.png"][1] == {made.receipt}  # a broken link is a file of no size
+    sizes = Verification(target, 1)
+    sizes.sizes["a.png"] = len(PIXELS)
+    (tmp_path / "folder").mkdir()
+    [problem] = sizes.files(lambda _: None)
+    assert (problem.file, problem.remove) == ("a.png", frozenset())
+    assert problem.what.startswith("cannot be read (")
+
+
+def test_a_file_that_goes_between_the_listing_and_the_look_is_missing(target: Location) -> None:
+    made = unit("a.png", "b.png")
+    finish(target, made)
+    found = Verification(target, workers=2)
+    target.delete("b.png")
+    assert [str(problem) for problem in found.files(lambda _: None)] == ["b.png: missing"]
+
+
+def test_a_row_that_names_a_file_outside_the_target_is_not_followed(target: Location) -> None:
+    made = unit("a.png")
+    [row] = finish(target, made)
+    Receipts(target, "upscale").write(made, [row | {"output": "../a.png"}])
+    assert problems(target)["../a.png"][0] == "missing"
