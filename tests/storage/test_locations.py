@@ -236,7 +236,7 @@ def test_a_local_write_that_fails_leaves_nothing_new(tmp_path: Path) -> None:
     location = Location.of(tmp_path)
     location.write("key", b"old")
     with pytest.raises(StorageError, match="key"):
-        location.write("key", "text is no bytes")
+        location.write("key", "text is no bytes")  # type: ignore[arg-type]
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inside").touch()
     refusal(lambda: location.write("folder", b"new"), f"{tmp_path}/folder")
