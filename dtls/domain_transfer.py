@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -67,10 +68,10 @@ class DomainTransfer:
         """SR pictures (N, 3, H, W) in [0, 1] of LR pictures (N, 3, h, w); SizeError for scales beyond the model's."""
         lr = lr.to(self.device)
         x, t = self._enlarged(lr, size)
-        sr = within_memory(lambda part: self._sampled(part, t), x, self.how.tile)
+        sample = partial(self._sampled, t=t)
+        sr = within_memory(sample, x, self.how.tile)
         if self.how.ensemble:
-            mirrored = within_memory(lambda part: self._sampled(part, t), x.flip(-1), self.how.tile)
-            sr = (sr + mirrored.flip(-1)) / 2
+            sr = (sr + within_memory(sample, x.flip(-1), self.how.tile).flip(-1)) / 2
         if self.how.projected:
             sr = project(sr, lr, self.model.config.protocol)
         return torch.where(sr.isfinite(), sr, torch.nan).clamp(0, 1)  # an infinity is no white pixel

@@ -203,15 +203,17 @@ class Trainer:
         load_weights(self.model, _below("model.", tensors), name)
         load_weights(self.ema, _below("ema.", tensors), name)
         moments: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self.model.parameters())
         for key, value in _below("optimizer.", tensors).items():
             index, _, moment = key.partition(".")
-            like = parameters[min(int(index), len(parameters) - 1)]
-            if value.shape == like.shape:  # the fused optimiser wants moments that lie in memory as their parameter
-                value = torch.empty_like(like).copy_(value)
             moments.setdefault(int(index), {})[moment] = value
+        parameters = list(self.model.parameters())
         if moments.keys() != (set(range(len(parameters))) if int(tensors["done"]) else set()):
             raise CheckpointError(f"{name}: lacks moments of the optimiser")
+        for place, of_one in moments.items():
+            like = parameters[place]  # the fused optimiser wants moments that lie in memory as their parameter
+            moments[place] = {
+                k: torch.empty_like(like).copy_(v) if v.shape == like.shape else v for k, v in of_one.items()
+            }
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.done = int(tensors["done"])
 

@@ -74,9 +74,7 @@ def _heartbeat(title: str, total: int, unit: str) -> Advance:
         with lock:
             done += count
             now = time.monotonic()
-            if (
-                not first
-            ):  # what came before, such as a start or the steps of an earlier run, says nothing of the rate
+            if not first:  # what came before, a start or the steps of an earlier run, says nothing of the rate
                 first, started = done, now
             if now - told < HEARTBEAT_SECONDS or done == first:
                 return

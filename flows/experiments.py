@@ -25,6 +25,11 @@ class Row:
     ours: bool = True
     share: float = 1.0
 
+    @property
+    def has_model(self) -> bool:
+        """Whether it is ours and wants a trained model."""
+        return self.ours and self.upscale.get("method", "dtls") == "dtls"
+
 
 @dataclass(frozen=True)
 class Experiment:

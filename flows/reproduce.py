@@ -90,19 +90,20 @@ class Reproduction:
             raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
         for row in self.experiment.rows:
             self._shrunk(row.low)
-            if row.ours and row.upscale.get("method", "dtls") == "dtls":
+            if row.has_model:
                 self._training(row).model()
 
     def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
         """The means of every row of ours, by label and LR size."""
         self._square()
+        self._train()
         numbers: dict[tuple[str, int], Mapping[str, Any]] = {}
         for low in dict.fromkeys(row.low for row in self.experiment.rows if row.ours):
             rows = [row for row in self.experiment.rows if row.ours and row.low == low]
             self._run(
                 downscale,
                 DownscaleOptions(
-                    source=self._at(f"hr-{self.size}"), target=self._lr(low), scale=self.size / self._shrunk(low),
+                    source=self._hr, target=self._lr(low), scale=self.size / self._shrunk(low),
                     protocol=self.options.protocol, **self.common,
                 ),
             )  # fmt: skip
@@ -112,7 +113,7 @@ class Reproduction:
             self._run(
                 report,
                 ReportOptions(
-                    hr=self._at(f"hr-{self.size}"), lr=self._lr(low), sr=results, out=out, title=title,
+                    hr=self._hr, lr=self._lr(low), sr=results, out=out, title=title,
                     device=self.options.device, **self.common,
                 ),
             )  # fmt: skip
@@ -125,7 +126,7 @@ class Reproduction:
         transform(
             title="square",
             source=self.options.test,
-            target=self._at(f"hr-{self.size}"),
+            target=self._hr,
             method=Square(),
             size_of=lambda _: (self.size, self.size),
             size_options={"size": self.size},
@@ -138,20 +139,18 @@ class Reproduction:
         """Where the row's SR pictures are, made if they were missing."""
         target = self._at(f"sr/{self.options.table}-{self._shrunk(row.low)}/{row.label}")
         chosen: dict[str, Any] = {**self.common, "device": self.options.device, **row.upscale}
-        if row.upscale.get("method", "dtls") == "dtls":
-            chosen |= {"checkpoint": self._trained(row), "precision": self.options.precision}
+        if row.has_model:
+            chosen |= {"checkpoint": self._training(row).target, "precision": self.options.precision}
         self._run(upscale, UpscaleOptions(source=self._lr(row.low), target=target, size=self.size, **chosen))
         return target
 
-    def _trained(self, row: Row) -> str:
-        """Where the row's model is, trained if it was missing, or gone on with."""
-        options = self._training(row)
-        self._run(
-            shard,
-            ShardOptions(source=self.options.source, target=options.source, size=self.size, **self.common),
-        )
-        self._run(train, options)
-        return options.target
+    def _train(self) -> None:
+        """Every model of the experiment, trained if it is missing, or gone on with; rows may share one."""
+        trainings = {(t := self._training(row)).target: t for row in self.experiment.rows if row.has_model}
+        shards = self._at(f"shards-{self.size}")
+        self._run(shard, ShardOptions(source=self.options.source, target=shards, size=self.size, **self.common))
+        for training in trainings.values():
+            self._run(train, training)
 
     def _training(self, row: Row) -> TrainOptions:
         """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
@@ -187,6 +186,10 @@ class Reproduction:
                 "halve the paper's size once or more"
             )
         return shrunk
+
+    @property
+    def _hr(self) -> str:
+        return self._at(f"hr-{self.size}")
 
     def _lr(self, low: int) -> str:
         return self._at(f"lr-{self.size}-{self._shrunk(low)}-{self.options.protocol}")

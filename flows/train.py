@@ -35,7 +35,7 @@ from dtls.presets import PRESETS
 from dtls.training import Recipe, TrainingError
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import CORES, Address, Options
-from flows.training_settings import LOSSES, Settings, states
+from flows.training_settings import LOSSES, Settings, states, states_in
 from reports.metrics import LPIPS_MIN_SIDE
 from storage.locations import Location, StorageError
 from storage.shards import list_shards, local_shards
@@ -188,7 +188,7 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
     there: dict[str, int] = {}
 
     def publish() -> None:
-        kept = states(path.name for path in folder.iterdir())
+        kept = states_in(folder)
         for file in (LOSSES, *kept, *MODEL_FILES):  # in the order in which they are saved
             with suppress(FileNotFoundError):  # not saved yet, or no longer kept
                 saved = (folder / file).stat().st_mtime_ns
@@ -215,7 +215,7 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
 @task(name="training", cache_policy=NO_CACHE, persist_result=False)
 def training(settings: Settings, processes: int, publish: Callable[[], None]) -> str:
     """Run the training process to its end, publishing whenever it has saved; how it ended, in words."""
-    heard: dict[str, Any] = {"done": 0, "end": "nothing left to do", "unpublished": False}
+    heard: dict[str, Any] = {"done": 0, "end": "nothing left to do"}
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder, _progress(settings) as advance:
         path = Path(folder) / "settings.json"
         path.write_text(json.dumps(asdict(settings)))
@@ -227,7 +227,7 @@ def training(settings: Settings, processes: int, publish: Callable[[], None]) ->
                 tell(message["message"])
                 return
             if message["event"] == "saved":
-                heard["unpublished"] = _failure(publish)
+                _try(publish)
             if message["event"] == "started" and 0 < message["done"] < message["steps"]:
                 tell(f"going on after step {message['done']:,}")
             if message["event"] == "step":
@@ -237,12 +237,9 @@ def training(settings: Settings, processes: int, publish: Callable[[], None]) ->
 
         try:
             _supervise([*_launcher(processes), "-m", "flows.training_process", str(path)], hear)
-        except BaseException:  # what was saved and not yet published, too
-            if states(path.name for path in Path(settings.folder).iterdir()):
+        finally:  # publishing brings what is missing, and nothing where all is there
+            if states_in(Path(settings.folder)):
                 publish()
-            raise
-    if heard["unpublished"]:
-        publish()
     return str(heard["end"])
 
 
@@ -252,14 +249,12 @@ def _launcher(processes: int) -> list[str]:
     return [sys.executable, "-m", "flows.launch", f"--nproc-per-node={processes}"]
 
 
-def _failure(publish: Callable[[], None]) -> bool:
-    """Whether publishing failed; training goes on, and the next checkpoint brings all that is missing."""
+def _try(publish: Callable[[], None]) -> None:
+    """Publish, or tell that it failed; training goes on, and the next time brings all that is missing."""
     try:
         publish()
     except StorageError as error:
         tell(f"{error}; training goes on, and this will be tried again")
-        return True
-    return False
 
 
 def _progress(settings: Settings) -> AbstractContextManager[Advance]:

@@ -29,7 +29,7 @@ from dtls.degradation import SizeError
 from dtls.tiling import ran_out_of_memory
 from dtls.training import Recipe, Trainer, TrainingError, train
 from flows.batches import Batches, load_batches
-from flows.training_settings import LOSSES, STOPPED, Settings, state_name, states
+from flows.training_settings import LOSSES, STOPPED, Settings, state_name, states_in
 from reports.lpips_alexnet import load_lpips
 from storage.locations import StorageError
 from storage.shards import LocalShard, ShardReader
@@ -59,7 +59,7 @@ class Run:
 
     def resume(self) -> None:
         """Go on from the folder's newest whole state, if it has one; CheckpointError where its options differ."""
-        found = states(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
+        found = states_in(self.folder) if self.folder.exists() else []
         for name in found:
             try:
                 options, tensors = self._read_state(self.folder / name)
@@ -91,7 +91,7 @@ class Run:
             options = json.dumps(self.settings.fixed())
             save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), {"options": options})
             save_checkpoint(self.trainer.ema, self.folder)
-            found = states(path.name for path in self.folder.iterdir())
+            found = states_in(self.folder)
             kept = [name for name in found if name <= state_name(self.trainer.done)][: self.settings.keep]
             for name in set(found) - set(kept):  # one of a later step was not whole when this run went on
                 (self.folder / name).unlink()

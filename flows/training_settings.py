@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 LOSSES = "loss.csv"
@@ -43,3 +44,8 @@ def state_name(done: int) -> str:
 def states(names: Iterable[str]) -> list[str]:
     """Those of `names` that are states of a training, the newest first."""
     return sorted((name for name in names if re.fullmatch(r"training-\d{9,}\.safetensors", name)), reverse=True)
+
+
+def states_in(folder: Path) -> list[str]:
+    """The states of a training in a local folder, the newest first."""
+    return states(path.name for path in folder.iterdir())
