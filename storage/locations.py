@@ -1,42 +1,46 @@
-"""Where bytes lie: a local path or an fsspec URL (`s3://bucket/prefix`, `memory://…`), and what goes wrong there.
+"""Where bytes lie: a local path or an fsspec URL (`s3://bucket/prefix`, `memory://…`), as keys below it.
 
-Credentials come from where AWS users keep them (environment, profile, role), never from the address. Whatever a
-file system raises leaves this room as a `StorageError` of one line that names the address. Files appear whole or
-not at all: locally by a temporary file and a rename, elsewhere by one upload.
+Credentials come from where AWS users keep them (environment, profile, role), never from the address. Whatever goes
+wrong leaves this room as a `StorageError` of one line that names the address. Files appear whole or not at all:
+locally by a temporary file and a rename, elsewhere by one upload.
 """
 
-import errno
 import os
-import stat
-import uuid
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
-import fsspec
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
-S3_OPTIONS = {"config_kwargs": {"connect_timeout": 10, "retries": {"max_attempts": 4, "mode": "standard"}}}
-TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
-"""What S3 servers answer to a conditional put where something is, or is being put by another."""
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
-"""What disks without hard links (exFAT, some network mounts) answer."""
+from storage import remote, s3
+from storage.entries import Entry
+from storage.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
+from storage.local import TEMPORARY, LocalDisk, renamed
 
+__all__ = ["TEMPORARY", "ChangedError", "Entry", "Location", "StorageError", "UnavailableError"]
 
-class StorageError(OSError):
-    """Bytes that cannot be read or written, in one line: where, and why."""
+NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
-@dataclass(frozen=True, order=True)
-class Entry:
-    """A file of a listing: its key (path below the location), size in bytes, and a tag that changes with it."""
+class Store(Protocol):
+    """What each kind of place does in its own way: storage/local.py, storage/s3.py, storage/remote.py."""
 
-    key: str
-    size: int
-    etag: str
+    def list(self, root: str) -> list[Entry]: ...
+    def read(self, path: str) -> bytes: ...
+    def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes: ...
+    def write(self, path: str, data: bytes) -> None: ...
+    def create(self, path: str, data: bytes) -> bool: ...
+    def upload(self, path: str, file: Path) -> None: ...
+    def download(self, path: str, file: Path) -> None: ...
+    def delete(self, path: str) -> None: ...
+    def kind(self, path: str) -> str: ...
+    def info(self, path: str, key: str) -> Entry: ...
+    def abort_uploads(self, root: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,14 @@ class Location:
     """A folder or prefix that holds keys. `str()` gives the address as the user wrote it."""
 
     url: str
-    fs: Any
+    store: Store
     root: str
 
     @classmethod
     def of(cls, url: str | os.PathLike[str]) -> Self:
         """The location at a path or URL; StorageError where the address cannot be understood."""
         address = os.fspath(url)
-        with _errors(address):
+        with told(address):
             parts = urlsplit(address)
         if parts.username or parts.password:
             raise StorageError(
@@ -62,82 +66,77 @@ class Location:
             raise StorageError("an empty address is no place")
         if parts.scheme in ("s3", "s3a") and not parts.netloc:
             raise StorageError(f"{address}: names no bucket")
-        options = S3_OPTIONS if parts.scheme in ("s3", "s3a") else {}
-        with _errors(address):
-            if "://" in address:
-                fs, root = fsspec.core.url_to_fs(address, **options)
-            else:
-                fs, root = fsspec.filesystem("file"), str(Path(address).expanduser().absolute())
-        return cls(os.fspath(url).rstrip("/") or "/", fs, root.rstrip("/") or "/")
+        with told(address):
+            store, root = _connect(address, parts.scheme)
+        return cls(address.rstrip("/") or "/", store, root.rstrip("/") or "/")
 
     def __str__(self) -> str:
         return self.url
 
     def __truediv__(self, key: str) -> Self:
-        return type(self)(self.address(key), self.fs, self.path(key))
+        return type(self)(self.address(key), self.store, self.path(key))
 
     @property
     def local(self) -> Path | None:
         """The path on this machine, if it is one."""
-        return Path(self.root) if _is_local(self.fs) else None
+        return Path(self.root) if isinstance(self.store, LocalDisk) else None
 
     def within(self, other: "Location") -> bool:
         """Whether this is `other`, or lies below it."""
         if self.local is not None and other.local is not None:
             return self.local.resolve().is_relative_to(other.local.resolve())
-        return self.fs == other.fs and f"{self.root}/".startswith(f"{other.root}/")
+        return self.store == other.store and f"{self.root}/".startswith(f"{other.root}/")
 
     def address(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}"
 
     def path(self, key: str) -> str:
-        """The key as the file system wants it; StorageError for a key that would leave this location."""
-        parts = PurePosixPath(key).parts
-        if not key or key.startswith("/") or ".." in parts or "\\" in key or any(ord(c) < 32 for c in key):
+        """The key as the store wants it; StorageError for a key that would leave this location."""
+        if NO_KEY.search(key):
             raise StorageError(f"{self}: {key!r} is no name for a file below it")
         return f"{self.root.rstrip('/')}/{key}"
 
     def list(self) -> list[Entry]:
         """Every file below, sorted by key, from one fresh listing; empty where there is nothing."""
-        if self.local is not None:
-            with _errors(self.url):
-                return sorted(_walk(self.local))
-        with _errors(self.url):
-            self.fs.invalidate_cache()
-            found = self.fs.find(self.root, detail=True)
-        prefix = self.root.rstrip("/") + "/"
-        entries = (
-            Entry(name.removeprefix(prefix), int(info["size"] or 0), _etag(info))
-            for name, info in found.items()
-            if name.startswith(prefix) and info["type"] == "file" and not name.endswith("/")
-        )
-        return sorted(entries)
+        with told(self.url):
+            return sorted(self.store.list(self.root))
 
     def read(self, key: str) -> bytes:
-        with _errors(self.address(key)):
-            data: bytes = self.fs.cat_file(self.path(key))
-            return data
+        """What is at `key` now."""
+        with told(self.address(key)):
+            return self.store.read(self.path(key))
+
+    def fetch(self, entry: Entry, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file as it was listed, or `length` of them from `start` on.
+
+        ChangedError where the file is another by now, or gone. Nothing short or damaged is ever returned: lengths
+        are compared, and on S3 the version (If-Match) and the checksum of a whole object.
+        """
+        address = self.address(entry.key)
+        try:
+            return self.store.fetch(self.path(entry.key), entry, start, length)
+        except ChangedError as error:
+            raise ChangedError(f"{address}: {error}") from error
+        except FileNotFoundError as error:
+            raise ChangedError(f"{address}: gone since it was listed") from error
+        except StorageError:
+            raise
+        except FAILURES as error:
+            raise in_one_line(address, error) from error
 
     def exists(self, key: str) -> bool:
-        with _errors(self.address(key)):
-            self.fs.invalidate_cache()
-            return bool(self.fs.exists(self.path(key)))
+        with told(self.address(key)):
+            return self.store.kind(self.path(key)) != "nothing"
 
     def what_is_there(self) -> str:
         """`nothing`, a `file`, or a `folder` (or prefix, or bucket)."""
-        with _errors(self.url):
-            if not self.fs.exists(self.root):
-                return "nothing"
-            return "file" if self.fs.isfile(self.root) else "folder"
+        with told(self.url):
+            return self.store.kind(self.root)
 
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole."""
-        with _errors(self.address(key)):
-            if self.local is None:
-                self.fs.pipe_file(self.path(key), data)
-                return
-            with _renamed(Path(self.path(key))) as temporary:
-                temporary.write_bytes(data)
+        with told(self.address(key)):
+            self.store.write(self.path(key), data)
 
     def create(self, key: str, data: bytes) -> bool:
         """Put `data` at `key`, whole, if nothing is there; False where something is.
@@ -145,143 +144,53 @@ class Location:
         Exact on a local disk that has hard links and on S3 servers that know conditional puts, whoever else tries;
         elsewhere a look and then a write.
         """
-        with _errors(self.address(key)):
+        with told(self.address(key)):
+            return self.store.create(self.path(key), data)
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[Path]:
+        """A new local file to fill, which is put at `key`, whole, when the body succeeds; else it vanishes."""
+        address, path = self.address(key), self.path(key)
+        try:
             if self.local is not None:
-                return _linked(Path(self.path(key)), data)
-            try:
-                self.fs.pipe_file(self.path(key), data, mode="create")
-            except OSError as error:
-                code = (_refusal(error) or {}).get("Code")
-                if isinstance(error, FileExistsError) or code in TAKEN:
-                    return False
-                if code != "NotImplemented":
-                    raise
-                if self.exists(key):
-                    return False
-                self.fs.pipe_file(self.path(key), data)
-            return True
+                with renamed(Path(path)) as temporary:
+                    yield temporary
+            else:
+                with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+                    temporary = Path(folder) / PurePosixPath(key).name
+                    yield temporary
+                    self.store.upload(path, temporary)
+        except StorageError:
+            raise
+        except (OSError, BotoCoreError) as error:
+            raise in_one_line(address, error) from error
 
     def upload(self, key: str, file: Path) -> None:
         """Put a local file at `key`, whole."""
-        with _errors(self.address(key)):
-            if self.local is None:
-                self.fs.put_file(str(file), self.path(key))
-                return
-            with _renamed(Path(self.path(key))) as temporary:
-                fsspec.filesystem("file").cp_file(str(file), str(temporary))
+        with told(self.address(key)):
+            self.store.upload(self.path(key), file)
 
     def download(self, key: str, file: Path) -> None:
         """Get `key` as a local file that appears whole."""
-        with _errors(self.address(key)), _renamed(file) as temporary:
-            self.fs.get_file(self.path(key), str(temporary))
+        with told(self.address(key)):
+            self.store.download(self.path(key), file)
 
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens where it is gone already."""
-        with _errors(self.address(key)):
-            if self.fs.exists(self.path(key)):
-                self.fs.rm_file(self.path(key))
+        with told(self.address(key)):
+            self.store.delete(self.path(key))
+
+    def abort_uploads(self) -> None:
+        """Give up the uploads below that a killed run left unfinished."""
+        with told(self.url):
+            self.store.abort_uploads(self.root)
 
 
-@contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the body succeeds and vanishes when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _linked(path: Path, data: bytes) -> bool:
-    """Let a file of `data` appear at `path`, unless something is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if path.exists():
-            return False
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def _walk(folder: Path) -> Iterator[Entry]:
-    """The files below a local folder, through links, each folder once; broken links are files of no size."""
-    seen: set[str] = set()
-    if not folder.is_dir():
-        return
-    for where, below, names in os.walk(folder, followlinks=True, onerror=_raise):
-        real = os.path.realpath(where)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        for name in names:
-            path = Path(where, name)
-            key = str(path.relative_to(folder).as_posix())
-            if not key.isprintable() and any("\udc80" <= c <= "\udcff" for c in key):
-                raise StorageError(f"{folder}: the name {os.fsencode(key)!r} is not UTF-8; rename it")
-            try:
-                info = path.stat()
-            except FileNotFoundError:
-                yield Entry(key, 0, "broken link")
-                continue
-            if stat.S_ISREG(info.st_mode):
-                yield Entry(key, info.st_size, str(info.st_mtime_ns))
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _is_local(fs: Any) -> bool:
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    return "file" in protocols
-
-
-def _etag(info: dict[str, Any]) -> str:
-    """What changes when the bytes do: the store's ETag, else the time of writing."""
-    for field in ("ETag", "etag", "mtime", "created", "LastModified"):
-        if info.get(field) is not None:
-            return str(info[field]).strip('"')
-    return ""
-
-
-@contextmanager
-def _errors(address: str) -> Iterator[None]:
-    """Turn whatever the file system raises into one line that names the address."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except (OSError, ClientError, BotoCoreError, ImportError, ValueError, TypeError, RuntimeError) as error:
-        raise StorageError(f"{address}: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file, folder or bucket"
-    if details := _refusal(error):
-        return f"refused by the S3 server: {details['Code']} ({details.get('Message', 'no message')})"
-    if isinstance(error, PermissionError):
-        return f"no permission ({error.strerror or error})"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _refusal(error: BaseException) -> dict[str, str] | None:
-    """What an S3 server said, if it was one that refused."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ClientError):
-            return {"Code": "?", **cause.response.get("Error", {})}
-        cause = cause.__cause__
-    return None
+def _connect(address: str, scheme: str) -> tuple[Store, str]:
+    if scheme in ("s3", "s3a"):
+        return s3.connect(address)
+    if scheme == "file":
+        return LocalDisk(), remote.connect(address)[1]
+    if "://" in address:
+        return remote.connect(address)
+    return LocalDisk(), str(Path(address).expanduser().absolute())

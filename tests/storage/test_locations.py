@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import fsspec
 import pytest
 import s3fs
-from botocore.exceptions import ClientError
 
 from storage.locations import Entry, Location, StorageError
 from tests.services import S3Server, free_ports
@@ -362,19 +360,3 @@ def test_an_upload_that_breaks_off_leaves_what_was_there(s3: str, s3_server: S3S
 
 def test_entries_sort_by_key() -> None:
     assert sorted([Entry("b", 1, "x"), Entry("a", 9, "y")])[0].key == "a"
-
-
-def test_a_server_without_conditional_puts_is_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    location = Location.of(f"memory://{uuid.uuid4().hex}")
-    put = location.fs.pipe_file
-
-    def refuse(path: str, value: bytes, **options: Any) -> None:
-        if options.get("mode") == "create":
-            answer = {"Error": {"Code": "NotImplemented", "Message": "a header you provided implies"}}
-            raise OSError(errno.ENOSYS, "not implemented") from ClientError(answer, "PutObject")
-        put(path, value, **options)
-
-    monkeypatch.setattr(location.fs, "pipe_file", refuse)
-    assert location.create("lease", b"first")
-    assert not location.create("lease", b"second")
-    assert location.read("lease") == b"first"

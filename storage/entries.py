@@ -1,0 +1,12 @@
+"""A file of a listing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Entry:
+    """A file of a listing: its key (path below the location), size in bytes, and a tag that changes with it."""
+
+    key: str
+    size: int
+    etag: str

@@ -1,0 +1,169 @@
+"""What goes wrong with bytes, in one line that names the address: the file is at fault, or the place is.
+
+The difference decides what a run does. A file that cannot be read is a failed sample, and the run goes on. A place
+that is out of reach, full, or closed to us says nothing of any file: no sample is written off for it, and the run
+stops, to be run again.
+"""
+
+import errno
+from asyncio import IncompleteReadError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import TypeVar
+
+from aiohttp import ClientError as HTTPError
+from botocore.exceptions import (
+    BotoCoreError,
+    ChecksumError,
+    ClientError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    NoCredentialsError,
+    ResponseStreamingError,
+)
+from botocore.exceptions import IncompleteReadError as ShortReadError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+Out = TypeVar("Out")
+
+CREDENTIALS = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+"""What S3 servers answer to keys that are wrong, or no longer right."""
+BUSY = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "InternalError",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "XAmzContentSHA256Mismatch",
+        "BadDigest",
+        "IncompleteBody",
+    }
+)
+"""What they answer when the same request may well succeed a little later."""
+FULL_OR_CLOSED = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT, errno.EMFILE}
+)
+"""What disks answer that say nothing of the file at hand."""
+NETWORK = (
+    HTTPClientError,
+    HTTPError,
+    HTTPException,
+    ResponseStreamingError,
+    ShortReadError,
+    ChecksumError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    ConnectionError,
+    TimeoutError,
+)
+FAILURES = (OSError, ClientError, BotoCoreError, HTTPError, ImportError, ValueError, TypeError, RuntimeError)
+"""What file systems raise."""
+
+PATIENCE, IMPATIENCE = 120.0, 10.0
+"""Seconds for which a place that has answered before, or never has, is tried again."""
+FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
+
+
+class StorageError(OSError):
+    """Bytes that cannot be read or written, in one line: where, and why."""
+
+
+class ChangedError(StorageError):
+    """A file that is not, or no longer, what the listing said of it."""
+
+
+class UnavailableError(StorageError):
+    """A place that is out of reach, full or closed to us: nothing is known of the file that was asked for."""
+
+
+class DamagedError(OSError):
+    """Bytes that came short or changed on their way; worth another try."""
+
+
+@contextmanager
+def told(address: str) -> Iterator[None]:
+    """Turn whatever a file system raises into one line that names the address."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except FAILURES as error:
+        raise in_one_line(address, error) from error
+
+
+def in_one_line(address: str, error: BaseException) -> StorageError:
+    """The error that tells of `error`, and whose fault it is."""
+    kind = UnavailableError if is_of_the_place(error) else StorageError
+    return kind(f"{address}: {_reason(error)}")
+
+
+def retried(do: Callable[[], Out], patience: float = PATIENCE) -> Out:
+    """What `do` returns; after what may pass it is tried again, with growing waits drawn at random, for so long."""
+    again = Retrying(
+        retry=retry_if_exception(may_pass),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+        stop=stop_after_delay(patience),
+        reraise=True,
+    )
+    return again(do)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later: the network, a busy server, bytes damaged on their way."""
+    if (refusal := refused(error)) is not None:
+        return refusal["Code"] in BUSY or refusal["Status"] >= "500"
+    return any(isinstance(cause, (*NETWORK, DamagedError)) for cause in _causes(error))
+
+
+def is_of_the_place(error: BaseException) -> bool:
+    """Whether an error says nothing of the file at hand."""
+    if (refusal := refused(error)) is not None:
+        return refusal["Code"] in CREDENTIALS or may_pass(error)
+    if any(isinstance(cause, NoCredentialsError | CredentialRetrievalError) for cause in _causes(error)):
+        return True
+    return may_pass(error) or (isinstance(error, OSError) and error.errno in FULL_OR_CLOSED)
+
+
+def refused(error: BaseException) -> dict[str, str] | None:
+    """What an S3 server said, if it was one that refused: Code, Message, Status (of HTTP)."""
+    for cause in _causes(error):
+        if isinstance(cause, ClientError):
+            status = str(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+            return {"Code": "?", "Message": "no message", **cause.response.get("Error", {}), "Status": status}
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file, folder or bucket"
+    if refusal := refused(error):
+        return f"refused by the S3 server: {refusal['Code']} ({refusal['Message']})"
+    if isinstance(error, PermissionError):
+        return f"no permission ({error.strerror or error})"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,159 @@
+"""Files of this machine: read as listed, written whole by a temporary file and a rename."""
+
+import errno
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from storage.entries import Entry
+from storage.errors import ChangedError, StorageError
+
+TEMPORARY = re.compile(r"(?:.*/)?\.[0-9a-f]{32}\.tmp", re.DOTALL)
+"""Keys of files that were about to be written when their run was killed."""
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""What disks without hard links (exFAT, some network mounts) answer."""
+
+
+class LocalDisk:
+    """What a `Location` does on this machine; paths are absolute."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalDisk)
+
+    def __hash__(self) -> int:
+        return hash(LocalDisk)
+
+    def list(self, root: str) -> list[Entry]:
+        """The files below a folder, through links, each folder once; broken links are files of no size."""
+        entries: list[Entry] = []
+        if Path(root).is_dir():
+            _walk(root, "", entries, {os.path.realpath(root)})
+        return entries
+
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            wanted = entry.size - start if length is None else length
+            data = _read(file, start, wanted)
+            info = os.fstat(file)
+        finally:
+            os.close(file)
+        if info.st_size != entry.size or str(info.st_mtime_ns) != entry.etag or len(data) != wanted:
+            raise ChangedError("changed since it was listed")
+        return data
+
+    def write(self, path: str, data: bytes) -> None:
+        with renamed(Path(path)) as temporary:
+            temporary.write_bytes(data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Let a file of `data` appear at `path`, unless something is there."""
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(final)
+        try:
+            temporary.write_bytes(data)
+            os.link(temporary, final)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if final.exists():
+                return False
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def upload(self, path: str, file: Path) -> None:
+        with renamed(Path(path)) as temporary:
+            shutil.copyfile(file, temporary)
+
+    def download(self, path: str, file: Path) -> None:
+        with renamed(file) as temporary:
+            shutil.copyfile(path, temporary)
+
+    def delete(self, path: str) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            Path(path).unlink()
+
+    def kind(self, path: str) -> str:
+        found = Path(path)
+        if not found.exists():
+            return "nothing"
+        return "folder" if found.is_dir() else "file"
+
+    def info(self, path: str, key: str) -> Entry:
+        found = Path(path).stat()
+        return Entry(key, found.st_size, str(found.st_mtime_ns))
+
+    def abort_uploads(self, root: str) -> None:
+        """Nothing: what is unfinished here are files, which a listing shows."""
+
+
+@contextmanager
+def renamed(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the body succeeds and vanishes when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{uuid.uuid4().hex}.tmp")
+
+
+def _read(file: int, start: int, length: int) -> bytes:
+    """So many bytes of an open file; fewer where it ends before."""
+    data = os.pread(file, length, start)
+    if len(data) == length:
+        return data
+    pieces = [data]
+    while data and (left := length - sum(map(len, pieces))):
+        data = os.pread(file, left, start + length - left)
+        pieces.append(data)
+    return b"".join(pieces)
+
+
+def _walk(folder: str, prefix: str, entries: list[Entry], seen: set[str]) -> None:
+    """Add the files below `folder`; keys start with `prefix`."""
+    with os.scandir(folder) as found:
+        children = sorted(found, key=lambda child: child.name)
+    for child in children:
+        key = prefix + child.name
+        try:
+            if child.is_dir():
+                real = os.path.realpath(child.path)
+                if real not in seen:
+                    seen.add(real)
+                    _walk(child.path, f"{key}/", entries, seen)
+                continue
+            info = child.stat()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            entries.append(Entry(_told(folder, key), 0, "broken link"))
+            continue
+        if stat.S_ISREG(info.st_mode):
+            entries.append(Entry(_told(folder, key), info.st_size, str(info.st_mtime_ns)))
+
+
+def _told(folder: str, key: str) -> str:
+    """The key, if it is one; StorageError where its bytes are no text."""
+    if not key.isascii() and any("\udc80" <= c <= "\udcff" for c in key):
+        raise StorageError(f"{folder}: the name {os.fsencode(key)!r} is not UTF-8; rename it")
+    return key

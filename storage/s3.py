@@ -1,0 +1,210 @@
+"""Objects on S3, through s3fs's connection: reads that are of one version and checked, listings page by page.
+
+s3fs's own `cat_file` and `get_file` ask for the size first, and put ranges together without looking whether the
+object is still the same; a body that ends early is the whole file to them. Here every read says which version it
+wants (If-Match), and is checked against its length and, where the store tells one, its MD5.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from botocore.exceptions import ClientError
+from fsspec.asyn import sync
+
+from storage.entries import Entry
+from storage.errors import IMPATIENCE, PATIENCE, ChangedError, DamagedError, refused, retried
+from storage.local import renamed
+from storage.parallel import ordered_map
+
+Out = TypeVar("Out")
+
+CONFIG = {
+    "connect_timeout": 10,
+    "read_timeout": 30,
+    "max_pool_connections": 64,
+    "retries": {"total_max_attempts": 2, "mode": "standard"},
+}
+"""Of botocore: its own second try is for the parts of an upload; `retried` does the rest."""
+PART = 16 * 2**20
+"""Bytes of one part of an upload or a download; what is below two of them goes in one piece."""
+PARTS_AT_ONCE = 4
+MD5 = re.compile(r"[0-9a-f]{32}")
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+"""What servers answer to a conditional put where something is, or is being put by another."""
+GONE = ("NoSuchKey", "NoSuchBucket", "404")
+
+
+def connect(address: str) -> tuple["S3", str]:
+    """The connection for an address, with the user's fsspec options, and the path in it."""
+    given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    fs, root = fsspec.core.url_to_fs(address, config_kwargs={**CONFIG, **given})
+    fs.retries = 1
+    return S3(fs), root
+
+
+class S3:
+    """What a `Location` does on S3; paths are `bucket/key`."""
+
+    def __init__(self, fs: Any) -> None:
+        self.fs = fs
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, S3) and bool(self.fs == other.fs)
+
+    def __hash__(self) -> int:
+        return hash(self.fs)
+
+    def list(self, root: str) -> list[Entry]:
+        prefix = _split(root)[1].rstrip("/") + "/"
+        start = len(prefix) if prefix != "/" else 0
+        return [
+            Entry(found["Key"][start:], int(found["Size"]), found["ETag"].strip('"'))
+            for found in self._found(root)
+            if not found["Key"].endswith("/")
+        ]
+
+    def _found(self, root: str) -> Iterator[dict[str, Any]]:
+        """What the pages of a listing hold."""
+        bucket, key = _split(root)
+        more: dict[str, Any] = {"Prefix": f"{key}/"} if key else {}
+        while True:
+            page = self._call("list_objects_v2", Bucket=bucket, **more)
+            yield from page.get("Contents", ())
+            if not page.get("IsTruncated"):
+                return
+            more["ContinuationToken"] = page["NextContinuationToken"]
+
+    def read(self, path: str) -> bytes:
+        return self._retried(lambda: self._get(path))
+
+    def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes:
+        wanted = entry.size - start if length is None else length
+        more = {"IfMatch": f'"{entry.etag}"'} if entry.etag else {}
+        if wanted != entry.size and wanted:
+            more["Range"] = f"bytes={start}-{start + wanted - 1}"
+
+        def get() -> bytes:
+            data = self._get(path, **more) if wanted or not entry.size else b""
+            if len(data) != wanted:
+                raise DamagedError(f"{len(data):,} bytes came, and {wanted:,} were listed")
+            return data
+
+        try:
+            return self._retried(get)
+        except (OSError, ClientError) as error:
+            refusal = refused(error)
+            if isinstance(error, FileNotFoundError) or (refusal and refusal["Code"] in GONE):
+                raise ChangedError("gone since it was listed") from error
+            if refusal and (refusal["Code"] in TAKEN or refusal["Code"] == "InvalidRange"):
+                raise ChangedError("changed since it was listed") from error
+            raise
+
+    def _get(self, path: str, **more: Any) -> bytes:
+        """One answer of the server, whole and as its sums say."""
+        bucket, key = _split(path)
+
+        async def get() -> tuple[bytes, dict[str, Any]]:
+            answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **more)
+            async with answer["Body"] as body:
+                return await body.read(), answer
+
+        data, answer = sync(self.fs.loop, get)
+        if len(data) != answer["ContentLength"]:
+            raise DamagedError(f"{len(data):,} of {answer['ContentLength']:,} bytes came")
+        md5 = _md5(answer, bucket) if "Range" not in more else None
+        if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+            raise DamagedError("other bytes came than the server's ETag says")
+        return bytes(data)
+
+    def write(self, path: str, data: bytes) -> None:
+        bucket, key = _split(path)
+        self._call("put_object", Bucket=bucket, Key=key, Body=data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put `data` at `path` unless something is there: exact on servers that know conditional puts."""
+        bucket, key = _split(path)
+        try:
+            self._call("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except OSError as error:
+            code = (refused(error) or {}).get("Code")
+            if isinstance(error, FileExistsError) or code in TAKEN:
+                return False
+            if code != "NotImplemented":
+                raise
+            if self.kind(path) == "file":
+                return False
+            self.write(path, data)
+        return True
+
+    def upload(self, path: str, file: Path) -> None:
+        self._retried(lambda: self.fs.put_file(str(file), path, chunksize=PART, max_concurrency=PARTS_AT_ONCE))
+
+    def download(self, path: str, file: Path) -> None:
+        entry = self.info(path, path)
+        starts = range(0, max(entry.size, 1), PART)
+        with renamed(file) as temporary, temporary.open("wb") as out:
+            for piece in ordered_map(
+                lambda start: self.fetch(path, entry, start, min(PART, entry.size - start)), starts, PARTS_AT_ONCE
+            ):
+                out.write(piece)
+
+    def delete(self, path: str) -> None:
+        bucket, key = _split(path)
+        self._call("delete_object", Bucket=bucket, Key=key)
+
+    def kind(self, path: str) -> str:
+        bucket, key = _split(path)
+        with suppress(FileNotFoundError):
+            if key:
+                with suppress(FileNotFoundError):
+                    self._call("head_object", Bucket=bucket, Key=key)
+                    return "file"
+            more = {"Prefix": f"{key}/"} if key else {}
+            if self._call("list_objects_v2", Bucket=bucket, MaxKeys=1, **more).get("KeyCount") or not key:
+                return "folder"
+        return "nothing"
+
+    def info(self, path: str, key: str) -> Entry:
+        bucket, name = _split(path)
+        head = self._call("head_object", Bucket=bucket, Key=name)
+        return Entry(key, int(head["ContentLength"]), head["ETag"].strip('"'))
+
+    def abort_uploads(self, root: str) -> None:
+        """Give up the unfinished uploads below `root`: they cost money and are seen by nobody."""
+        bucket, key = _split(root)
+        try:
+            found = self._call("list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/" if key else "")
+        except OSError as error:
+            if (refused(error) or {}).get("Code") in ("NotImplemented", "AccessDenied", "MethodNotAllowed"):
+                return
+            raise
+        for upload in found.get("Uploads", ()):
+            with suppress(FileNotFoundError):
+                self._call("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def _call(self, method: str, **request: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._retried(lambda: self.fs.call_s3(method, **request))
+        return answer
+
+    def _retried(self, do: Callable[[], Out]) -> Out:
+        """`do`, with patience for a server that has answered before."""
+        out = retried(do, PATIENCE if getattr(self.fs, "answered", False) else IMPATIENCE)
+        self.fs.answered = True
+        return out
+
+
+def _split(path: str) -> tuple[str, str]:
+    bucket, _, key = path.partition("/")
+    return bucket, key
+
+
+def _md5(answer: dict[str, Any], bucket: str) -> str | None:
+    """The MD5 of an object, where its ETag is one: not of several parts, of KMS or customers' keys, or on Express."""
+    etag = answer.get("ETag", "").strip('"')
+    encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
+    return etag if MD5.fullmatch(etag) and not encrypted and not bucket.endswith("--x-s3") else None
