@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -128,7 +128,7 @@ def write_whole(path: Path, data: bytes) -> None:
 @contextmanager
 def _renamed(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the body succeeds and vanishes when it fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         temporary.replace(path)

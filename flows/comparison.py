@@ -18,7 +18,7 @@ from reports.gallery import GalleryItem, Picture
 from reports.tables import SCHEMA_VERSION
 from storage import images
 from storage.images import ImageError
-from storage.locations import Entry, Location, StorageError
+from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.receipts import Row, Unit, cut_by_key
 
@@ -41,7 +41,7 @@ class Collection:
         """The picture's bytes; StorageError where it is not there."""
         if key not in self.entries:
             raise StorageError(f"not in {self.location}")
-        return self.location.read(self.entries[key].key)
+        return self.location.fetch(self.entries[key])
 
     def tensor(self, key: str) -> Tensor:
         """uint8 (1, 3, H, W)."""
@@ -119,6 +119,8 @@ class Comparison:
             trio = Trio(key, self.hr.tensor(key), self.lr.tensor(key), self.sr[method].tensor(key))
             if trio.sr.shape != trio.hr.shape:
                 raise SizeError(f"SR is {_size(trio.sr)}, HR is {_size(trio.hr)}")
+        except UnavailableError:
+            raise
         except (ImageError, SizeError, StorageError) as error:
             return self._row(method, key, status="failed", error=str(error))
         return trio

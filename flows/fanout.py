@@ -20,9 +20,9 @@ from prefect.futures import PrefectFuture
 
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import BatchOptions
-from storage.leases import Lease, hold
-from storage.locations import Entry
-from storage.receipts import Receipts, Row, Survey, Unit, is_current, write_samples
+from storage.leases import Lease, hold, is_free, sweep
+from storage.locations import Entry, StorageError, UnavailableError
+from storage.receipts import Receipts, Row, Survey, Unit, is_current
 
 REASONS_TOLD = 10
 
@@ -39,7 +39,7 @@ class Job:
     """What a flow hands over: its plan, what to do with a unit, and where the receipts go.
 
     divisible: samples of a unit can be done again alone. prune: outputs that only earlier plans name are removed.
-    gather: makes the table of all rows.
+    gather: makes the table of all rows, if that is not just all receipts in one.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Job:
     receipts: Receipts
     divisible: bool = True
     prune: bool = False
-    gather: Callable[[Iterable[Row], Path], None] = write_samples
+    gather: Callable[[Iterable[Row], Path], None] | None = None
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Left:
 def run(job: Job, options: BatchOptions) -> Summary:
     """Do what is left of `job`; RunError when too much of it failed, StorageError when another run works there."""
     left = Left.of(job, options)
-    if left:
+    if left or (left.survey.leftovers and is_free(job.receipts.target)):
         with hold(job.receipts.target, job.receipts.flow) as lease:
             summary = _do(job, Left.of(job, options), options, lease)  # another run may just have ended
     else:
@@ -101,10 +101,11 @@ def run(job: Job, options: BatchOptions) -> Summary:
 
 def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     summary, survey, todo = _skipped(job, left), left.survey, left.todo
+    sweep(job.receipts.target, survey.leftovers)
     if todo:
         job.receipts.write_plan(job.units)
         _work(job, todo, {unit.name: _kept(job, unit, survey) for unit in todo}, options.in_flight, summary, lease)
-    if left:
+    if todo or survey.stale or not survey.gathered:
         job.receipts.gather(job.units, job.gather)
     lease.check()
     if survey.stale and not summary.broken_units:
@@ -169,6 +170,8 @@ def _work(
         with closing(_outcomes(todo, do, in_flight, stopping)) as outcomes:
             for unit, outcome in outcomes:
                 lease.check()
+                if isinstance(outcome, UnavailableError):
+                    raise StorageError(f"{outcome}; stopped, run it again to go on") from outcome
                 summary.skipped += len(unit.samples) - len(left[unit.name])
                 if isinstance(outcome, BaseException):
                     summary.broken_units += 1

@@ -22,7 +22,7 @@ from flows.options import BatchOptions
 from flows.sources import list_pictures, refuse_within
 from storage import images
 from storage.images import ImageError, Pixels
-from storage.locations import Entry, Location, StorageError
+from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.receipts import Receipts, Row, Unit, cut_by_key, failed
 
@@ -66,10 +66,12 @@ class Transform:
     def _load(self, entry: Entry) -> Picture | Row:
         started = time.perf_counter()
         try:
-            pixels = images.decode(self.source.read(entry.key))
+            pixels = images.decode(self.source.fetch(entry))
             height, width = self.size_of((pixels.shape[0], pixels.shape[1]))
             if height * width > images.MAX_PIXELS:
                 raise SizeError(f"{width}×{height} would be more than {images.MAX_PIXELS:,} pixels")
+        except UnavailableError:
+            raise
         except (ImageError, StorageError, SizeError) as error:
             return failed(entry, str(error))
         return Picture(entry, pixels, time.perf_counter() - started)
@@ -175,6 +177,6 @@ def transform(
         title=f"{title} {where}",
         units=units,
         work=lambda _, samples, advance: mapping.work(samples, advance),
-        receipts=Receipts(to, title),
+        receipts=Receipts(to, title, source=str(where)),
     )
     return fanout.run(job, options)

@@ -3,46 +3,133 @@
 Unit: the pictures of one shard. Proof: its receipt under `TARGET/.dtls/receipts`, written after the tar.
 """
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Self, get_args
+
 from prefect import flow
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows import fanout
+from flows.console import tell
 from flows.options import Address, BatchOptions
-from flows.sources import list_pictures
-from storage.locations import Location
-from storage.receipts import Receipts, Unit, cut_evenly
-from storage.shards import shard_name, write_shard
+from flows.sources import list_pictures, open_source, refuse_within
+from storage.ffhq import Origin, Split, by_hash, published, read_metadata
+from storage.locations import Entry, Location
+from storage.receipts import SAMPLES_OF_SHARDS, Receipts, Unit, cut_evenly
+from storage.shards import Sharding, shard_name
+
+METADATA = "ffhq-dataset-v2.json"
+
+
+class Found(NamedTuple):
+    """Where FFHQ's metadata is."""
+
+    place: Location
+    entry: Entry
 
 
 class ShardOptions(BatchOptions):
     """What to shard, and how."""
 
-    source: Address = Field(description="folder or URL of the pictures, such as FFHQ's images1024x1024")
+    source: Address = Field(description="folder, zip, tar or URL of the pictures, such as FFHQ's images1024x1024")
     target: Address = Field(description="folder or URL for the shards")
     size: int | None = Field(
         None, ge=8, le=8192, description="crop to the centre square and reduce it to this many pixels; else copy"
     )
     samples_per_shard: int = Field(1000, ge=1, le=1_000_000, description="pictures in one tar")
+    split: Literal["none", "published", "hash"] = Field(
+        "none",
+        description="train and validation apart: published is FFHQ's first 60,000 and the rest, hash goes by the key",
+    )
+    validation_share: float = Field(0.1, gt=0, lt=1, description="of the split by hash")
+    metadata: Address | None = Field(
+        None, description=f"FFHQ's {METADATA}, for authors and licences; by default the one in the source, if any"
+    )
+    check: bool = Field(
+        False, description="decode each picture before it is copied: finds damage within it, in many times the time"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.split != "hash" and self.validation_share != type(self).model_fields["validation_share"].default:
+            raise ValueError("validation-share goes with the split by hash")
+        return self
 
 
 @flow(name="dtls", flow_run_name="shard {options.source}")
 def shard(options: ShardOptions) -> str:
     """Shard a folder of pictures into WebDataset tars."""
-    source, target = Location.of(options.source), Location.of(options.target)
-    chunks = list(cut_evenly(list_pictures(source), options.samples_per_shard))
-    first = {shard_name(index): index * options.samples_per_shard for index in range(len(chunks))}
-    units = [
-        Unit.of("shard", name, chunk, {"size": options.size, "first": first[name]})
-        for name, chunk in zip(first, chunks, strict=True)
-    ]
+    source, target = open_source(options.source), Location.of(options.target)
+    refuse_within(target, source)
+    metadata = _find_metadata(options)
+    units, first = plan(list_pictures(source), options, metadata)
+    sharding = Sharding(
+        source, target, options.size, options.check, options.workers, _origins(metadata) if metadata else {}
+    )
     job = fanout.Job(
         title=f"shard {source}",
         units=units,
-        work=lambda unit, _, advance: write_shard(
-            source, target, unit, first[unit.name], options.size, options.workers, advance
-        ),
-        receipts=Receipts(target, "shard"),
+        work=lambda unit, _, advance: sharding.write(unit, first[unit.name], advance),
+        receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=str(source)),
         divisible=False,
         prune=True,
     )
     return str(fanout.run(job, options))
+
+
+def plan(
+    pictures: Sequence[Entry], options: ShardOptions, metadata: Found | None = None
+) -> tuple[list[Unit], dict[str, int]]:
+    """The units of a run, one a shard, and by their names the number of the first sample in each."""
+    made_with: dict[str, object] = {"size": options.size}
+    if metadata is not None:
+        made_with["metadata"] = [metadata.entry.size, metadata.entry.etag]
+    units: list[Unit] = []
+    first: dict[str, int] = {}
+    for split, part in _parts(pictures, options).items():
+        for index, chunk in enumerate(cut_evenly(part, options.samples_per_shard)):
+            name = shard_name(index, split)
+            first[name] = index * options.samples_per_shard
+            units.append(Unit.of("shard", name, chunk, {**made_with, "first": first[name]}))
+    return units, first
+
+
+def _parts(pictures: Sequence[Entry], options: ShardOptions) -> dict[str, Sequence[Entry]]:
+    """The pictures by the first part of their shards' names."""
+    if options.split == "none":
+        return {"shard": pictures}
+    parts: dict[str, list[Entry]] = {split: [] for split in get_args(Split)}
+    for picture in pictures:
+        key = picture.key
+        parts[published(key) if options.split == "published" else by_hash(key, options.validation_share)].append(
+            picture
+        )
+    return dict(parts)
+
+
+def _find_metadata(options: ShardOptions) -> Found | None:
+    """The metadata that the options name, else that in the source's folder, or in the one around it."""
+    if options.metadata is not None:
+        folder, slash, name = options.metadata.rpartition("/")
+        place = Location.of(folder or slash or ".")
+        return Found(place, place.info(name))
+    around = options.source.rstrip("/").rpartition("/")[0]
+    for folder in filter(None, (options.source, around)):
+        place = Location.of(folder)
+        if place.exists(METADATA):
+            tell(f"{place.address(METADATA)}: authors and licences are taken from there")
+            return Found(place, place.info(METADATA))
+    return None
+
+
+def _origins(metadata: Found) -> dict[int, Origin]:
+    place, key = metadata.place, metadata.entry.key
+    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+        path = Path(place.path(key))
+        if place.local is None:
+            path = Path(folder) / METADATA
+            place.download(key, path)
+        with path.open("rb") as file:
+            return read_metadata(file, place.address(key))

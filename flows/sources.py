@@ -4,8 +4,11 @@ from collections.abc import Iterable
 
 from flows.console import tell
 from storage import images
+from storage.leases import STATE
 from storage.locations import Entry, Location, StorageError
-from storage.receipts import MANIFEST, STATE, read_manifest
+from storage.receipts import MANIFEST, read_manifest
+
+open_source = Location.of
 
 
 def list_pictures(source: Location) -> list[Entry]:

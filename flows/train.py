@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import CORES, Address, Options
 from flows.training_settings import LOSSES, Settings, states, states_in
 from reports.metrics import LPIPS_MIN_SIDE
+from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
 from storage.shards import list_shards, local_shards
 
@@ -144,38 +145,47 @@ def train(options: TrainOptions) -> str:
     config, device = options.model(), best_device(options.device)
     if device == "cuda" and options.processes > torch.cuda.device_count():
         raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
-    there = {entry.key for entry in target.list()}
+    listed = list_shards(source)
+    with hold(target, "train") as lease:
+        there = {entry.key for entry in target.list()}
+        sweep(target, there)
+        kept = _states_to_go_on_with(target, there, options.resume)
+        cache = Path(options.cache or Path.home() / ".cache" / "dtls")
+        with progress(f"read {source}", len(listed), "shards") as advance:
+            shards = local_shards(source, listed, cache, advance)
+        workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
+        if not kept:
+            target.write(CONFIG, config_json(config))  # so that a target that cannot be written is found out now
+        with _folder(target, [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]) as (folder, publish):
+            settings = Settings(
+                shards=[(str(shard.path), shard.count) for shard in shards],
+                folder=str(folder),
+                model=asdict(config),
+                recipe=asdict(options.recipe()),
+                batch_size=options.batch_size or PRESETS[options.preset].batch_size,
+                workers=workers,
+                save_every=options.save_every,
+                keep=options.keep,
+                device=device,
+                precision=best_precision(options.precision, device),
+                compile=options.compile,
+                resume=options.resume,
+            )
+            # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
+            run = training if in_flow_run() else training.fn
+            loss = run(settings, options.processes, publish, lease)
+    tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
+    return loss
+
+
+def _states_to_go_on_with(target: Location, there: Collection[str], resume: bool) -> list[str]:
+    """The training states at a target; CheckpointError where a new training would overwrite what is there."""
     kept = states(there)
     if WEIGHTS in there and not kept:
         raise CheckpointError(f"{target}: holds a model that cannot be trained on; choose another folder")
-    if kept and not options.resume:
+    if kept and not resume:
         raise CheckpointError(f"{target}: holds a model already; go on with it by --resume, or choose another folder")
-    cache = Path(options.cache or Path.home() / ".cache" / "dtls")
-    listed = list_shards(source)
-    with progress(f"read {source}", len(listed), "shards") as advance:
-        shards = local_shards(source, listed, cache, advance)
-    workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
-    if not kept:
-        target.write(CONFIG, config_json(config))  # so that a target that cannot be written is found out now
-    with _folder(target, [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]) as (folder, publish):
-        settings = Settings(
-            shards=[(str(shard.path), shard.count) for shard in shards],
-            folder=str(folder),
-            model=asdict(config),
-            recipe=asdict(options.recipe()),
-            batch_size=options.batch_size or PRESETS[options.preset].batch_size,
-            workers=workers,
-            save_every=options.save_every,
-            keep=options.keep,
-            device=device,
-            precision=best_precision(options.precision, device),
-            compile=options.compile,
-            resume=options.resume,
-        )
-        # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
-        loss = (training if in_flow_run() else training.fn)(settings, options.processes, publish)
-    tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
-    return loss
+    return kept
 
 
 @contextmanager
@@ -213,7 +223,7 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
 
 
 @task(name="training", cache_policy=NO_CACHE, persist_result=False)
-def training(settings: Settings, processes: int, publish: Callable[[], None]) -> str:
+def training(settings: Settings, processes: int, publish: Callable[[], None], lease: Lease) -> str:
     """Run the training process to its end, publishing whenever it has saved; how it ended, in words."""
     heard: dict[str, Any] = {"done": 0, "end": "nothing left to do"}
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder, _progress(settings) as advance:
@@ -221,6 +231,7 @@ def training(settings: Settings, processes: int, publish: Callable[[], None]) ->
         path.write_text(json.dumps(asdict(settings)))
 
         def hear(message: dict[str, Any]) -> None:
+            lease.check()
             if message["event"] == "error":
                 raise TrainingError(message["message"])
             if message["event"] == "told":

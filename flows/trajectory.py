@@ -56,7 +56,7 @@ def trajectory(options: TrajectoryOptions) -> str:
     items = []
     for entry in list_pictures(source)[: options.pictures]:
         try:
-            pixels = images.decode(source.read(entry.key))
+            pixels = images.decode(source.fetch(entry))
         except ImageError as error:
             raise StorageError(f"{source.address(entry.key)}: {error}") from error
         lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

@@ -19,15 +19,16 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from storage.locations import Location, StorageError
+from storage.locations import TEMPORARY, Location, StorageError
 
-LEASE = ".dtls/lease.json"
+STATE = ".dtls"
+LEASE = f"{STATE}/lease.json"
 LASTS = 120.0
 EVERY = 30.0
 GRACE = 30.0
@@ -120,6 +121,9 @@ class Lease:
         owner = Owner.of(_read(self.target, LEASE) or b"")
         if owner is not None and owner.id == self.owner.id:
             self.target.delete(LEASE)
+            if self.target.local is not None:
+                with suppress(OSError):  # where receipts are
+                    (self.target.local / STATE).rmdir()
 
     def _lose(self, why: str) -> None:
         self.why = why
@@ -146,6 +150,29 @@ def hold(target: Location, flow: str, lasts: float = LASTS, every: float = EVERY
         keeper.join()
         with suppress(StorageError):  # it ends by itself, and what the body raised matters more
             lease.remove()
+
+
+def is_left_over(key: str) -> bool:
+    """Whether `key` may be of a run that was killed: a temporary file, a lease, or a lease on a lease."""
+    return bool(TEMPORARY.fullmatch(key)) or (key.startswith(LEASE.removesuffix(".json")) and key.endswith(".json"))
+
+
+def is_free(target: Location) -> bool:
+    """Whether nobody works on a target, by its lease."""
+    return _is_abandoned(target, LEASE)
+
+
+def sweep(target: Location, keys: Iterable[str]) -> None:
+    """Remove what killed runs left at a target whose lease is held: of `keys`, and unfinished uploads."""
+    for key in filter(is_left_over, keys):
+        if TEMPORARY.fullmatch(key) or (key != LEASE and _is_abandoned(target, key)):
+            target.delete(key)
+    target.abort_uploads()
+
+
+def _is_abandoned(target: Location, key: str) -> bool:
+    owner = Owner.of(_read(target, key) or b"")
+    return owner is None or owner.is_gone
 
 
 def _acquire(target: Location, key: str, owner: Owner, expires: float) -> None:

@@ -15,6 +15,7 @@ from storage.errors import ChangedError, StorageError
 
 TEMPORARY = re.compile(r"(?:.*/)?\.[0-9a-f]{32}\.tmp", re.DOTALL)
 """Keys of files that were about to be written when their run was killed."""
+BROKEN = "broken link"
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """What disks without hard links (exFAT, some network mounts) answer."""
 
@@ -39,6 +40,8 @@ class LocalDisk:
         return Path(path).read_bytes()
 
     def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes:
+        if entry.etag == BROKEN:
+            raise ChangedError("a broken link: no such file")
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             wanted = entry.size - start if length is None else length
@@ -146,7 +149,7 @@ def _walk(folder: str, prefix: str, entries: list[Entry], seen: set[str]) -> Non
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ELOOP):
                 raise
-            entries.append(Entry(_told(folder, key), 0, "broken link"))
+            entries.append(Entry(_told(folder, key), 0, BROKEN))
             continue
         if stat.S_ISREG(info.st_mode):
             entries.append(Entry(_told(folder, key), info.st_size, str(info.st_mtime_ns)))

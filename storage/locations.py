@@ -112,17 +112,20 @@ class Location:
         ChangedError where the file is another by now, or gone. Nothing short or damaged is ever returned: lengths
         are compared, and on S3 the version (If-Match) and the checksum of a whole object.
         """
-        address = self.address(entry.key)
+        path = self.path(entry.key)
         try:
-            return self.store.fetch(self.path(entry.key), entry, start, length)
+            return self.store.fetch(path, entry, start, length)
         except ChangedError as error:
-            raise ChangedError(f"{address}: {error}") from error
+            raise ChangedError(f"{self.address(entry.key)}: {error}") from error
         except FileNotFoundError as error:
-            raise ChangedError(f"{address}: gone since it was listed") from error
-        except StorageError:
-            raise
+            raise ChangedError(f"{self.address(entry.key)}: gone since it was listed") from error
         except FAILURES as error:
-            raise in_one_line(address, error) from error
+            raise in_one_line(self.address(entry.key), error) from error
+
+    def info(self, key: str) -> Entry:
+        """What a listing would say of `key` now."""
+        with told(self.address(key)):
+            return self.store.info(self.path(key), key)
 
     def exists(self, key: str) -> bool:
         with told(self.address(key)):

@@ -9,21 +9,20 @@ are there with their sizes.
 import hashlib
 import io
 import json
-import tempfile
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.locations import Entry, Location, StorageError
+from storage.leases import STATE, is_left_over
+from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
 
-STATE = ".dtls"
+SOURCE = f"{STATE}/source.json"
 MANIFEST = "manifest.parquet"
 ROW_GROUP = 16_384
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
@@ -54,6 +53,28 @@ SAMPLES = pa.schema(
     ]
 )
 """One row a sample: the columns of receipts and of `manifest.parquet`."""
+
+SAMPLES_OF_SHARDS = pa.schema(
+    [
+        *SAMPLES,
+        pa.field("author", pa.string(), metadata={"description": "of the photograph, by FFHQ's metadata"}),
+        pa.field("license", pa.string(), metadata={"description": "of the photograph"}),
+        pa.field("license_url", pa.string(), metadata={"description": "where it stands"}),
+        pa.field("photo_url", pa.string(), metadata={"description": "where the photograph was taken from"}),
+    ]
+)
+"""One row a sample of a shard."""
+
+PLAN = pa.schema(
+    [
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+    ]
+)
+"""One row a sample: the columns of `plan.parquet`."""
 
 
 @dataclass(frozen=True)
@@ -110,26 +131,40 @@ class Survey:
     """By key, the rows of other receipts whose outputs are there: what need not be made again if nothing changed."""
     gathered: bool
     """Whether the table of all rows is there."""
+    leftovers: tuple[str, ...] = ()
+    """What a killed run may have left behind: temporary files, its lease."""
 
 
 class Receipts:
-    """The receipts below a target, and the table `manifest` that gathers them."""
+    """The receipts below a target, and the table `manifest` that gathers them.
 
-    def __init__(self, target: Location, flow: str, schema: pa.Schema = SAMPLES, manifest: str = MANIFEST) -> None:
-        self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
+    With `source`, the address that the results are made from, a target takes the results of no other.
+    """
+
+    def __init__(
+        self,
+        target: Location,
+        flow: str,
+        schema: pa.Schema = SAMPLES,
+        manifest: str = MANIFEST,
+        source: str | None = None,
+    ) -> None:
+        self.target, self.flow, self.schema, self.manifest, self.source = target, flow, schema, manifest, source
 
     def survey(self, units: Iterable[Unit]) -> Survey:
         """Which units are done; a receipt whose outputs are missing or of another size does not count.
 
-        StorageError where the target belongs to another flow.
+        StorageError where the target belongs to another flow, or to another source.
         """
         sizes = {entry.key: entry.size for entry in self.target.list()}
         planned = {unit.receipt: unit for unit in units}
-        receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/")]
+        receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
         if others := {key.split("/")[2] for key in receipts} - {self.flow}:
             raise StorageError(
                 f"{self.target}: holds the results of {', '.join(sorted(others))}; choose another folder"
             )
+        if SOURCE in sizes:
+            self._refuse_other_source()
 
         done: dict[str, list[Row]] = {}
         kept: dict[str, Row] = {}
@@ -140,7 +175,19 @@ class Receipts:
                 done[planned[key].name] = [row for row in rows if row["status"] != "ok"]
             else:
                 kept |= {row["key"]: row for row in there}
-        return Survey(done, tuple(key for key in receipts if key not in planned), kept, self.manifest in sizes)
+        stale = tuple(key for key in receipts if key not in planned)
+        return Survey(done, stale, kept, self.manifest in sizes, tuple(filter(is_left_over, sizes)))
+
+    def _refuse_other_source(self) -> None:
+        try:
+            source = json.loads(self.target.read(SOURCE))["source"]
+        except (ValueError, TypeError, KeyError):
+            source = None
+        if self.source is not None and source not in (None, self.source):
+            raise StorageError(
+                f"{self.target}: holds the results of {source}, and a target is for one source; choose another "
+                f"folder, or remove {SOURCE} there if {self.source} is the same source at a new address"
+            )
 
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Say that `unit` is done; its outputs are in their places by now."""
@@ -158,23 +205,20 @@ class Receipts:
             yield from rows
 
     def write_plan(self, units: Iterable[Unit]) -> None:
-        """Keep the plan of the run beside its receipts."""
-        rows = [
-            {"unit": unit.name, "fingerprint": unit.fingerprint, "key": s.key, "size": s.size, "etag": s.etag}
-            for unit in units
-            for s in unit.samples
-        ]
-        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-            path = Path(folder) / "plan.parquet"
-            pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
-            self.target.upload(f"{STATE}/plan.parquet", path)
+        """Keep the plan of the run beside its receipts, and the address of its source."""
+        if self.source is not None:
+            self.target.write(SOURCE, json.dumps({"source": self.source}).encode())
+        with self.target.writing(f"{STATE}/plan.parquet") as path:
+            _write_tables(map(_planned, units), path, PLAN)
 
-    def gather(self, units: Iterable[Unit], write: Callable[[Iterable[Row], Path], None]) -> None:
-        """Let `write` make one table of all rows, and put it at the target as `manifest`."""
-        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-            path = Path(folder) / self.manifest
-            write(self.rows(units), path)
-            self.target.upload(self.manifest, path)
+    def gather(self, units: Iterable[Unit], write: Callable[[Iterable[Row], Path], None] | None = None) -> None:
+        """Make one table of all rows, and put it at the target as `manifest`; with `write`, let that make it."""
+        with self.target.writing(self.manifest) as path:
+            if write is not None:
+                write(self.rows(units), path)
+            else:
+                tables = ordered_map(lambda unit: self._table(unit.receipt), units, workers=16)
+                _write_tables(filter(None, tables), path, self.schema)
 
     def drop(self, stale: Iterable[str], kept: Container[str] | None = None) -> None:
         """Remove the receipts of other plans; with `kept`, their outputs too, but for those in it."""
@@ -187,6 +231,10 @@ class Receipts:
 
     def _read(self, key: str) -> list[Row] | None:
         """The rows of a receipt, or None where there is none of this kind; StorageError where that is not known."""
+        table = self._table(key)
+        return None if table is None else table.to_pylist()
+
+    def _table(self, key: str) -> pa.Table | None:
         try:
             data = self.target.read(key)
         except StorageError as error:
@@ -194,17 +242,37 @@ class Receipts:
                 return None
             raise
         try:
-            return pq.read_table(io.BytesIO(data)).select(self.schema.names).to_pylist()
+            table = pq.read_table(io.BytesIO(data)).select(self.schema.names).cast(self.schema)
+            table.validate(full=True)
         except DAMAGED:
             return None
+        return table
 
 
-def write_samples(rows: Iterable[Row], path: Path) -> None:
-    """Write rows of SAMPLES to a local Parquet file as they come."""
-    rows = iter(rows)
-    with pq.ParquetWriter(path, SAMPLES, compression="zstd") as writer:
-        while group := list(islice(rows, ROW_GROUP)):
-            writer.write_batch(pa.RecordBatch.from_pylist(group, schema=SAMPLES))
+def _planned(unit: Unit) -> pa.Table:
+    """The rows of a unit in the plan."""
+    count = len(unit.samples)
+    columns = [
+        [unit.name] * count,
+        [unit.fingerprint] * count,
+        [sample.key for sample in unit.samples],
+        [sample.size for sample in unit.samples],
+        [sample.etag for sample in unit.samples],
+    ]
+    return pa.table(columns, schema=PLAN)
+
+
+def _write_tables(tables: Iterable[pa.Table], path: Path, schema: pa.Schema) -> None:
+    """Write tables as one Parquet file, in groups of rows, without holding more than one group in memory."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        waiting: list[pa.Table] = []
+        for table in tables:
+            waiting.append(table)
+            if sum(len(waited) for waited in waiting) >= ROW_GROUP:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
 
 
 def read_manifest(target: Location) -> pa.Table | None:

@@ -1,35 +1,38 @@
 """WebDataset shards: tars of `000000042.png` + `000000042.json`, written whole and read at random.
 
-A shard is built as a local file and committed by one upload. Keys are zero-padded numbers, as WebDataset splits
-names at their first dot; the picture's own name is in the JSON. Times and owners are fixed, so the same source gives
-the same bytes.
+A shard is built as a local file and committed whole. Keys are zero-padded numbers, as WebDataset splits names at
+their first dot; the picture's own name is in the JSON. Times and owners are fixed, and pictures go in by their order
+in the plan, so the same source gives the same bytes on any machine, for any number of workers.
 """
 
-import hashlib
 import json
 import tarfile
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
-import webdataset
-
-from storage import images
+from storage import headers, images
+from storage.ffhq import Origin, picture_number
 from storage.images import ImageError
-from storage.locations import Entry, Location, StorageError
+from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.receipts import Row, Unit, failed, read_manifest
+from storage.tar_writer import TarWriter
+
+VALIDATION = "validation-"
+to_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
-def shard_name(index: int) -> str:
+def shard_name(index: int, split: str = "shard") -> str:
     """The name, without `.tar`, of the shard with this number."""
-    return f"shard-{index:06d}"
+    return f"{split}-{index:06d}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A picture ready for a shard, and the row that says so."""
 
@@ -38,68 +41,104 @@ class Sample:
     row: Row
 
 
-def write_shard(
-    source: Location,
-    target: Location,
-    unit: Unit,
-    first: int,
-    size: int | None,
-    workers: int,
-    advance: Callable[[int], None],
-) -> list[Row]:
-    """Make the shard of `unit` at `target`; sample numbers count from `first`. One row a sample comes back.
+@dataclass(frozen=True)
+class Sharding:
+    """What a run does to each picture on its way into a shard.
 
-    With `size` every picture becomes its centre square, reduced to `size` and stored as PNG; without, its bytes
-    are copied after a check that they decode.
+    size: every picture becomes its centre square, reduced to so many pixels and stored as PNG; without it, its bytes
+    are copied. checked: bytes are copied only if all of the picture decodes, not just if its header and its end are
+    sound. origins: who made FFHQ's pictures, by their numbers, as far as that is known.
     """
-    output = f"{unit.name}.tar"
-    rows: list[Row] = []
-    with tempfile.NamedTemporaryFile(prefix="dtls-", suffix=".tar") as file:
-        with webdataset.TarWriter(file, encoder=False, mtime=0) as writer:
-            for number, sample in enumerate(ordered_map(lambda e: _prepare(source, e, size), unit.samples, workers)):
-                advance(1)
-                if isinstance(sample, Sample):
-                    sample.row["sample"] = f"{first + number:09d}"
-                    writer.write(_members(sample))
-                    rows.append(sample.row)
-                else:
-                    rows.append(sample)
-        file.flush()
-        path = Path(file.name)
-        made = [row for row in rows if row["status"] == "ok"]
-        if made:
-            digest, length = _sha256(path), path.stat().st_size
-            target.upload(output, path)
-            for row in made:
-                row |= {"output": output, "output_bytes": length, "sha256": digest}
-    return rows
+
+    source: Location
+    target: Location
+    size: int | None
+    checked: bool
+    workers: int
+    origins: Mapping[int, Origin]
+
+    def write(self, unit: Unit, first: int, advance: Callable[[int], None]) -> list[Row]:
+        """Make the shard of `unit`; sample numbers count from `first`. One row a sample comes back."""
+        rows: list[Row] = []
+        samples = self._prepared(unit.samples, advance)
+        for sample in samples:
+            if isinstance(sample, Sample):
+                break
+            rows.append(sample)
+        else:
+            return rows
+        output = f"{unit.name}.tar"
+        with self.target.writing(output) as path, path.open("wb", buffering=0) as file, TarWriter(file) as tar:
+            for number, item in enumerate(chain([sample], samples), first + len(rows)):
+                rows.append(_add(tar, number, item) if isinstance(item, Sample) else item)
+            size, digest = tar.close()
+        for row in rows:
+            if row["status"] == "ok":
+                row |= {"output": output, "output_bytes": size, "sha256": digest}
+        return rows
+
+    def _prepared(self, entries: Sequence[Entry], advance: Callable[[int], None]) -> Iterator[Sample | Row]:
+        for some in ordered_map(self._prepare_some, _chunks(entries), self.workers):
+            advance(len(some))
+            yield from some
+
+    def _prepare_some(self, entries: Sequence[Entry]) -> list[Sample | Row]:
+        return [self._prepare(entry) for entry in entries]
+
+    def _prepare(self, entry: Entry) -> Sample | Row:
+        started = time.perf_counter()
+        try:
+            data = self.source.fetch(entry)
+            if self.size is not None:
+                data, suffix = images.encode_png(images.resize_square(images.decode(data), self.size)), "png"
+                width = height = self.size
+            else:
+                suffix = entry.key[entry.key.rfind(".") + 1 :].lower()
+                if self.checked:
+                    images.decode(data)
+                width, height = headers.measure(data)
+        except UnavailableError:
+            raise
+        except (ImageError, StorageError) as error:
+            return failed(entry, str(error))
+        row: Row = {"key": entry.key, "status": "ok", "source_bytes": entry.size, "width": width, "height": height}
+        if self.origins:
+            number = picture_number(entry.key)
+            origin = UNKNOWN if number is None else self.origins.get(number, UNKNOWN)
+            row |= {field: getattr(origin, field) for field in ORIGIN}
+        row["seconds"] = time.perf_counter() - started
+        return Sample(data, suffix, row)
 
 
-def _prepare(source: Location, entry: Entry, size: int | None) -> Sample | Row:
-    started = time.perf_counter()
-    try:
-        data = source.read(entry.key)
-        pixels = images.decode(data)
-        suffix = PurePosixPath(entry.key).suffix.lower().lstrip(".")
-        if size is not None:
-            pixels = images.resize_square(pixels, size)
-            data, suffix = images.encode_png(pixels), "png"
-    except (ImageError, StorageError) as error:
-        return failed(entry, str(error))
-    height, width = pixels.shape[:2]
-    row = {"key": entry.key, "status": "ok", "source_bytes": entry.size, "width": width, "height": height}
-    return Sample(data, suffix, row | {"seconds": time.perf_counter() - started})
+UNKNOWN = Origin()
+ORIGIN = ("author", "license", "license_url", "photo_url")
+FACTS = ("key", "width", "height", *ORIGIN)
+"""What the JSON beside a picture says."""
+CHUNK, CHUNK_BYTES = 64, 2**20
+"""Small pictures are read so many at a time by one thread: to hand over each costs more than to read it."""
 
 
-def _members(sample: Sample) -> dict[str, bytes | str]:
-    facts = {"key": sample.row["key"], "width": sample.row["width"], "height": sample.row["height"]}
-    content = json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()
-    return {"__key__": sample.row["sample"], sample.suffix: sample.data, "json": content}
+def _chunks(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        chunk.append(entry)
+        size += entry.size
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _add(tar: TarWriter, number: int, sample: Sample) -> Row:
+    row = sample.row
+    name = row["sample"] = f"{number:09d}"
+    facts = to_json({fact: row[fact] for fact in FACTS if row.get(fact) is not None}).encode()
+    members = ((sample.suffix, sample.data), ("json", facts))
+    for suffix, data in members if sample.suffix < "json" else reversed(members):  # webdataset's order
+        tar.add(f"{name}.{suffix}", data)
+    return row
 
 
 @dataclass(frozen=True)
@@ -111,11 +150,13 @@ class LocalShard:
 
 
 def list_shards(source: Location) -> list[Entry]:
-    """The shards at `source`, sorted; StorageError where there are none."""
+    """The shards to train on at `source`, sorted, but for those of validation; StorageError where there are none."""
     entries = [entry for entry in source.list() if entry.key.endswith(".tar")]
-    if not entries:
-        raise StorageError(f"{source}: no shard (*.tar) there; make some with `dtls shard`")
-    return entries
+    found = [entry for entry in entries if not PurePosixPath(entry.key).name.startswith(VALIDATION)]
+    if not found:
+        what = f"only shards of validation ({VALIDATION}*.tar)" if entries else "no shard (*.tar)"
+        raise StorageError(f"{source}: {what} there; make some with `dtls shard`")
+    return found
 
 
 def local_shards(
@@ -129,7 +170,7 @@ def local_shards(
     def fetch(entry: Entry) -> LocalShard:
         path = Path(source.path(entry.key))
         if source.local is None:
-            tag = hashlib.sha256(f"{source}/{entry.key}:{entry.size}:{entry.etag}".encode()).hexdigest()[:16]
+            tag = sha256(f"{source}/{entry.key}:{entry.size}:{entry.etag}".encode()).hexdigest()[:16]
             path = cache / f"{tag}-{PurePosixPath(entry.key).name}"
             if not path.exists():
                 source.download(entry.key, path)

@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from storage.locations import Location, StorageError
+from storage.leases import STATE
+from storage.locations import TEMPORARY, Location, StorageError
 from storage.parallel import ordered_map
-from storage.receipts import DAMAGED, MANIFEST, STATE
+from storage.receipts import DAMAGED, MANIFEST
 from storage.shards import LocalShard, ShardReader
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/[^./][^/]*\.parquet")
-TEMPORARY = re.compile(r"(.*/)?\.[^/]+\.tmp")
 TOLD, PROOF = ("key", "status"), ("output", "output_bytes", "sha256")
 
 

@@ -19,7 +19,6 @@ from storage.receipts import (
     failed,
     is_current,
     read_manifest,
-    write_samples,
 )
 
 ENTRIES = [Entry(f"{i:05d}.png", 100 + i, f"tag{i}") for i in range(2000)]
@@ -125,7 +124,7 @@ def test_pruning_removes_only_what_earlier_plans_made(target: Location) -> None:
 def test_the_manifest_is_read_by_pandas_and_duckdb_and_explains_its_columns(target: Location) -> None:
     receipts = Receipts(target, "upscale")
     finish(receipts, unit())
-    receipts.gather([unit()], write_samples)
+    receipts.gather([unit()])
     path = Path(target.root) / "manifest.parquet"
     assert list(pd.read_parquet(path).key) == ["00000.png", "00001.png"]
     query = f"select sum(output_bytes) from '{path}'"
@@ -163,7 +162,7 @@ def test_a_row_is_current_for_the_same_source_and_options_only(target: Location)
 def test_damage_of_any_kind_undoes_a_receipt_and_is_a_line_for_the_manifest(target: Location) -> None:
     receipts, generator = Receipts(target, "upscale"), random.Random(0)
     finish(receipts, unit())
-    receipts.gather([unit()], write_samples)
+    receipts.gather([unit()])
     receipt, manifest = target.read(unit().receipt), target.read(MANIFEST)
     lines: list[str] = []
     for _ in range(300):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage.locations import Entry, Location
-from storage.receipts import Receipts, Row, Unit, write_samples
+from storage.receipts import Receipts, Row, Unit
 from storage.verification import Verification
 
 PIXELS = b"pixels"
@@ -38,7 +38,7 @@ def finish(target: Location, made: Unit, data: bytes = PIXELS) -> list[Row]:
 
 
 def gather(target: Location, *units: Unit) -> None:
-    Receipts(target, "upscale").gather(units, write_samples)
+    Receipts(target, "upscale").gather(units)
 
 
 def problems(target: Location) -> dict[str, tuple[str, frozenset[str]]]:
