@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from storage import images
 from storage.images import ImageError, Pixels
 from storage.locations import StorageError
-from storage.shards import ShardReader
+from storage.shard_reader import ShardReader
 
 CACHE_BYTES = 512 * 2**20
 

@@ -17,8 +17,9 @@ from reports import metrics
 from reports.gallery import GalleryItem, Picture
 from reports.tables import SCHEMA_VERSION
 from storage import images
+from storage.archives import Source, open_source
 from storage.images import ImageError
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.locations import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.receipts import Row, Unit, cut_by_key
 
@@ -29,26 +30,26 @@ UNIT_SIZE = 256
 class Collection:
     """The pictures of one folder by their key, the name without suffix."""
 
-    location: Location
+    source: Source
     entries: Mapping[str, Entry]
 
     @classmethod
     def of(cls, address: str) -> "Collection":
-        location = Location.of(address)
-        return cls(location, {images.stem(entry.key): entry for entry in list_pictures(location)})
+        source = open_source(address)
+        return cls(source, {images.stem(entry.key): entry for entry in list_pictures(source)})
 
     def data(self, key: str) -> bytes:
         """The picture's bytes; StorageError where it is not there."""
         if key not in self.entries:
-            raise StorageError(f"not in {self.location}")
-        return self.location.fetch(self.entries[key])
+            raise StorageError(f"not in {self.source}")
+        return self.source.fetch(self.entries[key])
 
     def tensor(self, key: str) -> Tensor:
         """uint8 (1, 3, H, W)."""
         try:
             pixels = images.decode(self.data(key))
         except ImageError as error:
-            raise ImageError(f"{self.location.address(self.entries[key].key)}: {error}") from error
+            raise ImageError(f"{self.source}/{self.entries[key].key}: {error}") from error
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
 
 

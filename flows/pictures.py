@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from threading import Lock
 
 import numpy as np
@@ -19,8 +18,9 @@ from dtls.tiling import TILE
 from flows import fanout
 from flows.console import Advance
 from flows.options import BatchOptions
-from flows.sources import list_pictures, refuse_within
+from flows.sources import identity, list_pictures, refuse_within
 from storage import images
+from storage.archives import Source, open_source
 from storage.images import ImageError, Pixels
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
@@ -43,7 +43,7 @@ class Picture:
 class Transform:
     """One method at one scale: what a run does to each picture, and what its results depend on."""
 
-    source: Location
+    source: Source
     target: Location
     method: Method
     size_of: SizeOf
@@ -149,7 +149,7 @@ class Transform:
 
 
 def _output(key: str) -> str:
-    return str(PurePosixPath(key).with_suffix(".png"))
+    return f"{images.stem(key)}.png"
 
 
 def transform(
@@ -164,8 +164,8 @@ def transform(
     options: BatchOptions,
 ) -> fanout.Summary:
     """Apply `method` to every picture below `source`; results lie below `target` under the same names, as PNG."""
-    where, to = Location.of(source), Location.of(target)
-    refuse_within(to, where)
+    where, to = open_source(source), Location.of(target)
+    refuse_within(to, source)
     pictures = list_pictures(where)
     made_with = {**method.identity, **size_options}
     units = [
@@ -177,6 +177,6 @@ def transform(
         title=f"{title} {where}",
         units=units,
         work=lambda _, samples, advance: mapping.work(samples, advance),
-        receipts=Receipts(to, title, source=str(where)),
+        receipts=Receipts(to, title, source=identity(source)),
     )
     return fanout.run(job, options)

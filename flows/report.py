@@ -79,9 +79,9 @@ def report(options: ReportOptions) -> str:
     """Compare SR pictures with the ground truth: a table, a summary, and a page."""
     out = Location.of(options.out)
     for address in (options.hr, options.lr, *options.sr.values()):
-        refuse_within(out, Location.of(address))
+        refuse_within(out, address)
     hr, lr = Collection.of(options.hr), Collection.of(options.lr)
-    protocol = _protocol(options.protocol, lr.location)
+    protocol = _protocol(options.protocol, options.lr)
     if not options.any_protocol:
         _refuse_others(options.sr, protocol)
     device = best_device(options.device)
@@ -135,7 +135,7 @@ def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> N
     tell_markdown(markdown_table(means))
 
 
-def _protocol(wish: Protocol | None, lr: Location) -> Protocol:
+def _protocol(wish: Protocol | None, lr: str) -> Protocol:
     """The protocol of the LR pictures; StorageError where their manifest says another than was asked for."""
     made = protocols(lr)
     if not made:
@@ -148,7 +148,7 @@ def _protocol(wish: Protocol | None, lr: Location) -> Protocol:
 def _refuse_others(results: Mapping[str, str], protocol: Protocol) -> None:
     """CheckpointError for results whose model was trained for another protocol than that of the LR pictures."""
     for name, address in results.items():
-        if others := protocols(Location.of(address), "dtls") - {protocol}:
+        if others := protocols(address, "dtls") - {protocol}:
             raise CheckpointError(
                 f"{name} ({address}) is of a model for {', '.join(sorted(others))}, and the LR pictures are made by "
                 f"{protocol}; --any-protocol measures it all the same"

@@ -84,8 +84,8 @@ class Reproduction:
     def check(self) -> None:
         """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
         source, test, out = (Location.of(a) for a in (self.options.source, self.options.test, self.options.out))
-        refuse_within(out, source)
-        refuse_within(out, test)
+        refuse_within(out, self.options.source)
+        refuse_within(out, self.options.test)
         if source.within(test) or test.within(source):
             raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
         for row in self.experiment.rows:

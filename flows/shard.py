@@ -5,6 +5,7 @@ Unit: the pictures of one shard. Proof: its receipt under `TARGET/.dtls/receipts
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, get_args
 
@@ -14,9 +15,10 @@ from pydantic import Field, model_validator
 from flows import fanout
 from flows.console import tell
 from flows.options import Address, BatchOptions
-from flows.sources import list_pictures, open_source, refuse_within
+from flows.sources import identity, list_pictures, refuse_within
+from storage.archives import open_source
 from storage.ffhq import Origin, Split, by_hash, published, read_metadata
-from storage.locations import Entry, Location
+from storage.locations import Entry, Location, StorageError
 from storage.receipts import SAMPLES_OF_SHARDS, Receipts, Unit, cut_evenly
 from storage.shards import Sharding, shard_name
 
@@ -62,9 +64,10 @@ class ShardOptions(BatchOptions):
 def shard(options: ShardOptions) -> str:
     """Shard a folder of pictures into WebDataset tars."""
     source, target = open_source(options.source), Location.of(options.target)
-    refuse_within(target, source)
+    refuse_within(target, options.source)
+    pictures = list_pictures(source)
     metadata = _find_metadata(options)
-    units, first = plan(list_pictures(source), options, metadata)
+    units, first = plan(pictures, options, metadata)
     sharding = Sharding(
         source, target, options.size, options.check, options.workers, _origins(metadata) if metadata else {}
     )
@@ -72,7 +75,7 @@ def shard(options: ShardOptions) -> str:
         title=f"shard {source}",
         units=units,
         work=lambda unit, _, advance: sharding.write(unit, first[unit.name], advance),
-        receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=str(source)),
+        receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=identity(options.source)),
         divisible=False,
         prune=True,
     )
@@ -118,9 +121,10 @@ def _find_metadata(options: ShardOptions) -> Found | None:
     around = options.source.rstrip("/").rpartition("/")[0]
     for folder in filter(None, (options.source, around)):
         place = Location.of(folder)
-        if place.exists(METADATA):
+        with suppress(StorageError):  # not there, or not for us to see
+            found = Found(place, place.info(METADATA))
             tell(f"{place.address(METADATA)}: authors and licences are taken from there")
-            return Found(place, place.info(METADATA))
+            return found
     return None
 
 

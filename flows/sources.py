@@ -1,24 +1,33 @@
-"""The pictures of a source: listed once, checked before any work."""
+"""The pictures of a source: a folder or prefix, a zip, a tar, or shards; listed once, checked before any work."""
 
 from collections.abc import Iterable
 
 from flows.console import tell
 from storage import images
+from storage.archives import Folder, Source
 from storage.leases import STATE
 from storage.locations import Entry, Location, StorageError
 from storage.receipts import MANIFEST, read_manifest
 
-open_source = Location.of
+REFUSED_TOLD = 5
 
 
-def list_pictures(source: Location) -> list[Entry]:
-    """The pictures below `source`, by key; StorageError where there are none, or two with the same name.
+def list_pictures(source: Source) -> list[Entry]:
+    """The pictures of `source`, by key; StorageError where there are none, or two with the same name.
 
-    Hidden files are passed over silently; other files are, too, but counted.
+    Hidden files are passed over silently; other files, and members that cannot be read, are told.
     """
     entries = [entry for entry in source.list() if not _hidden(entry.key)]
-    pictures = [entry for entry in entries if images.is_image(entry.key)]
-    others = [entry.key for entry in entries if not images.is_image(entry.key) and entry.key != MANIFEST]
+    pictures, others = [], []
+    for entry in entries:
+        if images.is_image(entry.key):
+            pictures.append(entry)
+        elif entry.key != MANIFEST:
+            others.append(entry.key)
+    for name, why in source.refused[:REFUSED_TOLD]:
+        tell(f"{source}: left out: {name}: {why}")
+    if (more := len(source.refused) - REFUSED_TOLD) > 0:
+        tell(f"{source}: … and {more:,} more members left out")
     if not pictures:
         raise StorageError(f"{source}: {_emptiness(source, others)}")
     if others:
@@ -27,12 +36,19 @@ def list_pictures(source: Location) -> list[Entry]:
     return pictures
 
 
-def protocols(source: Location, method: str = "downscale") -> set[str]:
-    """The protocols that a manifest beside the pictures at `source` names: by which downscalings they were made.
+def identity(address: str) -> str:
+    """The address of a source as a target remembers it, however it was spelled."""
+    location = Location.of(address)
+    return str(location.local.resolve()) if location.local is not None else location.url
+
+
+def protocols(address: str, method: str = "downscale") -> set[str]:
+    """The protocols that a manifest beside the pictures there names: by which downscalings they were made.
 
     With the method `dtls`: those for which the models that made them were trained.
     """
-    manifest = read_manifest(source)
+    source = Location.of(address)
+    manifest = read_manifest(source) if source.what_is_there() == "folder" else None
     names = manifest.column_names if manifest is not None else []
     if manifest is None or not {"method", "protocol"} <= set(names):
         return set()
@@ -40,27 +56,27 @@ def protocols(source: Location, method: str = "downscale") -> set[str]:
     return {row["protocol"] for row in rows if row["protocol"] and str(row["method"]).startswith(method)}
 
 
-def refuse_within(target: Location, source: Location) -> None:
+def refuse_within(target: Location, source: str) -> None:
     """StorageError where results would lie among the pictures they are made from, and be taken for more of them."""
-    if target.within(source):
+    if target.within(Location.of(source)):
         raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")
 
 
 def _hidden(key: str) -> bool:
-    return key.startswith(STATE) or any(part.startswith(".") for part in key.split("/"))
+    return key.startswith((".", STATE)) or "/." in key
 
 
-def _emptiness(source: Location, others: list[str]) -> str:
+def _emptiness(source: Source, others: list[str]) -> str:
     if others:
         return f"no pictures there, only {len(others):,} other files such as {others[0]}"
+    what = source.location.what_is_there() if isinstance(source, Folder) else "archive"
     return {
         "nothing": "no such folder, prefix or bucket",
         "file": "is a file; give the folder it is in",
-        "folder": "no pictures there",
-    }[source.what_is_there()]
+    }.get(what, "no pictures there")
 
 
-def _refuse_twins(source: Location, pictures: Iterable[Entry]) -> None:
+def _refuse_twins(source: Source, pictures: Iterable[Entry]) -> None:
     seen: dict[str, str] = {}
     for entry in pictures:
         stem = images.stem(entry.key)

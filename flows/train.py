@@ -39,7 +39,7 @@ from flows.training_settings import LOSSES, Settings, states, states_in
 from reports.metrics import LPIPS_MIN_SIDE
 from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
-from storage.shards import list_shards, local_shards
+from storage.shard_reader import list_shards, local_shards
 
 GRACE_SECONDS = 25.0
 """How long a stopped training may take to save; Prefect gives a cancelled flow run 30 s."""

@@ -32,7 +32,7 @@ from flows.batches import Batches, load_batches
 from flows.training_settings import LOSSES, STOPPED, Settings, state_name, states_in
 from reports.lpips_alexnet import load_lpips
 from storage.locations import StorageError
-from storage.shards import LocalShard, ShardReader
+from storage.shard_reader import LocalShard, ShardReader
 
 TELL_SECONDS = 0.2
 

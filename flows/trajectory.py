@@ -14,6 +14,7 @@ from flows.sources import list_pictures, refuse_within
 from flows.upscale import load_checkpointed, refuse_misfits
 from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage import images
+from storage.archives import open_source
 from storage.images import ImageError
 from storage.locations import Location, StorageError
 
@@ -46,8 +47,8 @@ class TrajectoryOptions(Options):
 
 def trajectory(options: TrajectoryOptions) -> str:
     """Show what a sampler makes on its way from LR to SR."""
-    source, out = Location.of(options.source), Location.of(options.out)
-    refuse_within(out, source)
+    source, out = open_source(options.source), Location.of(options.out)
+    refuse_within(out, options.source)
     how = Sampling(sampler=options.sampler, precision=options.precision)
     method = load_checkpointed(options.checkpoint, best_device(options.device), how)
     if options.sampler is None and method.model.config.predicts == "x0":
@@ -58,7 +59,7 @@ def trajectory(options: TrajectoryOptions) -> str:
         try:
             pixels = images.decode(source.fetch(entry))
         except ImageError as error:
-            raise StorageError(f"{source.address(entry.key)}: {error}") from error
+            raise StorageError(f"{source}/{entry.key}: {error}") from error
         lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
         size = (round(lr.shape[-2] * options.scale), round(lr.shape[-1] * options.scale))
         steps = method.trajectory(lr, size)

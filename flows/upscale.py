@@ -102,7 +102,7 @@ def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, 
     """Refuse, before any work, a scale or pictures that the model was not trained for."""
     if scale is not None:
         method.model.degradation.timestep(scale)
-    trained, made = method.model.config.protocol, protocols(Location.of(source))
+    trained, made = method.model.config.protocol, protocols(source)
     if made - {trained} and not any_protocol:
         raise CheckpointError(
             f"the checkpoint is made for {trained}, and the pictures in {source} are made by "

@@ -17,31 +17,35 @@ from botocore.exceptions import (
     BotoCoreError,
     ChecksumError,
     ClientError,
-    CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
-    NoCredentialsError,
-    ResponseStreamingError,
+    ParamValidationError,
 )
 from botocore.exceptions import IncompleteReadError as ShortReadError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from botocore.parsers import ResponseParserError
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 Out = TypeVar("Out")
 
-CREDENTIALS = frozenset(
+CLOSED = frozenset(
     {
+        "AccountProblem",
+        "AllAccessDisabled",
         "AuthFailure",
         "ExpiredToken",
         "ExpiredTokenException",
         "InvalidAccessKeyId",
+        "InvalidSecurity",
         "InvalidToken",
+        "NoSuchBucket",
         "RequestExpired",
         "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
+        "Unauthorized",
     }
 )
-"""What S3 servers answer to keys that are wrong, or no longer right."""
+"""What S3 servers answer to keys that are wrong, or no longer right, and where the bucket is gone."""
 BUSY = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -67,15 +71,16 @@ NETWORK = (
     HTTPClientError,
     HTTPError,
     HTTPException,
-    ResponseStreamingError,
+    ResponseParserError,
     ShortReadError,
-    ChecksumError,
-    FlexibleChecksumError,
     IncompleteReadError,
     ConnectionError,
     TimeoutError,
 )
-FAILURES = (OSError, ClientError, BotoCoreError, HTTPError, ImportError, ValueError, TypeError, RuntimeError)
+FAILURES = (
+    *(OSError, ClientError, BotoCoreError, HTTPError, HTTPException, ResponseParserError, EOFError),
+    *(ImportError, ValueError, TypeError, RuntimeError),
+)
 """What file systems raise."""
 
 PATIENCE, IMPATIENCE = 120.0, 10.0
@@ -96,7 +101,10 @@ class UnavailableError(StorageError):
 
 
 class DamagedError(OSError):
-    """Bytes that came short or changed on their way; worth another try."""
+    """Bytes that came short or changed, though the answer was whole; worth another try."""
+
+
+DAMAGED = (DamagedError, ChecksumError, FlexibleChecksumError)
 
 
 @contextmanager
@@ -104,6 +112,8 @@ def told(address: str) -> Iterator[None]:
     """Turn whatever a file system raises into one line that names the address."""
     try:
         yield
+    except ChangedError as error:
+        raise ChangedError(f"{address}: {error}") from error
     except StorageError:
         raise
     except FAILURES as error:
@@ -117,11 +127,20 @@ def in_one_line(address: str, error: BaseException) -> StorageError:
 
 
 def retried(do: Callable[[], Out], patience: float = PATIENCE) -> Out:
-    """What `do` returns; after what may pass it is tried again, with growing waits drawn at random, for so long."""
+    """What `do` returns; after what may pass it is tried again, with growing waits drawn at random, for so long.
+
+    A file that comes damaged again and again is as it is: it is given up earlier.
+    """
+
+    def enough(state: RetryCallState) -> bool:
+        error = state.outcome and state.outcome.exception()
+        limit = IMPATIENCE if error and _has(error, DAMAGED) else patience
+        return (state.seconds_since_start or 0.0) >= limit
+
     again = Retrying(
         retry=retry_if_exception(may_pass),
         wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
-        stop=stop_after_delay(patience),
+        stop=enough,
         reraise=True,
     )
     return again(do)
@@ -130,17 +149,17 @@ def retried(do: Callable[[], Out], patience: float = PATIENCE) -> Out:
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later: the network, a busy server, bytes damaged on their way."""
     if (refusal := refused(error)) is not None:
-        return refusal["Code"] in BUSY or refusal["Status"] >= "500"
-    return any(isinstance(cause, (*NETWORK, DamagedError)) for cause in _causes(error))
+        return refusal["Code"] in BUSY or refusal["Status"] == "429" or "500" <= refusal["Status"] != "501"
+    return _has(error, (*NETWORK, *DAMAGED))
 
 
 def is_of_the_place(error: BaseException) -> bool:
     """Whether an error says nothing of the file at hand."""
     if (refusal := refused(error)) is not None:
-        return refusal["Code"] in CREDENTIALS or may_pass(error)
-    if any(isinstance(cause, NoCredentialsError | CredentialRetrievalError) for cause in _causes(error)):
-        return True
-    return may_pass(error) or (isinstance(error, OSError) and error.errno in FULL_OR_CLOSED)
+        return refusal["Code"] in CLOSED or refusal["Status"] == "401" or may_pass(error)
+    if _has(error, (*DAMAGED, ParamValidationError)):
+        return False
+    return _has(error, (*NETWORK, BotoCoreError)) or (isinstance(error, OSError) and error.errno in FULL_OR_CLOSED)
 
 
 def refused(error: BaseException) -> dict[str, str] | None:
@@ -150,6 +169,10 @@ def refused(error: BaseException) -> dict[str, str] | None:
             status = str(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
             return {"Code": "?", "Message": "no message", **cause.response.get("Error", {}), "Status": status}
     return None
+
+
+def _has(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    return any(isinstance(cause, kinds) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

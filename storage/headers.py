@@ -6,6 +6,7 @@ in them is left to Pillow.
 
 import io
 import struct
+import zlib
 
 from PIL import Image
 
@@ -13,11 +14,14 @@ from storage import images
 from storage.images import ImageError
 
 PNG, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\rIHDR", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+TURNING, TURNING_TEXTS = b"eXIf", (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""The chunk, and the keywords of texts, that may say how a PNG is turned."""
 JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-EXIF, ORIENTATION, TURNED = 0xE1, 0x0112, (5, 6, 7, 8)
-SIZE = struct.Struct(">HH")
-PNG_SIZE = struct.Struct(">II")
+FRAMES, COMPONENTS = (0xC0, 0xC1, 0xC2), (1, 3, 4)
+FILL, SCAN, EXIF, SEGMENTS = 0xFF, 0xDA, 0xE1, frozenset({*range(0xC0, 0xD0), *range(0xDB, 0xFF)})
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+FRAME = struct.Struct(">BHHB")
+CHUNK, PNG_SIZE, PNG_SUM = struct.Struct(">I4s"), struct.Struct(">II"), struct.Struct(">I")
 
 
 def measure(data: bytes) -> tuple[int, int]:
@@ -25,40 +29,61 @@ def measure(data: bytes) -> tuple[int, int]:
 
     Pixels are not decoded: damage between a sound beginning and a sound end shows only to `images.decode`.
     """
+    size = None
     if data.startswith(PNG) and data.startswith(PNG_HEADER, 8) and data.endswith(PNG_END):
-        return _bounded(*PNG_SIZE.unpack_from(data, 16))
-    if data.startswith(JPEG) and data.endswith(JPEG_END) and (size := _jpeg_size(data)) is not None:
-        return _bounded(*size)
-    return _opened(data)
+        size = _png_size(data)
+    elif data.startswith(JPEG) and data.endswith(JPEG_END):
+        size = _jpeg_size(data)
+    if size is None:
+        height, width = images.decode(data).shape[:2]
+        return width, height
+    return _bounded(*size)
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """The size in a PNG's header; None where Pillow should look: it may be turned, or is odd."""
+    if zlib.crc32(data[12:29]) != PNG_SUM.unpack_from(data, 29 if len(data) >= 33 else 0)[0]:
+        return None
+    place = 33
+    while place < len(data) - 8:
+        length, kind = CHUNK.unpack_from(data, place)
+        if kind == TURNING or data.startswith(TURNING_TEXTS, place + 8):
+            return None
+        place += 12 + length
+    width, height = PNG_SIZE.unpack_from(data, 16)
+    return (width, height) if place == len(data) else None
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """The size in a JPEG's frame header; None where Pillow should look: it may be turned, or is odd."""
+    """The size in a JPEG's frame header; None where Pillow should look: it is odd."""
+    size, exif = None, False
     place, end = 2, len(data) - 9
-    while place < end and data[place] == 0xFF:
+    while place < end and data[place] == FILL:
         marker, length = data[place + 1], data[place + 2] << 8 | data[place + 3]
-        if marker in FRAMES:
-            height, width = SIZE.unpack_from(data, place + 5)
-            return width, height
-        if marker == EXIF:
+        if marker == FILL:
+            place += 1
+            continue
+        if marker == SCAN:
+            return _upright(data, size) if size and exif else size
+        if marker not in SEGMENTS or length < 2:
             return None
+        if 0xC0 <= marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC):
+            precision, height, width, components = FRAME.unpack_from(data, place + 4)
+            if size or marker not in FRAMES or precision != 8 or components not in COMPONENTS:
+                return None
+            size = width, height
+        exif = exif or marker == EXIF
         place += 2 + length
     return None
 
 
-def _opened(data: bytes) -> tuple[int, int]:
-    """What Pillow reads in the header, or, where it says nothing of the file's end, in the whole picture."""
+def _upright(data: bytes, size: tuple[int, int]) -> tuple[int, int] | None:
+    """The size of a JPEG once it is turned as its EXIF or XMP says; None where these are broken."""
     try:
-        with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
-            whole = image.format == "JPEG" and data.endswith(JPEG_END)
-            width, height = image.size
-            turned = whole and image.getexif().get(ORIENTATION) in TURNED
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return size[::-1] if image.getexif().get(ORIENTATION) in TURNED else size
     except Exception:  # Pillow's readers raise anything
-        whole = False
-    if whole:
-        return _bounded(height, width) if turned else _bounded(width, height)
-    height, width = images.decode(data).shape[:2]
-    return width, height
+        return None
 
 
 def _bounded(width: int, height: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ Whatever is wrong with a picture leaves this room as an `ImageError` that says s
 
 import io
 import warnings
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +26,13 @@ class ImageError(ValueError):
 
 def is_image(key: str) -> bool:
     """Whether the name says picture."""
-    return PurePosixPath(key).suffix.lower() in SUFFIXES
+    name = key[key.rfind("/") + 1 :]
+    return name[max(name.rfind("."), 0) :].lower() in SUFFIXES and not name.startswith(".")
 
 
 def stem(key: str) -> str:
     """The key of a picture without its suffix: what names it across folders and formats."""
-    return str(PurePosixPath(key).with_suffix(""))
+    return key[: key.rfind(".")] if is_image(key) else key
 
 
 def decode(data: bytes) -> Pixels:

@@ -6,6 +6,7 @@ wants (If-Match), and is checked against its length and, where the store tells o
 """
 
 import hashlib
+import mimetypes
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +18,16 @@ from botocore.exceptions import ClientError
 from fsspec.asyn import sync
 
 from storage.entries import Entry
-from storage.errors import IMPATIENCE, PATIENCE, ChangedError, DamagedError, refused, retried
+from storage.errors import (
+    FAILURES,
+    IMPATIENCE,
+    PATIENCE,
+    ChangedError,
+    DamagedError,
+    may_pass,
+    refused,
+    retried,
+)
 from storage.local import renamed
 from storage.parallel import ordered_map
 
@@ -27,16 +37,17 @@ CONFIG = {
     "connect_timeout": 10,
     "read_timeout": 30,
     "max_pool_connections": 64,
-    "retries": {"total_max_attempts": 2, "mode": "standard"},
+    "retries": {"total_max_attempts": 1},
 }
-"""Of botocore: its own second try is for the parts of an upload; `retried` does the rest."""
+"""Of botocore, which tries once: `retried` does the rest."""
 PART = 16 * 2**20
-"""Bytes of one part of an upload or a download; what is below two of them goes in one piece."""
+"""Bytes of one part of an upload or a download; what is below two of them goes up in one piece."""
+MOST_PARTS = 10_000
 PARTS_AT_ONCE = 4
 MD5 = re.compile(r"[0-9a-f]{32}")
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 """What servers answer to a conditional put where something is, or is being put by another."""
-GONE = ("NoSuchKey", "NoSuchBucket", "404")
+GONE = ("NoSuchKey", "404")
 
 
 def connect(address: str) -> tuple["S3", str]:
@@ -97,11 +108,13 @@ class S3:
         try:
             return self._retried(get)
         except (OSError, ClientError) as error:
-            refusal = refused(error)
-            if isinstance(error, FileNotFoundError) or (refusal and refusal["Code"] in GONE):
+            code = (refused(error) or {}).get("Code")
+            if code in GONE:
                 raise ChangedError("gone since it was listed") from error
-            if refusal and (refusal["Code"] in TAKEN or refusal["Code"] == "InvalidRange"):
+            if code in TAKEN or code == "InvalidRange":
                 raise ChangedError("changed since it was listed") from error
+            if isinstance(error, FileNotFoundError):
+                raise OSError("the bucket is gone") from error
             raise
 
     def _get(self, path: str, **more: Any) -> bytes:
@@ -142,7 +155,37 @@ class S3:
         return True
 
     def upload(self, path: str, file: Path) -> None:
-        self._retried(lambda: self.fs.put_file(str(file), path, chunksize=PART, max_concurrency=PARTS_AT_ONCE))
+        bucket, key = _split(path)
+        to = {"Bucket": bucket, "Key": key}
+        if file.stat().st_size < 2 * PART:
+            self._call("put_object", **to, **_typed(file), Body=file.read_bytes())
+        else:
+            self._retried(lambda: self._upload_parts(to, file))
+
+    def _upload_parts(self, to: dict[str, str], file: Path) -> None:
+        """Put a file as parts; DamagedError where the upload was given up by another, or its last answer was lost."""
+        upload = {**to, "UploadId": self._call("create_multipart_upload", **to, **_typed(file))["UploadId"]}
+        size = file.stat().st_size
+        length = max(PART, -(-size // MOST_PARTS))
+
+        def put(number: int) -> dict[str, Any]:
+            with file.open("rb") as data:
+                data.seek((number - 1) * length)
+                body = data.read(length)
+            return {
+                "PartNumber": number,
+                "ETag": self._call("upload_part", **upload, PartNumber=number, Body=body)["ETag"],
+            }
+
+        try:
+            parts = list(ordered_map(put, range(1, -(-size // length) + 1), PARTS_AT_ONCE))
+            self._call("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+        except BaseException as error:
+            with suppress(*FAILURES):
+                self._call("abort_multipart_upload", **upload)
+            if (refused(error) or {}).get("Code") == "NoSuchUpload":
+                raise DamagedError("the upload in parts is gone") from None
+            raise
 
     def download(self, path: str, file: Path) -> None:
         entry = self.info(path, path)
@@ -192,8 +235,12 @@ class S3:
         return answer
 
     def _retried(self, do: Callable[[], Out]) -> Out:
-        """`do`, with patience for a server that has answered before."""
-        out = retried(do, PATIENCE if getattr(self.fs, "answered", False) else IMPATIENCE)
+        """`do`, with patience for a server that answered the last time."""
+        try:
+            out = retried(do, PATIENCE if getattr(self.fs, "answered", False) else IMPATIENCE)
+        except FAILURES as error:
+            self.fs.answered = not may_pass(error)
+            raise
         self.fs.answered = True
         return out
 
@@ -201,6 +248,12 @@ class S3:
 def _split(path: str) -> tuple[str, str]:
     bucket, _, key = path.partition("/")
     return bucket, key
+
+
+def _typed(file: Path) -> dict[str, str]:
+    """What browsers want to know of a file."""
+    kind, _ = mimetypes.guess_type(file.name)
+    return {"ContentType": kind} if kind else {}
 
 
 def _md5(answer: dict[str, Any], bucket: str) -> str | None:

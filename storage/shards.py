@@ -1,4 +1,4 @@
-"""WebDataset shards: tars of `000000042.png` + `000000042.json`, written whole and read at random.
+"""WebDataset shards: tars of `000000042.png` + `000000042.json`, written whole.
 
 A shard is built as a local file and committed whole. Keys are zero-padded numbers, as WebDataset splits names at
 their first dot; the picture's own name is in the JSON. Times and owners are fixed, and pictures go in by their order
@@ -6,21 +6,18 @@ in the plan, so the same source gives the same bytes on any machine, for any num
 """
 
 import json
-import tarfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import chain
-from pathlib import Path, PurePosixPath
 
 from storage import headers, images
+from storage.archives import Source
 from storage.ffhq import Origin, picture_number
 from storage.images import ImageError
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.receipts import Row, Unit, failed, read_manifest
+from storage.receipts import Row, Unit, failed
 from storage.tar_writer import TarWriter
 
 VALIDATION = "validation-"
@@ -50,7 +47,7 @@ class Sharding:
     sound. origins: who made FFHQ's pictures, by their numbers, as far as that is known.
     """
 
-    source: Location
+    source: Source
     target: Location
     size: int | None
     checked: bool
@@ -139,95 +136,3 @@ def _add(tar: TarWriter, number: int, sample: Sample) -> Row:
     for suffix, data in members if sample.suffix < "json" else reversed(members):  # webdataset's order
         tar.add(f"{name}.{suffix}", data)
     return row
-
-
-@dataclass(frozen=True)
-class LocalShard:
-    """A shard on this machine, and how many samples its manifest says it has, if there is one."""
-
-    path: Path
-    count: int | None
-
-
-def list_shards(source: Location) -> list[Entry]:
-    """The shards to train on at `source`, sorted, but for those of validation; StorageError where there are none."""
-    entries = [entry for entry in source.list() if entry.key.endswith(".tar")]
-    found = [entry for entry in entries if not PurePosixPath(entry.key).name.startswith(VALIDATION)]
-    if not found:
-        what = f"only shards of validation ({VALIDATION}*.tar)" if entries else "no shard (*.tar)"
-        raise StorageError(f"{source}: {what} there; make some with `dtls shard`")
-    return found
-
-
-def local_shards(
-    source: Location, entries: Sequence[Entry], cache: Path, advance: Callable[[int], None]
-) -> list[LocalShard]:
-    """The listed shards of `source`; those that are not on this machine are fetched into `cache` once."""
-    manifest = read_manifest(source)
-    outputs = manifest.column("output").to_pylist() if manifest is not None else []
-    counts = Counter(output for output in outputs if output is not None)
-
-    def fetch(entry: Entry) -> LocalShard:
-        path = Path(source.path(entry.key))
-        if source.local is None:
-            tag = sha256(f"{source}/{entry.key}:{entry.size}:{entry.etag}".encode()).hexdigest()[:16]
-            path = cache / f"{tag}-{PurePosixPath(entry.key).name}"
-            if not path.exists():
-                source.download(entry.key, path)
-        advance(1)
-        return LocalShard(path, counts.get(entry.key))
-
-    return list(ordered_map(fetch, entries, workers=4))
-
-
-class ShardReader:
-    """Random access to the pictures in local shards: `len(reader)`, `reader.read(i)`.
-
-    A shard with fewer pictures than its manifest says is refused: a tar cut between two members reads cleanly.
-    """
-
-    def __init__(self, shards: Sequence[LocalShard]) -> None:
-        self._members: list[Member] = []
-        for shard in shards:
-            members = _image_members(shard.path)
-            if shard.count is not None and len(members) != shard.count:
-                raise StorageError(
-                    f"{shard.path}: {len(members)} pictures where the manifest says {shard.count}; shard it again"
-                )
-            self._members += members
-        if not self._members:
-            raise StorageError(f"{shards[0].path.parent if shards else 'no shards'}: no picture in any shard")
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def name(self, index: int) -> str:
-        """Where a picture lies, for people."""
-        member = self._members[index]
-        return f"{member.shard}, {member.name}"
-
-    def read(self, index: int) -> bytes:
-        member = self._members[index]
-        with member.shard.open("rb") as file:
-            file.seek(member.offset)
-            return file.read(member.size)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A picture in a tar: its name and where its bytes are."""
-
-    shard: Path
-    name: str
-    offset: int
-    size: int
-
-
-def _image_members(path: Path) -> list[Member]:
-    try:
-        with tarfile.open(path, "r:") as tar:
-            return [
-                Member(path, m.name, m.offset_data, m.size) for m in tar if m.isfile() and images.is_image(m.name)
-            ]
-    except (tarfile.TarError, OSError) as error:
-        raise StorageError(f"{path}: not a readable tar ({error})") from error

@@ -83,8 +83,10 @@ class TarWriter:
 
     def _write(self, pieces: list[bytes]) -> None:
         data = b"".join(pieces)
-        self._file.write(data)
         self._hash.update(data)
+        left = memoryview(data)
+        while left:  # a file without a buffer may take less than it is given
+            left = left[self._file.write(left) :]
 
 
 def _header(name: str, size: int) -> bytes:

@@ -21,7 +21,7 @@ from storage.leases import STATE
 from storage.locations import TEMPORARY, Location, StorageError
 from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, MANIFEST
-from storage.shards import LocalShard, ShardReader
+from storage.shard_reader import LocalShard, ShardReader
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/[^./][^/]*\.parquet")
 TOLD, PROOF = ("key", "status"), ("output", "output_bytes", "sha256")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flows.batches import Batches, load_batches
 from flows.shard import ShardOptions, shard
-from storage.shards import LocalShard, ShardReader
+from storage.shard_reader import LocalShard, ShardReader
 
 
 @pytest.fixture(scope="module")

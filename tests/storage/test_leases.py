@@ -23,6 +23,7 @@ from flows.console import Advance
 from flows.fanout import Job, RunError
 from flows.options import BatchOptions
 from flows.sources import list_pictures
+from storage.archives import Folder
 from storage.leases import GRACE, LASTS, LEASE, Lease, Owner, hold
 from storage.locations import Entry, Location, StorageError
 from storage.receipts import Receipts, Row, Unit, failed
@@ -337,4 +338,4 @@ def test_a_lease_is_neither_a_receipt_nor_a_picture(tmp_path: Path) -> None:
     with hold(target, "upscale"):
         survey = Receipts(target, "shard").survey(job(target).units)
         assert (survey.done, survey.stale, survey.kept, survey.gathered) == ({}, (), {}, False)
-        assert [entry.key for entry in list_pictures(target)] == ["0.png"]
+        assert [entry.key for entry in list_pictures(Folder(target))] == ["0.png"]

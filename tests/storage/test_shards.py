@@ -14,7 +14,7 @@ from flows.shard import ShardOptions, shard
 from storage import images
 from storage.locations import Location, StorageError
 from storage.receipts import read_manifest
-from storage.shards import LocalShard, ShardReader, list_shards, local_shards
+from storage.shard_reader import LocalShard, ShardReader, list_shards, local_shards
 
 
 def make(source: Path, target: Path, **options: object) -> list[Path]:
@@ -152,9 +152,13 @@ def test_shards_on_s3_are_fetched_once_and_again_when_they_change(photographs: P
     times = {shard.path: shard.path.stat().st_mtime_ns for shard in first}
     assert {s.path: s.path.stat().st_mtime_ns for s in fetched(source, cache)} == times
     source.upload("shard-000000.tar", tmp_path / "made" / "shard-000001.tar")
+    with pytest.raises(StorageError, match=r"shard-000000\.tar: not what its manifest says \(sha256\)"):
+        fetched(source, cache)
+    source.delete("manifest.parquet")
     again = fetched(source, cache)
     assert [shard.path in times for shard in again] == [False, True, True]
     assert ShardReader(again).read(0) == expected[5]
+    assert sorted(cache.iterdir()) == sorted(shard.path for shard in again)  # the older version is gone
 
 
 def test_a_tar_cut_within_a_member_is_refused(photographs: Path, tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""Shards on this machine, read at random: those behind a URL are fetched into a cache once."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow.compute as pc
+
+from storage import images, tars
+from storage.locations import Entry, Location, StorageError
+from storage.parallel import ordered_map
+from storage.receipts import read_manifest
+from storage.shards import VALIDATION
+from storage.tars import Damaged, Window
+
+
+@dataclass(frozen=True)
+class LocalShard:
+    """A shard on this machine, and how many samples its manifest says it has, if there is one."""
+
+    path: Path
+    count: int | None
+
+
+def list_shards(source: Location) -> list[Entry]:
+    """The shards to train on at `source`, sorted, but for those of validation; StorageError where there are none."""
+    entries = [entry for entry in source.list() if entry.key.endswith(".tar")]
+    found = [entry for entry in entries if not PurePosixPath(entry.key).name.startswith(VALIDATION)]
+    if not found:
+        what = f"only shards of validation ({VALIDATION}*.tar)" if entries else "no shard (*.tar)"
+        raise StorageError(f"{source}: {what} there; make some with `dtls shard`")
+    return found
+
+
+def local_shards(
+    source: Location, entries: Sequence[Entry], cache: Path, advance: Callable[[int], None]
+) -> list[LocalShard]:
+    """The listed shards of `source`; those that are not on this machine are fetched into `cache` once.
+
+    A fetched shard takes the place of its older versions there. StorageError where it is not what the manifest says.
+    """
+    counts, sums = _told_by_manifest(source)
+
+    def fetch(entry: Entry) -> LocalShard:
+        path = Path(source.path(entry.key))
+        if source.local is None:
+            path = cache / f"{_digest(source, entry.key)}-{_digest(entry)}-{PurePosixPath(entry.key).name}"
+            if not path.exists():
+                _fetch(source, entry, path, sums.get(entry.key))
+        advance(1)
+        return LocalShard(path, counts.get(entry.key))
+
+    return list(ordered_map(fetch, entries, workers=4))
+
+
+def _fetch(source: Location, entry: Entry, path: Path, sha256: str | None) -> None:
+    source.download(entry.key, path)
+    with path.open("rb") as file:
+        if sha256 not in (None, hashlib.file_digest(file, "sha256").hexdigest()):
+            path.unlink()
+            raise StorageError(
+                f"{source.address(entry.key)}: not what its manifest says (sha256); see `dtls verify {source}`"
+            )
+    for older in path.parent.glob(f"{path.name.partition('-')[0]}-*"):
+        if older != path:
+            older.unlink()
+
+
+def _told_by_manifest(source: Location) -> tuple[dict[str, int], dict[str, str]]:
+    """How many samples each shard has, and its sha256, if there is a manifest."""
+    manifest = read_manifest(source)
+    if manifest is None:
+        return {}, {}
+    made = manifest.filter(pc.is_valid(manifest["output"])).group_by(["output"])
+    rows = made.aggregate([("key", "count"), ("sha256", "min")]).to_pylist()
+    return {row["output"]: row["key_count"] for row in rows}, {row["output"]: row["sha256_min"] for row in rows}
+
+
+def _digest(*what: object) -> str:
+    return hashlib.sha256("\n".join(map(str, what)).encode()).hexdigest()[:16]
+
+
+class ShardReader:
+    """Random access to the pictures in local shards: `len(reader)`, `reader.read(i)`.
+
+    A shard with fewer pictures than its manifest says is refused.
+    """
+
+    def __init__(self, shards: Sequence[LocalShard]) -> None:
+        self._members: list[Member] = []
+        for shard in shards:
+            members = _image_members(shard.path)
+            if shard.count is not None and len(members) != shard.count:
+                raise StorageError(
+                    f"{shard.path}: {len(members)} pictures where the manifest says {shard.count}; shard it again"
+                )
+            self._members += members
+        if not self._members:
+            raise StorageError(f"{shards[0].path.parent if shards else 'no shards'}: no picture in any shard")
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def name(self, index: int) -> str:
+        """Where a picture lies, for people."""
+        member = self._members[index]
+        return f"{member.shard}, {member.name}"
+
+    def read(self, index: int) -> bytes:
+        member = self._members[index]
+        with member.shard.open("rb") as file:
+            file.seek(member.offset)
+            return file.read(member.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A picture in a tar: its name and where its bytes are."""
+
+    shard: Path
+    name: str
+    offset: int
+    size: int
+
+
+def _image_members(path: Path) -> list[Member]:
+    folder = Location.of(path.parent)
+    try:
+        found = tars.members(Window(folder, folder.info(path.name)))
+        return [Member(path, m.name, m.offset, m.size) for m in found if not m.refusal and images.is_image(m.name)]
+    except Damaged as error:
+        raise StorageError(f"{path}: not a readable tar ({error})") from error
