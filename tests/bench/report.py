@@ -77,23 +77,23 @@ def peak(found: Results) -> str:
 
 def head(names: tuple[str, ...]) -> str:
     """The first two lines of a table."""
-    return "\n" + _line(names) + _line(("---", *["--:"] * (len(names) - 1)))
+    return "\n" + line(names) + line(("---", *["--:"] * (len(names) - 1)))
 
 
 def training(row: Training) -> str:
-    return _line((f"{row.what}, {row.ours_is}", *_comparison(row)))
+    return line((f"{row.what}, {row.ours_is}", *_comparison(row)))
 
 
 def sampling(row: Sampling) -> str:
     decibels = (row.psnr_between, row.psnr.plain, row.psnr.ours)
-    return _line((row.what, *_comparison(row), *[_number(value, ".2f") for value in decibels]))
+    return line((row.what, *_comparison(row), *[_number(value, ".2f") for value in decibels]))
 
 
 def profiles(found: Results) -> str:
     """The shares of each kind in the device's time, and how busy it was, as a table."""
     columns = list(found.profiles.values())
-    lines = [_line((kind, *[_number(column.shares[kind], ".1%") for column in columns])) for kind in KINDS]
-    busy = _line(("device busy", *[_number(column.busy, ".1%") for column in columns]))
+    lines = [line((kind, *[_number(column.shares[kind], ".1%") for column in columns])) for kind in KINDS]
+    busy = line(("device busy", *[_number(column.busy, ".1%") for column in columns]))
     return head(("ours, share of the device's time", *found.profiles)) + "".join(lines) + busy
 
 
@@ -113,5 +113,6 @@ def _number(value: float | None, how: str) -> str:
     return "–" if value is None else format(value, how)
 
 
-def _line(cells: tuple[str, ...]) -> str:
+def line(cells: tuple[str, ...]) -> str:
+    """A row of a table."""
     return "| " + " | ".join(cells) + " |\n"

@@ -1,0 +1,201 @@
+"""What the benchmark of sharding works on, and who works on it: pictures, and each way to make archives of them."""
+
+import hashlib
+import io
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import skimage
+import webdataset
+from PIL import Image
+
+from flows.shard import ShardOptions, shard
+from tests.bench.measure import seconds
+from tests.services import S3Server
+
+ROOT = Path(__file__).parents[2]
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
+A_FOLDER = 1000
+PART = 8 * 2**20
+AT_ONCE = 10
+
+RESIZING = """
+import os, sys, time
+os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
+from flows.shard import ShardOptions, shard
+for target in sys.argv[3:]:
+    started = time.perf_counter()
+    shard.fn(ShardOptions(source=sys.argv[2], target=target, size=128, max_failed=0))
+print(time.perf_counter() - started)
+"""
+LISTING = """
+import sys
+from storage.locations import Location
+Location.of(sys.argv[1]).list()
+"""
+PLANNING = """
+import sys
+from flows import fanout
+from flows.shard import ShardOptions, shard
+def plan(job, options):
+    job.receipts.survey(job.units)
+    job.receipts.write_plan(job.units)
+fanout.run = plan
+shard.fn(ShardOptions(source=sys.argv[1], target=sys.argv[2]))
+"""
+PEAK = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
+"""A small process between us and what is measured: a process's peak starts at the size of the one that starts it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Pictures of one sort: square crops of photographs, each another."""
+
+    side: int
+    suffix: str
+    save: dict[str, Any]
+
+
+SMALL = Kind(128, "jpg", {"quality": 86})
+PHOTOGRAPH = Kind(512, "jpg", {"quality": 92})
+LARGE = {
+    "png": Kind(1024, "png", {"compress_level": 1}),
+    "jpg": Kind(1280, "jpg", {"quality": 100, "subsampling": 0}),
+}
+
+
+def make_pictures(folder: Path, count: int, kind: Kind) -> Path:
+    """`count` pictures below `folder`, 1000 a folder as in FFHQ; those of an earlier run are taken again."""
+
+    def save(number: int, path: Path) -> None:
+        _crop(random.Random(number), kind.side).save(path, **kind.save)
+
+    return _once(folder / f"{kind.side}-{kind.suffix}-{count}", count, kind.suffix, save)
+
+
+def make_links(folder: Path, count: int) -> Path:
+    """`count` small pictures that share the bytes of a few."""
+    few = files_of(make_pictures(folder, min(count, 200), SMALL))
+    return _once(folder / f"links-{count}", count, "jpg", lambda n, path: path.hardlink_to(few[n % len(few)]))
+
+
+def _once(folder: Path, count: int, suffix: str, make: Callable[[int, Path], None]) -> Path:
+    if not folder.exists():
+        partial_folder = folder.with_suffix(".partial")
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        for number in range(count):
+            path = partial_folder / f"{number - number % A_FOLDER:05}" / f"{number:05}.{suffix}"
+            if number % A_FOLDER == 0:
+                path.parent.mkdir(parents=True)
+            make(number, path)
+        partial_folder.rename(folder)
+    return folder
+
+
+def _crop(chance: random.Random, side: int) -> Image.Image:
+    photograph = chance.choice(_photographs())
+    most = min(512, *photograph.size)
+    size = chance.randint(most // 2, most)
+    x, y = chance.randint(0, photograph.width - size), chance.randint(0, photograph.height - size)
+    return photograph.resize((side, side), Image.Resampling.BICUBIC, (x, y, x + size, y + size))
+
+
+@cache
+def _photographs() -> list[Image.Image]:
+    folder = Path(skimage.__file__).parent / "data"
+    return [Image.open(folder / name).convert("RGB") for name in PHOTOGRAPHS]
+
+
+def files_of(source: Path) -> list[Path]:
+    """The pictures that `make_pictures` or `make_links` made; their folders have no suffix."""
+    return sorted(source.rglob("*.*"))
+
+
+def ours(source: Path, target: Path | str, samples_per_shard: int = 1000) -> float:
+    options = ShardOptions(source=str(source), target=str(target), samples_per_shard=samples_per_shard, max_failed=0)
+    with redirect_stderr(io.StringIO()):
+        return seconds(lambda: shard.fn(options), "cpu")
+
+
+def webdataset_loop(source: Path, target: Path) -> float:
+    target.mkdir()
+    started = time.perf_counter()
+    with webdataset.ShardWriter(str(target / "shard-%06d.tar"), maxcount=1000, verbose=0) as writer:
+        for path in files_of(source):
+            writer.write({"__key__": path.stem, path.suffix[1:]: path.read_bytes()})
+    return time.perf_counter() - started
+
+
+def gnu_tar(source: Path, target: Path) -> float:
+    target.mkdir()
+    command = ["tar", "-cf", str(target / "all.tar"), "-C", str(source), "."]
+    return seconds(partial(subprocess.run, command, check=True), "cpu")
+
+
+def resized(source: Path, cores: Sequence[int], target: Path) -> float:
+    """Ours with resize to 128 in a process of its own that has these cores, the second time it does it."""
+    targets = [str(target / name) for name in ("warm-up", "timed")]
+    done = _python("-c", RESIZING, ",".join(map(str, cores)), str(source), *targets)
+    return float(done)
+
+
+def aws_client(server: S3Server, tars: Sequence[Path], target: Path) -> float:
+    return seconds(partial(_upload, server.client(), server.bucket, target.name, tars), "cpu")
+
+
+def _upload(client: Any, bucket: str, prefix: str, tars: Sequence[Path]) -> None:
+    places = [{"Bucket": bucket, "Key": f"{prefix}/{tar.name}"} for tar in tars]
+    uploads = [place | {"UploadId": client.create_multipart_upload(**place)["UploadId"]} for place in places]
+
+    def put(tar: Path, upload: dict[str, str], number: int) -> dict[str, Any]:
+        with tar.open("rb") as file:
+            file.seek((number - 1) * PART)
+            answer = client.upload_part(**upload, PartNumber=number, Body=file.read(PART))
+        return {name: answer[name] for name in ("ETag", "ChecksumCRC32") if name in answer} | {"PartNumber": number}
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = [
+            [pool.submit(put, tar, upload, n + 1) for n in range(-(-tar.stat().st_size // PART))]
+            for tar, upload in zip(tars, uploads, strict=True)
+        ]
+    for upload, parts in zip(uploads, waiting, strict=True):
+        client.complete_multipart_upload(**upload, MultipartUpload={"Parts": [part.result() for part in parts]})
+
+
+def two_threads() -> float:
+    """How much faster two threads are than one, in what nothing but the cores limits."""
+    data = bytes(50_000_000)
+
+    def hashed(threads: int) -> float:
+        with ThreadPoolExecutor(threads) as pool:
+            return seconds(lambda: list(pool.map(hashlib.sha256, [data] * 8)), "cpu")
+
+    return hashed(1) / hashed(2)
+
+
+def peak_megabytes(*arguments: str) -> float:
+    """The peak of the largest process of Python with these arguments, in MB."""
+    printed = _python("-I", "-S", "-c", PEAK, sys.executable, *arguments)
+    return int(printed) * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _python(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        raise RuntimeError(" ".join(done.stderr.split())[-500:])
+    return done.stdout

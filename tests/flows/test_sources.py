@@ -1,0 +1,152 @@
+"""A source is a folder, a zip, a tar or shards: the pictures are the same, and what cannot be taken is told."""
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flows.report import ReportOptions, report
+from flows.shard import ShardOptions, shard
+from flows.upscale import UpscaleOptions, upscale
+from storage.locations import Location, StorageError
+
+KINDS = ("folder", "zip", "tar")
+
+
+@pytest.fixture
+def sources(photographs: Path, tmp_path: Path) -> dict[str, str]:
+    """The twelve photographs, as a source of each kind."""
+    root = tmp_path / "sources"
+    root.mkdir()
+    with (
+        zipfile.ZipFile(root / "photographs.zip", "w") as archive,
+        tarfile.open(root / "photographs.tar", "w") as tar,
+    ):
+        for path in sorted(photographs.rglob("*.png")):
+            archive.write(path, path.relative_to(photographs))
+            tar.add(path, path.relative_to(photographs))
+    return {
+        "folder": str(photographs),
+        "zip": str(root / "photographs.zip"),
+        "tar": str(root / "photographs.tar"),
+    }
+
+
+def upscaled(source: str, target: Path, **options: object) -> dict[str, bytes]:
+    upscale.fn(UpscaleOptions.model_validate({"source": source, "target": str(target), **options}))
+    return {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*.png")}
+
+
+def tars(source: str, target: Path, **options: object) -> list[bytes]:
+    shard.fn(ShardOptions.model_validate({"source": source, "target": str(target), "max_failed": 1, **options}))
+    return [path.read_bytes() for path in sorted(target.glob("*.tar"))]
+
+
+def test_every_kind_gives_the_same_results_under_the_same_names(sources: dict[str, str], tmp_path: Path) -> None:
+    bicubic = {"method": "bicubic", "scale": 2}
+    made = {kind: upscaled(sources[kind], tmp_path / kind, **bicubic) for kind in KINDS}
+    assert made["folder"] == made["zip"] == made["tar"]
+    assert len(made["folder"]) == 12
+
+
+def test_every_kind_gives_the_same_shards(sources: dict[str, str], tmp_path: Path) -> None:
+    made = {kind: tars(sources[kind], tmp_path / kind, samples_per_shard=5) for kind in KINDS}
+    assert made["folder"] == made["zip"] == made["tar"]
+    assert len(made["folder"]) == 3
+
+
+def test_shards_are_a_source_with_the_shard_in_the_names(sources: dict[str, str], tmp_path: Path) -> None:
+    tars(sources["folder"], tmp_path / "shards", samples_per_shard=5)
+    made = upscaled(str(tmp_path / "shards"), tmp_path / "large", method="nearest", scale=2)
+    expected = upscaled(sources["folder"], tmp_path / "expected", method="nearest", scale=2)
+    assert [made[key] for key in sorted(made)] == [expected[key] for key in sorted(expected)]
+    assert {"shard-000000/000000000.png", "shard-000002/000000011.png"} <= made.keys()
+
+
+def test_a_report_takes_archives(sources: dict[str, str], tmp_path: Path) -> None:
+    given = {
+        "hr": sources["zip"],
+        "lr": sources["tar"],
+        "sr": {"same": sources["folder"]},
+        "out": str(tmp_path / "out"),
+    }
+    report.fn(ReportOptions.model_validate(given))
+    metrics = pd.read_parquet(tmp_path / "out" / "metrics.parquet")
+    assert len(metrics) == 12
+    assert (metrics.lpips == 0).all()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_on_s3_is_read_where_it_lies(kind: str, sources: dict[str, str], s3: str, tmp_path: Path) -> None:
+    Location.of(s3).upload(f"in/photographs.{kind}", Path(sources[kind]))
+    made = tars(f"{s3}/in/photographs.{kind}", tmp_path / "made", samples_per_shard=5)
+    assert made == tars(sources["folder"], tmp_path / "expected", samples_per_shard=5)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_hostile_members_are_told_and_write_nothing_outside(
+    kind: str, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (photographs / "00000" / "00000.png").read_bytes()
+    names = ["good.png", "../outside.png", "/absolute.png", "a/../../b.png", "good.png", "C:\\evil.png"]
+    path = tmp_path / f"hostile.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, data)
+            archive.writestr("broken.png", data[:100])
+    else:
+        with tarfile.open(path, "w") as tar:
+            for name in names:
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+            link = tarfile.TarInfo("link.png")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+            broken = tarfile.TarInfo("broken.png")
+            broken.size = 100
+            tar.addfile(broken, io.BytesIO(data[:100]))
+    target = tmp_path / "deep" / "target"
+    given = {"source": str(path), "target": str(target), "method": "nearest", "scale": 2, "max_failed": 1}
+    upscale.fn(UpscaleOptions.model_validate(given))
+    manifest = pd.read_parquet(target / "manifest.parquet").set_index("key")
+    assert manifest.status.to_dict() == {"good.png": "ok", "broken.png": "failed"}
+    assert sorted(p.name for p in tmp_path.rglob("*.png")) == ["good.png"]
+    told = capsys.readouterr().err
+    assert told.count("left out") >= 5
+    assert "../outside.png: a name that leads out of the archive" in told
+
+
+def test_a_damaged_archive_is_one_line_and_nothing_is_written(sources: dict[str, str], tmp_path: Path) -> None:
+    for kind in ("zip", "tar"):
+        path = Path(sources[kind])
+        path.write_bytes(path.read_bytes()[:5000])
+        with pytest.raises(StorageError, match=f"not a {kind} that can be read"):
+            tars(str(path), tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_an_archive_that_has_to_be_unpacked_says_so(photographs: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "photographs.tar.gz", "w:gz") as tar:
+        tar.add(photographs, "photographs")
+    with pytest.raises(StorageError, match="unpack it"):
+        tars(str(tmp_path / "photographs.tar.gz"), tmp_path / "target")
+
+
+def test_an_archive_that_changed_makes_its_results_anew(sources: dict[str, str], tmp_path: Path) -> None:
+    bicubic = {"method": "bicubic", "scale": 2}
+    before = upscaled(sources["zip"], tmp_path / "target", **bicubic)
+    members = {}
+    with zipfile.ZipFile(sources["zip"]) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    first, second, *_ = members
+    with zipfile.ZipFile(sources["zip"], "w") as archive:
+        for name, data in (members | {first: members[second]}).items():
+            archive.writestr(name, data)
+    after = upscaled(sources["zip"], tmp_path / "target", **bicubic)
+    assert after == before | {first: before[second]}
