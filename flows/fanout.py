@@ -162,8 +162,9 @@ def _work(
             samples = left[unit.name]
             rows = job.work(unit, samples, advance)
             failures = [_reason(row) for row in rows if row["status"] != "ok"]
-            tags = {sample.key: sample.etag for sample in samples}
-            new = {row["key"]: row | {"source_tag": tags[row["key"]], "options": unit.options} for row in rows}
+            new = {row["key"]: row for row in rows}
+            for sample in samples:
+                new[sample.key].update(source_tag=sample.etag, options=unit.options)
             job.receipts.write(unit, [new.get(s.key) or kept[unit.name][s.key] for s in unit.samples])
             return len(samples) - len(failures), failures
 

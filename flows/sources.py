@@ -79,7 +79,7 @@ def _emptiness(source: Source, others: list[str]) -> str:
 def _refuse_twins(source: Source, pictures: Iterable[Entry]) -> None:
     seen: dict[str, str] = {}
     for entry in pictures:
-        stem = images.stem(entry.key)
+        stem = entry.key[: entry.key.rfind(".")]
         if stem in seen:
             raise StorageError(f"{source}: {seen[stem]} and {entry.key} have the same key {stem!r}; rename one")
         seen[stem] = entry.key

@@ -21,7 +21,6 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from storage import images, tars
-from storage.errors import told
 from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.tars import Damaged, Member, Window
@@ -53,6 +52,8 @@ class Source(Protocol):
 
     refused: Refused
 
+    @property
+    def is_local(self) -> bool: ...
     def list(self) -> list[Entry]: ...
     def fetch(self, entry: Entry) -> bytes: ...
 
@@ -85,8 +86,14 @@ class Folder:
     def __str__(self) -> str:
         return str(self.location)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine."""
+        return self.location.local is not None
+
     def fetch(self, entry: Entry) -> bytes:
-        _refuse_large(self.location.address(entry.key), entry.size)
+        if entry.size > MAX_BYTES:
+            _refuse_large(self.location.address(entry.key), entry.size)
         if not self._shards:
             return self.location.fetch(entry)
         name = next((name for name in _folders(entry.key) if name in self._shards), None)
@@ -96,7 +103,7 @@ class Folder:
 
     def list(self) -> list[Entry]:
         entries = self.location.list()
-        shown = [entry.key for entry in entries if not any(part.startswith(".") for part in entry.key.split("/"))]
+        shown = [entry.key for entry in entries if not entry.key.startswith(".") and "/." not in entry.key]
         shards = [key for key in shown if key.endswith(SHARD)]
         self._shards, self.refused = {}, []
         if not shards or any(map(images.is_image, shown)):
@@ -128,6 +135,11 @@ class Archive(ABC):
     def __str__(self) -> str:
         return self.place.address(self.name)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine."""
+        return self.place.local is not None
+
     @abstractmethod
     def _index(self, file: Window) -> Iterator[Member]:
         """The members in their order, which numbers them; Damaged where these cannot be all of them."""
@@ -153,8 +165,7 @@ class Archive(ABC):
 
     def list(self) -> list[Entry]:
         """The files in it, by key; StorageError where it is not whole."""
-        with told(str(self)):
-            self._file = self.place.store.info(self.place.path(self.name), self.name)
+        self._file = self.place.info(self.name)
         self._numbers, self._offsets, self.refused = {}, array("Q"), []
         entries = []
         try:

@@ -21,6 +21,7 @@ from botocore.exceptions import (
     HTTPClientError,
     ParamValidationError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.exceptions import IncompleteReadError as ShortReadError
 from botocore.parsers import ResponseParserError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
@@ -69,6 +70,7 @@ FULL_OR_CLOSED = frozenset(
 """What disks answer that say nothing of the file at hand."""
 NETWORK = (
     HTTPClientError,
+    NoConnectionError,
     HTTPError,
     HTTPException,
     ResponseParserError,

@@ -17,11 +17,11 @@ PNG, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\rIHDR", b"\x00\x
 TURNING, TURNING_TEXTS = b"eXIf", (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 """The chunk, and the keywords of texts, that may say how a PNG is turned."""
 JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-FRAMES, COMPONENTS = (0xC0, 0xC1, 0xC2), (1, 3, 4)
 FILL, SCAN, EXIF, SEGMENTS = 0xFF, 0xDA, 0xE1, frozenset({*range(0xC0, 0xD0), *range(0xDB, 0xFF)})
+FRAMES, USUAL, COMPONENTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}, (0xC0, 0xC1, 0xC2), (1, 3, 4)
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
 FRAME = struct.Struct(">BHHB")
-CHUNK, PNG_SIZE, PNG_SUM = struct.Struct(">I4s"), struct.Struct(">II"), struct.Struct(">I")
+CHUNK, PNG_FRAME = struct.Struct(">I4s"), struct.Struct(">II5sI")
 
 
 def measure(data: bytes) -> tuple[int, int]:
@@ -30,10 +30,12 @@ def measure(data: bytes) -> tuple[int, int]:
     Pixels are not decoded: damage between a sound beginning and a sound end shows only to `images.decode`.
     """
     size = None
-    if data.startswith(PNG) and data.startswith(PNG_HEADER, 8) and data.endswith(PNG_END):
+    if data.startswith(PNG) and data.startswith(PNG_HEADER, 8) and data.endswith(PNG_END, 33):
         size = _png_size(data)
     elif data.startswith(JPEG) and data.endswith(JPEG_END):
         size = _jpeg_size(data)
+    elif data.startswith(PNG) and PNG_END not in data:  # Pillow can do without
+        raise ImageError("broken image: cut off")
     if size is None:
         height, width = images.decode(data).shape[:2]
         return width, height
@@ -42,7 +44,8 @@ def measure(data: bytes) -> tuple[int, int]:
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
     """The size in a PNG's header; None where Pillow should look: it may be turned, or is odd."""
-    if zlib.crc32(data[12:29]) != PNG_SUM.unpack_from(data, 29 if len(data) >= 33 else 0)[0]:
+    width, height, _, check = PNG_FRAME.unpack_from(data, 16)
+    if check != zlib.crc32(data[12:29]):
         return None
     place = 33
     while place < len(data) - 8:
@@ -50,7 +53,6 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
         if kind == TURNING or data.startswith(TURNING_TEXTS, place + 8):
             return None
         place += 12 + length
-    width, height = PNG_SIZE.unpack_from(data, 16)
     return (width, height) if place == len(data) else None
 
 
@@ -67,9 +69,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return _upright(data, size) if size and exif else size
         if marker not in SEGMENTS or length < 2:
             return None
-        if 0xC0 <= marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC):
+        if marker in FRAMES:
             precision, height, width, components = FRAME.unpack_from(data, place + 4)
-            if size or marker not in FRAMES or precision != 8 or components not in COMPONENTS:
+            if size or marker not in USUAL or precision != 8 or components not in COMPONENTS:
                 return None
             size = width, height
         exif = exif or marker == EXIF

@@ -45,7 +45,9 @@ class LocalDisk:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             wanted = entry.size - start if length is None else length
-            data = _read(file, start, wanted)
+            data = os.pread(file, wanted, start)
+            if len(data) < wanted:
+                data += _rest(file, start + len(data), wanted - len(data))
             info = os.fstat(file)
         finally:
             os.close(file)
@@ -120,15 +122,12 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{uuid.uuid4().hex}.tmp")
 
 
-def _read(file: int, start: int, length: int) -> bytes:
-    """So many bytes of an open file; fewer where it ends before."""
-    data = os.pread(file, length, start)
-    if len(data) == length:
-        return data
-    pieces = [data]
-    while data and (left := length - sum(map(len, pieces))):
-        data = os.pread(file, left, start + length - left)
-        pieces.append(data)
+def _rest(file: int, start: int, length: int) -> bytes:
+    """So many bytes of an open file; fewer where it ends before. The system reads at most 2 GiB at once."""
+    pieces = []
+    while length and (piece := os.pread(file, length, start)):
+        pieces.append(piece)
+        start, length = start + len(piece), length - len(piece)
     return b"".join(pieces)
 
 

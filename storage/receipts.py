@@ -192,7 +192,8 @@ class Receipts:
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Say that `unit` is done; its outputs are in their places by now."""
         buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(list(rows), self.schema), buffer, compression="zstd")
+        columns = [[row.get(name) for row in rows] for name in self.schema.names]
+        pq.write_table(pa.table(columns, schema=self.schema), buffer, compression="zstd")
         self.target.write(unit.receipt, buffer.getvalue())
 
     def read(self, unit: Unit) -> list[Row]:

@@ -95,12 +95,10 @@ class S3:
 
     def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes:
         wanted = entry.size - start if length is None else length
-        more = {"IfMatch": f'"{entry.etag}"'} if entry.etag else {}
-        if wanted != entry.size and wanted:
-            more["Range"] = f"bytes={start}-{start + wanted - 1}"
+        part = {"Range": f"bytes={start}-{start + wanted - 1}"} if 0 < wanted != entry.size else {}
 
         def get() -> bytes:
-            data = self._get(path, **more) if wanted or not entry.size else b""
+            data = self._get(path, entry.etag, **part) if wanted or not entry.size else b""
             if len(data) != wanted:
                 raise DamagedError(f"{len(data):,} bytes came, and {wanted:,} were listed")
             return data
@@ -117,9 +115,11 @@ class S3:
                 raise OSError("the bucket is gone") from error
             raise
 
-    def _get(self, path: str, **more: Any) -> bytes:
-        """One answer of the server, whole and as its sums say."""
+    def _get(self, path: str, etag: str = "", **more: Any) -> bytes:
+        """One answer of the server, whole and as its sums say; ChangedError where the object has another ETag."""
         bucket, key = _split(path)
+        if etag:
+            more["IfMatch"] = f'"{etag}"'
 
         async def get() -> tuple[bytes, dict[str, Any]]:
             answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **more)
@@ -129,6 +129,8 @@ class S3:
         data, answer = sync(self.fs.loop, get)
         if len(data) != answer["ContentLength"]:
             raise DamagedError(f"{len(data):,} of {answer['ContentLength']:,} bytes came")
+        if etag and answer["ETag"].strip('"') != etag:  # some servers do not know If-Match
+            raise ChangedError("changed since it was listed")
         md5 = _md5(answer, bucket) if "Range" not in more else None
         if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
             raise DamagedError("other bytes came than the server's ETag says")

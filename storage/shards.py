@@ -75,7 +75,12 @@ class Sharding:
         return rows
 
     def _prepared(self, entries: Sequence[Entry], advance: Callable[[int], None]) -> Iterator[Sample | Row]:
-        for some in ordered_map(self._prepare_some, _chunks(entries), self.workers):
+        chunks = _chunks(entries)
+        if self.source.is_local and self.size is None and not self.checked:
+            done = map(self._prepare_some, chunks)  # threads would only wait for each other's turn in Python
+        else:
+            done = ordered_map(self._prepare_some, chunks, self.workers)
+        for some in done:
             advance(len(some))
             yield from some
 

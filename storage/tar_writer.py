@@ -13,8 +13,9 @@ from typing import BinaryIO, Self
 BLOCK = 512
 NAME, SIZE, SUM = slice(0, 100), slice(124, 136), slice(148, 156)
 ZEROS = bytes(BLOCK)
-TOGETHER, UNDER_WAY = 2**20, 2
-"""Bytes that are collected before they are written and hashed, and how many such pieces may wait for that."""
+TOGETHER, ALONE, UNDER_WAY = 2**20, 2**18, 4
+"""Bytes that are collected before they are written and hashed; those of one member that are written without being
+copied once more; and how many such pieces may wait."""
 
 
 def _template() -> bytes:
@@ -57,6 +58,14 @@ class TarWriter:
         """A member; its name has at most 100 ASCII characters, its size is below 8 GiB."""
         size = len(data)
         rest = -size % BLOCK
+        if size >= ALONE:
+            self._waiting.append(_header(name, size))
+            self._waiting_bytes += BLOCK
+            self._hand_over()
+            self._waiting, self._waiting_bytes = [data], size
+            self._hand_over()
+            self._waiting, self._waiting_bytes = [ZEROS[:rest]], rest
+            return
         self._waiting += (_header(name, size), data, ZEROS[:rest])
         self._waiting_bytes += BLOCK + size + rest
         if self._waiting_bytes >= TOGETHER:
@@ -82,7 +91,7 @@ class TarWriter:
             self._written.popleft().result()
 
     def _write(self, pieces: list[bytes]) -> None:
-        data = b"".join(pieces)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._hash.update(data)
         left = memoryview(data)
         while left:  # a file without a buffer may take less than it is given
