@@ -77,9 +77,16 @@ def _emptiness(source: Source, others: list[str]) -> str:
 
 
 def _refuse_twins(source: Source, pictures: Iterable[Entry]) -> None:
-    seen: dict[str, str] = {}
+    """StorageError for two keys that differ in their suffixes only; `pictures` are sorted.
+
+    What lies between two such keys begins with both's stem and a dot, so that few stems have to be remembered.
+    """
+    before: list[tuple[str, str]] = []
     for entry in pictures:
-        stem = entry.key[: entry.key.rfind(".")]
-        if stem in seen:
-            raise StorageError(f"{source}: {seen[stem]} and {entry.key} have the same key {stem!r}; rename one")
-        seen[stem] = entry.key
+        while before and not entry.key.startswith(before[-1][0]):
+            before.pop()
+        stem = entry.key[: entry.key.rfind(".") + 1]
+        for other, key in before:
+            if other == stem:
+                raise StorageError(f"{source}: {key} and {entry.key} have the same key {stem[:-1]!r}; rename one")
+        before.append((stem, entry.key))

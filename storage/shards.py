@@ -7,7 +7,7 @@ in the plan, so the same source gives the same bytes on any machine, for any num
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -76,6 +76,7 @@ class Sharding:
 
     def _prepared(self, entries: Sequence[Entry], advance: Callable[[int], None]) -> Iterator[Sample | Row]:
         chunks = _chunks(entries)
+        done: Iterable[list[Sample | Row]]
         if self.source.is_local and self.size is None and not self.checked:
             done = map(self._prepare_some, chunks)  # threads would only wait for each other's turn in Python
         else:
