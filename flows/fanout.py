@@ -39,7 +39,8 @@ class Job:
     """What a flow hands over: its plan, what to do with a unit, and where the receipts go.
 
     divisible: samples of a unit can be done again alone. prune: outputs that only earlier plans name are removed.
-    gather: makes the table of all rows, if that is not just all receipts in one.
+    gather: makes the table of all rows, if that is not just all receipts in one. prepare: comes before the first
+    work, if there is any.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Job:
     divisible: bool = True
     prune: bool = False
     gather: Callable[[Iterable[Row], Path], None] | None = None
+    prepare: Callable[[], object] = lambda: None
 
 
 @dataclass
@@ -103,6 +105,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     summary, survey, todo = _skipped(job, left), left.survey, left.todo
     sweep(job.receipts.target, survey.leftovers)
     if todo:
+        job.prepare()
         job.receipts.write_plan(job.units)
         _work(job, todo, {unit.name: _kept(job, unit, survey) for unit in todo}, options.in_flight, summary, lease)
     if todo or survey.stale or not survey.gathered:

@@ -4,13 +4,16 @@ Unit: about 256 keys of one method. Proof: its receipt, which holds its rows of 
 """
 
 import io
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
+import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import BeforeValidator, Field
@@ -27,10 +30,13 @@ from reports.gallery import contact_sheet
 from reports.lpips_alexnet import load_lpips
 from reports.page import render_page
 from reports.tables import SCHEMA, markdown_table, read_metrics, summarise, summary_json, write_metrics, write_summary
+from storage.leases import STATE
 from storage.locations import Location, StorageError
 from storage.receipts import Receipts
 
 TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
+PUBLISHED = f"{STATE}/published.json"
+"""What the pages at a target stand on: written last."""
 SHEET_ROWS = 8
 
 
@@ -114,14 +120,33 @@ def report(options: ReportOptions) -> str:
 
 
 def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> None:
+    """Make summary, page and contact sheet of the table; those that stand on this very table already are left."""
     configuration = {**options.model_dump(include={"hr", "lr", "sr", "title"}), "protocol": comparison.protocol}
     with TemporaryDirectory(prefix="dtls-") as folder:
-        table, summary = Path(folder) / TABLE, Path(folder) / SUMMARY
+        table = Path(folder) / TABLE
         out.download(TABLE, table)
         frame = read_metrics(table)
-        write_summary(summary_json(frame, configuration), summary)
-        out.upload(SUMMARY, summary)
     means = summarise(frame)
+    stands_on = json.dumps([configuration, options.gallery, *astuple(out.info(TABLE))], sort_keys=True).encode()
+    if not (out.exists(PAGE) and out.exists(PUBLISHED) and out.read(PUBLISHED) == stands_on):
+        _write_pages(out, comparison, options, configuration, frame, means)
+        out.write(PUBLISHED, stands_on)
+    if in_flow_run():
+        link = f"Page: `{out.address(PAGE)}`"
+        create_markdown_artifact(f"# {options.title}\n\n{markdown_table(means)}\n\n{link}\n", key="dtls-report")
+    tell_markdown(markdown_table(means))
+
+
+def _write_pages(
+    out: Location,
+    comparison: Comparison,
+    options: ReportOptions,
+    configuration: Mapping[str, Any],
+    frame: pd.DataFrame,
+    means: list[dict[str, Any]],
+) -> None:
+    with out.writing(SUMMARY) as summary:
+        write_summary(summary_json(frame, configuration), summary)
     gallery = comparison.gallery(frame, options.gallery)
     if gallery:
         buffer = io.BytesIO()
@@ -129,10 +154,6 @@ def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> N
         out.write(SHEET, buffer.getvalue())
     page = render_page(options.title, means, records(frame), gallery, configuration)
     out.write(PAGE, page.encode())
-    if in_flow_run():
-        link = f"Page: `{out.address(PAGE)}`"
-        create_markdown_artifact(f"# {options.title}\n\n{markdown_table(means)}\n\n{link}\n", key="dtls-report")
-    tell_markdown(markdown_table(means))
 
 
 def _protocol(wish: Protocol | None, lr: str) -> Protocol:

@@ -5,7 +5,7 @@ Unit: the pictures of one shard. Proof: its receipt under `TARGET/.dtls/receipts
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, get_args
 
@@ -18,7 +18,7 @@ from flows.options import Address, BatchOptions
 from flows.sources import identity, list_pictures, refuse_within
 from storage.archives import open_source
 from storage.ffhq import Origin, Split, by_hash, published, read_metadata
-from storage.locations import Entry, Location, StorageError
+from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.receipts import SAMPLES_OF_SHARDS, Receipts, Unit, cut_evenly
 from storage.shards import Sharding, shard_name
 
@@ -68,9 +68,8 @@ def shard(options: ShardOptions) -> str:
     pictures = list_pictures(source)
     metadata = _find_metadata(options)
     units, first = plan(pictures, options, metadata)
-    sharding = Sharding(
-        source, target, options.size, options.check, options.workers, _origins(metadata) if metadata else {}
-    )
+    origins = cache(lambda: _origins(metadata) if metadata is not None else {})
+    sharding = Sharding(source, target, options.size, options.check, options.workers, origins)
     job = fanout.Job(
         title=f"shard {source}",
         units=units,
@@ -78,6 +77,7 @@ def shard(options: ShardOptions) -> str:
         receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=identity(options.source)),
         divisible=False,
         prune=True,
+        prepare=origins,
     )
     return str(fanout.run(job, options))
 
@@ -87,6 +87,8 @@ def plan(
 ) -> tuple[list[Unit], dict[str, int]]:
     """The units of a run, one a shard, and by their names the number of the first sample in each."""
     made_with: dict[str, object] = {"size": options.size}
+    if options.check and options.size is None:
+        made_with["check"] = True
     if metadata is not None:
         made_with["metadata"] = [metadata.entry.size, metadata.entry.etag]
     units: list[Unit] = []
@@ -115,16 +117,21 @@ def _parts(pictures: Sequence[Entry], options: ShardOptions) -> dict[str, Sequen
 def _find_metadata(options: ShardOptions) -> Found | None:
     """The metadata that the options name, else that in the source's folder, or in the one around it."""
     if options.metadata is not None:
-        folder, slash, name = options.metadata.rpartition("/")
-        place = Location.of(folder or slash or ".")
-        return Found(place, place.info(name))
-    around = options.source.rstrip("/").rpartition("/")[0]
-    for folder in filter(None, (options.source, around)):
-        place = Location.of(folder)
-        with suppress(StorageError):  # not there, or not for us to see
+        file = Location.of(options.metadata)
+        if file.parent is None or file.what_is_there() != "file":
+            raise StorageError(f"{file}: no file there; give the address of {METADATA}")
+        name = file.url.rpartition("/")[2]
+        return Found(file.parent, file.parent.info(name))
+    source = Location.of(options.source)
+    for place in filter(None, (source, source.parent)):
+        try:
             found = Found(place, place.info(METADATA))
-            tell(f"{place.address(METADATA)}: authors and licences are taken from there")
-            return found
+        except UnavailableError:
+            raise
+        except StorageError:  # not there, or not for us to see
+            continue
+        tell(f"{place.address(METADATA)}: authors and licences are taken from there")
+        return found
     return None
 
 

@@ -8,6 +8,7 @@ from storage.archives import Folder, Source
 from storage.leases import STATE
 from storage.locations import Entry, Location, StorageError
 from storage.receipts import MANIFEST, read_manifest
+from storage.s3 import S3
 
 REFUSED_TOLD = 5
 
@@ -39,7 +40,9 @@ def list_pictures(source: Source) -> list[Entry]:
 def identity(address: str) -> str:
     """The address of a source as a target remembers it, however it was spelled."""
     location = Location.of(address)
-    return str(location.local.resolve()) if location.local is not None else location.url
+    if location.local is not None:
+        return str(location.local.resolve())
+    return f"s3://{location.root}" if isinstance(location.store, S3) else location.url
 
 
 def protocols(address: str, method: str = "downscale") -> set[str]:

@@ -61,7 +61,7 @@ class Owner:
         try:
             owner = cls(**json.loads(data))
             return replace(owner, pid=int(owner.pid), expires=float(owner.expires))
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return None
 
     def __str__(self) -> str:

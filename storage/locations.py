@@ -81,6 +81,15 @@ class Location:
         """The path on this machine, if it is one."""
         return Path(self.root) if isinstance(self.store, LocalDisk) else None
 
+    @property
+    def parent(self) -> "Location | None":
+        """The folder or prefix around it; None for a bucket, and for the root."""
+        if self.local is not None:
+            around = self.local.parent
+            return type(self)(str(around), self.store, str(around)) if around != self.local else None
+        root, _, name = self.root.rpartition("/")
+        return type(self)(self.url.removesuffix(f"/{name}"), self.store, root) if root else None
+
     def within(self, other: "Location") -> bool:
         """Whether this is `other`, or lies below it."""
         if self.local is not None and other.local is not None:

@@ -52,7 +52,7 @@ class Sharding:
     size: int | None
     checked: bool
     workers: int
-    origins: Mapping[int, Origin]
+    origins: Callable[[], Mapping[int, Origin]]
 
     def write(self, unit: Unit, first: int, advance: Callable[[int], None]) -> list[Row]:
         """Make the shard of `unit`; sample numbers count from `first`. One row a sample comes back."""
@@ -105,9 +105,9 @@ class Sharding:
         except (ImageError, StorageError) as error:
             return failed(entry, str(error))
         row: Row = {"key": entry.key, "status": "ok", "source_bytes": entry.size, "width": width, "height": height}
-        if self.origins:
+        if origins := self.origins():
             number = picture_number(entry.key)
-            origin = UNKNOWN if number is None else self.origins.get(number, UNKNOWN)
+            origin = UNKNOWN if number is None else origins.get(number, UNKNOWN)
             row |= {field: getattr(origin, field) for field in ORIGIN}
         row["seconds"] = time.perf_counter() - started
         return Sample(data, suffix, row)
