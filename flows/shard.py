@@ -19,7 +19,8 @@ from flows.sources import identity, list_pictures, refuse_within
 from storage.archives import open_source
 from storage.ffhq import Origin, Split, by_hash, published, read_metadata
 from storage.locations import Entry, Location, StorageError, UnavailableError
-from storage.receipts import SAMPLES_OF_SHARDS, Receipts, Unit, cut_evenly
+from storage.receipts import Receipts, Unit, cut_evenly
+from storage.schemas import SAMPLES_OF_SHARDS
 from storage.shards import Sharding, shard_name
 
 METADATA = "ffhq-dataset-v2.json"

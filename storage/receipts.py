@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from storage.leases import STATE, is_left_over
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
+from storage.schemas import PLAN, SAMPLES
 
 SOURCE = f"{STATE}/source.json"
 MANIFEST = "manifest.parquet"
@@ -31,50 +32,6 @@ FORMAT = 1
 """Part of every fingerprint: a new number redoes everything."""
 
 Row = dict[str, Any]
-
-SAMPLES = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False, metadata={"description": "the image's name in its source"}),
-        pa.field("status", pa.string(), nullable=False, metadata={"description": "ok or failed"}),
-        pa.field("reason", pa.string(), metadata={"description": "why it failed"}),
-        pa.field("output", pa.string(), metadata={"description": "file that holds the result"}),
-        pa.field("output_bytes", pa.int64(), metadata={"description": "size of that file in bytes"}),
-        pa.field("sha256", pa.string(), metadata={"description": "of that file"}),
-        pa.field("sample", pa.string(), metadata={"description": "key within a shard"}),
-        pa.field("source_bytes", pa.int64(), metadata={"description": "size of the source in bytes"}),
-        pa.field("source_tag", pa.string(), metadata={"description": "what changes when the source does"}),
-        pa.field("options", pa.string(), metadata={"description": "fingerprint of the options it was made with"}),
-        pa.field("width", pa.int32(), metadata={"description": "of the result, in pixels"}),
-        pa.field("height", pa.int32(), metadata={"description": "of the result, in pixels"}),
-        pa.field("seconds", pa.float64(), metadata={"description": "spent on this sample"}),
-        pa.field("method", pa.string(), metadata={"description": "what made the result"}),
-        pa.field("protocol", pa.string(), metadata={"description": "the downscaling the result stands on"}),
-        pa.field("checkpoint", pa.string(), metadata={"description": "sha256 of the checkpoint"}),
-    ]
-)
-"""One row a sample: the columns of receipts and of `manifest.parquet`."""
-
-SAMPLES_OF_SHARDS = pa.schema(
-    [
-        *SAMPLES,
-        pa.field("author", pa.string(), metadata={"description": "of the photograph, by FFHQ's metadata"}),
-        pa.field("license", pa.string(), metadata={"description": "of the photograph"}),
-        pa.field("license_url", pa.string(), metadata={"description": "where it stands"}),
-        pa.field("photo_url", pa.string(), metadata={"description": "where the photograph was taken from"}),
-    ]
-)
-"""One row a sample of a shard."""
-
-PLAN = pa.schema(
-    [
-        pa.field("unit", pa.string(), nullable=False),
-        pa.field("fingerprint", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("etag", pa.string(), nullable=False),
-    ]
-)
-"""One row a sample: the columns of `plan.parquet`."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.locations import Location, StorageError
-from storage.receipts import SAMPLES
+from storage.schemas import SAMPLES
 
 PICTURE = "00000/00003.png"
 

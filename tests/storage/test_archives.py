@@ -18,8 +18,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from storage.archives import MAX_BYTES, Source, open_source
+from storage.archives import Source, open_source
 from storage.locations import ChangedError, Entry, Location, StorageError
+from storage.members import MAX_BYTES
 
 KINDS = ("zip", "tar")
 MEMBERS = {f"{number // 4:05}/{number:05}.png": bytes([number]) * (500 * number) for number in range(12)}

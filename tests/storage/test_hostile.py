@@ -23,11 +23,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from storage.archives import key_of, open_source
+from storage.archives import open_source
 from storage.images import MAX_PIXELS, ImageError, decode
 from storage.leases import Owner
 from storage.locations import Entry, Location, StorageError
-from storage.receipts import SAMPLES, Receipts, Unit, read_manifest
+from storage.members import key_of
+from storage.receipts import Receipts, Unit, read_manifest
+from storage.schemas import SAMPLES
 from storage.shard_reader import LocalShard, ShardReader
 from storage.tars import Damaged
 from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files

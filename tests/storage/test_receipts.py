@@ -10,7 +10,6 @@ import pytest
 from storage.locations import Entry, Location, StorageError
 from storage.receipts import (
     MANIFEST,
-    SAMPLES,
     Receipts,
     Row,
     Unit,
@@ -20,6 +19,7 @@ from storage.receipts import (
     is_current,
     read_manifest,
 )
+from storage.schemas import SAMPLES
 
 ENTRIES = [Entry(f"{i:05d}.png", 100 + i, f"tag{i}") for i in range(2000)]
 

@@ -1,0 +1,140 @@
+"""Zips: members stored or deflated, read where they lie.
+
+Not by Python's zipfile, whose index of a million members takes a gigabyte, and which inflates whatever it is given:
+here a member is some 20 bytes of index, is never inflated past its size, and may not overlap another.
+"""
+
+import stat
+import struct
+import zlib
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+from storage.members import MAX_BYTES, MAX_NAME, Archive
+from storage.tars import Damaged, Member, Window
+
+END = struct.Struct("<4s4H2LH")
+END64 = struct.Struct("<4sQ2H2L4Q")
+LOCATOR = struct.Struct("<4sLQL")
+CENTRAL = struct.Struct("<4s4H4L5HLL")
+LOCAL = struct.Struct("<4s5H3L2H")
+ROW = struct.Struct("<QLLHH")
+LONG = 0xFFFFFFFF
+UNIX, ENCRYPTED, UTF8 = 3, 0x2041, 0x800
+STORED, DEFLATED = 0, 8
+
+
+class Zip(Archive):
+    """A zip, of members stored or deflated."""
+
+    kind = "zip"
+
+    def _index(self, file: Window) -> Iterator[Member]:
+        self._rows = bytearray()
+        position, count, self._end = _directory(file)
+        for number in range(count):
+            head = file.read(position, CENTRAL.size)
+            if len(head) < CENTRAL.size or not head.startswith(b"PK\1\2"):
+                raise Damaged(f"its directory ends after {number:,} of {count:,} members")
+            _, system, _, flags, method, stamp, crc, packed, size, *lengths, _, _, mode, offset = CENTRAL.unpack(head)
+            tail = file.read(position + CENTRAL.size, sum(lengths[:2]))
+            position += CENTRAL.size + sum(lengths)
+            if LONG in (size, packed, offset):
+                size, packed, offset = _long(tail[lengths[0] :], size, packed, offset)
+            name = _name(tail[: lengths[0]], flags)
+            if size or not name.endswith("/"):
+                kind = stat.S_IFMT(mode >> 16) if system >> 8 == UNIX else 0
+                refusal = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a link, a device or a pipe"
+                self._rows += ROW.pack(packed, crc, stamp, flags, method)
+                yield Member(name, offset, size, refusal)
+        if position != self._end:
+            raise Damaged("its directory does not end where it says")
+        self._starts = array("Q", sorted(self._offsets))
+
+    def _etag(self, number: int) -> str:
+        _, crc, stamp, _, _ = ROW.unpack_from(self._rows, number * ROW.size)
+        return f"{crc:08x}-{stamp:08x}"
+
+    def _read(self, number: int, size: int) -> bytes:
+        packed, crc, _, flags, method = ROW.unpack_from(self._rows, number * ROW.size)
+        if flags & ENCRYPTED:
+            raise Damaged("encrypted")
+        if method not in (STORED, DEFLATED):
+            raise Damaged(f"packed by method {method}; pack it anew with deflate, or unpack it")
+        if packed > MAX_BYTES:
+            raise Damaged(f"packed to {packed:,} bytes, which are more than it may have unpacked")
+        data = self._packed(self._offsets[number], packed)
+        if method == DEFLATED:
+            data = _inflated(data, size)
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise Damaged("damaged: not the bytes that its checksum is of")
+        return bytes(data)
+
+    def _packed(self, offset: int, packed: int) -> memoryview:
+        """What lies behind the header of a member, up to where the next one may begin."""
+        following = bisect_right(self._starts, offset)
+        alone = bisect_left(self._starts, offset) == following - 1
+        end = self._starts[following] if following < len(self._starts) else self._end
+        ahead = min(LOCAL.size + MAX_NAME + packed, end - offset)
+        found = self.place.fetch(self._file, offset, ahead) if ahead >= LOCAL.size else b""
+        if not found.startswith(b"PK\3\4"):
+            raise Damaged("damaged: it does not begin where the directory says")
+        start = LOCAL.size + sum(LOCAL.unpack_from(found)[-2:])
+        if start + packed > end - offset or not alone:
+            raise Damaged("damaged: it overlaps another member")
+        if start + packed > len(found):
+            found = self.place.fetch(self._file, offset, start + packed)
+        return memoryview(found)[start : start + packed]
+
+
+def _directory(file: Window) -> tuple[int, int, int]:
+    """Where the directory of a zip begins, how many members it has, and where it ends."""
+    tail = file.read(max(file.size - END.size - 0xFFFF, 0), file.size)
+    found = tail.rfind(b"PK\5\6")
+    if found < 0 or found + END.size > len(tail):
+        raise Damaged("it has no end: cut off, or no zip")
+    end = file.size - len(tail) + found
+    _, disk, first, _, count, size, start, comment = END.unpack_from(tail, found)
+    if found + END.size + comment != len(tail):
+        raise Damaged("something follows its end, or is missing there")
+    locator = file.read(end - LOCATOR.size, LOCATOR.size) if end >= LOCATOR.size else b""
+    if locator.startswith(b"PK\6\7"):
+        end = LOCATOR.unpack(locator)[2]
+        long = file.read(end, END64.size)
+        if len(long) < END64.size or not long.startswith(b"PK\6\6"):
+            raise Damaged("its end is damaged")
+        _, _, _, _, disk, first, _, count, size, start = END64.unpack(long)
+    if disk or first:
+        raise Damaged("it is one part of several")
+    if start + size != end:
+        raise Damaged("it has bytes that its directory does not know of: several zips in one, or cut off?")
+    return start, count, end
+
+
+def _long(extra: bytes, *fields: int) -> list[int]:
+    """The size, packed size and offset of a member, where they are more than 32 bits can say."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        if kind == 1:
+            values = iter(struct.unpack_from(f"<{min(length, len(extra) - 4) // 8}Q", extra, 4))
+            return [next(values, LONG) if field == LONG else field for field in fields]
+        extra = extra[4 + length :]
+    return list(fields)
+
+
+def _name(raw: bytes, flags: int) -> str:
+    """The name of a member: in UTF-8, as all but old programs write it, else as these did."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape") if flags & UTF8 else raw.decode("cp437")
+
+
+def _inflated(data: memoryview, size: int) -> memoryview:
+    """What was deflated, and never more than a byte beyond its size."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        return memoryview(inflater.decompress(data, size + 1))
+    except zlib.error as error:
+        raise Damaged(f"damaged: {error}") from error
