@@ -2,20 +2,29 @@
 
 import io
 import json
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
+from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
 
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.training_settings import states
 from storage.locations import Location
-from tests.prefect_services import PrefectServer, PrefectWorker
-from tests.services import wait_until
+from tests.prefect_services import UUID, PrefectServer, PrefectWorker
+from tests.services import S3Server, Service, wait_until
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
@@ -33,6 +42,12 @@ def deployed(prefect_server: PrefectServer, prefect_worker: PrefectWorker) -> Pr
     return prefect_server
 
 
+class Keyless(PrefectWorker):
+    """A worker of another pool, which lets its runs have keys that the worker itself has not."""
+
+    pool = "keyless"
+
+
 def upload(folder: Path, target: Location) -> None:
     for path in sorted(folder.rglob("*.png")):
         target.upload(str(path.relative_to(folder)), path)
@@ -44,26 +59,30 @@ def run(server: PrefectServer, name: str, options: dict[str, Any]) -> str:
     return result.report
 
 
-def test_the_four_deployments_turn_a_bucket_of_photographs_into_a_report(
-    deployed: PrefectServer, s3: str, photographs: Path
-) -> None:
-    bucket = Location.of(s3)
-    upload(photographs, bucket / "hr")
-    (bucket / "hr").write("00000/broken.png", b"\x89PNG, but not for long")
-    downscale.fn(DownscaleOptions(source=f"{s3}/hr", target=f"{s3}/lr", scale=4, max_failed=0.2))
+@pytest.fixture(scope="module")
+def reported(deployed: PrefectServer, s3_server: S3Server, photographs: Path) -> str:
+    """Where in the bucket four deployments have made shards, a model, larger pictures and a report."""
+    address = s3_server.url(uuid.uuid4().hex)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in s3_server.environment().items():
+            environment.setenv(name, value)
+        bucket = Location.of(address)
+        upload(photographs, bucket / "hr")
+        (bucket / "hr").write("00000/broken.png", b"\x89PNG, but not for long")
+        downscale.fn(DownscaleOptions(source=f"{address}/hr", target=f"{address}/lr", scale=4, max_failed=0.2))
 
-    run(deployed, "shard", {"source": f"{s3}/hr", "target": f"{s3}/shards", "samples_per_shard": 5})
-    run(deployed, "train", {"source": f"{s3}/shards", "target": f"{s3}/model", "steps": 3, "batch_size": 2, **MODEL})
-    run(deployed, "upscale", {"source": f"{s3}/lr", "target": f"{s3}/sr", "checkpoint": f"{s3}/model", "scale": 4})
-    report = {
-        "hr": f"{s3}/hr",
-        "lr": f"{s3}/lr",
-        "sr": {"dtls": f"{s3}/sr"},
-        "out": f"{s3}/report",
-        "max_failed": 0.2,
-    }
+    hr, lr, sr, shards, model = (f"{address}/{name}" for name in ("hr", "lr", "sr", "shards", "model"))
+    run(deployed, "shard", {"source": hr, "target": shards, "samples_per_shard": 5})
+    run(deployed, "train", {"source": shards, "target": model, "steps": 3, "batch_size": 2, **MODEL})
+    run(deployed, "upscale", {"source": lr, "target": sr, "checkpoint": model, "scale": 4})
+    report = {"hr": hr, "lr": lr, "sr": {"dtls": sr}, "out": f"{address}/report", "max_failed": 0.2}
     run(deployed, "report", report)
+    return address
 
+
+@pytest.mark.usefixtures("s3")
+def test_the_four_deployments_turn_a_bucket_of_photographs_into_a_report(reported: str) -> None:
+    bucket = Location.of(reported)
     keys = {entry.key for entry in bucket.list()}
     assert {f"shards/shard-{i:06d}.tar" for i in range(3)} <= keys
     model = ("config.json", "model.safetensors", "training-000000003.safetensors", "loss.csv")
@@ -76,6 +95,101 @@ def test_the_four_deployments_turn_a_bucket_of_photographs_into_a_report(
     assert (table.loc["00000/00000", ["psnr", "ssim"]] > [10, 0.1]).all()
     assert table.loc["00000/broken"].status == "failed"
     assert json.loads(bucket.read("report/summary.json"))["methods"][0]["ok"] == 12
+
+
+def in_bucket(bucket: Location) -> Iterator[tuple[str, bytes]]:
+    """Each object, and each table as text too: its columns are compressed."""
+    for entry in bucket.list():
+        data = bucket.read(entry.key)
+        yield entry.key, data
+        if entry.key.endswith(".parquet"):
+            table = pq.read_table(io.BytesIO(data))
+            schema = table.schema.to_string(truncate_metadata=False)
+            yield f"{entry.key}, read", f"{schema} {table.to_pylist()}".encode()
+
+
+def on_disk(service: Service) -> Iterator[tuple[str, bytes]]:
+    """Each file of a server or worker, and each database as SQL too: its files split long values."""
+    for path in sorted(service.folder.rglob("*")):
+        if path.is_file():
+            yield path.name, path.read_bytes()
+        if path.suffix == ".db":
+            with closing(sqlite3.connect(path)) as database:
+                yield f"{path.name}, read", "\n".join(database.iterdump()).encode()
+
+
+def shown(server: PrefectServer) -> Iterator[tuple[str, bytes]]:
+    """What anybody may ask the API for."""
+    for kind in ("flow_runs", "task_runs", "logs", "artifacts", "deployments", "work_pools", "block_documents"):
+        yield f"{kind} of the API", json.dumps(server.api("POST", f"/{kind}/filter", {"limit": 200})).encode()
+
+
+def telling(found: Iterable[tuple[str, bytes]], server: S3Server) -> tuple[set[str], list[str]]:
+    """The names of all that was found, and of what has the secret key in it, or the name of that key."""
+    names, told = set(), []
+    for name, data in found:
+        names.add(name)
+        told += [name] * any(key.encode() in data for key in (server.secret_key, server.access_key))
+    return names, told
+
+
+@pytest.mark.usefixtures("s3")
+def test_no_key_is_in_anything_that_deployments_write_or_tell(
+    reported: str, deployed: PrefectServer, prefect_worker: PrefectWorker, s3_server: S3Server
+) -> None:
+    everywhere = (in_bucket(Location.of(reported)), on_disk(deployed), on_disk(prefect_worker), shown(deployed))
+    names, told = telling(chain(*everywhere), s3_server)
+    assert told == []
+    assert {
+        *("shards/manifest.parquet, read", "sr/manifest.parquet, read", "model/config.json"),
+        *("report/metrics.parquet, read", "report/index.html", "report/summary.json"),
+        *("prefect-server.log", "prefect.db", "prefect.db, read", "prefect-worker.log", "logs of the API"),
+    } <= names
+    assert any("/.dtls/receipts/" in name for name in names)
+
+
+def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_names(
+    deployed: PrefectServer, s3: str, s3_server: S3Server, photographs: Path, tmp_path: Path
+) -> None:
+    upload(photographs, Location.of(s3) / "hr")
+    environment = s3_server.environment()
+    blocks = {
+        "AWS_ACCESS_KEY_ID": ("dtls-s3-key", environment.pop("AWS_ACCESS_KEY_ID")),
+        "AWS_SECRET_ACCESS_KEY": ("dtls-s3-secret", environment.pop("AWS_SECRET_ACCESS_KEY")),
+    }
+    with temporary_settings({PREFECT_API_URL: deployed.api_url}):
+        for block, value in blocks.values():
+            Secret(value=SecretStr(value)).save(block)
+
+    def ask(*arguments: str) -> str:
+        result = deployed.cli(*arguments, cwd=ROOT)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    template = deployed.api("GET", f"/work_pools/{PrefectWorker.pool}")["base_job_template"]
+    template["variables"]["properties"]["env"]["default"] = {
+        name: f"{{{{ prefect.blocks.secret.{block} }}}}" for name, (block, _) in blocks.items()
+    }
+    (tmp_path / "pool.json").write_text(json.dumps(template))
+    ask("work-pool", "create", Keyless.pool, "--type", "process", "--base-job-template", str(tmp_path / "pool.json"))
+    ask("deploy", "flows/shard.py:shard", "--name", "keyless", "--pool", Keyless.pool)
+
+    options = {"options": {"source": f"{s3}/hr", "target": f"{s3}/shards"}}
+    missing = json.dumps({"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.nowhere }}"})
+    with Keyless(tmp_path / "worker", deployed, cwd=ROOT, environment=environment) as worker:
+        run(deployed, "keyless", options["options"])
+        crashed = deployed.cli(
+            *("deployment", "run", "dtls/keyless", "--watch", "--params", json.dumps(options)),
+            *("--job-variable", f"env={missing}"),
+        )
+        told = telling(chain(on_disk(worker), on_disk(deployed), shown(deployed)), s3_server)[1]
+    assert Location.of(s3).exists("shards/manifest.parquet")
+    assert crashed.returncode == 1
+    flow_run = UUID.search(crashed.stdout)
+    assert flow_run, crashed.stdout
+    message = deployed.api("GET", f"/flow_runs/{flow_run[0]}")["state"]["message"]
+    assert "Block not found: 'nowhere' of type 'secret'" in message
+    assert told == []
 
 
 def test_a_cancelled_training_has_saved_and_the_next_run_goes_on(
@@ -129,3 +243,8 @@ def test_each_deployment_shows_its_options_as_a_form_and_its_schedule_is_paused(
 def test_prefect_yaml_declares_exactly_these_deployments() -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert [deployment["name"] for deployment in declared] == list(DEPLOYMENTS)
+
+
+def test_prefect_yaml_names_no_secret_blocks() -> None:
+    """`prefect deploy` would put what they hold into the deployments, for all to read."""
+    assert "prefect.blocks" not in json.dumps(yaml.safe_load((ROOT / "prefect.yaml").read_text()))

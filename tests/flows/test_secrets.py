@@ -1,0 +1,75 @@
+"""Commands that fail on S3 say why, and never with which keys; test_deployments.py looks at those that work."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import s3fs
+
+from flows.cli import main
+from storage import s3 as room
+from tests.faulty_s3 import FaultyS3, hang
+from tests.services import S3Server, free_ports
+
+pytestmark = pytest.mark.integration
+
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "the-secret-key", "AWS_SESSION_TOKEN": "the-session-token"}
+CUSTOMERS_KEY = "the-key-that-encrypts-our-object"
+REASONS = {
+    "refused": "refused by the S3 server: SignatureDoesNotMatch",
+    "unknown": "refused by the S3 server: InvalidAccessKeyId",
+    "closed": "Could not connect",
+    "nowhere": "Could not connect",
+    "hung": "timeout",
+}
+
+
+@pytest.fixture
+def failing(
+    request: pytest.FixtureRequest, s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """An environment in which S3 fails in one way, soon, and options with a key in them; the reason to be told."""
+    way = request.param
+    options = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": CUSTOMERS_KEY}
+    patience = {"connect_timeout": 1, "read_timeout": 1}
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"s3_additional_kwargs": options, "config_kwargs": patience})
+    monkeypatch.setattr(room, "IMPATIENCE", 0.5)
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    if way == "refused":
+        monkeypatch.delenv("AWS_SESSION_TOKEN")
+    with FaultyS3(s3_server) as proxy:
+        proxy.inject(hang(), times=None if way == "hung" else 0)
+        endpoints = {"closed": f"http://127.0.0.1:{free_ports()}", "nowhere": "http://nowhere.invalid"}
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoints.get(way, proxy.environment()["AWS_ENDPOINT_URL"]))
+        yield REASONS[way]
+
+
+@pytest.mark.parametrize("debugging", [False, True], ids=["line", "traceback"])
+@pytest.mark.parametrize("failing", REASONS, indirect=True)
+def test_a_command_that_fails_on_s3_tells_no_secret(
+    failing: str,
+    s3: str,
+    s3_server: S3Server,
+    photographs: Path,
+    debugging: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dtls", "shard", str(photographs), f"{s3}/shards"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    if debugging:
+        monkeypatch.setenv("DTLS_TRACEBACK", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises((SystemExit, OSError)) as end:
+        main()
+    said = "".join(capfd.readouterr())
+    if debugging:
+        said += "".join(traceback.format_exception(end.value))
+        assert "Traceback" in said
+    assert failing in said
+    assert [secret for secret in (*SECRETS.values(), CUSTOMERS_KEY, s3_server.access_key) if secret in said] == []
