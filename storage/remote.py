@@ -51,7 +51,7 @@ class Remote:
             data = retried(get)
         except FileNotFoundError as error:
             raise ChangedError("gone since it was listed") from error
-        if known and len(data) > wanted:
+        if known and (len(data) > wanted or (not whole and self.info(path, entry.key).etag != entry.etag)):
             raise ChangedError("changed since it was listed")
         return data
 

@@ -5,7 +5,8 @@
     python -m tests.bench.sharding --scratch FOLDER --cases small large           # these cases alone
 
 Ours is the flow `dtls/shard` called in this process, imports done: list, read, check, tar, hash, receipts, manifest.
-webdataset is its ShardWriter in the loop that people write: read a file, write it; no check, no hash, no manifest.
+webdataset is its ShardWriter in the loop that people write for the same samples, a picture and its JSON: read a file,
+write both; no check, no hash, no manifest.
 GNU tar makes one archive of the same files. All files were read before, so the cache is warm. Every timing has a new
 target on the disk of the source and comes after a sync; the subjects take turns. A ratio is of the best timings, its
 range that of the repeats. Memory is the peak of the largest process that a command is made of. Unless two threads

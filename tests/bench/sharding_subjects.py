@@ -136,8 +136,9 @@ def webdataset_loop(source: Path, target: Path) -> float:
     target.mkdir()
     started = time.perf_counter()
     with webdataset.ShardWriter(str(target / "shard-%06d.tar"), maxcount=1000, verbose=0) as writer:
-        for path in files_of(source):
-            writer.write({"__key__": path.stem, path.suffix[1:]: path.read_bytes()})
+        for number, path in enumerate(files_of(source)):
+            facts = {"key": str(path.relative_to(source)), "width": 0, "height": 0}
+            writer.write({"__key__": f"{number:09d}", path.suffix[1:]: path.read_bytes(), "json": facts})
     return time.perf_counter() - started
 
 
