@@ -1,0 +1,179 @@
+"""A run that is killed anywhere, and then run again, ends as if nothing had happened.
+
+Each run is a process of its own that is ended by SIGKILL: before and after whatever changes the target, one such step
+after the other, or at a moment drawn at random.
+"""
+
+import io
+import random
+import re
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flows.shard import ShardOptions, shard
+from flows.upscale import UpscaleOptions, upscale
+from tests.killing import LONGEST, Ended, Flow, Place, Runs, Setting
+from tests.services import S3Server
+
+pytestmark = pytest.mark.slow
+
+IN_FLIGHT = 2
+FURTHER = 7
+"""Steps; more than it takes to take over the lease of one more run that was killed while it took one over."""
+PART = 5 * 2**20
+"""The least that an S3 server takes as a part of an upload which is not the last."""
+LEFT_OVER = re.compile(r"(.*/)?\.[0-9a-f]{32}\.tmp|\.dtls/lease[^/]*\.json")
+"""What a killed run may leave at its target; the next one removes it."""
+
+
+def sharded(source: str, target: str) -> None:
+    shard.fn(ShardOptions(source=source, target=target, samples_per_shard=3, workers=2, in_flight=IN_FLIGHT))
+
+
+def sharded_one_by_one(source: str, target: str) -> None:
+    shard.fn(ShardOptions(source=source, target=target, samples_per_shard=1, workers=2, in_flight=IN_FLIGHT))
+
+
+def upscaled(source: str, target: str) -> None:
+    given = {"source": source, "target": target, "method": "bicubic", "scale": 2, "unit_size": 3}
+    upscale.fn(UpscaleOptions.model_validate({**given, "workers": 2, "in_flight": IN_FLIGHT}))
+
+
+class Trial:
+    """A flow over a source, what it makes when nobody disturbs it, and fresh targets where it is disturbed."""
+
+    def __init__(self, runs: Runs, place: Place) -> None:
+        self.runs, self._place, self._numbers = runs, place, count()
+        target = self.fresh()
+        self.undisturbed = runs.run(target)
+        self.end = target.files()
+        self.receipts = {
+            key: rows for key, rows in self.end.items() if "/receipts/" in key and isinstance(rows, list)
+        }
+        assert len(self.receipts) > IN_FLIGHT
+        assert self.undisturbed.read == {row["key"] for rows in self.receipts.values() for row in rows}
+
+    def fresh(self) -> Place:
+        return Place(f"{self._place.url}/{next(self._numbers)}", self._place.server)
+
+    def done(self, target: Place, killed: Ended) -> set[str]:
+        """The pictures whose receipts a killed run left; all that it left is whole and in its place."""
+        there = {key: content for key, content in target.files().items() if not LEFT_OVER.fullmatch(key)}
+        assert [key for key, content in there.items() if content != self.end.get(key)] == []
+        rows = [row for receipt, rows in self.receipts.items() if receipt in there for row in rows]
+        assert {row["output"] for row in rows} <= there.keys()
+        done = {row["key"] for row in rows}
+        begun = killed.read - done
+        assert sum(any(row["key"] in begun for row in rows) for rows in self.receipts.values()) <= IN_FLIGHT
+        return done
+
+    def kill(self, target: Place, done: set[str], at_step: int = 0, after: float = LONGEST) -> set[str] | None:
+        """Kill a run after `done` is done; what is done then, or None where it came to its end, as it should."""
+        ended = self.runs.run(target, at_step, after)
+        assert sorted(ended.read & done) == []
+        if ended.killed:
+            return self.done(target, ended)
+        there = target.files()
+        assert sorted(there) == sorted(self.end)
+        assert [key for key, content in there.items() if content != self.end[key]] == []
+        assert target.unfinished() == []
+        return None
+
+    def kill_in_a_row(self, steps: Iterable[int]) -> int:
+        """Kill one run after the other over one target, at these steps, until one comes to its end; how many were."""
+        target, done = self.fresh(), set[str]()
+        for kills, step in enumerate(steps):
+            now = self.kill(target, done, at_step=step)
+            if now is None:
+                return kills
+            assert done <= now
+            done = now
+        raise AssertionError(f"{target.url}: no run came to its end")
+
+    def go_on(self, target: Place, done: set[str]) -> None:
+        assert self.kill(target, done) is None
+
+
+def trial(
+    request: pytest.FixtureRequest, flow: Flow, where: str, pictures: dict[str, bytes], *settings: Setting
+) -> Trial:
+    """A flow over these pictures, on this machine or on S3."""
+    folder: Path = request.getfixturevalue("tmp_path")
+    (folder / "runs").mkdir()
+    server: S3Server | None = request.getfixturevalue("s3_server") if where == "s3" else None
+    root: str = request.getfixturevalue("s3") if server is not None else str(folder)
+    source = Place(f"{root}/source", server)
+    for key, data in pictures.items():
+        source.put(key, data)
+    return Trial(Runs(flow, source, folder / "runs", settings), Place(f"{root}/target", server))
+
+
+WHERE = ["local", pytest.param("s3", marks=pytest.mark.integration)]
+FLOWS = pytest.mark.parametrize("flow", [sharded, upscaled])
+
+
+@pytest.fixture
+def pictures(photographs: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(photographs)): path.read_bytes() for path in sorted(photographs.rglob("*.png"))[:8]}
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(("flow", "steps"), [(sharded, 15), (upscaled, 20)])
+def test_a_run_killed_at_any_step_is_made_whole_by_the_next(
+    request: pytest.FixtureRequest, flow: Flow, steps: int, where: str, pictures: dict[str, bytes]
+) -> None:
+    tried = trial(request, flow, where, pictures)
+    for step in count(1):
+        target = tried.fresh()
+        done = tried.kill(target, set(), at_step=step)
+        if done is None:
+            break
+        tried.go_on(target, done)
+    assert step > steps
+
+
+@pytest.mark.parametrize("where", WHERE)
+@FLOWS
+def test_runs_killed_in_a_row_each_further_on_than_the_last_come_to_the_same_end(
+    request: pytest.FixtureRequest, flow: Flow, where: str, pictures: dict[str, bytes]
+) -> None:
+    tried = trial(request, flow, where, pictures)
+    for first in (2, 5):
+        assert tried.kill_in_a_row(range(first, 1000, FURTHER)) >= 2
+
+
+@pytest.mark.parametrize("where", WHERE)
+@FLOWS
+def test_runs_killed_again_and_again_at_random_come_to_the_same_end(
+    request: pytest.FixtureRequest, flow: Flow, where: str, pictures: dict[str, bytes]
+) -> None:
+    tried = trial(request, flow, where, pictures)
+    moments, kills = random.Random(4), 0
+    while kills < 8:
+        target, done = tried.fresh(), set[str]()
+        for _ in range(4):
+            now = tried.kill(target, done, after=moments.uniform(0, tried.undisturbed.seconds))
+            if now is None:
+                break
+            done, kills = now, kills + 1
+        else:
+            tried.go_on(target, done)
+
+
+@pytest.mark.integration
+def test_uploads_in_parts_that_were_killed_leave_nothing(request: pytest.FixtureRequest) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (2048, 1800)).save(buffer, "BMP")
+    tried = trial(
+        request,
+        sharded_one_by_one,
+        "s3",
+        dict.fromkeys(("a.bmp", "b.bmp", "c.bmp"), buffer.getvalue()),
+        ("storage.s3", "PART", PART),
+    )
+    assert {"create_multipart_upload", "upload_part", "complete_multipart_upload"} <= set(tried.undisturbed.steps)
+    assert tried.kill_in_a_row(range(5, 1000, FURTHER)) >= 5
