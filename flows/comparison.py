@@ -19,7 +19,7 @@ from reports.tables import SCHEMA_VERSION
 from storage import images
 from storage.archives import Source, open_source
 from storage.images import ImageError
-from storage.locations import Entry, StorageError, UnavailableError
+from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.receipts import Row, Unit, cut_by_key
 
@@ -120,7 +120,7 @@ class Comparison:
             trio = Trio(key, self.hr.tensor(key), self.lr.tensor(key), self.sr[method].tensor(key))
             if trio.sr.shape != trio.hr.shape:
                 raise SizeError(f"SR is {_size(trio.sr)}, HR is {_size(trio.hr)}")
-        except UnavailableError:
+        except (UnavailableError, ChangedError):  # of no picture's quality
             raise
         except (ImageError, SizeError, StorageError) as error:
             return self._row(method, key, status="failed", error=str(error))
@@ -174,6 +174,8 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _shown(label: str, collection: Collection, key: str, row: Mapping[str, Any] | None) -> Picture | None:
     try:
         return Picture(label, images.encode_png(images.decode(collection.data(key))), row)
+    except UnavailableError:
+        raise
     except (ImageError, StorageError):
         return None
 

@@ -16,13 +16,13 @@ from typing import Any, Self
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import BatchOptions
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import Entry, StorageError, UnavailableError
-from storage.receipts import Receipts, Row, Survey, Unit, is_current
+from storage.receipts import Receipts, Row, Survey, Unit, is_current, is_passing, unit_name
 
 REASONS_TOLD = 10
 
@@ -38,7 +38,7 @@ class RunError(RuntimeError):
 class Job:
     """What a flow hands over: its plan, what to do with a unit, and where the receipts go.
 
-    divisible: samples of a unit can be done again alone. prune: outputs that only earlier plans name are removed.
+    divisible: samples of a unit can be done again alone.
     gather: makes the table of all rows, if that is not just all receipts in one. prepare: comes before the first
     work, if there is any.
     """
@@ -48,7 +48,6 @@ class Job:
     work: Work
     receipts: Receipts
     divisible: bool = True
-    prune: bool = False
     gather: Callable[[Iterable[Row], Path], None] | None = None
     prepare: Callable[[], object] = lambda: None
 
@@ -81,39 +80,45 @@ class Left:
 
     @classmethod
     def of(cls, job: Job, options: BatchOptions) -> Self:
-        survey = job.receipts.survey(job.units)
-        again = {name for name, failures in survey.done.items() if failures and options.retry_failed}
+        survey = job.receipts.survey(job.units, job.divisible)
+        again = {
+            name
+            for name, failures in survey.done.items()
+            if (failures and options.retry_failed) or any(map(is_passing, failures))
+        }
         return cls(survey, [unit for unit in job.units if unit.name in again or unit.name not in survey.done])
 
     def __bool__(self) -> bool:
-        return bool(self.todo or self.survey.stale or not self.survey.gathered)
+        return bool(self.todo or self.survey.stale or self.survey.orphans or not self.survey.gathered)
 
 
 def run(job: Job, options: BatchOptions) -> Summary:
     """Do what is left of `job`; RunError when too much of it failed, StorageError when another run works there."""
     left = Left.of(job, options)
-    if left or (left.survey.leftovers and is_free(job.receipts.target)):
+    summary = _skipped(job, left)
+    is_needed = bool(left) or (bool(left.survey.leftovers) and is_free(job.receipts.target))
+    del left  # another run may just have ended, so that it is found out anew
+    if is_needed:
         with hold(job.receipts.target, job.receipts.flow) as lease:
-            summary = _do(job, Left.of(job, options), options, lease)  # another run may just have ended
-    else:
-        summary = _skipped(job, left)
+            summary = _do(job, Left.of(job, options), options, lease)
     _tell(job, summary, options)
     return summary
 
 
 def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     summary, survey, todo = _skipped(job, left), left.survey, left.todo
-    sweep(job.receipts.target, survey.leftovers)
+    receipts = job.receipts
+    sweep(receipts.target, survey.leftovers, survey.nested)
     if todo:
         job.prepare()
-        job.receipts.write_plan(job.units)
-        _work(job, todo, {unit.name: _kept(job, unit, survey) for unit in todo}, options.in_flight, summary, lease)
-    if todo or survey.stale or not survey.gathered:
-        job.receipts.gather(job.units, job.gather)
+        receipts.begin(job.units)
+        _work(job, todo, survey, options.in_flight, summary, lease)
+    if left:
+        receipts.gather(job.units, job.gather)
     lease.check()
-    if survey.stale and not summary.broken_units:
-        kept = {row["output"] for row in job.receipts.rows(job.units)} if job.prune else None
-        job.receipts.drop(survey.stale, kept)
+    if not summary.broken_units:
+        receipts.drop(survey.stale)
+        receipts.prune(survey.orphans, job.units)
     return summary
 
 
@@ -146,13 +151,17 @@ def _skipped(job: Job, left: Left) -> Summary:
 def _work(
     job: Job,
     todo: Sequence[Unit],
-    kept: dict[str, dict[str, Row]],
+    survey: Survey,
     in_flight: int,
     summary: Summary,
     lease: Lease,
 ) -> None:
+    kept = {unit.name: _kept(job, unit, survey) for unit in todo}
     left = {unit.name: [sample for sample in unit.samples if sample.key not in kept[unit.name]] for unit in todo}
     total = sum(map(len, left.values()))
+    outdated: dict[str, list[str]] = {}
+    for receipt in survey.stale:
+        outdated.setdefault(unit_name(receipt), []).append(receipt)
     stopping = Event()
     with progress(job.title, total, "images") as count:
 
@@ -163,11 +172,13 @@ def _work(
 
         def do(unit: Unit) -> tuple[int, list[str]]:
             samples = left[unit.name]
+            job.receipts.drop(outdated.get(unit.name, ()))  # its outputs are about to be others'
             rows = job.work(unit, samples, advance)
             failures = [_reason(row) for row in rows if row["status"] != "ok"]
             new = {row["key"]: row for row in rows}
             for sample in samples:
-                new[sample.key].update(source_tag=sample.etag, options=unit.options)
+                new[sample.key]["options"] = unit.options
+                new[sample.key].setdefault("source_tag", sample.etag)
             job.receipts.write(unit, [new.get(s.key) or kept[unit.name][s.key] for s in unit.samples])
             return len(samples) - len(failures), failures
 
@@ -215,6 +226,7 @@ def _submitter(do: Callable[[Unit], Any], window: int) -> Iterator[Callable[[Uni
     """A function that starts a unit and returns another, which waits for its outcome."""
     if in_flow_run():
         units: dict[str, Unit] = {}
+        futures: dict[str, PrefectFuture[Any]] = {}
 
         @task(name="unit", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
         def do_unit(name: str) -> Any:
@@ -222,10 +234,13 @@ def _submitter(do: Callable[[Unit], Any], window: int) -> Iterator[Callable[[Uni
 
         def submit(unit: Unit) -> Callable[[], Any]:
             units[unit.name] = unit
-            future: PrefectFuture[Any] = do_unit.submit(unit.name)
-            return lambda: future.result(raise_on_failure=False)
+            futures[unit.name] = do_unit.submit(unit.name)
+            return lambda: futures.pop(unit.name).result(raise_on_failure=False)
 
-        yield submit
+        try:
+            yield submit
+        finally:
+            wait(list(futures.values()))  # a unit in flight still writes
         return
     with ThreadPoolExecutor(window) as pool:
 

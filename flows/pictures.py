@@ -24,7 +24,7 @@ from storage.archives import Source, open_source
 from storage.images import ImageError, Pixels
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.receipts import Receipts, Row, Unit, cut_by_key, failed
+from storage.receipts import Receipts, Row, Unit, cut_by_key, failed, is_passing
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of a picture to that of its result; SizeError where there is none."""
@@ -73,7 +73,7 @@ class Transform:
         except UnavailableError:
             raise
         except (ImageError, StorageError, SizeError) as error:
-            return failed(entry, str(error))
+            return failed(entry, error)
         return Picture(entry, pixels, time.perf_counter() - started)
 
     def _computed(self, loaded: Iterable[Picture | Row]) -> Iterator[Picture | Row]:
@@ -122,8 +122,9 @@ class Transform:
                 yield failed(picture.entry, f"{self.method.name} gave pixels that are no numbers")
 
     def _unmade(self, row: Row) -> Row:
-        """A failed sample leaves no result, not even that of an earlier run."""
-        self.target.delete(_output(row["key"]))
+        """A failed sample leaves no result, not even that of an earlier run, unless it is tried again."""
+        if not is_passing(row):
+            self.target.delete(_output(row["key"]))
         return row
 
     def _save(self, picture: Picture) -> Row:

@@ -30,7 +30,7 @@ from reports.gallery import contact_sheet
 from reports.lpips_alexnet import load_lpips
 from reports.page import render_page
 from reports.tables import SCHEMA, markdown_table, read_metrics, summarise, summary_json, write_metrics, write_summary
-from storage.leases import STATE
+from storage.leases import STATE, hold
 from storage.locations import Location, StorageError
 from storage.receipts import Receipts
 
@@ -128,9 +128,11 @@ def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> N
         frame = read_metrics(table)
     means = summarise(frame)
     stands_on = json.dumps([configuration, options.gallery, *astuple(out.info(TABLE))], sort_keys=True).encode()
-    if not (out.exists(PAGE) and out.exists(PUBLISHED) and out.read(PUBLISHED) == stands_on):
-        _write_pages(out, comparison, options, configuration, frame, means)
-        out.write(PUBLISHED, stands_on)
+    there = {entry.key for entry in out.list()}
+    if not ({SUMMARY, PAGE, PUBLISHED} <= there and out.read(PUBLISHED) == stands_on):
+        with hold(out, "report"):
+            _write_pages(out, comparison, options, configuration, frame, means)
+            out.write(PUBLISHED, stands_on)
     if in_flow_run():
         link = f"Page: `{out.address(PAGE)}`"
         create_markdown_artifact(f"# {options.title}\n\n{markdown_table(means)}\n\n{link}\n", key="dtls-report")

@@ -21,7 +21,7 @@ from storage.ffhq import Origin, Split, by_hash, published, read_metadata
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.receipts import Receipts, Unit, cut_evenly
 from storage.schemas import SAMPLES_OF_SHARDS
-from storage.shards import Sharding, shard_name
+from storage.shards import SHARD, Sharding, shard_name
 
 METADATA = "ffhq-dataset-v2.json"
 
@@ -75,9 +75,8 @@ def shard(options: ShardOptions) -> str:
         title=f"shard {source}",
         units=units,
         work=lambda unit, _, advance: sharding.write(unit, first[unit.name], advance),
-        receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=identity(options.source)),
+        receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=identity(options.source), outputs=SHARD),
         divisible=False,
-        prune=True,
         prepare=origins,
     )
     return str(fanout.run(job, options))

@@ -50,8 +50,7 @@ def protocols(address: str, method: str = "downscale") -> set[str]:
 
     With the method `dtls`: those for which the models that made them were trained.
     """
-    source = Location.of(address)
-    manifest = read_manifest(source) if source.what_is_there() == "folder" else None
+    manifest = read_manifest(Location.of(address))
     names = manifest.column_names if manifest is not None else []
     if manifest is None or not {"method", "protocol"} <= set(names):
         return set()

@@ -249,7 +249,7 @@ def training(settings: Settings, processes: int, publish: Callable[[], None], le
         try:
             _supervise([*_launcher(processes), "-m", "flows.training_process", str(path)], hear)
         finally:  # publishing brings what is missing, and nothing where all is there
-            if states_in(Path(settings.folder)):
+            if states_in(Path(settings.folder)) and not lease.lost.is_set():
                 publish()
     return str(heard["end"])
 

@@ -47,6 +47,8 @@ CLOSED = frozenset(
     }
 )
 """What S3 servers answer to keys that are wrong, or no longer right, and where the bucket is gone."""
+OF_THE_FILE = ("AccessDenied", "InvalidObjectState", "403")
+"""Refusals that may concern one object alone; a HEAD request is told no more than 403."""
 BUSY = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -65,7 +67,20 @@ BUSY = frozenset(
 )
 """What they answer when the same request may well succeed a little later."""
 FULL_OR_CLOSED = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT, errno.EMFILE}
+    {
+        *(
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EIO,
+            errno.EREMOTEIO,
+            errno.ESTALE,
+            errno.ENODEV,
+            errno.ENXIO,
+        ),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK, errno.ETIMEDOUT, errno.ENOTCONN),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+    }
 )
 """What disks answer that say nothing of the file at hand."""
 NETWORK = (
@@ -158,7 +173,8 @@ def may_pass(error: BaseException) -> bool:
 def is_of_the_place(error: BaseException) -> bool:
     """Whether an error says nothing of the file at hand."""
     if (refusal := refused(error)) is not None:
-        return refusal["Code"] in CLOSED or refusal["Status"] == "401" or may_pass(error)
+        closed = refusal["Status"] == "401" or (refusal["Status"] == "403" and refusal["Code"] not in OF_THE_FILE)
+        return closed or refusal["Code"] in CLOSED or refusal["Code"].startswith("KMS.") or may_pass(error)
     if _has(error, (*DAMAGED, ParamValidationError)):
         return False
     return _has(error, (*NETWORK, BotoCoreError)) or (isinstance(error, OSError) and error.errno in FULL_OR_CLOSED)

@@ -59,6 +59,8 @@ def decode(data: bytes) -> Pixels:
         raise ImageError(f"not an image ({len(data)} bytes)") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
         raise ImageError(f"broken image: {' '.join(str(error).split()) or type(error).__name__}") from error
 

@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -162,12 +162,15 @@ def is_free(target: Location) -> bool:
     return _is_abandoned(target, LEASE)
 
 
-def sweep(target: Location, keys: Iterable[str]) -> None:
-    """Remove what killed runs left at a target whose lease is held: of `keys`, and unfinished uploads."""
+def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> None:
+    """Remove what killed runs left at a target whose lease is held: of `keys`, and unfinished uploads.
+
+    Uploads to `nested` targets below it are others'.
+    """
     for key in filter(is_left_over, keys):
         if TEMPORARY.fullmatch(key) or (key != LEASE and _is_abandoned(target, key)):
             target.delete(key)
-    target.abort_uploads()
+    target.abort_uploads(nested)
 
 
 def _is_abandoned(target: Location, key: str) -> bool:

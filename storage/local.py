@@ -6,7 +6,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class LocalDisk:
         found = Path(path).stat()
         return Entry(key, found.st_size, str(found.st_mtime_ns))
 
-    def abort_uploads(self, root: str) -> None:
+    def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:
         """Nothing: what is unfinished here are files, which a listing shows."""
 
 

@@ -8,7 +8,7 @@ locally by a temporary file and a rename, elsewhere by one upload.
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -40,7 +40,7 @@ class Store(Protocol):
     def delete(self, path: str) -> None: ...
     def kind(self, path: str) -> str: ...
     def info(self, path: str, key: str) -> Entry: ...
-    def abort_uploads(self, root: str) -> None: ...
+    def abort_uploads(self, root: str, but_below: Sequence[str]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class Location:
                 with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
                     temporary = Path(folder) / PurePosixPath(key).name
                     yield temporary
-                    self.store.upload(path, temporary)
+                    with told(address):
+                        self.store.upload(path, temporary)
         except StorageError:
             raise
         except (OSError, BotoCoreError) as error:
@@ -192,10 +193,10 @@ class Location:
         with told(self.address(key)):
             self.store.delete(self.path(key))
 
-    def abort_uploads(self) -> None:
-        """Give up the uploads below that a killed run left unfinished."""
+    def abort_uploads(self, but_below: Sequence[str] = ()) -> None:
+        """Give up the uploads below that a killed run left unfinished, but for those below some folders."""
         with told(self.url):
-            self.store.abort_uploads(self.root)
+            self.store.abort_uploads(self.root, but_below)
 
 
 def _connect(address: str, scheme: str) -> tuple[Store, str]:

@@ -9,8 +9,9 @@ are there with their sizes.
 import hashlib
 import io
 import json
+import re
 import zlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.leases import STATE, is_left_over
-from storage.locations import TEMPORARY, Entry, Location, StorageError
+from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.schemas import PLAN, SAMPLES
 
 SOURCE = f"{STATE}/source.json"
+UNFINISHED = f"{STATE}/unfinished"
+"""There from before the first work of a run until its table is gathered."""
 MANIFEST = "manifest.parquet"
 ROW_GROUP = 16_384
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
@@ -57,6 +60,11 @@ class Unit:
         return f"{STATE}/receipts/{self.flow}/{self.name}-{self.fingerprint}.parquet"
 
 
+def unit_name(receipt: str) -> str:
+    """The name of the unit that a receipt is of, by the receipt's key."""
+    return receipt.rpartition("/")[2].rpartition("-")[0]
+
+
 def cut_evenly(entries: Sequence[Entry], count: int) -> Iterator[tuple[Entry, ...]]:
     """Cuts of exactly `count` entries, the last one apart."""
     for start in range(0, len(entries), count):
@@ -87,15 +95,20 @@ class Survey:
     kept: dict[str, Row]
     """By key, the rows of other receipts whose outputs are there: what need not be made again if nothing changed."""
     gathered: bool
-    """Whether the table of all rows is there."""
+    """Whether the table of all rows is there, and of these receipts."""
     leftovers: tuple[str, ...] = ()
     """What a killed run may have left behind: temporary files, its lease."""
+    nested: tuple[str, ...] = ()
+    """Folders below the target that are targets themselves."""
+    orphans: tuple[str, ...] = ()
+    """Outputs by their names that no receipt of the plan names."""
 
 
 class Receipts:
     """The receipts below a target, and the table `manifest` that gathers them.
 
-    With `source`, the address that the results are made from, a target takes the results of no other.
+    With `source`, the address that the results are made from, a target takes the results of no other. With `outputs`,
+    what the names of all outputs match, and of nothing else, those of earlier plans are removed.
     """
 
     def __init__(
@@ -105,13 +118,16 @@ class Receipts:
         schema: pa.Schema = SAMPLES,
         manifest: str = MANIFEST,
         source: str | None = None,
+        outputs: re.Pattern[str] | None = None,
     ) -> None:
-        self.target, self.flow, self.schema, self.manifest, self.source = target, flow, schema, manifest, source
+        self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
+        self.source, self.outputs = source, outputs
 
-    def survey(self, units: Iterable[Unit]) -> Survey:
+    def survey(self, units: Sequence[Unit], divisible: bool = True) -> Survey:
         """Which units are done; a receipt whose outputs are missing or of another size does not count.
 
-        StorageError where the target belongs to another flow, or to another source.
+        Rows of other receipts are kept only if samples of a unit can be done alone. StorageError where the target
+        belongs to another flow, or to another source.
         """
         sizes = {entry.key: entry.size for entry in self.target.list()}
         planned = {unit.receipt: unit for unit in units}
@@ -125,15 +141,26 @@ class Receipts:
 
         done: dict[str, list[Row]] = {}
         kept: dict[str, Row] = {}
+        named: set[str] = set()
+        options = {unit.options for unit in units} if divisible else set()
         for key, rows in zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True):
             made = [row for row in rows or [] if row["status"] == "ok"]
             there = [row for row in made if _output_is_there(row, sizes)]
             if key in planned and rows is not None and len(there) == len(made):
                 done[planned[key].name] = [row for row in rows if row["status"] != "ok"]
+                named |= {row["output"] for row in made} if self.outputs else set()
             else:
-                kept |= {row["key"]: row for row in there}
-        stale = tuple(key for key in receipts if key not in planned)
-        return Survey(done, stale, kept, self.manifest in sizes, tuple(filter(is_left_over, sizes)))
+                kept |= {row["key"]: row for row in there if row.get("options") in options}
+        nested = _nested(sizes)
+        return Survey(
+            done,
+            stale=tuple(key for key in receipts if key not in planned),
+            kept=kept,
+            gathered=self.manifest in sizes and UNFINISHED not in sizes,
+            leftovers=tuple(key for key in sizes if is_left_over(key) and not key.startswith(_folders(nested))),
+            nested=nested,
+            orphans=tuple(key for key in sizes if self.outputs and self.outputs.fullmatch(key) and key not in named),
+        )
 
     def _refuse_other_source(self) -> None:
         try:
@@ -162,8 +189,9 @@ class Receipts:
         for rows in ordered_map(self.read, units, workers=16):
             yield from rows
 
-    def write_plan(self, units: Iterable[Unit]) -> None:
-        """Keep the plan of the run beside its receipts, and the address of its source."""
+    def begin(self, units: Iterable[Unit]) -> None:
+        """Keep the plan of the run and the address of its source; from now on the table is an old one."""
+        self.target.write(UNFINISHED, b"")
         if self.source is not None:
             self.target.write(SOURCE, json.dumps({"source": self.source}).encode())
         with self.target.writing(f"{STATE}/plan.parquet") as path:
@@ -176,16 +204,20 @@ class Receipts:
                 write(self.rows(units), path)
             else:
                 tables = ordered_map(lambda unit: self._table(unit.receipt), units, workers=16)
-                _write_tables(filter(None, tables), path, self.schema)
+                _write_tables((table for table in tables if table is not None), path, self.schema)
+        self.target.delete(UNFINISHED)
 
-    def drop(self, stale: Iterable[str], kept: Container[str] | None = None) -> None:
-        """Remove the receipts of other plans; with `kept`, their outputs too, but for those in it."""
-        for key in stale:
-            if kept is not None:
-                for output in {row["output"] for row in self._read(key) or [] if row["output"]}:
-                    if output not in kept:
-                        self.target.delete(output)
+    def drop(self, receipts: Iterable[str]) -> None:
+        """Remove receipts that no longer count."""
+        for key in receipts:
             self.target.delete(key)
+
+    def prune(self, orphans: Sequence[str], units: Iterable[Unit]) -> None:
+        """Remove those of the orphans that are not outputs of `units` by now."""
+        named = {row["output"] for row in self.rows(units)} if orphans else set()
+        for key in orphans:
+            if key not in named:
+                self.target.delete(key)
 
     def _read(self, key: str) -> list[Row] | None:
         """The rows of a receipt, or None where there is none of this kind; StorageError where that is not known."""
@@ -245,9 +277,25 @@ def read_manifest(target: Location) -> pa.Table | None:
         raise StorageError(f"{target.address(MANIFEST)}: not a readable Parquet file ({reason})") from error
 
 
-def failed(entry: Entry, reason: str) -> Row:
-    """The row of a sample that came to nothing."""
-    return {"key": entry.key, "status": "failed", "reason": reason, "source_bytes": entry.size}
+def failed(entry: Entry, error: Exception | str) -> Row:
+    """The row of a sample that came to nothing; one that changed under our hands has no tag, and is tried again."""
+    row: Row = {"key": entry.key, "status": "failed", "reason": str(error), "source_bytes": entry.size}
+    return row | {"source_tag": None} if isinstance(error, ChangedError) else row
+
+
+def is_passing(row: Row) -> bool:
+    """Whether a failure says nothing of the source as it was listed."""
+    return "source_tag" in row and row["source_tag"] is None
+
+
+def _nested(keys: Iterable[str]) -> tuple[str, ...]:
+    """The folders in a listing of a target that are targets themselves."""
+    inner = (key.partition(f"/{STATE}/") for key in keys if f"/{STATE}/" in key)
+    return tuple(sorted({folder for folder, _, _ in inner}))
+
+
+def _folders(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{name}/" for name in names)
 
 
 def is_current(row: Row, entry: Entry, unit: Unit) -> bool:

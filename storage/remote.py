@@ -1,5 +1,6 @@
 """Files that fsspec reaches and this machine does not have: memory, HTTP, SFTP, other clouds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,15 +78,17 @@ class Remote:
             retried(lambda: self.fs.rm_file(path))
 
     def kind(self, path: str) -> str:
-        if not retried(lambda: self._fresh().exists(path)):
+        try:
+            info = retried(lambda: self._fresh().info(path))  # `exists` takes every error for a no
+        except FileNotFoundError:
             return "nothing"
-        return "file" if self.fs.isfile(path) else "folder"
+        return "folder" if info["type"] == "directory" else "file"
 
     def info(self, path: str, key: str) -> Entry:
         info = retried(lambda: self._fresh().info(path))
         return Entry(key, int(info["size"] or 0), _tag(info))
 
-    def abort_uploads(self, root: str) -> None:
+    def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:
         """Nothing: what such file systems keep of an unfinished upload is their own affair."""
 
     def _fresh(self) -> Any:

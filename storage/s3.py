@@ -8,7 +8,7 @@ wants (If-Match), and is checked against its length and, where the store tells o
 import hashlib
 import mimetypes
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +43,8 @@ CONFIG = {
 PART = 16 * 2**20
 """Bytes of one part of an upload or a download; what is below two of them goes up in one piece."""
 MOST_PARTS = 10_000
+PIECE = 4 * 2**20
+"""Bytes of a file that are fetched at once; some nine such pieces are under way."""
 PARTS_AT_ONCE = 4
 MD5 = re.compile(r"[0-9a-f]{32}")
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
@@ -84,11 +86,18 @@ class S3:
         bucket, key = _split(root)
         more: dict[str, Any] = {"Prefix": f"{key}/"} if key else {}
         while True:
-            page = self._call("list_objects_v2", Bucket=bucket, **more)
+            page = self._retried(lambda: self._page(Bucket=bucket, **more))
             yield from page.get("Contents", ())
             if not page.get("IsTruncated"):
                 return
             more["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _page(self, **request: Any) -> dict[str, Any]:
+        """One page of a listing; DamagedError for an answer that is none, which would pass for an empty one."""
+        page: dict[str, Any] = self.fs.call_s3("list_objects_v2", **request)
+        if "Name" not in page or (page.get("IsTruncated") and not page.get("NextContinuationToken")):
+            raise DamagedError("an answer that is no listing came")
+        return page
 
     def read(self, path: str) -> bytes:
         return self._retried(lambda: self._get(path))
@@ -191,10 +200,10 @@ class S3:
 
     def download(self, path: str, file: Path) -> None:
         entry = self.info(path, path)
-        starts = range(0, max(entry.size, 1), PART)
+        starts = range(0, max(entry.size, 1), PIECE)
         with renamed(file) as temporary, temporary.open("wb") as out:
             for piece in ordered_map(
-                lambda start: self.fetch(path, entry, start, min(PART, entry.size - start)), starts, PARTS_AT_ONCE
+                lambda start: self.fetch(path, entry, start, min(PIECE, entry.size - start)), starts, PARTS_AT_ONCE
             ):
                 out.write(piece)
 
@@ -219,18 +228,29 @@ class S3:
         head = self._call("head_object", Bucket=bucket, Key=name)
         return Entry(key, int(head["ContentLength"]), head["ETag"].strip('"'))
 
-    def abort_uploads(self, root: str) -> None:
-        """Give up the unfinished uploads below `root`: they cost money and are seen by nobody."""
+    def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:
+        """Give up the unfinished uploads below `root`: they cost money and are seen by nobody.
+
+        Where that is not for us to do, they stay. Those below a folder of `but_below` are another's.
+        """
         bucket, key = _split(root)
+        prefix = f"{key}/" if key else ""
+        spared = tuple(f"{prefix}{folder}/" for folder in but_below)
+        more: dict[str, Any] = {"Prefix": prefix}
         try:
-            found = self._call("list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/" if key else "")
+            while True:
+                page = self._call("list_multipart_uploads", Bucket=bucket, **more)
+                for upload in page.get("Uploads", ()):
+                    if not upload["Key"].startswith(spared):
+                        with suppress(FileNotFoundError):
+                            request = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                            self._call("abort_multipart_upload", Bucket=bucket, **request)
+                if not page.get("IsTruncated"):
+                    return
+                more |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
         except OSError as error:
-            if (refused(error) or {}).get("Code") in ("NotImplemented", "AccessDenied", "MethodNotAllowed"):
-                return
-            raise
-        for upload in found.get("Uploads", ()):
-            with suppress(FileNotFoundError):
-                self._call("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            if (refused(error) or {}).get("Code") not in ("NotImplemented", "AccessDenied", "MethodNotAllowed"):
+                raise
 
     def _call(self, method: str, **request: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self._retried(lambda: self.fs.call_s3(method, **request))

@@ -1,6 +1,7 @@
 """Shards on this machine, read at random: those behind a URL are fetched into a cache once."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -8,11 +9,14 @@ from pathlib import Path, PurePosixPath
 import pyarrow.compute as pc
 
 from storage import images, tars
-from storage.locations import Entry, Location, StorageError
+from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
-from storage.receipts import read_manifest
+from storage.receipts import UNFINISHED, read_manifest
 from storage.shards import VALIDATION
 from storage.tars import Damaged, Window
+
+UNUSED_SECONDS = 7 * 86_400
+"""Another training may still read an older version."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,10 @@ class LocalShard:
 
 def list_shards(source: Location) -> list[Entry]:
     """The shards to train on at `source`, sorted, but for those of validation; StorageError where there are none."""
-    entries = [entry for entry in source.list() if entry.key.endswith(".tar")]
+    listed = source.list()
+    if any(entry.key == UNFINISHED for entry in listed):
+        raise StorageError(f"{source}: not all of its shards are made; run `dtls shard` there again")
+    entries = [entry for entry in listed if entry.key.endswith(".tar")]
     found = [entry for entry in entries if not PurePosixPath(entry.key).name.startswith(VALIDATION)]
     if not found:
         what = f"only shards of validation ({VALIDATION}*.tar)" if entries else "no shard (*.tar)"
@@ -38,7 +45,8 @@ def local_shards(
 ) -> list[LocalShard]:
     """The listed shards of `source`; those that are not on this machine are fetched into `cache` once.
 
-    A fetched shard takes the place of its older versions there. StorageError where it is not what the manifest says.
+    Older versions of a fetched shard, and what killed runs left there, go after a week. StorageError where one is
+    not what the manifest says.
     """
     counts, sums = _told_by_manifest(source)
 
@@ -58,13 +66,14 @@ def _fetch(source: Location, entry: Entry, path: Path, sha256: str | None) -> No
     source.download(entry.key, path)
     with path.open("rb") as file:
         if sha256 not in (None, hashlib.file_digest(file, "sha256").hexdigest()):
-            path.unlink()
+            path.unlink(missing_ok=True)
             raise StorageError(
                 f"{source.address(entry.key)}: not what its manifest says (sha256); see `dtls verify {source}`"
             )
-    for older in path.parent.glob(f"{path.name.partition('-')[0]}-*"):
-        if older != path:
-            older.unlink()
+    for older in path.parent.iterdir():
+        version = older != path and older.name.startswith(f"{_digest(source, entry.key)}-")
+        if (version or TEMPORARY.fullmatch(older.name)) and older.stat().st_mtime < time.time() - UNUSED_SECONDS:
+            older.unlink(missing_ok=True)
 
 
 def _told_by_manifest(source: Location) -> tuple[dict[str, int], dict[str, str]]:
@@ -109,9 +118,12 @@ class ShardReader:
 
     def read(self, index: int) -> bytes:
         member = self._members[index]
-        with member.shard.open("rb") as file:
-            file.seek(member.offset)
-            return file.read(member.size)
+        try:
+            with member.shard.open("rb") as file:
+                file.seek(member.offset)
+                return file.read(member.size)
+        except OSError as error:
+            raise StorageError(f"{self.name(index)}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ in the plan, so the same source gives the same bytes on any machine, for any num
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from storage.receipts import Row, Unit, failed
 from storage.tar_writer import TarWriter
 
 VALIDATION = "validation-"
+SHARD = re.compile(r"(shard|train|validation)-\d{6,}\.tar")
 to_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
@@ -103,7 +105,7 @@ class Sharding:
         except UnavailableError:
             raise
         except (ImageError, StorageError) as error:
-            return failed(entry, str(error))
+            return failed(entry, error)
         row: Row = {"key": entry.key, "status": "ok", "source_bytes": entry.size, "width": width, "height": height}
         if origins := self.origins():
             number = picture_number(entry.key)

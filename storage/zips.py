@@ -23,6 +23,8 @@ ROW = struct.Struct("<QLLHH")
 LONG = 0xFFFFFFFF
 UNIX, ENCRYPTED, UTF8 = 3, 0x2041, 0x800
 STORED, DEFLATED = 0, 8
+LARGE, MOST_TIMES = 2**26, 100
+"""Larger files that would grow more often than so many times are not inflated."""
 
 
 class Zip(Archive):
@@ -64,6 +66,8 @@ class Zip(Archive):
             raise Damaged(f"packed by method {method}; pack it anew with deflate, or unpack it")
         if packed > MAX_BYTES:
             raise Damaged(f"packed to {packed:,} bytes, which are more than it may have unpacked")
+        if method == DEFLATED and size > LARGE and size > MOST_TIMES * packed:
+            raise Damaged(f"a bomb: {packed:,} bytes would become {size:,}")
         data = self._packed(self._offsets[number], packed)
         if method == DEFLATED:
             data = _inflated(data, size)

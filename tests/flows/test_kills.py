@@ -26,7 +26,7 @@ FURTHER = 7
 """Steps; more than it takes to take over the lease of one more run that was killed while it took one over."""
 PART = 5 * 2**20
 """The least that an S3 server takes as a part of an upload which is not the last."""
-LEFT_OVER = re.compile(r"(.*/)?\.[0-9a-f]{32}\.tmp|\.dtls/lease[^/]*\.json")
+LEFT_OVER = re.compile(r"(.*/)?\.[0-9a-f]{32}\.tmp|\.dtls/(lease[^/]*\.json|unfinished)")
 """What a killed run may leave at its target; the next one removes it."""
 
 

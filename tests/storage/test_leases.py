@@ -269,7 +269,7 @@ def test_a_run_whose_lease_is_removed_stops(tmp_path: Path, held: list[Lease]) -
         StorageError, match=r"stopped, as somebody removed or changed \.dtls/lease\.json; run it again"
     ):
         fanout.run(job(there, remove), OPTIONS)
-    assert [entry.key for entry in there.list()] == [".dtls/plan.parquet", "0.png"]
+    assert [entry.key for entry in there.list()] == [".dtls/plan.parquet", ".dtls/unfinished", "0.png"]
 
 
 def test_a_lease_that_cannot_be_renewed_is_lost_at_its_end_and_not_before(

@@ -1,6 +1,7 @@
 """Units and receipts: fingerprints that change when something does, cuts that stay, tables that people can read."""
 
 import random
+import re
 from pathlib import Path
 
 import duckdb
@@ -112,13 +113,18 @@ def test_a_target_belongs_to_one_flow(target: Location) -> None:
         Receipts(target, "shard").survey([])
 
 
-def test_pruning_removes_only_what_earlier_plans_made(target: Location) -> None:
-    receipts = Receipts(target, "upscale")
+def test_pruning_removes_outputs_of_earlier_plans_and_nothing_else(target: Location) -> None:
+    receipts = Receipts(target, "upscale", outputs=re.compile(r"\d+\.png"))
+    now = Unit.of("upscale", "a", ENTRIES[:1], {})
     finish(receipts, unit())
+    finish(receipts, now)
     target.write("mine.txt", b"not of any run")
-    survey = receipts.survey([])
-    receipts.drop(survey.stale, kept={"00000.png"})
-    assert [entry.key for entry in target.list()] == ["00000.png", "mine.txt"]
+    target.write("00007.png", b"of a run that was killed before its receipt")
+    survey = receipts.survey([now])
+    assert survey.orphans == ("00001.png", "00007.png")
+    receipts.drop(survey.stale)
+    receipts.prune(survey.orphans, [now])
+    assert [e.key for e in target.list() if not e.key.startswith(".")] == ["00000.png", "mine.txt"]
 
 
 def test_the_manifest_is_read_by_pandas_and_duckdb_and_explains_its_columns(target: Location) -> None:
@@ -201,7 +207,7 @@ def test_the_rows_of_all_units_come_in_their_order(target: Location) -> None:
 
 def test_the_plan_lists_every_sample_with_its_unit(target: Location) -> None:
     units = [unit("a"), unit("b")]
-    Receipts(target, "upscale").write_plan(units)
+    Receipts(target, "upscale").begin(units)
     plan = pd.read_parquet(Path(target.root) / ".dtls" / "plan.parquet")
     assert list(zip(plan.unit, plan.key, plan["size"], plan.etag, strict=True)) == [
         (made.name, entry.key, entry.size, entry.etag) for made in units for entry in ENTRIES[:2]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,8 @@ def test_shards_on_s3_are_fetched_once_and_again_when_they_change(photographs: P
     with pytest.raises(StorageError, match=r"shard-000000\.tar: not what its manifest says \(sha256\)"):
         fetched(source, cache)
     source.delete("manifest.parquet")
+    for path in cache.iterdir():
+        os.utime(path, (0, 0))
     again = fetched(source, cache)
     assert [shard.path in times for shard in again] == [False, True, True]
     assert ShardReader(again).read(0) == expected[5]
