@@ -74,7 +74,8 @@ command(
     shard.fn,
     ("source", "target"),
     "dtls shard ffhq/images1024x1024 shards --size 128 --samples-per-shard 1000",
-    "dtls shard photographs s3://bucket/shards",
+    "dtls shard ffhq/images1024x1024 shards --split published",
+    "dtls shard s3://bucket/photographs.zip s3://bucket/shards --split hash --validation-share 0.05",
 )
 command(
     app,

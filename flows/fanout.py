@@ -119,6 +119,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     if not summary.broken_units:
         receipts.drop(survey.stale)
         receipts.prune(survey.orphans, job.units)
+        receipts.end()
     return summary
 
 

@@ -205,6 +205,9 @@ class Receipts:
             else:
                 tables = ordered_map(lambda unit: self._table(unit.receipt), units, workers=16)
                 _write_tables((table for table in tables if table is not None), path, self.schema)
+
+    def end(self) -> None:
+        """Say that the table is of these receipts, and that no output of an earlier plan is left."""
         self.target.delete(UNFINISHED)
 
     def drop(self, receipts: Iterable[str]) -> None:

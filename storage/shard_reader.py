@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -72,8 +73,10 @@ def _fetch(source: Location, entry: Entry, path: Path, sha256: str | None) -> No
             )
     for older in path.parent.iterdir():
         version = older != path and older.name.startswith(f"{_digest(source, entry.key)}-")
-        if (version or TEMPORARY.fullmatch(older.name)) and older.stat().st_mtime < time.time() - UNUSED_SECONDS:
-            older.unlink(missing_ok=True)
+        if version or TEMPORARY.fullmatch(older.name):
+            with suppress(FileNotFoundError):  # another download ended, or tidied up
+                if older.stat().st_mtime < time.time() - UNUSED_SECONDS:
+                    older.unlink()
 
 
 def _told_by_manifest(source: Location) -> tuple[dict[str, int], dict[str, str]]:

@@ -9,5 +9,5 @@ Run it from the repository's root. Measuring needs torch alone (and safetensors 
 without lightning_fabric, training is measured in a loop that does the same, and the output says so. Rows appear as
 they are measured and the JSON is written after each, so a run that is stopped has not measured for nothing.
 `sharding` is the other program: `python -m tests.bench.sharding --scratch FOLDER`, with its `sharding_subjects`.
-`engine` is the first one, `subjects` what is measured, `measure` and `kinds` how, `plain` the network of the baseline.
+`engine` is the first, `subjects` what is measured, `measure` and `kinds` how, `plain` the network of the baseline.
 """

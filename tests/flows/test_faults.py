@@ -285,7 +285,18 @@ def test_a_full_or_closed_disk_stops_a_run_which_goes_on_when_there_is_room(
 ) -> None:
     calm, target = tmp_path / "calm", tmp_path / "target"
     flow(str(photographs), str(calm))
-    command = [sys.executable, "-m", "flows", *options, str(photographs), str(target), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows",
+        *options,
+        str(photographs),
+        str(target),
+        "--workers",
+        "2",
+        "--in-flight",
+        "1",
+    ]
     script = [*private_mounts(), "sh", "-c", SCRIPT, "sh", str(target), str(tmp_path), size, *command]
     subprocess.run(script, cwd=ROOT, env=isolated_environment(), check=True, timeout=120)
     files = {name: Place(str(tmp_path / name), None).files() for name in ("full", "closed", "open", "calm")}

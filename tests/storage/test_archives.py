@@ -17,6 +17,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from PIL import Image
 
 from storage.archives import Source, open_source
 from storage.locations import ChangedError, Entry, Location, StorageError
@@ -632,3 +633,31 @@ def test_what_other_tools_packed_is_read(photographs: Path, tmp_path: Path) -> N
     )
     for name in ("theirs.tar", "theirs.zip"):
         assert content(open_source(str(tmp_path / name))) == expected
+
+
+def test_a_zip_of_members_that_would_grow_without_end_is_refused_before_they_grow(tmp_path: Path) -> None:
+    path = tmp_path / "bombs.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("0.png", "1.png"):
+            with archive.open(name, "w") as member:
+                for _ in range(200):
+                    member.write(bytes(2**20))
+    assert path.stat().st_size < 2**20
+    source = open_source(str(path))
+    entries = source.list()
+    tracemalloc.start()
+    for entry in entries:
+        refusal(lambda entry=entry: source.fetch(entry), entry.key, "a bomb", "would become 209,715,200")  # type: ignore[misc]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(entries) == 2
+    assert peak < 2**20
+
+
+def test_a_picture_that_is_packed_to_a_thousandth_is_read(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (2000, 1500), "teal").save(buffer, "BMP")
+    picture = buffer.getvalue()
+    data = zipped({"sky.bmp": picture})
+    assert len(data) < len(picture) / 200
+    assert content(opened(tmp_path, "zip", data)) == {"sky.bmp": picture}

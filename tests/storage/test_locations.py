@@ -7,14 +7,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
 import fsspec
 import pytest
 import s3fs
+from botocore.exceptions import ClientError
+from fsspec.implementations.memory import MemoryFileSystem
 
-from storage.locations import Entry, Location, StorageError
+from storage import errors
+from storage.errors import retried, told
+from storage.locations import Entry, Location, StorageError, UnavailableError
+from tests.faulty_s3 import Fault, FaultyS3
 from tests.services import S3Server, free_ports
 
 
@@ -360,3 +366,84 @@ def test_an_upload_that_breaks_off_leaves_what_was_there(s3: str, s3_server: S3S
 
 def test_entries_sort_by_key() -> None:
     assert sorted([Entry("b", 1, "x"), Entry("a", 9, "y")])[0].key == "a"
+
+
+def answered(code: str, status: int) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+
+
+@pytest.mark.parametrize(
+    ("error", "of_the_place"),
+    [
+        (answered("AccessDenied", 403), False),
+        (answered("InvalidObjectState", 403), False),
+        (answered("403", 403), False),  # all that a HEAD request is told
+        (answered("AccountSuspended", 403), True),
+        (answered("NotSignedUp", 403), True),
+        (answered("SomethingElse", 403), True),
+        (answered("KMS.DisabledException", 400), True),
+        (answered("KMS.KeyUnavailableException", 500), True),
+        (OSError(errno.ENOTCONN, "Transport endpoint is not connected"), True),
+        (OSError(errno.ENFILE, "Too many open files in system"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+    ],
+    ids=repr,
+)
+def test_what_is_closed_to_us_as_a_whole_is_told_from_what_one_file_is(error: Exception, of_the_place: bool) -> None:
+    with pytest.raises(StorageError) as told_of, told("s3://bucket/key"):
+        raise error
+    assert isinstance(told_of.value, UnavailableError) == of_the_place
+
+
+def test_a_place_out_of_reach_does_not_pass_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(self: object, path: str, **options: object) -> None:
+        raise ConnectionError("reset by peer")
+
+    location = Location.of("memory://away")
+    monkeypatch.setattr(MemoryFileSystem, "info", away)
+    monkeypatch.setattr("storage.remote.retried", partial(retried, patience=0.1))
+    for ask in (lambda: location.exists("manifest.parquet"), location.what_is_there):
+        with pytest.raises(UnavailableError, match="reset by peer"):
+            ask()
+
+
+MANY = 1001
+"""Files; one more than a page of a listing holds."""
+
+
+@pytest.fixture(scope="module")
+def two_pages(s3_server: S3Server) -> str:
+    """A prefix whose listing comes in two pages."""
+    client = s3_server.client()
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(MANY):
+            pool.submit(client.put_object, Bucket=s3_server.bucket, Key=f"two-pages/{number:05}", Body=b"x")
+    return s3_server.url("two-pages")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "answer", [b"<html><body>busy, come back later</body></html>", b"<html>", b"", b"<ListBucketResult/>"]
+)
+def test_an_answer_that_is_no_listing_never_makes_a_listing_shorter(
+    answer: bytes, two_pages: str, s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(errors, "IMPATIENCE", 0.2)
+    for name in ("PATIENCE", "IMPATIENCE"):
+        monkeypatch.setattr(f"storage.s3.{name}", 0.5)
+    with FaultyS3(s3_server) as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        location = Location.of(two_pages)
+        no_listing = Fault("no listing", change=lambda _: answer)
+        proxy.inject(no_listing, when=lambda request: "continuation-token" in request.query, times=1)
+        assert len(location.list()) == MANY
+        assert any(request.fault for request in proxy.requests)
+        proxy.inject(no_listing, when=lambda request: "continuation-token" in request.query)
+        refusal(location.list, two_pages)
+        proxy.clear()
+        proxy.inject(no_listing, when=lambda request: "list-type" in request.query)
+        refusal(location.list, two_pages)

@@ -1,0 +1,438 @@
+"""What a killed run, an outage, or a run beside it leaves is set right by the next, and nothing that counts is lost.
+
+The runs that are killed are processes of their own, which die just before they would write a receipt, or the table.
+"""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any, NoReturn
+
+import fsspec
+import pyarrow.parquet as pq
+import pytest
+import s3fs
+from PIL import Image
+from prefect import flow
+
+from flows import fanout, pictures
+from flows import report as report_flow
+from flows.comparison import Collection, Comparison
+from flows.console import Advance
+from flows.fanout import Job, RunError
+from flows.options import BatchOptions
+from flows.report import ReportOptions, report
+from flows.shard import ShardOptions, shard
+from flows.sources import list_pictures
+from flows.upscale import UpscaleOptions, upscale
+from storage.archives import Source
+from storage.leases import LEASE, Lease, hold
+from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.receipts import UNFINISHED, Receipts, Row, Unit
+from storage.shard_reader import UNUSED_SECONDS, LocalShard, ShardReader, list_shards, local_shards
+from tests.faulty_s3 import FaultyS3, status
+from tests.killing import Place, Runs
+from tests.services import S3Server, wait_until
+
+SOON = 10.0
+KEYS = [f"00000/{number:05}.png" for number in range(6)]
+
+
+def sharded(source: str | Path, target: str | Path, **options: Any) -> str:
+    given = {"source": str(source), "target": str(target), "samples_per_shard": 3, "workers": 1, "in_flight": 1}
+    return shard.fn(ShardOptions.model_validate({**given, **options}))
+
+
+def upscaled(source: str | Path, target: str | Path, **options: Any) -> str:
+    given = {"source": str(source), "target": str(target), "method": "bicubic", "scale": 2, "unit_size": 3}
+    return upscale.fn(UpscaleOptions.model_validate({**given, "workers": 1, "in_flight": 1, **options}))
+
+
+def reported(compared: Path, out: Path, **options: Any) -> str:
+    """A report on a result below `compared`."""
+    given = {"hr": str(compared / "hr"), "lr": str(compared / "lr"), "sr": {"bicubic": str(compared / "bicubic")}}
+    return report.fn(ReportOptions.model_validate({**given, "out": str(out), "device": "cpu", **options}))
+
+
+class DiesBeforeReceipts(Receipts):
+    def write(self, unit: Unit, rows: Sequence[Row]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesBeforeTable(Receipts):
+    def gather(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesBeforePruning(Receipts):
+    def prune(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def source(photographs: Path, tmp_path: Path) -> Path:
+    """Six photographs of one's own."""
+    for key in KEYS:
+        path = tmp_path / "source" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(photographs / key, path)
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "target"
+
+
+@pytest.fixture(scope="module")
+def compared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """HR and LR pictures, and a result; not to be changed."""
+    folder = tmp_path_factory.mktemp("compared")
+    for name in ("hr", "lr"):
+        (folder / name).mkdir()
+    for path in sorted(photographs.rglob("*.png"))[:2]:
+        shutil.copy(path, folder / "hr")
+        with Image.open(path) as picture:
+            picture.reduce(2).save(folder / "lr" / path.name)
+    upscaled(folder / "lr", folder / "bicubic")
+    return folder
+
+
+@pytest.fixture
+def kill_sharding(source: Path, target: Path, tmp_path: Path) -> Callable[..., None]:
+    """Shard in a process that dies where its receipts say."""
+    (tmp_path / "runs").mkdir()
+
+    def kill(receipts: type[Receipts], **options: Any) -> None:
+        settings = (("flows.shard", "Receipts", receipts),)
+        runs = Runs(partial(sharded, **options), Place(str(source), None), tmp_path / "runs", settings)
+        assert runs.run(Place(str(target), None)).killed
+
+    return kill
+
+
+def rows_of(target: Path) -> dict[str, Row]:
+    """The rows of the manifest, by key."""
+    return {row["key"]: row for row in pq.read_table(target / "manifest.parquet").to_pylist()}
+
+
+def pngs(target: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(target)): path.read_bytes() for path in sorted(target.rglob("*.png"))}
+
+
+def test_a_run_that_is_killed_before_its_table_over_an_older_one_leaves_the_table_to_the_next(
+    source: Path, target: Path, photographs: Path, kill_sharding: Callable[..., None]
+) -> None:
+    sharded(source, target)
+    shutil.copytree(photographs, source, dirs_exist_ok=True)  # six more, in further shards
+    kill_sharding(DiesBeforeTable)
+    assert len(list(target.glob(".dtls/receipts/*/*"))) == 4
+    assert len(rows_of(target)) == 6
+    assert sharded(source, target) == "12 already done"
+    assert len(rows_of(target)) == 12
+    assert not (target / UNFINISHED).exists()
+
+
+def test_a_shard_that_was_made_of_another_picture_is_made_again_when_the_picture_is_back(
+    source: Path, target: Path, kill_sharding: Callable[..., None]
+) -> None:
+    sharded(source, target)
+    before = (target / "shard-000000.tar").read_bytes()
+    picture = source / KEYS[1]
+    data, stamp = picture.read_bytes(), picture.stat()
+    Image.new("RGB", (64, 64), "teal").save(picture)
+    picture.write_bytes(picture.read_bytes().ljust(len(data), b"\0"))
+    kill_sharding(DiesBeforeReceipts)
+    other = (target / "shard-000000.tar").read_bytes()
+    assert len(other) == len(before)
+    assert other != before
+    picture.write_bytes(data)
+    os.utime(picture, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert sharded(source, target) == "3 done, 3 already done"
+    assert (target / "shard-000000.tar").read_bytes() == before
+
+
+def test_a_shard_without_a_receipt_is_not_trained_on_and_goes_when_the_plan_is_another(
+    source: Path, target: Path, kill_sharding: Callable[..., None]
+) -> None:
+    kill_sharding(DiesBeforeReceipts)
+    assert (target / "shard-000000.tar").exists()
+    with pytest.raises(StorageError) as refused:
+        list_shards(Location.of(target))
+    assert str(refused.value) == f"{target}: not all of its shards are made; run `dtls shard` there again"
+    sharded(source, target, split="hash", validation_share=0.5)
+    tars = {path.name for path in target.glob("*.tar")}
+    assert tars == {row["output"] for row in rows_of(target).values()}
+    assert not [name for name in tars if name.startswith("shard")]
+    assert {entry.key for entry in list_shards(Location.of(target))} == {n for n in tars if n.startswith("train")}
+
+
+def test_shards_of_an_earlier_plan_are_not_trained_on_while_they_are_there(
+    source: Path, target: Path, kill_sharding: Callable[..., None]
+) -> None:
+    sharded(source, target)
+    kill_sharding(DiesBeforePruning, split="hash", validation_share=0.5)
+    assert (target / "shard-000000.tar").exists()
+    with pytest.raises(StorageError, match="run `dtls shard` there again"):
+        list_shards(Location.of(target))
+    sharded(source, target, split="hash", validation_share=0.5)
+    assert {entry.key for entry in list_shards(Location.of(target))} == {"train-000000.tar"}
+
+
+def test_a_source_that_is_away_for_a_while_costs_no_result_and_is_tried_again_when_it_is_back(
+    source: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upscaled(source, target)
+    before = pngs(target)
+
+    def list_and_lose(where: Source) -> list[Entry]:
+        found = list_pictures(where)
+        source.rename(tmp_path / "away")
+        return found
+
+    with monkeypatch.context() as lost:
+        lost.setattr(pictures, "list_pictures", list_and_lose)
+        with pytest.raises(RunError, match="images failed"):
+            upscaled(source, target, scale=3)
+    assert pngs(target) == before
+    assert {key: row["reason"] for key, row in rows_of(target).items()} == {
+        key: f"{source}/{key}: gone since it was listed" for key in KEYS
+    }
+    (tmp_path / "away").rename(source)
+    assert upscaled(source, target, scale=3) == "6 done"
+    upscaled(source, tmp_path / "undisturbed", scale=3)
+    assert pngs(target) == pngs(tmp_path / "undisturbed")
+
+
+def _unreachable(*_: object) -> NoReturn:
+    raise UnavailableError("s3://bucket: no network")
+
+
+def test_a_page_is_not_made_without_pictures_that_are_out_of_reach(
+    compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery, data = Comparison.gallery, Collection.data
+
+    def all_but_one(self: Collection, key: str) -> bytes:
+        return data(self, key) if key != "00001" else _unreachable()
+
+    def outage(self: Comparison, *given: Any) -> Any:
+        with monkeypatch.context() as away:
+            away.setattr(Collection, "data", all_but_one)
+            return gallery(self, *given)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Comparison, "gallery", outage)
+        with pytest.raises(UnavailableError, match="no network"):
+            reported(compared, tmp_path / "report")
+    reported(compared, tmp_path / "report")
+    assert (tmp_path / "report" / "index.html").read_bytes().count(b"data:image") == 2 * len(("LR", "SR", "HR"))
+
+
+def test_pages_are_written_under_the_lease(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, write_pages = tmp_path / "report", report_flow._write_pages
+
+    def beside_another(*given: Any) -> None:
+        assert (out / LEASE).exists()
+        with pytest.raises(StorageError, match="another run works here"):
+            reported(compared, out, title="Another")
+        write_pages(*given)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(report_flow, "_write_pages", beside_another)
+        reported(compared, out, title="The first")
+    assert b"<h1>The first</h1>" in (out / "index.html").read_bytes()
+    assert not (out / LEASE).exists()
+
+
+@pytest.mark.integration
+def test_in_a_prefect_flow_run_a_unit_in_flight_ends_before_the_lease_is_given_back(
+    tmp_path: Path, flows_harness: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, remove = Location.of(tmp_path / "target"), Lease.remove
+    working, removed = Event(), Event()
+    order: list[str] = []
+
+    def work(unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+        if unit.name == "first":
+            assert working.wait(SOON)
+            _unreachable()
+        working.set()
+        assert wait_until(lambda: _is_stopped(advance), SOON)
+        removed.wait(1.0)
+        order.append("the unit ended")
+        return [{"key": sample.key, "status": "failed", "reason": "stopped"} for sample in samples]
+
+    def remove_and_tell(lease: Lease) -> None:
+        remove(lease)
+        order.append("the lease was removed")
+        removed.set()
+
+    units = [Unit.of("upscale", name, [Entry(f"{name}.png", 1, "tag")], {}) for name in ("first", "second")]
+    monkeypatch.setattr(Lease, "remove", remove_and_tell)
+
+    @flow
+    def run() -> None:
+        with pytest.raises(StorageError, match="no network; stopped, run it again to go on"):
+            fanout.run(Job("upscale", units, work, Receipts(target, "upscale")), BatchOptions(in_flight=2))
+
+    run()
+    assert order == ["the unit ended", "the lease was removed"]
+
+
+def _is_stopped(advance: Advance) -> bool:
+    try:
+        advance(0)
+    except RunError:
+        return True
+    return False
+
+
+def test_rows_are_kept_only_where_they_can_be_of_use(tmp_path: Path) -> None:
+    target = Location.of(tmp_path)
+    receipts, first, second = Receipts(target, "upscale"), Entry("a.png", 1, "tag"), Entry("b.png", 1, "tag")
+    made = Unit.of("upscale", "unit", [first], {"scale": 2})
+    target.write("a.png", b"pixels")
+    row = {"key": "a.png", "status": "ok", "output": "a.png", "output_bytes": 6, "options": made.options}
+    receipts.write(made, [row])
+    grown = [Unit.of("upscale", "unit", [first, second], {"scale": 2})]
+    assert set(receipts.survey(grown).kept) == {"a.png"}
+    assert receipts.survey(grown, divisible=False).kept == {}
+    assert receipts.survey([Unit.of("upscale", "unit", [first, second], {"scale": 3})]).kept == {}
+
+
+@pytest.fixture
+def bucket() -> Iterator[Location]:
+    """A place whose shards have to be fetched."""
+    yield Location.of("memory://shards")
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture
+def fetch(bucket: Location, source: Path, tmp_path: Path) -> Callable[[int], LocalShard]:
+    """Put a version of a shard into the bucket, and fetch it into the cache."""
+
+    def fetch_version(size: int) -> LocalShard:
+        made = tmp_path / f"made-{size}"
+        sharded(source, made, samples_per_shard=6, size=size)
+        for name in ("shard-000000.tar", "manifest.parquet"):
+            bucket.upload(name, made / name)
+        [shard] = local_shards(bucket, list_shards(bucket), tmp_path / "cache", lambda _: None)
+        return shard
+
+    return fetch_version
+
+
+def age(*paths: Path) -> None:
+    """Let files be older than what another training may still use."""
+    for path in paths:
+        os.utime(path, (0, time.time() - UNUSED_SECONDS - 60))
+
+
+def test_what_another_training_may_still_use_stays_in_the_cache_for_a_week(
+    fetch: Callable[[int], LocalShard], tmp_path: Path
+) -> None:
+    first = fetch(16)
+    reader, read = ShardReader([first]), first.path.read_bytes()
+    download = first.path.with_name(f".{'a' * 32}.tmp")
+    download.write_bytes(b"half")
+    theirs = first.path.with_name("theirs.tar")
+    theirs.touch()
+    second = fetch(24)
+    assert first.path.read_bytes() == read
+    assert reader.read(0) in read
+    assert download.exists()
+    age(first.path, download, theirs)
+    third = fetch(32)
+    assert set((tmp_path / "cache").iterdir()) == {second.path, third.path, theirs}
+
+
+def test_a_file_that_leaves_the_cache_while_it_is_tidied_is_nobodys_trouble(
+    fetch: Callable[[int], LocalShard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterdir = Path.iterdir
+
+    def with_one_that_left(folder: Path) -> Iterator[Path]:
+        yield folder / f".{'a' * 32}.tmp"  # it got its name since the folder was listed
+        yield from iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", with_one_that_left)
+    assert fetch(16).path.exists()
+
+
+def test_a_shard_that_vanishes_while_it_is_read_is_named(fetch: Callable[[int], LocalShard]) -> None:
+    shard = fetch(16)
+    reader = ShardReader([shard])
+    shard.path.unlink()
+    with pytest.raises(StorageError) as refused:
+        reader.read(0)
+    assert str(refused.value) == f"{shard.path}, 000000000.png: No such file or directory"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
+def test_one_picture_that_is_closed_to_us_is_one_failed_sample(
+    code: str, source: Path, target: Path, faulty: FaultyS3, s3: str
+) -> None:
+    faulty.inject(status(403, code), when=f"GET *{KEYS[1]}")
+    assert upscaled(bucketed(source, s3), target, max_failed=1.0) == "5 done, 1 failed"
+    assert code in rows_of(target)[KEYS[1]]["reason"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("number", "code"), [(403, "AccountSuspended"), (400, "KMS.DisabledException")])
+def test_an_account_that_is_closed_to_us_stops_the_run_and_fails_no_sample(
+    number: int, code: str, source: Path, target: Path, faulty: FaultyS3, s3: str
+) -> None:
+    faulty.inject(status(number, code), when="GET *.png")
+    with pytest.raises(StorageError, match=f"{code}.*stopped, run it again to go on"):
+        upscaled(bucketed(source, s3), target, max_failed=1.0)
+    assert list(target.glob(".dtls/receipts/*/*")) == []
+    faulty.clear()
+    assert upscaled(f"{s3}/source", target) == "6 done"
+
+
+@pytest.fixture
+def faulty(s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """Let all that is asked of S3 go through a proxy."""
+    with FaultyS3(s3_server) as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield proxy
+
+
+def bucketed(source: Path, s3: str) -> str:
+    for key in KEYS:
+        Location.of(f"{s3}/source").upload(key, source / key)
+    return f"{s3}/source"
+
+
+def test_a_file_that_a_run_below_is_writing_is_left_alone(source: Path, target: Path) -> None:
+    inner, left = Location.of(target / "inner"), target / f".{'a' * 32}.tmp"
+    target.mkdir()
+    left.write_bytes(b"of a killed run")
+    with hold(inner, "upscale"), inner.writing("x.png") as temporary:
+        temporary.write_bytes(b"pixels")
+        assert upscaled(source, target) == "6 done"
+        assert temporary.read_bytes() == b"pixels"
+    assert inner.read("x.png") == b"pixels"
+    assert not left.exists()
+
+
+@pytest.mark.integration
+def test_an_upload_of_a_run_below_is_left_alone(source: Path, s3: str, s3_server: S3Server) -> None:
+    target, client = Place(f"{s3}/target", s3_server), s3_server.client()
+    prefix = target.url.removeprefix(s3_server.url())
+    with hold(Location.of(f"{target.url}/inner"), "upscale"):
+        for key in ("inner/x.png", "x.png"):
+            client.create_multipart_upload(Bucket=s3_server.bucket, Key=f"{prefix}/{key}")
+        assert upscaled(source, target.url) == "6 done"
+    assert target.unfinished() == [f"{prefix}/inner/x.png"]
+    Location.of(target.url).abort_uploads()
+    assert target.unfinished() == []
