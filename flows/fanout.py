@@ -111,7 +111,9 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     sweep(receipts.target, survey.leftovers, survey.nested)
     if todo:
         job.prepare()
+    if left:
         receipts.begin(job.units)
+    if todo:
         _work(job, todo, survey, options.in_flight, summary, lease)
     if left:
         receipts.gather(job.units, job.gather)

@@ -105,7 +105,7 @@ def write_metrics(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 def read_metrics(path: Path) -> pd.DataFrame:
     """A report's table, with pandas' missing values for null. ValueError when it is no such table, or a newer one."""
-    table = pq.read_table(path)
+    table = pq.ParquetFile(path).read(use_threads=False)
     metadata = table.schema.metadata or {}
     if metadata.get(b"dtls.table") != b"metrics":
         raise ValueError(f"{path} is no table of metrics")

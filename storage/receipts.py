@@ -235,7 +235,7 @@ class Receipts:
                 return None
             raise
         try:
-            table = pq.read_table(io.BytesIO(data)).select(self.schema.names).cast(self.schema)
+            table = read_parquet(data).select(self.schema.names).cast(self.schema)
             table.validate(full=True)
         except DAMAGED:
             return None
@@ -268,13 +268,21 @@ def _write_tables(tables: Iterable[pa.Table], path: Path, schema: pa.Schema) -> 
             writer.write_table(pa.concat_tables(waiting))
 
 
+def read_parquet(data: bytes) -> pa.Table:
+    """The table in a Parquet file; one of DAMAGED where it is none.
+
+    By the calling thread alone: pyarrow's own threads may abort a process that ends soon after (apache/arrow #34314).
+    """
+    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
+
+
 def read_manifest(target: Location) -> pa.Table | None:
     """What the last run over `target` made, or None where there was none."""
     if not target.exists(MANIFEST):
         return None
     data = target.read(MANIFEST)
     try:
-        return pq.read_table(io.BytesIO(data))
+        return read_parquet(data)
     except DAMAGED as error:
         reason = " ".join(str(error).split())
         raise StorageError(f"{target.address(MANIFEST)}: not a readable Parquet file ({reason})") from error

@@ -5,7 +5,6 @@ does, and never a file: those on this machine are read in pieces, the others pas
 """
 
 import hashlib
-import io
 import re
 import tempfile
 from collections import Counter
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 from storage.leases import STATE
 from storage.locations import TEMPORARY, Location, StorageError
 from storage.parallel import ordered_map
-from storage.receipts import DAMAGED, MANIFEST
+from storage.receipts import DAMAGED, MANIFEST, read_parquet
 from storage.shard_reader import LocalShard, ShardReader
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/[^./][^/]*\.parquet")
@@ -82,7 +81,7 @@ class Verification:
         """What a receipt says, or None where it is damaged."""
         data = self.target.read(key)
         try:
-            table = pq.read_table(io.BytesIO(data))
+            table = read_parquet(data)
             told = list(zip(*(table.column(name).to_pylist() for name in TOLD), strict=True))
             if any(status not in ("ok", "failed") for _, status in told):
                 return None
