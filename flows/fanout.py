@@ -273,6 +273,6 @@ def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
         raise RunError(f"{summary.broken_units} of {len(job.units)} units came to nothing; run it again to go on")
     if summary.failed > options.max_failed * total:
         raise RunError(
-            f"{summary.failed:,} of {total:,} images failed, more than max_failed {options.max_failed:g} allows; "
-            "retry_failed tries them again"
+            f"{summary.failed:,} of {total:,} images failed, more than --max-failed {options.max_failed:g} allows; "
+            "--retry-failed tries them again"
         )

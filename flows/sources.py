@@ -10,7 +10,7 @@ from storage.locations import Entry, Location, StorageError
 from storage.receipts import MANIFEST, read_manifest
 from storage.s3 import S3
 
-REFUSED_TOLD = 5
+REFUSED_TOLD = 20
 
 
 def list_pictures(source: Source) -> list[Entry]:

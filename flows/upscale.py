@@ -26,7 +26,7 @@ from storage.locations import Location, StorageError
 class UpscaleOptions(BatchOptions):
     """What to upscale, how, and how far."""
 
-    source: Address = Field(description="folder or URL of the pictures")
+    source: Address = Field(description="folder, zip, tar or URL of the pictures")
     target: Address = Field(description="folder or URL for the results")
     method: Literal["nearest", "bilinear", "bicubic", "dtls"] = Field(
         "dtls", description="what makes the SR pictures; dtls wants a checkpoint"
@@ -54,9 +54,9 @@ class UpscaleOptions(BatchOptions):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.scale is None and self.size is None:
-            raise ValueError("say how far: scale or size")
+            raise ValueError("say how far: --scale or --size")
         if self.scale is not None and self.size is not None:
-            raise ValueError("say scale or size, not both")
+            raise ValueError("say --scale or --size, not both")
         if self.method == "dtls" and self.checkpoint is None:
             raise ValueError("the method dtls needs a checkpoint")
         if self.method != "dtls" and self.checkpoint is not None:

@@ -207,4 +207,6 @@ def _reason(error: BaseException) -> str:
         return f"refused by the S3 server: {refusal['Code']} ({refusal['Message']})"
     if isinstance(error, PermissionError):
         return f"no permission ({error.strerror or error})"
+    if isinstance(error, OSError) and error.strerror:
+        return " ".join(error.strerror.split())
     return " ".join(str(error).split()) or type(error).__name__

@@ -133,6 +133,8 @@ class Lease:
 @contextmanager
 def hold(target: Location, flow: str, lasts: float = LASTS, every: float = EVERY) -> Iterator[Lease]:
     """Hold the lease of `target` while the body runs; StorageError where another run does."""
+    if target.local is not None and target.local.is_file():
+        raise StorageError(f"{target}: is a file; choose a folder")
     owner, expires = Owner.here(flow), time.time() + lasts
     _acquire(target, LEASE, owner, expires)
     lease, left = Lease(target, owner, expires), threading.Event()

@@ -36,8 +36,11 @@ def list_shards(source: Location) -> list[Entry]:
     entries = [entry for entry in listed if entry.key.endswith(".tar")]
     found = [entry for entry in entries if not PurePosixPath(entry.key).name.startswith(VALIDATION)]
     if not found:
-        what = f"only shards of validation ({VALIDATION}*.tar)" if entries else "no shard (*.tar)"
-        raise StorageError(f"{source}: {what} there; make some with `dtls shard`")
+        if entries:
+            raise StorageError(
+                f"{source}: only shards of validation ({VALIDATION}*.tar) there; choose others to train on"
+            )
+        raise StorageError(f"{source}: no shard (*.tar) there; make some with `dtls shard`")
     return found
 
 

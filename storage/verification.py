@@ -62,6 +62,8 @@ class Verification:
         self.target, self.workers = target, workers
         self.sizes = {entry.key: entry.size for entry in target.list()}
         self.receipts = [key for key in self.sizes if RECEIPT.fullmatch(key)]
+        if not self.sizes:
+            raise StorageError(f"{target}: nothing there to verify")
         if not self.receipts:
             raise StorageError(f"{target}: holds no receipts, so there is nothing to verify")
         self.claims: dict[str, list[Claim]] = {}
