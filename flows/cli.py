@@ -1,7 +1,8 @@
 """The command line: `dtls demo | shard | train | downscale | upscale | report | reproduce | …`.
 
-The functions that the deployments run, here without Prefect around them, the demo apart. Exit code 2 for wrong use,
-1 for failure; one line says what, where, and what to do. DTLS_TRACEBACK=1 shows where in the code.
+The functions that the deployments run, here without Prefect around them, the demo apart. Only the module of the
+command that was called is imported, as torch alone takes seconds. Exit code 2 for wrong use, 1 for failure; one line
+says what, where, and what to do. DTLS_TRACEBACK=1 shows where in the code.
 """
 
 import os
@@ -9,169 +10,174 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, Literal, TypeVar
+from typing import Any, NamedTuple
 
 import typer
 from rich.console import Console
 
-from dtls.authors import import_checkpoint
-from dtls.checkpoint import WEIGHTS, CheckpointError
-from dtls.degradation import SizeError
-from dtls.devices import DeviceError
-from dtls.tiling import MemoryShortError
-from dtls.training import TrainingError
 from flows.commands import StoppedError, UsageError, command
 from flows.console import tell
-from flows.demo import DemoOptions, demo
-from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
-from flows.report import ReportOptions, report
-from flows.reproduce import ReproduceOptions, reproduce
-from flows.shard import ShardOptions, shard
-from flows.train import TrainOptions, train
-from flows.trajectory import TrajectoryOptions, trajectory
-from flows.upscale import UpscaleOptions, upscale
-from flows.verify import VerifyOptions, verify
-
-FAILURES = (CheckpointError, DeviceError, MemoryShortError, OSError, RunError, SizeError, TrainingError)
-
-Model = TypeVar("Model")
 
 
-def run_demo(options: DemoOptions) -> None:
-    """Run the whole pipeline on scikit-image's photographs."""
-    tell("Starting a temporary Prefect server; this takes some seconds.")
-    page = demo(options)
-    typer.echo(f"\nOpen the report in a browser:\n{page}")
+class Command(NamedTuple):
+    """Where a command is, in `flows`, and how it is called; `printed` if its result belongs on standard output."""
+
+    module: str
+    options: str
+    arguments: tuple[str, ...]
+    examples: tuple[str, ...]
+    printed: bool = False
 
 
-app = typer.Typer(
-    help="Image super-resolution without noise: shard, train, upscale, compare. Every folder may be a URL (s3://…).",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="markdown",
-)
-
-
-def printed(run: Callable[[Model], str]) -> Callable[[Model], None]:
-    """`run`, with what it returns on standard output, last."""
-
-    @wraps(run)
-    def call(options: Model) -> None:
-        typer.echo(run(options))
-
-    return call
-
-
-command(app, "demo", DemoOptions, run_demo, (), "dtls demo", "dtls demo --out /tmp/demo --steps 1000")
-command(
-    app,
-    "shard",
-    ShardOptions,
-    shard.fn,
-    ("source", "target"),
-    "dtls shard ffhq/images1024x1024 shards --size 128 --samples-per-shard 1000",
-    "dtls shard ffhq/images1024x1024 shards --split published",
-    "dtls shard s3://bucket/photographs.zip s3://bucket/shards --split hash --validation-share 0.05",
-)
-command(
-    app,
-    "train",
-    TrainOptions,
-    train.fn,
-    ("source", "target"),
-    "dtls train shards model --preset 16-128 --steps 50000 --batch-size 32",
-    "dtls train shards small --dim 16 --dim-mults 1,2,4 --steps 500 --batch-size 8",
-    "dtls train s3://bucket/shards s3://bucket/model --resume",
-)
-command(
-    app,
-    "downscale",
-    DownscaleOptions,
-    downscale.fn,
-    ("source", "target"),
-    "dtls downscale hr lr --scale 8",
-    "dtls downscale hr lr --scale 4 --protocol antialias",
-)
-command(
-    app,
-    "upscale",
-    UpscaleOptions,
-    upscale.fn,
-    ("source", "target"),
-    "dtls upscale lr sr --checkpoint model --scale 8",
-    "dtls upscale lr sr --checkpoint s3://bucket/model --size 128",
-    "dtls upscale s3://bucket/small s3://bucket/large --method bicubic --scale 2",
-)
-command(
-    app,
-    "report",
-    ReportOptions,
-    printed(report.fn),
-    (),
-    "dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",
-)
-command(
-    app,
-    "reproduce",
-    ReproduceOptions,
-    printed(reproduce.fn),
-    (),
-    "dtls reproduce --table 2 --source ffhq/train --test ffhq/validation --out reproduced",
-    "dtls reproduce --table 4 --source faces --test others --out small --size 64 --dim 8 --steps 200 --batch-size 8",
-)
-command(
-    app,
-    "trajectory",
-    TrajectoryOptions,
-    printed(trajectory),
-    ("source", "out"),
-    "dtls trajectory lr figures --checkpoint model --scale 8",
-    "dtls trajectory lr figures --checkpoint model --scale 8 --sampler cold --pictures 2 --columns 15",
-)
-command(
-    app,
-    "verify",
-    VerifyOptions,
-    verify,
-    ("target",),
-    "dtls verify s3://bucket/large",
-    "dtls verify shards --repair",
-)
-
-
-@app.command(
-    "import-checkpoint", epilog="Example: dtls import-checkpoint SR_16_128_s4.pt model", no_args_is_help=True
-)
-def import_authors_checkpoint(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="checkpoint made by the authors' code (.pt)")],
-    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="folder for config.json and model.safetensors")],
-    preset: Annotated[
-        Literal["16-128", "32-512"] | None,
-        typer.Option(help="sizes of the model; by default those in a name like SR_16_128_s4.pt"),
-    ] = None,
-) -> None:
-    """Turn a checkpoint of the DTLS authors into one of ours."""
-    if (target / WEIGHTS).exists():
-        raise CheckpointError(f"{target}: holds a model already; choose another folder")
-    config = import_checkpoint(source, target, preset).config
-    typer.echo(f"{config.lr_size}→{config.size} px, stride {config.stride}, dim {config.dim} → {target}")
+COMMANDS = {
+    "demo": Command("demo", "DemoOptions", (), ("dtls demo", "dtls demo --out /tmp/demo --steps 1000")),
+    "shard": Command(
+        "shard",
+        "ShardOptions",
+        ("source", "target"),
+        (
+            "dtls shard ffhq/images1024x1024 shards --size 128 --samples-per-shard 1000",
+            "dtls shard ffhq/images1024x1024 shards --split published",
+            "dtls shard s3://bucket/photographs.zip s3://bucket/shards --split hash --validation-share 0.05",
+        ),
+    ),
+    "train": Command(
+        "train",
+        "TrainOptions",
+        ("source", "target"),
+        (
+            "dtls train shards model --preset 16-128 --steps 50000 --batch-size 32",
+            "dtls train shards small --dim 16 --dim-mults 1,2,4 --steps 500 --batch-size 8",
+            "dtls train s3://bucket/shards s3://bucket/model --resume",
+        ),
+    ),
+    "downscale": Command(
+        "downscale",
+        "DownscaleOptions",
+        ("source", "target"),
+        ("dtls downscale hr lr --scale 8", "dtls downscale hr lr --scale 4 --protocol antialias"),
+    ),
+    "upscale": Command(
+        "upscale",
+        "UpscaleOptions",
+        ("source", "target"),
+        (
+            "dtls upscale lr sr --checkpoint model --scale 8",
+            "dtls upscale lr sr --checkpoint s3://bucket/model --size 128",
+            "dtls upscale s3://bucket/small s3://bucket/large --method bicubic --scale 2",
+        ),
+    ),
+    "report": Command(
+        "report",
+        "ReportOptions",
+        (),
+        ("dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",),
+        printed=True,
+    ),
+    "reproduce": Command(
+        "reproduce",
+        "ReproduceOptions",
+        (),
+        (
+            "dtls reproduce --table 2 --source ffhq/train --test ffhq/validation --out reproduced",
+            "dtls reproduce --table 4 --source faces --test others --out small --size 64 --dim 8 --steps 200 "
+            "--batch-size 8",
+        ),
+        printed=True,
+    ),
+    "trajectory": Command(
+        "trajectory",
+        "TrajectoryOptions",
+        ("source", "out"),
+        (
+            "dtls trajectory lr figures --checkpoint model --scale 8",
+            "dtls trajectory lr figures --checkpoint model --scale 8 --sampler cold --pictures 2 --columns 15",
+        ),
+        printed=True,
+    ),
+    "verify": Command(
+        "verify", "VerifyOptions", ("target",), ("dtls verify s3://bucket/large", "dtls verify shards --repair")
+    ),
+    "import-checkpoint": Command(
+        "import_checkpoint",
+        "ImportOptions",
+        ("source", "target"),
+        ("dtls import-checkpoint SR_16_128_s4.pt model",),
+        printed=True,
+    ),
+}
 
 
 def main() -> None:
     """Run the command line; whatever goes wrong as it may go wrong ends in one line and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    called = sys.argv[1] if len(sys.argv) > 1 else ""
+    app = _app([called] if called in COMMANDS else list(COMMANDS))
     try:
         app()
     except StoppedError as error:
         _fail(str(error), code=130)
     except UsageError as error:
         _fail(str(error), code=2)
-    except FAILURES as error:
+    except Exception as error:
+        if not isinstance(error, _failures()):
+            raise
         _fail(str(error), code=1)
+
+
+def _app(names: list[str]) -> typer.Typer:
+    app = typer.Typer(
+        help="Image super-resolution without noise: shard, train, upscale, compare. Every folder may be a URL (s3://…).",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        callback=lambda: None,  # so that one command alone is still called by its name
+    )
+    for name in names:
+        found = COMMANDS[name]
+        module = import_module(f"flows.{found.module}")
+        flow = getattr(module, found.module)
+        run: Callable[[Any], Any] = _demo(flow) if name == "demo" else getattr(flow, "fn", flow)
+        options = getattr(module, found.options)
+        command(app, name, options, _printed(run) if found.printed else run, found.arguments, *found.examples)
+    return app
+
+
+def _demo(demo: Callable[[Any], str]) -> Callable[[Any], None]:
+    @wraps(demo)
+    def run(options: Any) -> None:
+        tell("Starting a temporary Prefect server; this takes some seconds.")
+        page = demo(options)
+        typer.echo(f"\nOpen the report in a browser:\n{page}")
+
+    return run
+
+
+def _printed(run: Callable[[Any], str]) -> Callable[[Any], None]:
+    """`run`, with what it returns on standard output, last."""
+
+    @wraps(run)
+    def call(options: Any) -> None:
+        typer.echo(run(options))
+
+    return call
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ends in one line; errors of modules that were not imported were not raised."""
+    places = {
+        "dtls.checkpoint": "CheckpointError",
+        "dtls.degradation": "SizeError",
+        "dtls.devices": "DeviceError",
+        "dtls.tiling": "MemoryShortError",
+        "dtls.training": "TrainingError",
+    }
+    raised = (getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
+    return (OSError, RunError, *raised)
 
 
 def _fail(message: str, code: int) -> None:

@@ -225,3 +225,12 @@ def test_the_installed_command_ends_with_the_exit_code(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.startswith("dtls: ")
     assert not result.stdout
+
+
+def test_a_command_that_needs_no_torch_does_not_load_it() -> None:
+    code = "import sys; from flows.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    for command in ("shard", "verify"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

@@ -259,7 +259,7 @@ def test_the_command_ends_with_the_exit_code(
 def test_a_target_without_receipts_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "picture.png").touch()
-    with pytest.raises(StorageError, match="nothing (there )?to verify"):
+    with pytest.raises(StorageError, match=r"nothing (there )?to verify"):
         verified(tmp_path / name)
 
 
