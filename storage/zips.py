@@ -1,6 +1,6 @@
 """Zips: members stored or deflated, read where they lie.
 
-Not by Python's zipfile, whose index of a million members takes a gigabyte, and which inflates whatever it is given:
+Not by Python's zipfile, whose index of a million members takes 600 MB, and which inflates whatever it is given:
 here a member is some 20 bytes of index, is never inflated past its size, and may not overlap another.
 """
 

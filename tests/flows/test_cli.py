@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -209,7 +210,9 @@ def test_interrupting_a_run_stops_it_at_the_next_picture(photographs: Path, tmp_
     target = tmp_path.parent / f"{tmp_path.name}-sr"
     command = [sys.executable, "-m", "flows", "upscale", str(tmp_path), str(target), "--method", "bicubic"]
     options = ["--scale", "16", "--unit-size", "1000", "--workers", "1"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as run:
+    # A job in the background ignores SIGINT, and so would the run that it starts.
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, preexec_fn=listens) as run:
         assert wait_until(lambda: bool(list(target.glob("*.png"))), timeout=60)
         run.send_signal(signal.SIGINT)
         _, said = run.communicate(timeout=20)
