@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from flows.console import tell
 from storage import images
 from storage.archives import Folder, Source
-from storage.leases import STATE
+from storage.entries import is_hidden
 from storage.locations import Entry, Location, StorageError
 from storage.receipts import MANIFEST, read_manifest
 from storage.s3 import S3
@@ -18,7 +18,7 @@ def list_pictures(source: Source) -> list[Entry]:
 
     Hidden files are passed over silently; other files, and members that cannot be read, are told.
     """
-    entries = [entry for entry in source.list() if not _hidden(entry.key)]
+    entries = [entry for entry in source.list() if not is_hidden(entry.key)]
     pictures, others = [], []
     for entry in entries:
         if images.is_image(entry.key):
@@ -62,10 +62,6 @@ def refuse_within(target: Location, source: str) -> None:
     """StorageError where results would lie among the pictures they are made from, and be taken for more of them."""
     if target.within(Location.of(source)):
         raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")
-
-
-def _hidden(key: str) -> bool:
-    return key.startswith((".", STATE)) or "/." in key
 
 
 def _emptiness(source: Source, others: list[str]) -> str:

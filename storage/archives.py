@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from storage import images, tars
+from storage.entries import is_hidden
 from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.members import MAX_BYTES, Archive, Refused, refuse_large
 from storage.parallel import ordered_map
@@ -81,7 +82,7 @@ class Folder:
 
     def list(self) -> list[Entry]:
         entries = self.location.list()
-        shown = [entry.key for entry in entries if not entry.key.startswith(".") and "/." not in entry.key]
+        shown = [entry.key for entry in entries if not is_hidden(entry.key)]
         shards = [key for key in shown if key.endswith(SHARD)]
         self._shards, self.refused = {}, []
         if not shards or any(map(images.is_image, shown)):

@@ -10,3 +10,8 @@ class Entry:
     key: str
     size: int
     etag: str
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a file, or a folder that it is in, has a name that begins with a dot."""
+    return key.startswith(".") or "/." in key

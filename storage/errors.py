@@ -68,18 +68,24 @@ BUSY = frozenset(
 """What they answer when the same request may well succeed a little later."""
 FULL_OR_CLOSED = frozenset(
     {
-        *(
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EROFS,
-            errno.EIO,
-            errno.EREMOTEIO,
-            errno.ESTALE,
-            errno.ENODEV,
-            errno.ENXIO,
-        ),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK, errno.ETIMEDOUT, errno.ENOTCONN),
-        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EREMOTEIO,
+        errno.ESTALE,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOLCK,
+        errno.ETIMEDOUT,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
     }
 )
 """What disks answer that say nothing of the file at hand."""

@@ -104,7 +104,7 @@ class Lease:
         """Move the end of the lease to `lasts` seconds from now, or find that it is lost."""
         expires = time.time() + lasts
         try:
-            data = _read(self.target, LEASE)
+            data = self.target.read_if_there(LEASE)
             owner = Owner.of(data or b"")
             if owner is None or owner.id != self.owner.id:
                 self._lose(f"another run took over ({owner})" if owner else f"somebody removed or changed {LEASE}")
@@ -118,7 +118,7 @@ class Lease:
 
     def remove(self) -> None:
         """Remove the lease if it is still held."""
-        owner = Owner.of(_read(self.target, LEASE) or b"")
+        owner = Owner.of(self.target.read_if_there(LEASE) or b"")
         if owner is not None and owner.id == self.owner.id:
             self.target.delete(LEASE)
             if self.target.local is not None:
@@ -176,7 +176,7 @@ def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> 
 
 
 def _is_abandoned(target: Location, key: str) -> bool:
-    owner = Owner.of(_read(target, key) or b"")
+    owner = Owner.of(target.read_if_there(key) or b"")
     return owner is None or owner.is_gone
 
 
@@ -185,7 +185,7 @@ def _acquire(target: Location, key: str, owner: Owner, expires: float) -> None:
     for _ in range(ATTEMPTS):
         if target.create(key, owner.until(expires)):
             return
-        found = _read(target, key)
+        found = target.read_if_there(key)
         if found is None:  # its owner left in between
             continue
         holder = Owner.of(found)
@@ -198,22 +198,12 @@ def _acquire(target: Location, key: str, owner: Owner, expires: float) -> None:
         claim = f".dtls/lease-{hashlib.sha256(found).hexdigest()[:16]}.json"
         _acquire(target, claim, owner, time.time() + LASTS)
         try:
-            if _read(target, key) == found:
+            if target.read_if_there(key) == found:
                 target.write(key, owner.until(expires))
                 return
         finally:
             target.delete(claim)
     raise StorageError(f"{target}: {key} comes and goes; run it again")
-
-
-def _read(target: Location, key: str) -> bytes | None:
-    """What lies at `key` now, or None; the look before it drops what fsspec remembers of older listings."""
-    try:
-        return target.read(key) if target.exists(key) else None
-    except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
 
 
 def _pids() -> str:

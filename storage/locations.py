@@ -115,6 +115,15 @@ class Location:
         with told(self.address(key)):
             return self.store.read(self.path(key))
 
+    def read_if_there(self, key: str) -> bytes | None:
+        """What is at `key` now, or None where nothing is; StorageError where that is not known."""
+        try:
+            return self.read(key)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+
     def fetch(self, entry: Entry, start: int = 0, length: int | None = None) -> bytes:
         """The bytes of a file as it was listed, or `length` of them from `start` on.
 

@@ -26,7 +26,7 @@ from storage.schemas import PLAN, SAMPLES
 
 SOURCE = f"{STATE}/source.json"
 UNFINISHED = f"{STATE}/unfinished"
-"""There from before the first work of a run until its table is gathered."""
+"""There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""
 MANIFEST = "manifest.parquet"
 ROW_GROUP = 16_384
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
@@ -228,12 +228,9 @@ class Receipts:
         return None if table is None else table.to_pylist()
 
     def _table(self, key: str) -> pa.Table | None:
-        try:
-            data = self.target.read(key)
-        except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
+        data = self.target.read_if_there(key)
+        if data is None:
+            return None
         try:
             table = read_parquet(data).select(self.schema.names).cast(self.schema)
             table.validate(full=True)
@@ -278,9 +275,9 @@ def read_parquet(data: bytes) -> pa.Table:
 
 def read_manifest(target: Location) -> pa.Table | None:
     """What the last run over `target` made, or None where there was none."""
-    if not target.exists(MANIFEST):
+    data = target.read_if_there(MANIFEST)
+    if data is None:
         return None
-    data = target.read(MANIFEST)
     try:
         return read_parquet(data)
     except DAMAGED as error:

@@ -34,7 +34,7 @@ class Remote:
         ]
 
     def read(self, path: str) -> bytes:
-        data: bytes = retried(lambda: self.fs.cat_file(path))
+        data: bytes = retried(lambda: self._fresh().cat_file(path))
         return data
 
     def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes:

@@ -41,7 +41,7 @@ CONFIG = {
 }
 """Of botocore, which tries once: `retried` does the rest."""
 PART = 16 * 2**20
-"""Bytes of one part of an upload or a download; what is below two of them goes up in one piece."""
+"""Bytes of one part of an upload; what is below two of them goes up in one piece."""
 MOST_PARTS = 10_000
 PIECE = 4 * 2**20
 """Bytes of a file that are fetched at once; some nine such pieces are under way."""

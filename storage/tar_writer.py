@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO, Self
 
 BLOCK = 512
-NAME, SIZE, SUM = slice(0, 100), slice(124, 136), slice(148, 156)
+SIZE, SUM = slice(124, 136), slice(148, 156)
 ZEROS = bytes(BLOCK)
 TOGETHER, ALONE, UNDER_WAY = 2**20, 2**18, 4
 """Bytes that are collected before they are written and hashed; those of one member that are written without being

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from storage.entries import is_hidden
 from storage.leases import STATE
 from storage.locations import TEMPORARY, Location, StorageError
 from storage.parallel import ordered_map
@@ -163,7 +164,7 @@ class Verification:
         """Files that no receipt names, but for hidden ones; told where receipts are of files, and none is damaged."""
         if not self._makes_files or self.damaged:
             return []
-        shown = (key for key in self.sizes if not any(part.startswith(".") for part in key.split("/")))
+        shown = (key for key in self.sizes if not is_hidden(key))
         return [key for key in shown if key != MANIFEST and key not in self.claims]
 
     def leftovers(self) -> list[str]:
