@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dtls.channels import in_colour
 from dtls.checkpoint import CheckpointError, load_hashed
 from dtls.degradation import project, resize, scale_between
 from dtls.devices import Precision, accelerated, best_precision
 from dtls.sampler import SAMPLERS, Callback, SamplerName
-from dtls.tiling import TILE, within_memory
+from dtls.tiling import TILE, Tiler
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class DomainTransfer:
                 f"{checkpoint}: its network predicts {predicts}, so the sampler {name} cannot use it"
             )
         self.sampler = SAMPLERS[name]
+        self.tiler = Tiler(how.tile)
         precision = best_precision(how.precision, device)
         self.network = accelerated(self.model, device, precision, compiled=how.compiled)
         chosen = asdict(how) | {"sampler": name, "precision": precision}
@@ -65,13 +67,18 @@ class DomainTransfer:
 
     @torch.inference_mode()
     def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        """SR pictures (N, 3, H, W) in [0, 1] of LR pictures (N, 3, h, w); SizeError for scales beyond the model's."""
-        lr = lr.to(self.device)
+        """SR pictures (N, C, H, W) in [0, 1] of LR pictures (N, C, h, w), C = 1 or 3.
+
+        SizeError for scales beyond the model's.
+        """
+        return in_colour(partial(self._upscaled, size=size), lr.to(self.device))
+
+    def _upscaled(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
         x, t = self._enlarged(lr, size)
         sample = partial(self._sampled, t=t)
-        sr = within_memory(sample, x, self.how.tile)
+        sr = self.tiler(sample, x)
         if self.how.ensemble:
-            sr = (sr + within_memory(sample, x.flip(-1), self.how.tile).flip(-1)) / 2
+            sr = (sr + self.tiler(sample, x.flip(-1)).flip(-1)) / 2
         if self.how.projected:
             sr = project(sr, lr, self.model.config.protocol)
         return torch.where(sr.isfinite(), sr, torch.nan).clamp(0, 1)  # an infinity is no white pixel

@@ -2,53 +2,83 @@
 
 from collections.abc import Callable
 from itertools import product
+from math import inf
 
 import torch
 from torch import Tensor
 
 TILE, OVERLAP, SMALLEST = 1024, 64, 128
-"""Sides in pixels: of a tile, of what two neighbours share, and of the smallest tile tried."""
+"""Sides in pixels: of a tile, of what two neighbours share, and of the smallest tile tried.
+
+Networks that enlarge work on the small picture and look less far, so there neighbours share half as much.
+"""
 
 Run = Callable[[Tensor], Tensor]
-"""From pictures (N, 3, H, W) to pictures of the same shape."""
+"""From pictures (N, C, h, w) to pictures (N, C, scale·h, scale·w)."""
 
 
 class MemoryShortError(RuntimeError):
     """Memory that does not even suffice for the smallest tile."""
 
 
-def within_memory(run: Run, x: Tensor, tile: int = TILE) -> Tensor:
-    """`run(x)`, in tiles of `tile` pixels where x is larger, in smaller ones and in smaller batches where it must.
+class Tiler:
+    """`run(x)`, in tiles where x is larger than one, and in smaller tiles and batches where memory is short.
 
-    MemoryShortError when a single tile of 128 pixels is still too much.
+    tile: the longest side that goes through `run` in one piece, in pixels of what `run` is given. scale: how many
+    times larger than x its result is. What ran out of memory once is not tried again: from then on at most half as
+    many pixels go through `run` at a time. MemoryShortError when the smallest tile is still too much; that picture
+    teaches nothing about others.
     """
-    height, width = x.shape[-2:]
-    try:
-        return run(x) if max(height, width) <= tile else tiled(run, x, tile)
-    except RuntimeError as error:
-        if not ran_out_of_memory(error):
+
+    def __init__(self, tile: int = TILE, scale: int = 1) -> None:
+        self.tile, self.scale = tile, scale
+        self.overlap = OVERLAP if scale == 1 else OVERLAP // 2
+        self.most = inf
+
+    def __call__(self, run: Run, x: Tensor) -> Tensor:
+        """`run(x)` of x (N, C, h, w)."""
+        most = self.most
+        try:
+            return self._within_memory(run, x, self.tile)
+        except MemoryShortError:
+            self.most = most
             raise
-    if x.is_cuda:  # outside the except clause: there, the traceback still holds the tensors
-        torch.cuda.empty_cache()
-    if len(x) > 1:
-        return torch.cat([within_memory(run, part, tile) for part in x.chunk(2)])
-    largest = min(tile, max(height, width))
-    if largest <= SMALLEST:
-        raise MemoryShortError(f"{width}×{height}: the memory of {x.device} does not suffice, not even in tiles")
-    return within_memory(run, x, max(largest // 2, SMALLEST))
+
+    def _within_memory(self, run: Run, x: Tensor, tile: int) -> Tensor:
+        n, _, height, width = x.shape
+        tile = min(tile, max(height, width))
+        at_once = n * min(height, tile) * min(width, tile)
+        smallest = n == 1 and tile <= SMALLEST
+        if at_once <= self.most or smallest:
+            try:
+                whole = max(height, width) <= tile
+                return run(x) if whole else tiled(run, x, tile, self.overlap, self.scale)
+            except RuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise
+            if x.is_cuda:  # outside the except clause: there, the traceback still holds the tensors
+                torch.cuda.empty_cache()
+            self.most = at_once / 2
+        if smallest:
+            raise MemoryShortError(f"{width}×{height}: the memory of {x.device} does not suffice, not even in tiles")
+        if n > 1:
+            return torch.cat([self._within_memory(run, part, tile) for part in x.chunk(2)])
+        return self._within_memory(run, x, max(tile // 2, SMALLEST))
 
 
-def tiled(run: Run, x: Tensor, tile: int, overlap: int = OVERLAP) -> Tensor:
-    """`run` of overlapping windows of x, at most `tile` pixels a side, put together by a linear blend."""
+def tiled(run: Run, x: Tensor, tile: int, overlap: int = OVERLAP, scale: int = 1) -> Tensor:
+    """`run` of overlapping windows of x (N, C, h, w), put together by a linear blend: (N, C, scale·h, scale·w).
+
+    tile and overlap are pixels of x: the longest side of a window, and what two neighbours share at least.
+    """
     overlap = min(overlap, tile // 4)
-    out = torch.zeros_like(x)
-    total = torch.zeros_like(x[:1, :1])
-    rows, columns = (windows(n, tile, overlap) for n in x.shape[-2:])
-    for vertical, horizontal in product(rows, columns):
-        weight = ramp(vertical, x.shape[-2], overlap, x)[:, None] * ramp(horizontal, x.shape[-1], overlap, x)
-        out[..., vertical, horizontal] += weight * run(x[..., vertical, horizontal])
-        total[..., vertical, horizontal] += weight
-    return out / total
+    height, width = x.shape[-2:]
+    out = x.new_zeros(*x.shape[:2], scale * height, scale * width)
+    rows, columns = (shares(windows(n, tile, overlap), overlap, scale, x) for n in (height, width))
+    for (top, down), (left, across) in product(rows, columns):
+        place = out[..., _times(top, scale), _times(left, scale)]
+        place += down[:, None] * across * run(x[..., top, left])
+    return out
 
 
 def windows(n: int, tile: int, overlap: int) -> list[slice]:
@@ -58,6 +88,16 @@ def windows(n: int, tile: int, overlap: int) -> list[slice]:
     count = -(-(n - overlap) // (tile - overlap))
     starts = [round(i * (n - tile) / (count - 1)) for i in range(count)]
     return [slice(start, start + tile) for start in starts]
+
+
+def shares(side: list[slice], overlap: int, scale: int, like: Tensor) -> list[tuple[slice, Tensor]]:
+    """The windows of one side, and how much each pixel of their results counts there: 1 in sum where they overlap."""
+    n = scale * side[-1].stop
+    weights = [ramp(_times(window, scale), n, scale * overlap, like) for window in side]
+    total = like.new_zeros(n)
+    for window, weight in zip(side, weights, strict=True):
+        total[_times(window, scale)] += weight
+    return [(window, w / total[_times(window, scale)]) for window, w in zip(side, weights, strict=True)]
 
 
 def ramp(window: slice, n: int, overlap: int, like: Tensor) -> Tensor:
@@ -72,6 +112,10 @@ def ramp(window: slice, n: int, overlap: int, like: Tensor) -> Tensor:
     for away in edges:
         weight = torch.minimum(weight, ((away - overlap / 4) / (overlap / 2)).clamp(0, 1))
     return weight
+
+
+def _times(window: slice, scale: int) -> slice:
+    return slice(scale * window.start, scale * window.stop)
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:

@@ -67,7 +67,9 @@ COMMANDS = {
         (
             "dtls upscale lr sr --checkpoint model --scale 8",
             "dtls upscale lr sr --checkpoint s3://bucket/model --size 128",
-            "dtls upscale s3://bucket/small s3://bucket/large --method bicubic --scale 2",
+            "dtls upscale s3://bucket/small s3://bucket/large --method lanczos --scale 2 --dry-run",
+            "dtls upscale scans.tar.gz large.zip --method spandrel:RealESRGAN_x4plus.pth --format same",
+            "dtls upscale photographs large --method bicubic --size 2048 --include '*.jpg' --limit 100",
         ),
     ),
     "report": Command(

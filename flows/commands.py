@@ -43,7 +43,7 @@ def command(
 
     order = [*arguments, *model.__annotations__, *model.model_fields]
     fields = sorted(model.model_fields.items(), key=lambda field: order.index(field[0]))
-    parameters = [_parameter(field, info, field in arguments) for field, info in fields]
+    parameters = [_parameter(field, info, field in arguments, _panel(model, field)) for field, info in fields]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__doc__ = run.__doc__
@@ -65,7 +65,13 @@ def _complaint(error: dict[str, Any]) -> str:
     return f"--{where}: {message}" if where else message
 
 
-def _parameter(name: str, info: FieldInfo, positional: bool) -> inspect.Parameter:
+def _panel(model: type[Options], field: str) -> str:
+    """The heading of an option: that of the class it was added by, or the first one if by the flow's own."""
+    owner = next(base for base in model.__mro__ if field in base.__dict__.get("__annotations__", {}))
+    return Options.panel if owner is model else str(owner.__dict__.get("panel", Options.panel))
+
+
+def _parameter(name: str, info: FieldInfo, positional: bool, panel: str) -> inspect.Parameter:
     kind = _kind(info.annotation)
     bounds: dict[str, Any] = {}
     for limit in info.metadata if kind in (int, float) else ():
@@ -76,12 +82,14 @@ def _parameter(name: str, info: FieldInfo, positional: bool) -> inspect.Paramete
     if positional:
         extra = typer.Argument(help=info.description, **bounds)
         return _keyword(name, Annotated[kind, extra], ...)
+    bounds["rich_help_panel"] = panel
     flag = f"--{name.replace('_', '-')}"
-    if kind is bool and info.default is None:  # a preset may have it on
+    if kind is bool and info.default is not False:  # it is on, or a preset may have it on
         flag += f"/--no-{name.replace('_', '-')}"
     if kind == list[str]:
-        extra = typer.Option(flag, help=info.description, metavar="NAME=FOLDER")
-        return _keyword(name, Annotated[kind, extra], ...)
+        optional = not info.is_required()
+        extra = typer.Option(flag, help=info.description, metavar="PATTERN" if optional else "NAME=FOLDER", **bounds)
+        return _keyword(name, Annotated[kind, extra], [] if optional else ...)
     shown = info.default not in (None, False)
     extra = typer.Option(flag, help=info.description, show_default=shown, **bounds)
     if info.is_required():
@@ -100,7 +108,7 @@ def _kind(annotation: Any) -> Any:
         return _kind(get_args(annotation)[0])
     if get_origin(annotation) in (typing.Union, type(int | None)):
         return _kind(next(part for part in get_args(annotation) if part is not type(None)))
-    if get_origin(annotation) is dict:
+    if get_origin(annotation) in (dict, list):
         return list[str]
     if annotation in (int, float, bool) or get_origin(annotation) is Literal:
         return annotation

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dtls.degradation import Protocol, SizeError
 from flows.console import Advance
+from flows.naming import refuse_twins
 from flows.sources import list_pictures
 from reports import metrics
 from reports.gallery import GalleryItem, Picture
@@ -36,7 +37,9 @@ class Collection:
     @classmethod
     def of(cls, address: str) -> "Collection":
         source = open_source(address)
-        return cls(source, {images.stem(entry.key): entry for entry in list_pictures(source)})
+        pictures = list_pictures(source)
+        refuse_twins(source, pictures)
+        return cls(source, {images.stem(entry.key): entry for entry in pictures})
 
     def data(self, key: str) -> bytes:
         """The picture's bytes; StorageError where it is not there."""

@@ -5,15 +5,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
+from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
-Advance = Callable[[int], None]
 HEARTBEAT_SECONDS = 10.0
+
+
+class Advance(Protocol):
+    """Counts what is done, and how much of it has failed; to be called from any thread."""
+
+    def __call__(self, count: int, failed: int = 0) -> None: ...
 
 
 def in_flow_run() -> bool:
@@ -44,22 +61,47 @@ def tell_markdown(text: str) -> None:
         Console(stderr=True).print(Markdown(text))
 
 
+def publish(key: str, markdown: str) -> None:
+    """An artifact of the flow run, where this is one; `key` is of lowercase letters, digits and dashes."""
+    if in_flow_run():
+        create_markdown_artifact(markdown, key=key)
+
+
+class _Pace(ProgressColumn):
+    """How many a second, and in red how many have failed."""
+
+    def render(self, task: Task) -> Text:
+        pace = Text(f"{task.speed:,.1f}/s" if task.speed else "", style="progress.data.speed")
+        if failed := task.fields["failed"]:
+            pace.append(f"  {failed:,} failed", style="bold red")
+        return pace
+
+
 @contextmanager
 def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
-    """Count up to `total` of `unit`; the yielded function may be called from any thread."""
+    """Count up to `total` of `unit`."""
     if sys.stderr.isatty():
         columns = (
-            TextColumn("{task.description:<28}"),
+            TextColumn("{task.description:<28}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
+            _Pace(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(title, total=total)
-            yield lambda count: bar.advance(task, count)
+            task = bar.add_task(title, total=total, failed=0)
+            lock, failures = threading.Lock(), 0
+
+            def advance(count: int, failed: int = 0) -> None:
+                nonlocal failures
+                with lock:
+                    failures += failed
+                    bar.update(task, advance=count, failed=failures)
+
+            yield advance
         return
     yield _heartbeat(title, total, unit)
 
@@ -67,12 +109,13 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
 def _heartbeat(title: str, total: int, unit: str) -> Advance:
     """A line every ten seconds where no bar can be drawn."""
     say, lock, told = teller(), threading.Lock(), time.monotonic()
-    done, first, started = 0, 0, 0.0
+    done, first, failures, started = 0, 0, 0, 0.0
 
-    def advance(count: int) -> None:
-        nonlocal done, first, started, told
+    def advance(count: int, failed: int = 0) -> None:
+        nonlocal done, first, failures, started, told
         with lock:
             done += count
+            failures += failed
             now = time.monotonic()
             if not first:  # what came before, a start or the steps of an earlier run, says nothing of the rate
                 first, started = done, now
@@ -81,6 +124,8 @@ def _heartbeat(title: str, total: int, unit: str) -> Advance:
             told = now
             rate = (done - first) / (now - started)
             line = f"{title}: {done:,} of {total:,} {unit}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left"
+            if failures:
+                line += f", {failures:,} failed"
         say(line)
 
     return advance

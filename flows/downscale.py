@@ -8,15 +8,16 @@ from pydantic import Field
 
 from dtls.degradation import Protocol, downscale_size
 from dtls.methods import Downscaling
-from flows.options import Address, BatchOptions
-from flows.pictures import transform
+from flows.mapping import transform
+from flows.options import Address
+from flows.selection import SelectionOptions
 
 
-class DownscaleOptions(BatchOptions):
+class DownscaleOptions(SelectionOptions):
     """What to downscale, how, and how far."""
 
-    source: Address = Field(description="folder or URL of the HR pictures")
-    target: Address = Field(description="folder or URL for the LR pictures")
+    source: Address = Field(description="folder, archive or URL of the HR pictures")
+    target: Address = Field(description="folder, archive or URL for the LR pictures")
     scale: float = Field(gt=1, le=64, description="how many times smaller")
     protocol: Protocol = Field(
         "reference", description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic"
@@ -26,15 +27,12 @@ class DownscaleOptions(BatchOptions):
 @flow(name="dtls", flow_run_name="downscale {options.source}")
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR pictures of a folder of HR pictures."""
-    summary = transform(
+    return transform(
         title="downscale",
         source=options.source,
         target=options.target,
         method=Downscaling(options.protocol),
         size_of=lambda size: downscale_size(size, options.scale),
         size_options={"scale": options.scale},
-        batch_size=16,
-        unit_size=256,
         options=options,
     )
-    return str(summary)

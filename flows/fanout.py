@@ -5,11 +5,12 @@ unit never stops the run, and the run fails only after all that could be done is
 holds its lease; a run that finds nothing to do writes nothing.
 """
 
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any, Self
@@ -18,13 +19,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
-from flows.console import Advance, in_flow_run, progress, tell
+from flows.console import Advance, in_flow_run, progress, publish, tell
 from flows.options import BatchOptions
+from flows.summary import Summary, spent
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.receipts import Receipts, Row, Survey, Unit, is_current, is_passing, unit_name
-
-REASONS_TOLD = 10
 
 Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 """Does some samples of a unit and returns a row for each; outputs are in their places by then."""
@@ -40,7 +40,8 @@ class Job:
 
     divisible: samples of a unit can be done again alone.
     gather: makes the table of all rows, if that is not just all receipts in one. prepare: comes before the first
-    work, if there is any.
+    work, if there is any. finish: comes after the last unit, if none came to nothing. output: the file of a sample's
+    result by its key, where each has one. target: where results are, if not where the receipts are.
     """
 
     title: str
@@ -50,25 +51,14 @@ class Job:
     divisible: bool = True
     gather: Callable[[Iterable[Row], Path], None] | None = None
     prepare: Callable[[], object] = lambda: None
+    finish: Callable[[], object] = lambda: None
+    output: Callable[[str], str] | None = None
+    target: str | None = None
 
-
-@dataclass
-class Summary:
-    """How a run ended: counts of samples, units that came to nothing, and the first reasons."""
-
-    ok: int = 0
-    failed: int = 0
-    skipped: int = 0
-    broken_units: int = 0
-    reasons: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        parts = [f"{self.ok:,} done", f"{self.skipped:,} already done", f"{self.failed:,} failed"]
-        return ", ".join(part for part in parts if not part.startswith("0 ")) or "nothing to do"
-
-    def note(self, reason: str) -> None:
-        if len(self.reasons) < REASONS_TOLD:
-            self.reasons.append(reason)
+    @property
+    def address(self) -> str:
+        """Where the results are, for people."""
+        return self.target or str(self.receipts.target)
 
 
 @dataclass(frozen=True)
@@ -94,19 +84,21 @@ class Left:
 
 def run(job: Job, options: BatchOptions) -> Summary:
     """Do what is left of `job`; RunError when too much of it failed, StorageError when another run works there."""
+    started = time.monotonic()
     left = Left.of(job, options)
-    summary = _skipped(job, left)
+    summary = skipped(job, left)
     is_needed = bool(left) or (bool(left.survey.leftovers) and is_free(job.receipts.target))
     del left  # another run may just have ended, so that it is found out anew
     if is_needed:
         with hold(job.receipts.target, job.receipts.flow) as lease:
             summary = _do(job, Left.of(job, options), options, lease)
+    summary.wall = time.monotonic() - started
     _tell(job, summary, options)
     return summary
 
 
 def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
-    summary, survey, todo = _skipped(job, left), left.survey, left.todo
+    summary, survey, todo = skipped(job, left), left.survey, left.todo
     receipts = job.receipts
     sweep(receipts.target, survey.leftovers, survey.nested)
     if todo:
@@ -119,6 +111,8 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
         receipts.gather(job.units, job.gather)
     lease.check()
     if not summary.broken_units:
+        if left:
+            job.finish()
         receipts.drop(survey.stale)
         receipts.prune(survey.orphans, job.units)
         receipts.end()
@@ -134,11 +128,22 @@ def _kept(job: Job, unit: Unit, survey: Survey) -> dict[str, Row]:
     return {
         sample.key: row
         for sample in unit.samples
-        if (row := survey.kept.get(sample.key)) is not None and is_current(row, sample, unit)
+        if (row := survey.kept.get(sample.key)) is not None
+        and is_current(row, sample, unit)
+        and (job.output is None or row["output"] == job.output(sample.key))
     }
 
 
-def _skipped(job: Job, left: Left) -> Summary:
+def _without(unit: Unit, kept: Container[str]) -> list[Entry]:
+    return [sample for sample in unit.samples if sample.key not in kept]
+
+
+def samples_left(job: Job, left: Left) -> list[Entry]:
+    """The samples that a run would work on."""
+    return [sample for unit in left.todo for sample in _without(unit, _kept(job, unit, left.survey))]
+
+
+def skipped(job: Job, left: Left) -> Summary:
     """A summary that counts what was done before."""
     summary, todo = Summary(), {unit.name for unit in left.todo}
     for unit in job.units:
@@ -160,20 +165,20 @@ def _work(
     lease: Lease,
 ) -> None:
     kept = {unit.name: _kept(job, unit, survey) for unit in todo}
-    left = {unit.name: [sample for sample in unit.samples if sample.key not in kept[unit.name]] for unit in todo}
+    left = {unit.name: _without(unit, kept[unit.name]) for unit in todo}
     total = sum(map(len, left.values()))
     outdated: dict[str, list[str]] = {}
     for receipt in survey.stale:
         outdated.setdefault(unit_name(receipt), []).append(receipt)
     stopping = Event()
-    with progress(job.title, total, "images") as count:
+    with progress(job.title, total, "images") as tick:
 
-        def advance(samples: int) -> None:
+        def advance(count: int, failed: int = 0) -> None:
             if stopping.is_set() or lease.lost.is_set():
                 raise RunError("stopped")
-            count(samples)
+            tick(count, failed)
 
-        def do(unit: Unit) -> tuple[int, list[str]]:
+        def do(unit: Unit) -> tuple[int, list[str], dict[str, float]]:
             samples = left[unit.name]
             job.receipts.drop(outdated.get(unit.name, ()))  # its outputs are about to be others'
             rows = job.work(unit, samples, advance)
@@ -183,7 +188,7 @@ def _work(
                 new[sample.key]["options"] = unit.options
                 new[sample.key].setdefault("source_tag", sample.etag)
             job.receipts.write(unit, [new.get(s.key) or kept[unit.name][s.key] for s in unit.samples])
-            return len(samples) - len(failures), failures
+            return len(samples) - len(failures), failures, spent(rows)
 
         with closing(_outcomes(todo, do, in_flight, stopping)) as outcomes:
             for unit, outcome in outcomes:
@@ -196,8 +201,9 @@ def _work(
                     summary.failed += len(left[unit.name])
                     summary.note(f"{unit.name}: {_one_line(outcome)}")
                     continue
-                ok, failures = outcome
+                ok, failures, seconds = outcome
                 summary.ok += ok
+                summary.spend(seconds)
                 summary.failed += len(failures)
                 for reason in failures:
                     summary.note(reason)
@@ -267,7 +273,11 @@ def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
         tell(f"  failed: {reason}")
     if summary.failed > len(summary.reasons) and not summary.broken_units:
         tell(f"  … and {summary.failed - len(summary.reasons):,} more, all in {job.receipts.manifest}")
-    tell(f"{job.title} → {job.receipts.target}: {summary}")
+    tell(f"{job.title} → {job.address}: {summary}")
+    if pace := summary.pace():
+        tell(f"  {pace}")
+    manifest = job.receipts.target.address(job.receipts.manifest)
+    publish(f"dtls-{job.receipts.flow}-run", summary.markdown(job.title, job.address, manifest))
     total = sum(len(unit.samples) for unit in job.units)
     if summary.broken_units:
         raise RunError(f"{summary.broken_units} of {len(job.units)} units came to nothing; run it again to go on")

@@ -1,7 +1,7 @@
 """What the options of all flows share: bounds and descriptions that show as a form, as `--help`, and as refusals."""
 
 import os
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,13 +11,20 @@ Address = Annotated[str, Field(min_length=1)]
 
 
 class Options(BaseModel):
-    """Base of every flow's options: unknown names are refused, and nothing changes after the check."""
+    """Base of every flow's options: unknown names are refused, and nothing changes after the check.
+
+    panel: the heading in `--help` of the options that a class adds.
+    """
+
+    panel: ClassVar[str] = "Options"
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BatchOptions(Options):
     """Options of the flows that work in units."""
+
+    panel = "How the run works"
 
     workers: int = Field(CORES, ge=1, le=256, description="threads that read, decode and write, a unit")
     in_flight: int = Field(2, ge=1, le=64, description="units worked on at the same time")

@@ -1,112 +1,172 @@
-"""Pictures in, pictures out, mirrored by key: what upscaling and downscaling share.
+"""A picture in, a picture out: what upscaling and downscaling do to each, and how the steps overlap.
 
-Reading and decoding, compute, and encoding and writing overlap, with bounded queues.
+Reading and decoding, compute, and encoding and writing overlap, with bounded queues. Networks get pictures of one
+size in batches, one batch at a time; what is cheaper than handing over is done where the picture was read.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dtls.degradation import SizeError
-from dtls.methods import Method
+from dtls.methods import Interpolation, Method
 from dtls.tiling import TILE
-from flows import fanout
-from flows.console import Advance
-from flows.options import BatchOptions
-from flows.sources import identity, list_pictures, refuse_within
+from dtls.transparency import bounded, fill
+from flows.naming import Names
+from flows.selection import MISSING
+from flows.tensors import to_pixels, to_unit
 from storage import images
-from storage.archives import Source, open_source
-from storage.images import ImageError, Pixels
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.archives import Source
+from storage.encoding import Encoding
+from storage.images import ImageError
+from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.receipts import Receipts, Row, Unit, cut_by_key, failed, is_passing
+from storage.photographs import Photograph, open_photograph
+from storage.receipts import Row, failed
+from storage.shards import Sample
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of a picture to that of its result; SizeError where there is none."""
+WAITING_PIXELS = 16 * TILE * TILE
+"""Pictures of other sizes wait for their batch as long as their results will not have more pixels than this."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture on its way, with the seconds spent on it so far."""
+    """A picture on its way, with the seconds spent on it so far."""
 
     entry: Entry
-    pixels: Pixels
-    seconds: float
+    photograph: Photograph
+    read_seconds: float
+    compute_seconds: float = 0.0
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What pictures of one batch have in common."""
+        pixels = self.photograph.pixels
+        return (pixels.shape, pixels.dtype, self.photograph.alpha is None)
 
 
 @dataclass(frozen=True)
 class Transform:
-    """One method at one scale: what a run does to each picture, and what its results depend on."""
+    """One method at one scale: what a run does to each picture.
+
+    stamp: the text by which a result says what made it.
+    """
 
     source: Source
-    target: Location
     method: Method
     size_of: SizeOf
+    names: Names
+    encoding: Encoding
+    stamp: str | None
     batch_size: int
     workers: int
-    lock: Lock
+    lock: Lock = field(default_factory=Lock)
 
-    def work(self, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-        """Some pictures, from source to target; a row for each, in the same order."""
+    def computed(self, samples: Iterable[Entry]) -> Iterator[Picture | Row]:
+        """Pictures made of `samples`, or the rows of those that failed; not in their order."""
+        if isinstance(self.method, Interpolation):
+            return ordered_map(self._load_and_compute, samples, self.workers)
+        return self._in_batches(ordered_map(self._load, samples, self.workers))
 
-        def save(item: Picture | Row) -> Row:
-            row = self._unmade(item) if isinstance(item, dict) else self._save(item)
-            advance(1)
-            return row
-
-        loaded = ordered_map(self._load, samples, self.workers)
-        rows = {row["key"]: row for row in ordered_map(save, self._computed(loaded), self.workers)}
-        return [rows[entry.key] for entry in samples]
+    def encoded(self, item: Picture | Row) -> Sample | Row:
+        """The bytes of a result and its row, or the row of the failure."""
+        if not isinstance(item, Picture):
+            return item
+        started = time.perf_counter()
+        output = self.names.of(item.entry.key)
+        suffix = PurePosixPath(output).suffix
+        try:
+            made = self.encoding.encode(item.photograph, suffix, self.stamp)
+        except ImageError as error:
+            return failed(item.entry, error)
+        height, width = item.photograph.pixels.shape[:2]
+        row: Row = {
+            "key": item.entry.key,
+            "status": "ok",
+            "output": output,
+            "output_bytes": len(made.data),
+            "source_bytes": item.entry.size,
+            "width": width,
+            "height": height,
+            "method": self.method.name,
+            "protocol": self.method.identity.get("protocol"),
+            "checkpoint": self.method.identity.get("checkpoint"),
+            "note": "; ".join((*item.photograph.notes, *made.notes)) or None,
+            "read_seconds": item.read_seconds,
+            "compute_seconds": item.compute_seconds,
+            "write_seconds": time.perf_counter() - started,
+        }
+        return Sample(made.data, suffix[1:].lower(), row)
 
     def _load(self, entry: Entry) -> Picture | Row:
         started = time.perf_counter()
         try:
-            pixels = images.decode(self.source.fetch(entry))
-            height, width = self.size_of((pixels.shape[0], pixels.shape[1]))
+            if entry.etag == MISSING:
+                raise ChangedError(MISSING)
+            photograph = open_photograph(self.source.fetch(entry))
+            height, width = self._size(photograph)
             if height * width > images.MAX_PIXELS:
                 raise SizeError(f"{width}×{height} would be more than {images.MAX_PIXELS:,} pixels")
         except UnavailableError:
             raise
         except (ImageError, StorageError, SizeError) as error:
             return failed(entry, error)
-        return Picture(entry, pixels, time.perf_counter() - started)
+        return Picture(entry, photograph, time.perf_counter() - started)
 
-    def _computed(self, loaded: Iterable[Picture | Row]) -> Iterator[Picture | Row]:
+    def _load_and_compute(self, entry: Entry) -> Picture | Row:
+        loaded = self._load(entry)
+        return next(self._compute([loaded])) if isinstance(loaded, Picture) else loaded
+
+    def _size(self, photograph: Photograph) -> tuple[int, int]:
+        height, width = photograph.pixels.shape[:2]
+        return self.size_of((height, width))
+
+    def _in_batches(self, loaded: Iterable[Picture | Row]) -> Iterator[Picture | Row]:
         """Results of the method, in batches of pictures of one size, and the failures as they come."""
-        waiting: dict[tuple[int, ...], list[Picture]] = {}
+        waiting: dict[tuple[object, ...], list[Picture]] = {}
+        pixels = 0
         for item in loaded:
-            if isinstance(item, dict):
+            if not isinstance(item, Picture):
                 yield item
                 continue
-            batch = waiting.setdefault(item.pixels.shape, [])
-            batch.append(item)
-            if len(batch) >= self._batch_size(item):
-                yield from self._compute(waiting.pop(item.pixels.shape))
-            elif sum(map(len, waiting.values())) > 4 * self.batch_size:
-                yield from self._compute(waiting.pop(next(iter(waiting))))
+            waiting.setdefault(item.kind, []).append(item)
+            pixels += self._weight(item)
+            ready = item.kind if len(waiting[item.kind]) >= self._batch_size(item) else None
+            while ready or pixels > WAITING_PIXELS:
+                batch = waiting.pop(ready or next(iter(waiting)))
+                ready = None
+                pixels -= sum(map(self._weight, batch))
+                yield from self._under_lock(batch)
         for batch in waiting.values():
-            yield from self._compute(batch)
+            yield from self._under_lock(batch)
+
+    def _weight(self, picture: Picture) -> int:
+        """The pixels of a picture or of its result, whichever are more."""
+        rows, columns = picture.photograph.pixels.shape[:2]
+        height, width = self._size(picture.photograph)
+        return max(height * width, rows * columns)
 
     def _batch_size(self, picture: Picture) -> int:
-        rows, columns = picture.pixels.shape[:2]
-        height, width = self.size_of((rows, columns))
-        return max(1, min(self.batch_size, TILE * TILE // max(height * width, rows * columns)))
+        return max(1, min(self.batch_size, TILE * TILE // self._weight(picture)))
+
+    def _under_lock(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
+        with self.lock:
+            made = list(self._compute(batch))
+        yield from made
 
     def _compute(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         started = time.perf_counter()
-        height, width = batch[0].pixels.shape[:2]
-        stacked = torch.from_numpy(np.stack([picture.pixels for picture in batch]))
-        lr = stacked.permute(0, 3, 1, 2).float() / 255  # (N, 3, h, w)
         try:
-            with self.lock, torch.inference_mode():
-                result = self.method(lr, self.size_of((height, width)))
-                finite = result.isfinite().all(dim=(1, 2, 3)).tolist()
-                results = (result * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
+            colours, alphas = self._results([picture.photograph for picture in batch])
         except (SizeError, RuntimeError) as error:  # torch raises RuntimeError when memory runs out
             if len(batch) > 1:
                 for picture in batch:
@@ -115,69 +175,27 @@ class Transform:
                 yield failed(batch[0].entry, str(error).splitlines()[0])
             return
         seconds = (time.perf_counter() - started) / len(batch)
-        for picture, pixels, good in zip(batch, results, finite, strict=True):
-            if good:
-                yield Picture(picture.entry, pixels, picture.seconds + seconds)
-            else:
+        for picture, pixels, alpha in zip(batch, colours, alphas, strict=True):
+            if pixels is None:
                 yield failed(picture.entry, f"{self.method.name} gave pixels that are no numbers")
+            else:
+                made = replace(picture.photograph, pixels=pixels, alpha=alpha)
+                yield replace(picture, photograph=made, compute_seconds=seconds)
 
-    def _unmade(self, row: Row) -> Row:
-        """A failed sample leaves no result, not even that of an earlier run, unless it is tried again."""
-        if not is_passing(row):
-            self.target.delete(_output(row["key"]))
-        return row
-
-    def _save(self, picture: Picture) -> Row:
-        started = time.perf_counter()
-        output = _output(picture.entry.key)
-        data = images.encode_png(picture.pixels)
-        self.target.write(output, data)
-        height, width = picture.pixels.shape[:2]
-        return {
-            "key": picture.entry.key,
-            "status": "ok",
-            "output": output,
-            "output_bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "source_bytes": picture.entry.size,
-            "width": width,
-            "height": height,
-            "seconds": picture.seconds + time.perf_counter() - started,
-            "method": self.method.name,
-            "protocol": self.method.identity.get("protocol"),
-            "checkpoint": self.method.identity.get("checkpoint"),
-        }
-
-
-def _output(key: str) -> str:
-    return f"{images.stem(key)}.png"
-
-
-def transform(
-    title: str,
-    source: str,
-    target: str,
-    method: Method,
-    size_of: SizeOf,
-    size_options: dict[str, float | int | None],
-    batch_size: int,
-    unit_size: int,
-    options: BatchOptions,
-) -> fanout.Summary:
-    """Apply `method` to every picture below `source`; results lie below `target` under the same names, as PNG."""
-    where, to = open_source(source), Location.of(target)
-    refuse_within(to, source)
-    pictures = list_pictures(where)
-    made_with = {**method.identity, **size_options}
-    units = [
-        Unit.of(title, f"unit-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
-        for chunk in cut_by_key(pictures, unit_size)
-    ]
-    mapping = Transform(where, to, method, size_of, batch_size, options.workers, Lock())
-    job = fanout.Job(
-        title=f"{title} {where}",
-        units=units,
-        work=lambda _, samples, advance: mapping.work(samples, advance),
-        receipts=Receipts(to, title, source=identity(source)),
-    )
-    return fanout.run(job, options)
+    @torch.inference_mode()
+    def _results(
+        self, batch: Sequence[Photograph]
+    ) -> tuple[Sequence[NDArray[Any] | None], Sequence[NDArray[Any] | None]]:
+        """Colours and alphas of the results of pictures of one kind; no colours where they are no numbers."""
+        size, dtype = self._size(batch[0]), batch[0].pixels.dtype
+        colours = to_unit(np.stack([photograph.pixels for photograph in batch]))
+        transparent = [photograph.alpha[..., None] for photograph in batch if photograph.alpha is not None]
+        alphas: Sequence[NDArray[Any] | None] = [None] * len(batch)
+        if transparent:
+            alpha = to_unit(np.stack(transparent))  # (N, 1, h, w)
+            colours = fill(colours, alpha)
+            alphas = list(to_pixels(bounded(self.method(alpha, size).nan_to_num(), alpha), dtype)[..., 0])
+        results = self.method(colours, size)
+        finite = results.isfinite().all(dim=(1, 2, 3)).tolist()
+        made = to_pixels(results, dtype)
+        return [pixels if good else None for pixels, good in zip(made, finite, strict=True)], alphas

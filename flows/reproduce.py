@@ -22,9 +22,10 @@ from dtls.presets import PRESETS
 from flows.console import in_flow_run, tell_markdown
 from flows.downscale import DownscaleOptions, downscale
 from flows.experiments import EXPERIMENTS, Experiment, Row
-from flows.options import Address, BatchOptions, Options
-from flows.pictures import transform
+from flows.mapping import transform
+from flows.options import Address, Options
 from flows.report import SUMMARY, ReportOptions, report
+from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
 from flows.sources import refuse_within
 from flows.train import TrainOptions, train
@@ -130,9 +131,7 @@ class Reproduction:
             method=Square(),
             size_of=lambda _: (self.size, self.size),
             size_options={"size": self.size},
-            batch_size=16,
-            unit_size=256,
-            options=BatchOptions(**self.common),
+            options=SelectionOptions(**self.common),
         )
 
     def _upscaled(self, row: Row) -> str:

@@ -1,7 +1,5 @@
 """The pictures of a source: a folder or prefix, a zip, a tar, or shards; listed once, checked before any work."""
 
-from collections.abc import Iterable
-
 from flows.console import tell
 from storage import images
 from storage.archives import Folder, Source
@@ -14,7 +12,7 @@ REFUSED_TOLD = 20
 
 
 def list_pictures(source: Source) -> list[Entry]:
-    """The pictures of `source`, by key; StorageError where there are none, or two with the same name.
+    """The pictures of `source`, by key; StorageError where there are none.
 
     Hidden files are passed over silently; other files, and members that cannot be read, are told.
     """
@@ -33,7 +31,6 @@ def list_pictures(source: Source) -> list[Entry]:
         raise StorageError(f"{source}: {_emptiness(source, others)}")
     if others:
         tell(f"{source}: left out, as no pictures by their names: {len(others):,}, such as {others[0]}")
-    _refuse_twins(source, pictures)
     return pictures
 
 
@@ -72,19 +69,3 @@ def _emptiness(source: Source, others: list[str]) -> str:
         "nothing": "no such folder, prefix or bucket",
         "file": "is a file; give the folder it is in",
     }.get(what, "no pictures there")
-
-
-def _refuse_twins(source: Source, pictures: Iterable[Entry]) -> None:
-    """StorageError for two keys that differ in their suffixes only; `pictures` are sorted.
-
-    What lies between two such keys begins with both's stem and a dot, so that few stems have to be remembered.
-    """
-    before: list[tuple[str, str]] = []
-    for entry in pictures:
-        while before and not entry.key.startswith(before[-1][0]):
-            before.pop()
-        stem = entry.key[: entry.key.rfind(".") + 1]
-        for other, key in before:
-            if other == stem:
-                raise StorageError(f"{source}: {key} and {entry.key} have the same key {stem[:-1]!r}; rename one")
-        before.append((stem, entry.key))

@@ -3,15 +3,18 @@
 import io
 from typing import Self
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 
 from dtls.devices import Precision, best_device
 from dtls.domain_transfer import Sampling
 from dtls.sampler import SAMPLERS, SamplerName
+from flows.loading import load_checkpointed
 from flows.options import Address, Options
 from flows.sources import list_pictures, refuse_within
-from flows.upscale import load_checkpointed, refuse_misfits
+from flows.tensors import to_pixels, to_unit
+from flows.upscale import refuse_misfits
 from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage import images
 from storage.archives import open_source
@@ -60,7 +63,7 @@ def trajectory(options: TrajectoryOptions) -> str:
             pixels = images.decode(source.fetch(entry))
         except ImageError as error:
             raise StorageError(f"{source}/{entry.key}: {error}") from error
-        lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+        lr = to_unit(np.array(pixels)[None])
         size = (round(lr.shape[-2] * options.scale), round(lr.shape[-1] * options.scale))
         steps = method.trajectory(lr, size)
         if torch.equal(steps[-1][1], steps[-2][1]):  # most samplers end with their prediction at t = 1
@@ -75,4 +78,4 @@ def trajectory(options: TrajectoryOptions) -> str:
 
 
 def _png(x: torch.Tensor) -> bytes:
-    return images.encode_png((x[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    return images.encode_png(to_pixels(x, np.uint8)[0])

@@ -1,37 +1,43 @@
-"""`dtls/upscale`: a folder of pictures becomes a folder of larger ones, under the same names.
+"""`dtls/upscale`: pictures become larger ones, under the same names, with what they carry.
 
-Unit: about 256 pictures. Proof: its receipt under `TARGET/.dtls/receipts`, written after the pictures.
+Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures; see flows/mapping.py.
 """
 
-import tempfile
-from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from prefect import flow
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
+from dtls.checkpoint import CheckpointError
 from dtls.degradation import SizeError
 from dtls.devices import Precision, best_device
 from dtls.domain_transfer import DomainTransfer, Sampling
-from dtls.methods import Method, load_method
+from dtls.methods import INTERPOLATIONS, Method, load_method
 from dtls.sampler import SamplerName
+from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
-from flows.options import Address, BatchOptions
-from flows.pictures import SizeOf, transform
+from flows.loading import load_checkpointed, load_spandrel
+from flows.mapping import Results, transform
+from flows.options import Address
+from flows.pictures import SizeOf
+from flows.selection import SelectionOptions
 from flows.sources import protocols
-from storage.locations import Location, StorageError
+from storage.encoding import Encoding, Format
+
+SPANDREL = "spandrel:"
+OF_NETWORKS = ("precision", "tile")
+OF_DTLS = ("project", "ensemble", "sampler", "any_protocol", "compile")
 
 
-class UpscaleOptions(BatchOptions):
-    """What to upscale, how, and how far."""
+class UpscaleOptions(SelectionOptions):
+    """What to upscale, how, how far, and what the results are like."""
 
-    source: Address = Field(description="folder, zip, tar or URL of the pictures")
-    target: Address = Field(description="folder or URL for the results")
-    method: Literal["nearest", "bilinear", "bicubic", "dtls"] = Field(
-        "dtls", description="what makes the SR pictures; dtls wants a checkpoint"
+    source: Address = Field(description="folder, zip, tar, tar.gz or URL of the pictures, or of shards")
+    target: Address = Field(description="folder, zip, tar, tar.gz or URL for the results")
+    method: str = Field(
+        "dtls", description="dtls (with a checkpoint), spandrel:FILE, nearest, bilinear, bicubic or lanczos"
     )
-    checkpoint: Address | None = Field(None, description="folder or URL of a trained model")
+    checkpoint: Address | None = Field(None, description="folder or URL of a trained model, for the method dtls")
     scale: float | None = Field(None, gt=1, le=64, description="how many times larger")
     size: int | None = Field(None, ge=8, le=65_536, description="instead of a scale: the longer side of the results")
     sampler: SamplerName | None = Field(
@@ -44,6 +50,15 @@ class UpscaleOptions(BatchOptions):
     any_protocol: bool = Field(
         False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
     )
+    format: Format = Field("png", description="of the results; same: as the source, where that keeps pixels whole")
+    quality: int = Field(95, ge=1, le=100, description="of JPEG and WebP")
+    suffix: str = Field("", max_length=100, description="put behind each result's name: with _x4, a.png is a_x4.png")
+    provenance: bool = Field(
+        True, description="say in each result's EXIF what made it: method, checkpoint, version, day"
+    )
+    samples_per_shard: int | None = Field(
+        None, ge=1, le=1_000_000, description="write WebDataset shards of about so many pictures into the target"
+    )
     batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that go through the model together")
     unit_size: int = Field(256, ge=1, le=100_000, description="about how many pictures make one unit")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
@@ -51,20 +66,46 @@ class UpscaleOptions(BatchOptions):
     compile: bool = Field(False, description="compile the network: minutes for each picture size, then faster")
     tile: int = Field(TILE, ge=SMALLEST, description="longest side of a result that is made in one piece")
 
+    @field_validator("method")
+    @classmethod
+    def _is_known(cls, method: str) -> str:
+        if method not in (*INTERPOLATIONS, "dtls") and not (method.startswith(SPANDREL) and method != SPANDREL):
+            raise ValueError(f"{method!r} is none of {', '.join(INTERPOLATIONS)}, dtls and spandrel:FILE")
+        return method
+
+    @field_validator("suffix")
+    @classmethod
+    def _is_part_of_a_name(cls, suffix: str) -> str:
+        if set(suffix) & set("/\\") or not suffix.isprintable():
+            raise ValueError("a suffix is part of a name, without slashes or control characters")
+        return suffix
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.scale is None and self.size is None:
+        if self.scale is None and self.size is None and not self.is_spandrel:
             raise ValueError("say how far: --scale or --size")
         if self.scale is not None and self.size is not None:
             raise ValueError("say --scale or --size, not both")
         if self.method == "dtls" and self.checkpoint is None:
-            raise ValueError("the method dtls needs a checkpoint")
+            raise ValueError(
+                "the method dtls needs a checkpoint: --checkpoint MODEL, as `dtls train` makes it; "
+                "or choose another --method"
+            )
         if self.method != "dtls" and self.checkpoint is not None:
             raise ValueError(f"the method {self.method} has no checkpoint; leave it out, or choose the method dtls")
-        for name in ("project", "ensemble", "sampler", "any_protocol", "precision", "compile", "tile"):
-            if getattr(self, name) != type(self).model_fields[name].default and self.method != "dtls":
-                raise ValueError(f"{name.replace('_', '-')} goes with the method dtls")
+        self._refuse_options_of_others(OF_DTLS, "the method dtls", fits=self.method == "dtls")
+        is_network = self.method == "dtls" or self.is_spandrel
+        self._refuse_options_of_others(OF_NETWORKS, "the method dtls or spandrel:FILE", fits=is_network)
         return self
+
+    def _refuse_options_of_others(self, names: tuple[str, ...], owner: str, *, fits: bool) -> None:
+        for name in names if not fits else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name.replace('_', '-')} goes with {owner}")
+
+    @property
+    def is_spandrel(self) -> bool:
+        return self.method.startswith(SPANDREL)
 
     def sampling(self) -> Sampling:
         """How the checkpoint is used."""
@@ -80,22 +121,27 @@ class UpscaleOptions(BatchOptions):
 
 @flow(name="dtls", flow_run_name="upscale {options.source}")
 def upscale(options: UpscaleOptions) -> str:
-    """Upscale every picture of a folder."""
+    """Upscale every picture of a folder, an archive, or shards."""
     method = _method(options)
     if isinstance(method, DomainTransfer):
         refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
-    summary = transform(
+    scale = options.scale
+    if scale is None and options.size is None and isinstance(method, SpandrelModel):
+        scale = method.scale
+    return transform(
         title="upscale",
         source=options.source,
         target=options.target,
         method=method,
-        size_of=_size_of(options),
-        size_options={"scale": options.scale, "size": options.size},
+        size_of=_size_of(scale, options.size),
+        size_options={"scale": scale, "size": options.size},
+        options=options,
+        results=Results(
+            Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
+        ),
         batch_size=options.batch_size,
         unit_size=options.unit_size,
-        options=options,
     )
-    return str(summary)
 
 
 def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, any_protocol: bool) -> None:
@@ -111,33 +157,20 @@ def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, 
 
 
 def _method(options: UpscaleOptions) -> Method:
-    if options.checkpoint is None:
-        return load_method(options.method)
-    return load_checkpointed(options.checkpoint, best_device(options.device), options.sampling())
+    if options.checkpoint is not None:
+        return load_checkpointed(options.checkpoint, best_device(options.device), options.sampling())
+    if options.is_spandrel:
+        file = options.method.removeprefix(SPANDREL)
+        return load_spandrel(file, best_device(options.device), options.sampling())
+    return load_method(options.method)
 
 
-def load_checkpointed(address: str, device: str, how: Sampling) -> DomainTransfer:
-    """The method of the checkpoint at `address`, a folder or a URL."""
-    where = Location.of(address)
-    if where.local is not None:
-        return DomainTransfer(where.local, device, how)
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-        try:
-            for name in (CONFIG, WEIGHTS):
-                where.download(name, Path(folder) / name)
-        except StorageError as error:
-            raise CheckpointError(str(error)) from error
-        return DomainTransfer(Path(folder), device, how)
-
-
-def _size_of(options: UpscaleOptions) -> SizeOf:
-    scale, size = options.scale, options.size
-
+def _size_of(scale: float | None, size: int | None) -> SizeOf:
     def result(picture: tuple[int, int]) -> tuple[int, int]:
         height, width = picture
         ratio = scale if scale is not None else (size or 0) / max(picture)
         if ratio < 1:
             raise SizeError(f"{width}×{height} is larger than the size {size} already")
-        return round(height * ratio), round(width * ratio)
+        return max(1, round(height * ratio)), max(1, round(width * ratio))
 
     return result

@@ -13,6 +13,7 @@ from flows.fanout import RunError
 from flows.options import CORES, Address, Options
 from storage.leases import hold
 from storage.locations import Location
+from storage.packing import Packing, is_archive
 from storage.receipts import MANIFEST
 from storage.verification import Problem, Verification
 
@@ -22,7 +23,7 @@ LINES = 20
 class VerifyOptions(Options):
     """What to verify, and whether to drop the receipts of what is bad."""
 
-    target: Address = Field(description="folder or URL that a flow wrote: shards, pictures, or a report")
+    target: Address = Field(description="folder, archive or URL that a flow wrote: shards, pictures, or a report")
     repair: bool = Field(
         False, description="drop the receipts of what is bad, so that the next run of the flow makes it again"
     )
@@ -32,7 +33,9 @@ class VerifyOptions(Options):
 def verify(options: VerifyOptions) -> str:
     """Recheck every file, hash and count of a target, and say what is wrong."""
     target = Location.of(options.target)
-    found = Verification(target, options.workers)
+    packing = Packing(options.target) if is_archive(options.target) and target.what_is_there() != "folder" else None
+    receipts = packing.staging if packing else target
+    found = Verification(receipts, options.workers, packing)
     told: list[Problem] = []
     remove: set[str] = set()
     total, files, stuck = 0, 0, 0
@@ -54,7 +57,7 @@ def verify(options: VerifyOptions) -> str:
     if total and not options.repair:
         raise RunError(f"{target}: run `dtls verify {target} --repair`, then the flow again, which makes it whole")
     if remove:
-        _repair(target, remove)
+        _repair(receipts, remove)
     if stuck:
         raise RunError(f"{target}: {_counted(stuck, 'file')} could not be read, so no receipt was dropped for that")
     return summary

@@ -5,6 +5,8 @@ Whatever is wrong with a picture leaves this room as an `ImageError` that says s
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,25 +46,41 @@ def decode(data: bytes) -> Pixels:
 
     Grey, palette and CMYK become RGB, 16 bits become 8, transparency is laid over white.
     """
+    with opened(data) as image:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(_to_rgb(image))
+
+
+@contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """The picture behind `data`, known not to be a bomb, and not decoded yet; what fails inside is an ImageError."""
+    with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        refuse_size(*image.size)
+        if image.format in ("JPEG", "MPO") and data.count(JPEG_SCAN) > MAX_SCANS:
+            raise ImageError(f"more than {MAX_SCANS:,} scans, which would take minutes")
+        yield image
+
+
+@contextmanager
+def _refusing(data: bytes) -> Iterator[None]:
+    """Whatever decoding `data` raises becomes an ImageError of one line."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{image.width}×{image.height} is more than {MAX_PIXELS:,} pixels")
-            if image.format == "JPEG" and data.count(JPEG_SCAN) > MAX_SCANS:
-                raise ImageError(f"more than {MAX_SCANS:,} scans, which would take minutes")
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(_to_rgb(image))
-    except ImageError:
+        yield
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise ImageError(f"not an image ({len(data)} bytes)") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
         raise ImageError(f"broken image: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def refuse_size(width: int, height: int) -> None:
+    """ImageError where that are more than MAX_PIXELS."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width}×{height} is more than {MAX_PIXELS:,} pixels")
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -87,7 +105,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ImageError("pixels are floating-point numbers, whose range is not known")
     if image.mode.startswith("I;16") or image.mode == "I":
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+        return Image.fromarray(to_8_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         upper = image if image.mode == "RGBA" else image.convert("RGBA")
         paper = Image.new("RGB", upper.size, "white")
@@ -96,7 +114,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bits(samples: NDArray[np.integer]) -> NDArray[np.uint8]:
+def to_8_bits(samples: NDArray[np.integer]) -> NDArray[np.uint8]:
     """16-bit samples (H, W), rounded to 8 bits; a few rows at a time, as what lies between is four times as large."""
     result = np.empty(samples.shape, np.uint8)
     for top in range(0, len(samples), ROWS):

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -48,16 +49,31 @@ class Unit:
     options: str
 
     @classmethod
-    def of(cls, flow: str, name: str, samples: Iterable[Entry], options: Mapping[str, Any]) -> "Unit":
-        """A unit whose results depend on `options` (plain JSON values) and on its samples."""
+    def of(
+        cls,
+        flow: str,
+        name: str,
+        samples: Iterable[Entry],
+        options: Mapping[str, Any],
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Unit":
+        """A unit whose results depend on `options` (plain JSON values) and on its samples.
+
+        names: of the outputs of those keys whose outputs are named otherwise than the options say.
+        """
         samples = tuple(samples)
-        inputs = [[s.key, s.size, s.etag] for s in samples]
-        made_with = _fingerprint([FORMAT, flow, dict(options)])
+        inputs = [[s.key, s.size, s.etag, *([names[s.key]] if s.key in names else [])] for s in samples]
+        made_with = fingerprint_of(flow, options)
         return cls(flow, name, samples, _fingerprint([made_with, name, inputs]), made_with)
 
     @property
     def receipt(self) -> str:
         return f"{STATE}/receipts/{self.flow}/{self.name}-{self.fingerprint}.parquet"
+
+
+def fingerprint_of(flow: str, options: Mapping[str, Any]) -> str:
+    """What changes when the options of a flow do."""
+    return _fingerprint([FORMAT, flow, dict(options)])
 
 
 def unit_name(receipt: str) -> str:
@@ -108,7 +124,8 @@ class Receipts:
     """The receipts below a target, and the table `manifest` that gathers them.
 
     With `source`, the address that the results are made from, a target takes the results of no other. With `outputs`,
-    what the names of all outputs match, and of nothing else, those of earlier plans are removed.
+    what the names of all outputs match, and of nothing else, those of earlier plans are removed. With `elsewhere`,
+    outputs count as there, too, if it says so: their sizes by name.
     """
 
     def __init__(
@@ -119,9 +136,10 @@ class Receipts:
         manifest: str = MANIFEST,
         source: str | None = None,
         outputs: re.Pattern[str] | None = None,
+        elsewhere: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
-        self.source, self.outputs = source, outputs
+        self.source, self.outputs, self.elsewhere = source, outputs, elsewhere
 
     def survey(self, units: Sequence[Unit], divisible: bool = True) -> Survey:
         """Which units are done; a receipt whose outputs are missing or of another size does not count.
@@ -129,7 +147,7 @@ class Receipts:
         Rows of other receipts are kept only if samples of a unit can be done alone. StorageError where the target
         belongs to another flow, or to another source.
         """
-        sizes = {entry.key: entry.size for entry in self.target.list()}
+        sizes = {**self.elsewhere(), **{entry.key: entry.size for entry in self.target.list()}}
         planned = {unit.receipt: unit for unit in units}
         receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
         if others := {key.split("/")[2] for key in receipts} - {self.flow}:
@@ -179,6 +197,16 @@ class Receipts:
         columns = [[row.get(name) for row in rows] for name in self.schema.names]
         pq.write_table(pa.table(columns, schema=self.schema), buffer, compression="zstd")
         self.target.write(unit.receipt, buffer.getvalue())
+
+    def made(self, options: Mapping[str, Any]) -> set[Entry]:
+        """The samples, as they were listed then, that were made with these options in whichever units."""
+        found: set[Entry] = set()
+        receipts = [e.key for e in self.target.list() if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
+        made_with = fingerprint_of(self.flow, options)
+        for rows in ordered_map(self._read, receipts, workers=16):
+            good = (row for row in rows or [] if row["status"] == "ok" and row.get("options") == made_with)
+            found |= {Entry(row["key"], row["source_bytes"], row["source_tag"]) for row in good}
+        return found
 
     def read(self, unit: Unit) -> list[Row]:
         """The rows of a unit, none where it has no receipt."""

@@ -24,6 +24,17 @@ SAMPLES = pa.schema(
 )
 """One row a sample: the columns of receipts and of `manifest.parquet`."""
 
+PICTURES = pa.schema(
+    [
+        *SAMPLES,
+        pa.field("note", pa.string(), metadata={"description": "what of the picture could not be kept"}),
+        pa.field("read_seconds", pa.float64(), metadata={"description": "of these: reading and decoding"}),
+        pa.field("compute_seconds", pa.float64(), metadata={"description": "of these: its share of its batch"}),
+        pa.field("write_seconds", pa.float64(), metadata={"description": "of these: encoding and writing"}),
+    ]
+)
+"""One row a picture that was made of another."""
+
 SAMPLES_OF_SHARDS = pa.schema(
     [
         *SAMPLES,

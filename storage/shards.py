@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from storage import headers, images
@@ -33,11 +33,12 @@ def shard_name(index: int, split: str = "shard") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture ready for a shard, and the row that says so."""
+    """A picture ready for its place, and the row that says so; facts: what else a shard's JSON says of it."""
 
     data: bytes
     suffix: str
     row: Row
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,8 @@ class Sharding:
 
     def write(self, unit: Unit, first: int, advance: Callable[[int], None]) -> list[Row]:
         """Make the shard of `unit`; sample numbers count from `first`. One row a sample comes back."""
-        rows: list[Row] = []
-        samples = self._prepared(unit.samples, advance)
-        for sample in samples:
-            if isinstance(sample, Sample):
-                break
-            rows.append(sample)
-        else:
-            return rows
-        output = f"{unit.name}.tar"
-        with self.target.writing(output) as path, path.open("wb", buffering=0) as file, TarWriter(file) as tar:
-            for number, item in enumerate(chain([sample], samples), first + len(rows)):
-                rows.append(_add(tar, number, item) if isinstance(item, Sample) else item)
-            size, digest = tar.close()
-        for row in rows:
-            if row["status"] == "ok":
-                row |= {"output": output, "output_bytes": size, "sha256": digest}
-        return rows
+        numbers = {entry.key: f"{number:09d}" for number, entry in enumerate(unit.samples, first)}
+        return write_shard(self.target, f"{unit.name}.tar", self._prepared(unit.samples, advance), numbers)
 
     def _prepared(self, entries: Sequence[Entry], advance: Callable[[int], None]) -> Iterator[Sample | Row]:
         chunks = _chunks(entries)
@@ -136,10 +122,37 @@ def _chunks(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         yield chunk
 
 
-def _add(tar: TarWriter, number: int, sample: Sample) -> Row:
+def write_shard(
+    target: Location, output: str, samples: Iterator[Sample | Row], names: Mapping[str, str]
+) -> list[Row]:
+    """A shard of `samples`, called in it by `names` of their keys, put at `output` whole; none where none is good.
+
+    One row a sample comes back.
+    """
+    rows: list[Row] = []
+    for first in samples:
+        if isinstance(first, Sample):
+            break
+        rows.append(first)
+    else:
+        return rows
+    with target.writing(output) as path, path.open("wb", buffering=0) as file, TarWriter(file) as tar:
+        rows.extend(
+            _add(tar, names[item.row["key"]], item) if isinstance(item, Sample) else item
+            for item in chain([first], samples)
+        )
+        size, digest = tar.close()
+    for row in rows:
+        if row["status"] == "ok":
+            row |= {"output": output, "output_bytes": size, "sha256": digest}
+    return rows
+
+
+def _add(tar: TarWriter, name: str, sample: Sample) -> Row:
     row = sample.row
-    name = row["sample"] = f"{number:09d}"
-    facts = to_json({fact: row[fact] for fact in FACTS if row.get(fact) is not None}).encode()
+    row["sample"] = name
+    told = {fact: row[fact] for fact in FACTS if row.get(fact) is not None}
+    facts = to_json({**told, **sample.facts}).encode()
     members = ((sample.suffix, sample.data), ("json", facts))
     for suffix, data in members if sample.suffix < "json" else reversed(members):  # webdataset's order
         tar.add(f"{name}.{suffix}", data)

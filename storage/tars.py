@@ -7,7 +7,7 @@ two members, and reads a header of gigabytes into memory. What cannot be underst
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from storage.locations import Entry, Location
 
@@ -50,6 +50,13 @@ class Member(NamedTuple):
     refusal: str
 
 
+class Positioned(Protocol):
+    """What a tar is read from, by position; fewer bytes come only where it ends."""
+
+    def read(self, start: int, length: int) -> bytes: ...
+    def reaches(self, end: int) -> bool: ...
+
+
 class Window:
     """The bytes of a file by position; what follows is fetched ahead, so that small steps cost few requests."""
 
@@ -60,6 +67,10 @@ class Window:
     @property
     def size(self) -> int:
         return self.file.size
+
+    def reaches(self, end: int) -> bool:
+        """Whether there are so many bytes."""
+        return end <= self.size
 
     def read(self, start: int, length: int) -> bytes:
         """So many bytes; fewer only where the file ends."""
@@ -74,7 +85,7 @@ class Window:
         return self._data[start - self._start : start - self._start + length]
 
 
-def members(file: Window) -> Iterator[Member]:
+def members(file: Positioned) -> Iterator[Member]:
     """The members of a tar, but for folders; Damaged where these cannot be all of them."""
     position = 0
     everywhere: dict[str, str] = {}
@@ -95,7 +106,7 @@ def members(file: Window) -> Iterator[Member]:
                 data = _behind_sparse_map(file, block, data)
             size = 0 if header.type in EMPTY else _number(attributes.get("size"), header.size)
             name = attributes.get("path") or header.name
-            if data + size > file.size:
+            if not file.reaches(data + size):
                 raise Damaged(f"it ends within {name[:200]!r}: cut off")
             if header.type != tarfile.DIRTYPE:
                 yield Member(name, data, size, _refusal(header.type, attributes))
@@ -119,7 +130,7 @@ def _refusal(kind: bytes, attributes: dict[str, str]) -> str:
     return KINDS.get(kind, "" if kind in PLAIN else f"of the unknown type {kind!r}")
 
 
-def _content(file: Window, start: int, size: int) -> bytes:
+def _content(file: Positioned, start: int, size: int) -> bytes:
     """What a header says that is not itself a member's."""
     if size > MAX_HEADER:
         raise Damaged(f"a header of {size:,} bytes")
@@ -156,7 +167,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _behind_sparse_map(file: Window, block: bytes, position: int) -> int:
+def _behind_sparse_map(file: Positioned, block: bytes, position: int) -> int:
     """Where the bytes of GNU's old sparse files begin: behind further blocks of their map."""
     more = block[482]
     while more:
@@ -166,10 +177,10 @@ def _behind_sparse_map(file: Window, block: bytes, position: int) -> int:
     return position
 
 
-def _check_end(file: Window, position: int, block: bytes) -> None:
+def _check_end(file: Positioned, position: int, block: bytes) -> None:
     """Damaged where the blocks of zeros at the end are missing, or something follows them."""
-    left = file.size - position
     if len(block) < BLOCK:
         raise Damaged("it has no end: cut off")
-    if left > MAX_PADDING or file.read(position, left).strip(b"\0"):
+    left = file.read(position, MAX_PADDING + 1)
+    if len(left) > MAX_PADDING or left.strip(b"\0"):
         raise Damaged("something follows its end: several tars in one?")

@@ -1,7 +1,8 @@
 """Whether a target is what its receipts say: each file there, of its size, with the bytes that were written.
 
 One listing, then each receipt and each file is read once, many at a time. Memory holds a line a file, as a listing
-does, and never a file: those on this machine are read in pieces, the others pass through a temporary copy.
+does, and never a file: those on this machine are read in pieces, the others pass through a temporary copy. Of an
+archive, the receipts are in the folder beside it; each worker holds a member at a time.
 """
 
 import hashlib
@@ -19,9 +20,11 @@ import pyarrow.parquet as pq
 from storage.entries import is_hidden
 from storage.leases import STATE
 from storage.locations import TEMPORARY, Location, StorageError
+from storage.packing import Packing
 from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, MANIFEST, read_parquet
 from storage.shard_reader import LocalShard, ShardReader
+from storage.tars import Damaged
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/[^./][^/]*\.parquet")
 TOLD, PROOF = ("key", "status"), ("output", "output_bytes", "sha256")
@@ -57,14 +60,20 @@ class Read:
 
 
 class Verification:
-    """The receipts below a target and what they name, by one listing; the checks go on from there."""
+    """The receipts below a target and what they name, by one listing; the checks go on from there.
 
-    def __init__(self, target: Location, workers: int) -> None:
-        self.target, self.workers = target, workers
+    With `packing`, what they name is in its archive, or waits for it in the target, which is its folder `staging`.
+    """
+
+    def __init__(self, target: Location, workers: int, packing: Packing | None = None) -> None:
+        self.target, self.workers, self.packing = target, workers, packing
         self.sizes = {entry.key: entry.size for entry in target.list()}
+        packed = packing.sizes() if packing else {}
+        self._packed = packed.keys() - self.sizes.keys()
+        self.sizes = packed | self.sizes
         self.receipts = [key for key in self.sizes if RECEIPT.fullmatch(key)]
         if not self.sizes:
-            raise StorageError(f"{target}: nothing there to verify")
+            raise StorageError(f"{packing or target}: nothing there to verify")
         if not self.receipts:
             raise StorageError(f"{target}: holds no receipts, so there is nothing to verify")
         self.claims: dict[str, list[Claim]] = {}
@@ -120,15 +129,19 @@ class Verification:
         except OSError as error:
             if isinstance(error, FileNotFoundError) or isinstance(error.__cause__, FileNotFoundError):
                 return gone
+            if isinstance(error.__cause__, Damaged):
+                return Problem(file, str(error.__cause__), gone.remove)
             return Problem(file, f"cannot be read ({' '.join(str(error).split())})", frozenset())
         return Problem(file, next(iter(wrong.values())), frozenset(wrong)) if wrong else None
 
     def _unlike(self, file: str, claims: Iterable[Claim]) -> dict[str, str]:
         """By receipt, what it says of the bytes of a file that they are not."""
+        if self.packing and file in self._packed:
+            return _other_bytes(hashlib.sha256(self.packing.read(file)).hexdigest(), claims)
         with _at_hand(self.target, file) as path:
             with path.open("rb") as opened:
                 sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-            wrong = {c.receipt: "other bytes than its receipt says (sha256)" for c in claims if c.sha256 != sha256}
+            wrong = _other_bytes(sha256, claims)
             right = [claim for claim in claims if claim.sha256 == sha256]
             if not right or PurePosixPath(file).suffix != ".tar":
                 return wrong
@@ -170,6 +183,10 @@ class Verification:
     def leftovers(self) -> list[str]:
         """Temporary files of runs that were killed."""
         return [key for key in self.sizes if TEMPORARY.fullmatch(key)]
+
+
+def _other_bytes(sha256: str, claims: Iterable[Claim]) -> dict[str, str]:
+    return {c.receipt: "other bytes than its receipt says (sha256)" for c in claims if c.sha256 != sha256}
 
 
 def _rows(counts: Mapping[tuple[str, str], int]) -> str:

@@ -91,7 +91,8 @@ def _content(key: str, data: bytes) -> Content:
     if not key.endswith(".parquet"):
         return data
     table = pq.read_table(io.BytesIO(data))
-    return table.drop_columns("seconds").to_pylist() if "seconds" in table.column_names else data
+    times = [name for name in table.column_names if name.endswith("seconds")]
+    return table.drop_columns(times).to_pylist() if times else data
 
 
 @dataclass(frozen=True)

@@ -16,27 +16,21 @@ In `upload`, ours makes shards of local pictures at the tests' S3 server. The AW
 before, to the same server, as AWS's command line does by default: parts of 8 MiB, ten at a time.
 """
 
-import argparse
-import json
 import os
-import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import ClassVar
 from unittest.mock import patch
 
 import s3fs
 
-from tests.bench import report
-from tests.bench.measure import hardware
+from tests.bench import report, side_by_side
 from tests.bench.sharding_subjects import (
     LARGE,
     LISTING,
@@ -51,13 +45,10 @@ from tests.bench.sharding_subjects import (
     ours,
     peak_megabytes,
     resized,
-    two_threads,
     webdataset_loop,
 )
+from tests.bench.side_by_side import Subject, yes
 from tests.services import S3Server, isolated_environment
-
-Subject = Callable[[Path], float]
-"""Does the work into a new target and returns its seconds."""
 
 
 @dataclass(frozen=True)
@@ -77,29 +68,6 @@ QUICK = Counts(small=30, large=3, resize=4, upload=3, links=(20, 40), keys=60)
 
 
 @dataclass(frozen=True)
-class Rate:
-    """One subject's timings."""
-
-    case: str
-    subject: str
-    files: int
-    megabytes: float
-    seconds: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Rate of one subject by that of another: of the best timings, and the range over the repeats."""
-
-    case: str
-    what: str
-    best: float
-    lowest: float
-    highest: float
-    goal: float
-
-
-@dataclass(frozen=True)
 class Peak:
     """The memory that a command took, in MB."""
 
@@ -111,34 +79,29 @@ class Peak:
 
 
 @dataclass
-class Results:
+class Results(side_by_side.Results):
     """All of a run; what is not measured yet is empty."""
 
-    conditions: dict[str, Any]
-    rates: list[Rate] = field(default_factory=list)
-    ratios: list[Ratio] = field(default_factory=list)
     peaks: list[Peak] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
 
 
-class Benchmark:
-    """One run: it measures case by case, and after each prints its rows and writes the JSON."""
+class Benchmark(side_by_side.Benchmark):
+    """The cases of sharding."""
 
-    def __init__(self, options: argparse.Namespace, scratch: Path, command: str) -> None:
-        self.options, self.scratch = options, scratch
-        self.counts = QUICK if options.quick else FULL
-        self.found = Results(_conditions(command, options.quick))
+    program = "tests.bench.sharding"
+    description = __doc__
+    libraries = ("webdataset", "pillow", "pyarrow", "botocore", "s3fs")
+    results = Results
+    found: Results
 
-    def run(self) -> None:
-        self._tell("\n".join(f"- {name}: {value}" for name, value in self.found.conditions.items()) + "\n")
-        for case in self.options.cases:
-            try:
-                CASES[case](self)
-            except Exception as error:
-                self.found.errors.append(f"{case}: {type(error).__name__}: {error}")
-                self._tell(f"\n{case} failed: {error}\n")
-            if self.options.json is not None:
-                self.options.json.write_text(json.dumps(asdict(self.found), indent=2) + "\n")
+    @property
+    def counts(self) -> Counts:
+        return QUICK if self.options.quick else FULL
+
+    def conditions(self, command: str) -> dict[str, str]:
+        tar = subprocess.run(["tar", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+        found = super().conditions(command)
+        return found | {"versions": f"{found['versions']}, {tar}"}
 
     def small(self) -> None:
         source = make_pictures(self.scratch, self.counts.small, SMALL)
@@ -147,7 +110,7 @@ class Benchmark:
             "webdataset": partial(webdataset_loop, source),
             "GNU tar": partial(gnu_tar, source),
         }
-        self._compare("small", source, subjects, {("ours", "webdataset"): 6.0, ("ours", "GNU tar"): 0.4})
+        self.compare("small", files_of(source), subjects, {("ours", "webdataset"): 6.0, ("ours", "GNU tar"): 0.4})
 
     def large(self) -> None:
         for suffix, kind in LARGE.items():
@@ -156,7 +119,7 @@ class Benchmark:
                 "ours": partial(ours, source, samples_per_shard=100),
                 "GNU tar": partial(gnu_tar, source),
             }
-            self._compare(f"large {suffix}", source, subjects, {("ours", "GNU tar"): 0.8})
+            self.compare(f"large {suffix}", files_of(source), subjects, {("ours", "GNU tar"): 0.8})
 
     def resize(self) -> None:
         source = make_pictures(self.scratch, self.counts.resize, PHOTOGRAPH)
@@ -164,7 +127,7 @@ class Benchmark:
         if len(cores) < 2:
             raise RuntimeError("it needs two cores")
         subjects = {"two cores": partial(resized, source, cores), "one core": partial(resized, source, cores[:1])}
-        self._compare("resize", source, subjects, {("two cores", "one core"): 1.7})
+        self.compare("resize", files_of(source), subjects, {("two cores", "one core"): 1.7})
 
     def upload(self) -> None:
         source = make_pictures(self.scratch, self.counts.upload, LARGE["png"])
@@ -177,11 +140,11 @@ class Benchmark:
             }
             with patch.dict(os.environ, isolated_environment(server.environment()), clear=True):
                 s3fs.S3FileSystem.clear_instance_cache()
-                self._compare("upload", source, subjects, {("ours", "AWS client"): 0.8})
+                self.compare("upload", files_of(source), subjects, {("ours", "AWS client"): 0.8})
                 s3fs.S3FileSystem.clear_instance_cache()
 
     def memory(self) -> None:
-        self._tell(report.head(("memory", "entries", "peak, MB", "goal, below", "met", "seconds")))
+        self.tell(report.head(("memory", "entries", "peak, MB", "goal, below", "met", "seconds")))
         for count in self.counts.links:
             self._peak("dtls shard", count, "-m", "flows", "shard")
         self._peak("listing", self.counts.keys, "-c", LISTING)
@@ -194,107 +157,15 @@ class Benchmark:
             peak = peak_megabytes(*command, str(source), target)
             row = Peak(what, count, peak, time.perf_counter() - started)
         self.found.peaks.append(row)
-        cells = (f"{count:,}", f"{peak:.0f}", f"{row.goal:.0f}", _yes(peak < row.goal), f"{row.seconds:.1f}")
-        self._tell(report.line((what, *cells)))
+        cells = (f"{count:,}", f"{peak:.0f}", f"{row.goal:.0f}", yes(peak < row.goal), f"{row.seconds:.1f}")
+        self.tell(report.line((what, *cells)))
 
-    def _compare(
-        self, case: str, source: Path, subjects: Mapping[str, Subject], goals: Mapping[tuple[str, str], float]
-    ) -> None:
-        files = files_of(source)
-        megabytes = sum(len(path.read_bytes()) for path in files) / 1e6
-        times: dict[str, list[float]] = {name: [] for name in subjects}
-        for _ in range(self.options.repeats):
-            for name, subject in subjects.items():
-                times[name].append(self._timed(subject))
-        rates = [Rate(case, name, len(files), megabytes, tuple(taken)) for name, taken in times.items()]
-        ratios = [_ratio(case, one, other, times, goal) for (one, other), goal in goals.items()]
-        self.found.rates += rates
-        self.found.ratios += ratios
-        self._tell(report.head((case, "files", "kB each", "files/s, best", "files/s, slowest", "MB/s, best")))
-        self._tell("".join(map(_rate_line, rates)))
-        self._tell(report.head((case, "ratio of the best", "range", "goal, at least", "met")))
-        self._tell("".join(map(_ratio_line, ratios)))
-
-    def _timed(self, subject: Subject) -> float:
-        with TemporaryDirectory(dir=self.scratch) as folder:
-            target = Path(folder) / Path(folder).name
-            os.sync()
-            return subject(target)
-
-    def _tell(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-
-CASES: dict[str, Callable[[Benchmark], None]] = {
-    "small": Benchmark.small,
-    "large": Benchmark.large,
-    "resize": Benchmark.resize,
-    "upload": Benchmark.upload,
-    "memory": Benchmark.memory,
-}
-
-
-def _conditions(command: str, quick: bool) -> dict[str, str]:
-    machine = hardware("cpu")
-    tar = subprocess.run(["tar", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    libraries = [f"{name} {version(name)}" for name in ("webdataset", "pillow", "pyarrow", "botocore", "s3fs")]
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "CPU": f"{machine.cpu}, {machine.cores} cores",
-        "before": f"load {os.getloadavg()[0]:.2f}, two threads hash {two_threads():.2f} times as fast as one",
-        "versions": ", ".join([f"Python {sys.version.split()[0]}", *libraries, tar]),
-        "command": command,
-        "files": "a few, so the numbers say nothing" if quick else "crops of scikit-image's photographs; warm cache",
-    }
-
-
-def _ratio(case: str, one: str, other: str, times: Mapping[str, Sequence[float]], goal: float) -> Ratio:
-    each = [theirs / mine for mine, theirs in zip(times[one], times[other], strict=True)]
-    return Ratio(case, f"{one} / {other}", min(times[other]) / min(times[one]), min(each), max(each), goal)
-
-
-def _rate_line(row: Rate) -> str:
-    best, slowest = min(row.seconds), max(row.seconds)
-    numbers = (1000 * row.megabytes / row.files, row.files / best, row.files / slowest, row.megabytes / best)
-    return report.line((row.subject, f"{row.files:,}", *[f"{number:,.1f}" for number in numbers]))
-
-
-def _ratio_line(row: Ratio) -> str:
-    spread = f"{row.lowest:.2f} … {row.highest:.2f}"
-    return report.line((row.what, f"×{row.best:.2f}", spread, f"×{row.goal:g}", _yes(row.best >= row.goal)))
-
-
-def _yes(met: bool) -> str:
-    return "yes" if met else "no"
-
-
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of one run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.sharding",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="what to measure")
-    parser.add_argument("--repeats", type=int, default=5, help="timings of each subject, of which the best counts")
-    parser.add_argument("--scratch", type=Path, help="folder of sources, kept, and targets; else a temporary one")
-    parser.add_argument("--quick", action="store_true", help="a few files: does it run?")
-    parser.add_argument("--json", type=Path, help="write the numbers there, too")
-    return parser.parse_args(arguments)
+    cases: ClassVar = {"small": small, "large": large, "resize": resize, "upload": upload, "memory": memory}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run with these arguments, or the command line's; 1 where a case failed."""
-    given = sys.argv[1:] if arguments is None else arguments
-    options = parse(given)
-    with TemporaryDirectory(prefix="dtls-bench-") as temporary:
-        scratch = (options.scratch or Path(temporary)).absolute()
-        scratch.mkdir(parents=True, exist_ok=True)
-        benchmark = Benchmark(options, scratch, f"python -m tests.bench.sharding {shlex.join(given)}")
-        benchmark.run()
-    return 1 if benchmark.found.errors else 0
+    return Benchmark.main(arguments)
 
 
 if __name__ == "__main__":

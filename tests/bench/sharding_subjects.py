@@ -64,11 +64,22 @@ sys.exit(done.returncode)
 
 @dataclass(frozen=True)
 class Kind:
-    """Pictures of one sort: square crops of photographs, each another."""
+    """Pictures of one sort: crops of photographs, each another; square, unless they have a height of their own."""
 
     side: int
     suffix: str
     save: dict[str, Any]
+    height: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.side, self.height or self.side
+
+    @property
+    def name(self) -> str:
+        shape = f"{self.side}x{self.height}" if self.height else f"{self.side}"
+        return f"{shape}-{self.suffix}"
 
 
 SMALL = Kind(128, "jpg", {"quality": 86})
@@ -83,15 +94,16 @@ def make_pictures(folder: Path, count: int, kind: Kind) -> Path:
     """`count` pictures below `folder`, 1000 a folder as in FFHQ; those of an earlier run are taken again."""
 
     def save(number: int, path: Path) -> None:
-        _crop(random.Random(number), kind.side).save(path, **kind.save)
+        _crop(random.Random(number), *kind.size).save(path, **kind.save)
 
-    return _once(folder / f"{kind.side}-{kind.suffix}-{count}", count, kind.suffix, save)
+    return _once(folder / f"{kind.name}-{count}", count, kind.suffix, save)
 
 
-def make_links(folder: Path, count: int) -> Path:
-    """`count` small pictures that share the bytes of a few."""
-    few = files_of(make_pictures(folder, min(count, 200), SMALL))
-    return _once(folder / f"links-{count}", count, "jpg", lambda n, path: path.hardlink_to(few[n % len(few)]))
+def make_links(folder: Path, count: int, kind: Kind = SMALL, few: int = 200) -> Path:
+    """`count` pictures that share the bytes of a `few`."""
+    files = files_of(make_pictures(folder, min(count, few), kind))
+    name = f"{kind.name}-links-{count}"
+    return _once(folder / name, count, kind.suffix, lambda n, path: path.hardlink_to(files[n % len(files)]))
 
 
 def _once(folder: Path, count: int, suffix: str, make: Callable[[int, Path], None]) -> Path:
@@ -107,12 +119,13 @@ def _once(folder: Path, count: int, suffix: str, make: Callable[[int, Path], Non
     return folder
 
 
-def _crop(chance: random.Random, side: int) -> Image.Image:
+def _crop(chance: random.Random, width: int, height: int) -> Image.Image:
     photograph = chance.choice(_photographs())
     most = min(512, *photograph.size)
     size = chance.randint(most // 2, most)
     x, y = chance.randint(0, photograph.width - size), chance.randint(0, photograph.height - size)
-    return photograph.resize((side, side), Image.Resampling.BICUBIC, (x, y, x + size, y + size))
+    box = (x, y, x + size, y + size * height // width)
+    return photograph.resize((width, height), Image.Resampling.BICUBIC, box)
 
 
 @cache
@@ -151,7 +164,7 @@ def gnu_tar(source: Path, target: Path) -> float:
 def resized(source: Path, cores: Sequence[int], target: Path) -> float:
     """Ours with resize to 128 in a process of its own that has these cores, the second time it does it."""
     targets = [str(target / name) for name in ("warm-up", "timed")]
-    done = _python("-c", RESIZING, ",".join(map(str, cores)), str(source), *targets)
+    done = python("-c", RESIZING, ",".join(map(str, cores)), str(source), *targets)
     return float(done)
 
 
@@ -191,11 +204,12 @@ def two_threads() -> float:
 
 def peak_megabytes(*arguments: str) -> float:
     """The peak of the largest process of Python with these arguments, in MB."""
-    printed = _python("-I", "-S", "-c", PEAK, sys.executable, *arguments)
+    printed = python("-I", "-S", "-c", PEAK, sys.executable, *arguments)
     return int(printed) * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def _python(*arguments: str) -> str:
+def python(*arguments: str) -> str:
+    """What Python prints with these arguments, run in the repository's root; RuntimeError where it fails."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
         raise RuntimeError(" ".join(done.stderr.split())[-500:])

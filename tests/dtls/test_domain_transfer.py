@@ -331,3 +331,32 @@ def test_the_identity_is_that_of_the_very_bytes(imported: Path, tmp_path: Path) 
     assert DomainTransfer(tmp_path).identity == DomainTransfer(imported).identity
     (tmp_path / CONFIG).write_text((tmp_path / CONFIG).read_text().replace('"stride": 4', '"stride": 3'))
     assert DomainTransfer(tmp_path).identity["checkpoint"] != DomainTransfer(imported).identity["checkpoint"]
+
+
+@pytest.mark.parametrize("how", [Sampling(), Sampling(projected=True, ensemble=True)])
+def test_a_grey_picture_is_the_mean_of_that_of_three_equal_channels(
+    how: Sampling, imported: Path, pictures: Tensor
+) -> None:
+    method, grey = DomainTransfer(imported, how=how), unit(pictures)[:2, :1, :10, :13]
+    three = method(grey.expand(-1, 3, -1, -1), (40, 52))
+    assert (three[:, 0] - three[:, 1]).abs().max() > 1e-3
+    sr = method(grey, (40, 52))
+    assert sr.shape == (2, 1, 40, 52)
+    torch.testing.assert_close(sr, three.mean(1, keepdim=True), rtol=0, atol=1e-6)
+
+
+def test_pictures_that_ran_out_of_memory_teach_the_next(little: Path, pictures: Tensor) -> None:
+    method, lr = DomainTransfer(little), unit(pictures)[:1, :, :64, :64]
+    network, failures = method.network, []
+
+    def short(x: Tensor, t: Tensor) -> Tensor:
+        if x.shape[2] * x.shape[3] > 128 * 128:
+            failures.append(x.shape)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return network(x, t)
+
+    method.network = short
+    first = method(lr, (256, 256))
+    assert len(failures) == 1
+    assert torch.equal(method(lr, (256, 256)), first)
+    assert len(failures) == 1

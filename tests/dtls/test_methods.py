@@ -14,7 +14,7 @@ from dtls.degradation import PROTOCOLS, Protocol, SizeError, resize
 from dtls.domain_transfer import DomainTransfer, Sampling
 from dtls.methods import INTERPOLATIONS, Downscaling, load_method
 
-PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+PILLOW = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 
 
 def unit(pictures: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def unit(pictures: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(256, 256), (128, 192), (130, 67), (64, 64), (32, 21)])
-@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("name", PILLOW)
 def test_smooth_interpolations_are_pillow_s_but_for_rounding(
     name: str, size: tuple[int, int], pictures: Tensor
 ) -> None:
@@ -47,6 +47,24 @@ def test_interpolations_stay_in_range(name: str) -> None:
     sr = load_method(name)(edges, (32, 32))
     assert sr.min() == 0
     assert sr.max() == 1
+
+
+@pytest.mark.parametrize("name", INTERPOLATIONS)
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_interpolations_take_any_channels_each_for_itself(name: str, channels: int, pictures: Tensor) -> None:
+    lr = unit(pictures)[:channels, :1].transpose(0, 1)
+    sr = load_method(name)(lr, (100, 130))
+    each = [load_method(name)(channel[:, None], (100, 130)) for channel in lr.unbind(1)]
+    assert torch.equal(sr, torch.cat(each, 1))
+
+
+@pytest.mark.parametrize("name", INTERPOLATIONS)
+def test_interpolations_leave_their_pictures_alone(name: str, pictures: Tensor) -> None:
+    lr = unit(pictures) * 1.5  # what is cut to [0, 1] would show
+    before = lr.clone()
+    for size in ((64, 64), (64, 128), (128, 64)):
+        load_method(name)(lr, size)
+        assert torch.equal(lr, before)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -83,13 +101,15 @@ def test_identities_differ_where_results_do(imported: Path) -> None:
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        ValueError, match=re.escape("unknown method 'magic'; known: nearest, bilinear, bicubic, dtls")
+        ValueError,
+        match=re.escape("unknown method 'magic'; known: nearest, bilinear, bicubic, lanczos, dtls, spandrel"),
     ):
         load_method("magic")
 
 
-def test_dtls_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the method dtls needs a checkpoint"):
-        load_method("dtls")
+def test_a_trained_method_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    for name in ("dtls", "spandrel"):
+        with pytest.raises(ValueError, match=f"the method {name} needs a checkpoint"):
+            load_method(name)
     with pytest.raises(CheckpointError, match=r"no config\.json there"):
         load_method("dtls", tmp_path)

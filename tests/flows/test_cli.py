@@ -125,7 +125,9 @@ def test_a_file_for_a_folder(dtls: Command, one: Path, tmp_path: Path) -> None:
 
 def test_two_files_with_the_same_key(dtls: Command, one: Path, tmp_path: Path) -> None:
     (one / "photo.jpg").write_bytes((one / "photo.png").read_bytes())
-    line = complaint(dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2))
+    assert dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2).code == 0
+    assert {path.name for path in (tmp_path / "sr").glob("*.png")} == {"photo.png", "photo.jpg.png"}
+    line = complaint(dtls("report", "--hr", one, "--lr", one, "--sr", f"same={one}", "--out", tmp_path / "report"))
     assert "photo.jpg and photo.png have the same key 'photo'" in line
 
 

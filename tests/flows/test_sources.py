@@ -1,7 +1,6 @@
 """A source is a folder, a zip, a tar or shards: the pictures are the same, and what cannot be taken is told."""
 
 import io
-import random
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,10 +10,8 @@ import pytest
 
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
-from flows.sources import list_pictures
 from flows.upscale import UpscaleOptions, upscale
-from storage.archives import Folder
-from storage.locations import Entry, Location, StorageError
+from storage.locations import Location, StorageError
 
 KINDS = ("folder", "zip", "tar")
 
@@ -125,36 +122,6 @@ def test_hostile_members_are_told_and_write_nothing_outside(
     assert "../outside.png: a name that leads out of the archive" in told
 
 
-class Listed(Folder):
-    """A folder of these names."""
-
-    def __init__(self, keys: set[str]) -> None:
-        super().__init__(Location.of("memory://listed"))
-        self.keys = sorted(keys)
-
-    def list(self) -> list[Entry]:
-        return [Entry(key, 1, "") for key in self.keys]
-
-
-def test_names_that_differ_in_the_suffix_only_are_found_wherever_they_stand() -> None:
-    letters = random.Random(1)
-
-    def name() -> str:
-        stem = "".join(letters.choices("ab_/", k=letters.randrange(4))) + "x" + letters.choice(["", ".", "a", ".b"])
-        return stem + letters.choice([".jpg", ".png", ".tif"])
-
-    refused = 0
-    for _ in range(2000):
-        keys = {name() for _ in range(letters.randrange(1, 9))}
-        if len({key[: key.rfind(".")] for key in keys}) == len(keys):
-            assert [entry.key for entry in list_pictures(Listed(keys))] == sorted(keys)
-        else:
-            refused += 1
-            with pytest.raises(StorageError, match="have the same key"):
-                list_pictures(Listed(keys))
-    assert 100 < refused < 1900
-
-
 def test_a_damaged_archive_is_one_line_and_nothing_is_written(sources: dict[str, str], tmp_path: Path) -> None:
     for kind in ("zip", "tar"):
         path = Path(sources[kind])
@@ -165,10 +132,10 @@ def test_a_damaged_archive_is_one_line_and_nothing_is_written(sources: dict[str,
 
 
 def test_an_archive_that_has_to_be_unpacked_says_so(photographs: Path, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "photographs.tar.gz", "w:gz") as tar:
+    with tarfile.open(tmp_path / "photographs.tar.xz", "w:xz") as tar:
         tar.add(photographs, "photographs")
     with pytest.raises(StorageError, match="unpack it"):
-        tars(str(tmp_path / "photographs.tar.gz"), tmp_path / "target")
+        tars(str(tmp_path / "photographs.tar.xz"), tmp_path / "target")
 
 
 def test_an_archive_that_changed_makes_its_results_anew(sources: dict[str, str], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.locations import Location, StorageError
+from storage.packing import Packing
 from storage.schemas import SAMPLES
 
 PICTURE = "00000/00003.png"
@@ -195,6 +196,7 @@ def test_of_many_problems_the_first_are_told_and_the_rest_counted(
     upscaled(tmp_path / "many", tmp_path / "sr")
     for path in (tmp_path / "sr").glob("*.png"):
         path.unlink()
+    capsys.readouterr()
     with pytest.raises(RunError):
         verified(tmp_path / "sr")
     said = capsys.readouterr().err.splitlines()
@@ -261,6 +263,37 @@ def test_a_target_without_receipts_is_refused(tmp_path: Path, name: str) -> None
     (tmp_path / "source" / "picture.png").touch()
     with pytest.raises(StorageError, match=r"nothing (there )?to verify"):
         verified(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_an_archive_is_told_repaired_and_made_whole_again(
+    kind: str, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / f"x.{kind}"
+    upscaled(photographs, archive)
+    whole = archive.read_bytes()
+    assert re.fullmatch(rf"verify {archive}: 12 files in \d+ receipts are whole", verified(archive))
+    packing = Packing(str(archive))
+    keys = list(packing.sizes())
+    packing.staging.write(PICTURE, packing.read(PICTURE)[::-1])
+    packing.pack([key for key in keys if key != "00000/00007.png"], lambda _: None)
+    capsys.readouterr()
+    with pytest.raises(RunError, match=re.escape(f"run `dtls verify {archive} --repair`, then the flow again")):
+        verified(archive)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")] == [
+        f"  {PICTURE}: other bytes than its receipt says (sha256)",
+        "  00000/00007.png: missing",
+    ]
+    verified(archive, repair=True)
+    upscaled(photographs, archive)
+    assert verified(archive).endswith("are whole")
+    assert archive.read_bytes() == whole
+
+
+def test_a_folder_may_be_named_like_an_archive(photographs: Path, tmp_path: Path) -> None:
+    upscaled(photographs, tmp_path / "folder")
+    (tmp_path / "folder").rename(tmp_path / "folder.zip")
+    assert verified(tmp_path / "folder.zip").endswith("are whole")
 
 
 @pytest.mark.integration

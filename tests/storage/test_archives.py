@@ -1,7 +1,9 @@
 """Zips, tars, shards and folders are one stream of pictures; what is hostile in them is seen, and does no harm."""
 
+import gzip
 import io
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -13,17 +15,19 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import fsspec
 import pytest
 from PIL import Image
 
+from storage import gzips
 from storage.archives import Source, open_source
-from storage.locations import ChangedError, Entry, Location, StorageError
+from storage.locations import ChangedError, Entry, Location, StorageError, UnavailableError
 from storage.members import MAX_BYTES
 
-KINDS = ("zip", "tar")
+KINDS = ("zip", "tar", "tar.gz")
 MEMBERS = {f"{number // 4:05}/{number:05}.png": bytes([number]) * (500 * number) for number in range(12)}
 
 
@@ -50,7 +54,12 @@ def tarred(*members: tarfile.TarInfo | tuple[str, bytes], kind: int = tarfile.PA
 
 
 def packed(kind: str, members: Mapping[str, bytes]) -> bytes:
-    return zipped(members) if kind == "zip" else tarred(*members.items())
+    return zipped(members) if kind == "zip" else as_kind(kind, tarred(*members.items()))
+
+
+def as_kind(kind: str, tar: bytes) -> bytes:
+    """A tar as it is, or packed."""
+    return gzip.compress(tar, compresslevel=1, mtime=0) if kind == "tar.gz" else tar
 
 
 def raw_zip(*members: tuple[bytes, bytes], **lies: int) -> bytes:
@@ -105,7 +114,7 @@ def test_every_kind_of_source_has_the_same_pictures_by_the_same_keys(location: L
         location.write(f"folder/{key}", data)
     for kind in KINDS:
         location.write(f"pictures.{kind}", packed(kind, MEMBERS))
-    for address in (f"{location}/folder", f"{location}/pictures.zip", f"{location}/pictures.tar"):
+    for address in (f"{location}/folder", *(f"{location}/pictures.{kind}" for kind in KINDS)):
         source = open_source(address)
         assert str(source) == address
         entries = source.list()
@@ -176,12 +185,12 @@ def test_of_a_zip_made_anew_only_changed_members_have_other_tags(tmp_path: Path)
     assert before["b.png"] != after["b.png"]
 
 
-def test_of_a_tar_made_anew_all_members_have_other_tags(location: Location) -> None:
-    source = open_source(f"{location}/x.tar")
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_of_a_tar_made_anew_all_members_have_other_tags(kind: str, location: Location) -> None:
     tags = []
     for data in (b"one", b"two"):
-        location.write("x.tar", tarred(("a.png", data), ("b.png", b"")))
-        source = open_source(f"{location}/x.tar")
+        location.write(f"x.{kind}", packed(kind, {"a.png": data, "b.png": b""}))
+        source = open_source(f"{location}/x.{kind}")
         tags.append([entry.etag for entry in source.list()])
     assert len({*tags[0], *tags[1]}) == 4
 
@@ -248,7 +257,9 @@ BAD_NAMES = {
 @pytest.mark.parametrize(("name", "reason"), BAD_NAMES.items())
 def test_names_that_are_no_keys_are_refused_and_told(kind: str, name: bytes, reason: str, tmp_path: Path) -> None:
     tar = tarred((os.fsdecode(name), b"bad"), ("good.png", b"good"), kind=tarfile.GNU_FORMAT)
-    source = opened(tmp_path, kind, raw_zip((name, b"bad"), (b"good.png", b"good")) if kind == "zip" else tar)
+    source = opened(
+        tmp_path, kind, raw_zip((name, b"bad"), (b"good.png", b"good")) if kind == "zip" else as_kind(kind, tar)
+    )
     assert content(source) == {"good.png": b"good"}
     [(told, why)] = source.refused
     assert reason in why
@@ -282,7 +293,9 @@ def test_a_hostile_name_never_leads_out_of_a_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_members_with_one_key_the_first_counts_and_the_others_are_told(kind: str, tmp_path: Path) -> None:
     names = [("a.png", b"first"), ("./a.png", b"second"), ("b.png", b"other")]
-    data = raw_zip(*((name.encode(), data) for name, data in names)) if kind == "zip" else tarred(*names)
+    data = (
+        raw_zip(*((name.encode(), data) for name, data in names)) if kind == "zip" else as_kind(kind, tarred(*names))
+    )
     source = opened(tmp_path, kind, data)
     assert content(source) == {"a.png": b"first", "b.png": b"other"}
     assert source.refused == [("./a.png", "a second member of this name; the first one counts")]
@@ -294,7 +307,7 @@ def test_folders_and_archives_within_are_no_pictures_and_nothing_to_tell(kind: s
     folder = tarfile.TarInfo("folder")
     folder.type = tarfile.DIRTYPE
     members = {"folder/a.png": b"picture", f"inner.{kind}": inner}
-    data = zipped({"folder/": b""} | members) if kind == "zip" else tarred(folder, *members.items())
+    data = zipped({"folder/": b""} | members) if kind == "zip" else as_kind(kind, tarred(folder, *members.items()))
     source = opened(tmp_path, kind, data)
     assert content(source) == members
     assert source.refused == []
@@ -420,7 +433,7 @@ def test_an_archive_cut_anywhere_is_refused(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_archives_in_one_file_are_refused(kind: str, tmp_path: Path) -> None:
     one, two = packed(kind, {"a.png": b"one"}), packed(kind, {"b.png": b"two"})
-    refusal(opened(tmp_path, kind, one + two).list, f"several {kind}s in one")
+    refusal(opened(tmp_path, kind, one + two).list, f"several {kind.removesuffix('.gz')}s in one")
 
 
 @pytest.mark.parametrize("more", [b"more", zipped({})[:-1]])
@@ -452,14 +465,14 @@ def test_what_is_another_kind_of_file_is_refused(kind: str, photographs: Path, t
         refusal(opened(tmp_path, kind, data).list, f"pictures.{kind}", f"not a {kind} that can be read")
 
 
-@pytest.mark.parametrize("suffix", ["tar.gz", "tgz", "TAR.XZ", "7z"])
+@pytest.mark.parametrize("suffix", ["tar.bz2", "tbz", "TAR.XZ", "tar.zst", "7z", "rar"])
 def test_archives_that_have_to_be_unpacked_say_so(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x.{suffix}"
     path.touch()
     refusal(lambda: open_source(str(path)), str(path), "unpack it")
 
 
-@pytest.mark.parametrize("name", ["x.zip", "x.tgz", "x.tar"])
+@pytest.mark.parametrize("name", ["x.zip", "x.tgz", "x.tar", "x.tar.gz"])
 def test_a_folder_may_be_named_like_an_archive(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "a.png").write_bytes(b"picture")
@@ -628,10 +641,11 @@ def test_many_small_members_take_little_memory(kind: str, tmp_path: Path) -> Non
 def test_what_other_tools_packed_is_read(photographs: Path, tmp_path: Path) -> None:
     expected = {str(p.relative_to(photographs)): p.read_bytes() for p in photographs.rglob("*.png")}
     subprocess.run(["tar", "-cf", tmp_path / "theirs.tar", "-C", photographs, "."], check=True)
+    subprocess.run(["tar", "-czf", tmp_path / "THEIRS.TGZ", "-C", photographs, "."], check=True)
     subprocess.run(
         [sys.executable, "-m", "zipfile", "-c", tmp_path / "theirs.zip", photographs / "00000"], check=True
     )
-    for name in ("theirs.tar", "theirs.zip"):
+    for name in ("theirs.tar", "THEIRS.TGZ", "theirs.zip"):
         assert content(open_source(str(tmp_path / name))) == expected
 
 
@@ -661,3 +675,136 @@ def test_a_picture_that_is_packed_to_a_thousandth_is_read(tmp_path: Path) -> Non
     data = zipped({"sky.bmp": picture})
     assert len(data) < len(picture) / 200
     assert content(opened(tmp_path, "zip", data)) == {"sky.bmp": picture}
+
+
+def noise(count: int, size: int) -> dict[str, bytes]:
+    """Members that gzip cannot shrink, the same each time."""
+    generator = random.Random(0)
+    return {f"{number:04}.png": generator.randbytes(size + number) for number in range(count)}
+
+
+@pytest.mark.parametrize("most", [4, 4096])
+def test_members_of_a_gzip_are_read_in_any_order_from_many_threads(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few points that lie far apart, and with many."""
+    monkeypatch.setattr(gzips, "SPACING", 100_000)
+    monkeypatch.setattr(gzips, "MOST_POINTS", most)
+    members = noise(300, 10_000)
+    source = opened(tmp_path, "tar.gz", packed("tar.gz", members))
+    entries = source.list()
+    everything = entries + random.Random(1).sample(entries, len(entries)) + entries[::-1]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(source.fetch, everything)) == [members[entry.key] for entry in everything]
+
+
+def test_a_member_of_a_gzip_costs_what_lies_between_it_and_a_point_or_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, lengths = Location.fetch, list[int]()
+
+    def counted(self: Location, entry: Entry, start: int = 0, length: int | None = None) -> bytes:
+        lengths.append(length or 0)
+        return fetch(self, entry, start, length)
+
+    members = noise(120, 200_000)
+    data = packed("tar.gz", members)
+    source = opened(tmp_path, "tar.gz", data)
+    monkeypatch.setattr(Location, "fetch", counted)
+    entries = source.list()
+    assert sum(lengths) == len(data)
+    lengths.clear()
+    assert source.fetch(entries[100]) == members["0100.png"]
+    assert sum(lengths) <= gzips.SPACING + 2 * gzips.PIECE
+    lengths.clear()
+    assert {entry.key: source.fetch(entry) for entry in entries} == members
+    assert sum(lengths) < 1.5 * len(data)
+
+
+def test_the_points_in_a_gzip_take_a_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gzips, "SPACING", 2**16)
+    monkeypatch.setattr(gzips, "MOST_POINTS", 20)
+    monkeypatch.setattr(gzips, "AHEAD", 2**18)
+    source = opened(tmp_path, "tar.gz", packed("tar.gz", noise(100, 300_000)))
+    tracemalloc.start()
+    assert len(source.list()) == 100
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 2**17 + 12 * 2**18 + 2**20
+
+
+def test_gzips_in_one_file_are_one_and_zeros_may_follow(tmp_path: Path) -> None:
+    members = noise(5, 3000)
+    tar = tarred(*members.items())
+    cuts = (0, 100, 512, 5000, 5001, len(tar) - 700, len(tar))
+    parts = [gzip.compress(tar[start:end]) for start, end in pairwise(cuts)]
+    for data in (
+        b"".join(parts),
+        b"".join(parts) + bytes(100_000),
+        bytes(9).join(parts),
+        b"".join((*parts, gzip.compress(b""))),
+    ):
+        assert content(opened(tmp_path, "tar.gz", data)) == members
+
+
+@pytest.mark.parametrize("more", [b"more", gzip.compress(b"more"), packed("tar", {"b.png": b""}), bytes(99) + b"x"])
+def test_what_follows_the_end_of_a_tar_in_a_gzip_is_refused(more: bytes, tmp_path: Path) -> None:
+    data = packed("tar.gz", {"a.png": b"one"}) + more
+    refusal(opened(tmp_path, "tar.gz", data).list, "pictures.tar.gz", "not a tar.gz that can be read")
+
+
+@pytest.mark.parametrize(("place", "reason"), [(-5, "incorrect data check"), (-1, "length check"), (5000, "")])
+def test_a_gzip_with_other_bytes_than_its_checksum_is_of_is_refused(place: int, reason: str, tmp_path: Path) -> None:
+    data = bytearray(packed("tar.gz", noise(5, 3000)))
+    data[place] ^= 1
+    refusal(opened(tmp_path, "tar.gz", bytes(data)).list, "pictures.tar.gz", "not a tar.gz", reason)
+
+
+def test_a_gzip_of_something_else_and_a_tar_that_is_not_packed_are_refused(tmp_path: Path) -> None:
+    for data in (gzip.compress(b"text" * 1000), packed("tar", {"a.png": b"one"})):
+        refusal(opened(tmp_path, "tar.gz", data).list, "pictures.tar.gz", "not a tar.gz that can be read")
+
+
+def test_a_gzip_that_grows_without_end_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gzips, "LARGE", 2**26)
+    info = tarfile.TarInfo("a.png")
+    info.size = 2**40
+    data = gzip.compress(info.tobuf()) + gzip.compress(bytes(2**24)) * 1000
+    source = opened(tmp_path, "tar.gz", data)
+    tracemalloc.start()
+    message = refusal(source.list, "pictures.tar.gz", "a bomb")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert int(message.rpartition("become ")[2].rstrip(")").replace(",", "")) < 2**27
+    assert peak < len(data) + 2**22
+
+
+def test_a_gzip_that_grows_often_but_not_far_is_read(tmp_path: Path) -> None:
+    picture = bytes(30_000_000)
+    data = gzip.compress(tarred(("black.bmp", picture)), compresslevel=9)
+    assert len(data) < len(picture) / 900
+    assert content(opened(tmp_path, "tar.gz", data)) == {"black.bmp": picture}
+
+
+@pytest.mark.parametrize("kind", [UnavailableError, ChangedError, StorageError])
+@pytest.mark.parametrize("fails_at", [0, 2])
+def test_what_goes_wrong_while_a_gzip_is_read_comes_out_as_it_is(
+    kind: type[StorageError], fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gzips, "AHEAD", 2**16)
+    monkeypatch.setattr(gzips, "PIECE", 2**16)
+    source = opened(tmp_path, "tar.gz", packed("tar.gz", noise(2, 300_000)))
+    entries, error, fetch = source.list(), kind("as it is"), Location.fetch
+
+    def fails(self: Location, entry: Entry, start: int = 0, length: int | None = None) -> bytes:
+        if start >= fails_at * 2**16:
+            raise error
+        return fetch(self, entry, start, length)
+
+    for do in (partial(source.fetch, entries[0]), source.list):
+        with monkeypatch.context() as patch:
+            patch.setattr(Location, "fetch", fails)
+            with pytest.raises(StorageError) as raised:
+                do()
+        assert raised.value is error
+    assert len(source.list()) == 2

@@ -33,7 +33,7 @@ from storage.schemas import SAMPLES
 from storage.shard_reader import LocalShard, ShardReader
 from storage.tars import Damaged
 from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files
-from tests.storage.test_archives import KINDS, packed, raw_zip, tarred
+from tests.storage.test_archives import KINDS, as_kind, packed, raw_zip, tarred
 
 SECONDS = 20
 """That one picture may take of a processor."""
@@ -234,7 +234,7 @@ def test_of_a_whole_archive_each_member_is_read_or_refused(members: list[tuple[s
         with suppress(Damaged):
             expected.setdefault(key_of(name), data)
     raw = raw_zip(*((name.encode(), data) for name, data in members))
-    with file(f"x.{kind}", raw if kind == "zip" else tarred(*members)) as path:
+    with file(f"x.{kind}", raw if kind == "zip" else as_kind(kind, tarred(*members))) as path:
         source = open_source(str(path))
         assert {entry.key: source.fetch(entry) for entry in source.list()} == expected
         assert len(expected) + len(source.refused) == len(members)

@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.images import MAX_PIXELS, ImageError, Pixels, decode, encode_png, is_image, resize_square, stem
+from storage.images import (
+    JPEG_SCAN,
+    MAX_PIXELS,
+    MAX_SCANS,
+    ImageError,
+    Pixels,
+    decode,
+    encode_png,
+    is_image,
+    resize_square,
+    stem,
+)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +189,15 @@ def test_whatever_is_damaged_gives_a_picture_or_an_image_error(kind: str, pixels
 @pytest.mark.parametrize("sides", [(14_000, 14_000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])
 def test_a_decompression_bomb_is_refused_before_it_goes_off(sides: tuple[int, int]) -> None:
     assert f"more than {MAX_PIXELS:,} pixels" in refusal(png_header(*sides))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_a_jpeg_of_many_scans_is_refused_alone_and_with_a_second_picture(kind: str, pixels: Pixels) -> None:
+    picture = Image.fromarray(pixels)
+    options = {"save_all": True, "append_images": [picture]} if kind == "MPO" else {}
+    whole = encoded(picture, kind, **options)
+    assert decode(whole).shape == pixels.shape
+    assert refusal(whole + JPEG_SCAN * MAX_SCANS) == "more than 1,000 scans, which would take minutes"
 
 
 def test_formats_that_run_programs_are_not_tried() -> None:

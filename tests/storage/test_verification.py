@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.locations import Entry, Location
+from storage.locations import Entry, Location, StorageError
+from storage.packing import Packing
 from storage.receipts import Receipts, Row, Unit
 from storage.verification import Verification
 
@@ -41,9 +42,9 @@ def gather(target: Location, *units: Unit) -> None:
     Receipts(target, "upscale").gather(units)
 
 
-def problems(target: Location) -> dict[str, tuple[str, frozenset[str]]]:
+def problems(target: Location, packing: Packing | None = None) -> dict[str, tuple[str, frozenset[str]]]:
     """What is wrong, by file, and what would be removed."""
-    found = Verification(target, workers=2)
+    found = Verification(target, workers=2, packing=packing)
     every = [*found.damaged, *found.files(lambda _: None), *found.manifest()]
     assert len({problem.file for problem in every}) == len(every)
     return {problem.file: (problem.what, problem.remove) for problem in every}
@@ -155,3 +156,68 @@ def test_a_row_that_names_a_file_outside_the_target_is_not_followed(target: Loca
     [row] = finish(target, made)
     Receipts(target, "upscale").write(made, [row | {"output": "../a.png"}])
     assert problems(target)["../a.png"][0] == "missing"
+
+
+@pytest.fixture(params=["zip", "tar", "tar.gz"])
+def packing(request: pytest.FixtureRequest, tmp_path: Path) -> Packing:
+    """An archive of a.png, b.png and c.png, by two receipts."""
+    packing, units = Packing(str(tmp_path / f"x.{request.param}")), (unit("a.png", "b.png"), unit("c.png"))
+    for made, data in zip(units, (PIXELS, b"other pixels"), strict=True):
+        finish(packing.staging, made, data)
+    gather(packing.staging, *units)
+    packing.pack(["a.png", "b.png", "c.png"], lambda _: None)
+    return packing
+
+
+def test_the_members_of_an_archive_are_checked_as_files_are(packing: Packing) -> None:
+    assert problems(packing.staging, packing) == {}
+    finish(packing.staging, unit("c.png"), b"new")  # which waits, and counts
+    assert problems(packing.staging, packing) == {}
+    packing.staging.write("b.png", b"wrong!")
+    packing.staging.delete("c.png")
+    assert problems(packing.staging, packing) == {
+        "b.png": ("other bytes than its receipt says (sha256)", frozenset({unit("a.png", "b.png").receipt})),
+        "c.png": ("12 bytes, where its receipt says 3", frozenset({unit("c.png").receipt})),
+    }
+
+
+def test_a_member_that_is_gone_or_of_other_bytes_is_told(packing: Packing) -> None:
+    packing.staging.write("b.png", b"wrong!")
+    packing.pack(["a.png", "b.png"], lambda _: None)
+    found = problems(packing.staging, packing)
+    assert {file: what for file, (what, _) in found.items()} == {
+        "b.png": "other bytes than its receipt says (sha256)",
+        "c.png": "missing",
+    }
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_damaged_member_costs_its_receipt(kind: str, tmp_path: Path) -> None:
+    packing, made = Packing(str(tmp_path / f"x.{kind}")), unit("a.png", "b.png")
+    finish(packing.staging, made)
+    gather(packing.staging, made)
+    packing.pack(["a.png", "b.png"], lambda _: None)
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(path.read_bytes().replace(PIXELS, b"pixelz", 1))
+    [(file, (what, remove))] = problems(packing.staging, packing).items()
+    assert (file, set(remove)) == ("a.png", {made.receipt})
+    assert ("checksum" if kind == "zip" else "sha256") in what
+
+
+def test_a_member_of_no_receipt_is_told(packing: Packing) -> None:
+    packing.staging.write("more.png", PIXELS)
+    packing.pack(["a.png", "b.png", "c.png", "more.png"], lambda _: None)
+    assert Verification(packing.staging, 1, packing).strays() == ["more.png"]
+
+
+def test_an_archive_that_cannot_be_listed_says_what_to_do(packing: Packing) -> None:
+    path = Path(packing.archive)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(StorageError, match="remove it, and the next run makes it anew"):
+        Verification(packing.staging, 1, packing)
+
+
+def test_where_there_is_no_archive_its_name_is_told(tmp_path: Path) -> None:
+    packing = Packing(str(tmp_path / "x.zip"))
+    with pytest.raises(StorageError, match=r"x\.zip: nothing there to verify"):
+        Verification(packing.staging, 1, packing)

@@ -1,0 +1,80 @@
+"""What results are called: as their sources, with a suffix of their own and the ending of their format.
+
+Where two sources would give one name (`a.png` and `a.jpg`, both to become PNG), the one that has the ending already
+keeps it, else the first; the others keep their whole name, too: `a.jpg.png`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from storage import images
+from storage.locations import Entry, StorageError
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of results by the keys of their sources.
+
+    ending: ".png", … of the result for a key. suffix: what comes before the ending, for all.
+    """
+
+    ending: Callable[[str], str]
+    suffix: str = ""
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, key: str) -> str:
+        return self.exceptions.get(key) or self._plain(key)
+
+    def _plain(self, key: str) -> str:
+        return f"{images.stem(key)}{self.suffix}{self.ending(key)}"
+
+    def among(self, pictures: Iterable[Entry]) -> "Names":
+        """These names, with exceptions where two of the `pictures` (sorted by key) would have one.
+
+        StorageError where not even that tells all apart.
+        """
+        pictures = list(pictures)
+        exceptions: dict[str, str] = {}
+        for twins in _twins(entry.key for entry in pictures):
+            by_name: dict[str, list[str]] = {}
+            for key in twins:
+                by_name.setdefault(self._plain(key), []).append(key)
+            for keys in by_name.values():
+                first = next((key for key in keys if key.endswith(self.ending(key))), keys[0])
+                for key in keys:
+                    if key != first:
+                        stem = images.stem(key)
+                        exceptions[key] = f"{stem}{self.suffix}{key[len(stem) :]}{self.ending(key)}"
+        longer = {name: key for key, name in exceptions.items()}
+        for entry in pictures if longer else ():
+            key = entry.key
+            if key not in exceptions and (other := longer.get(self._plain(key))):
+                raise StorageError(f"{key} and {other} would both become {self._plain(key)}; rename one")
+        return Names(self.ending, self.suffix, exceptions)
+
+
+def _twins(keys: Iterable[str]) -> Iterator[list[str]]:
+    """Those of the sorted `keys` that differ in their endings only, together.
+
+    What lies between two such keys begins with the stem of both and a dot, so that few have to be remembered.
+    """
+    before: list[tuple[str, list[str]]] = []
+    for key in keys:
+        while before and not key.startswith(before[-1][0]):
+            yield before.pop()[1]
+        stem = f"{images.stem(key)}."
+        for other, twins in before:
+            if other == stem:
+                twins.append(key)
+                break
+        else:
+            before.append((stem, [key]))
+    yield from (twins for _, twins in before)
+
+
+def refuse_twins(source: object, pictures: Iterable[Entry]) -> None:
+    """StorageError for two pictures of a source that only their endings tell apart."""
+    for first, *others in _twins(entry.key for entry in pictures):
+        if others:
+            stem = images.stem(first)
+            raise StorageError(f"{source}: {first} and {others[0]} have the same key {stem!r}; rename one")

@@ -1,0 +1,183 @@
+"""Archives as targets: results wait in a folder beside the archive, which is then made of them anew and whole.
+
+Nothing is ever lost: until the new archive is in its place, the old one and what waits stay as they are; what waits
+goes afterwards. The same keys and bytes make the same archive, whenever and wherever it is packed.
+"""
+
+import gzip
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from storage.archives import Source, TarGz, kind_of, open_source, place_of
+from storage.entries import is_hidden
+from storage.leases import STATE
+from storage.locations import Entry, Location, StorageError
+from storage.members import key_of
+from storage.parallel import ordered_map
+from storage.tars import Damaged
+from storage.zips import Zip
+
+WORKERS = 8
+"""Threads that read members ahead, and delete; at most twice as many members and one more are in memory."""
+MODE, UNIX, LEVEL = 0o644, 3, 1
+"""Of every member: its mode, and in zips the system; gzip's level, as pictures hardly shrink at any."""
+
+Add = Callable[[str, bytes], None]
+
+
+def is_archive(address: str) -> bool:
+    """Whether results for an address go into an archive, by its name: .zip, .tar, .tar.gz or .tgz."""
+    return kind_of(address) is not None
+
+
+class Listing(NamedTuple):
+    """An archive as it is: the file, what reads it, and its members by key."""
+
+    file: Entry
+    source: Source
+    members: dict[str, Entry]
+
+
+class Packing:
+    """An archive of results that is made anew, whole, from pictures that wait in a folder beside it."""
+
+    def __init__(self, address: str) -> None:
+        location = Location.of(address)
+        self.archive = location.url
+        self.staging = Location.of(f"{location}.dtls")
+        self._location = location
+        self._place, self._name = place_of(location)
+        self._listing: Listing | None = None
+
+    def __str__(self) -> str:
+        return self.archive
+
+    def sizes(self) -> dict[str, int]:
+        """The members of the archive there now, key → size; none where there is no archive.
+
+        Listed anew only where the archive is another. StorageError for a folder, for an archive whose results were
+        not made with receipts in `staging`, and for one that is damaged.
+        """
+        listing = self._there()
+        return {key: entry.size for key, entry in listing.members.items()} if listing else {}
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a member; ChangedError or StorageError where they are not to be had."""
+        listing = self._listing or self._there()
+        if listing is None or key not in listing.members:
+            raise StorageError(f"{self}: {key}: no such member")
+        return listing.source.fetch(listing.members[key])
+
+    def pack(self, keys: Iterable[str], advance: Callable[[int], None]) -> None:
+        """Make the archive of these keys, in their order, and remove them from `staging`; hidden ones never go in.
+
+        Each is taken from `staging`, else from the archive that is there now. Where that has these very members and
+        none waits, it stays. `advance` is told of each member. StorageError for a key that is in neither place, or
+        that no member may have: before anything is written.
+        """
+        keys = [key for key in dict.fromkeys(keys) if not is_hidden(key)]
+        refuse_names(self.archive, keys)
+        listing = self._there()
+        staged = {entry.key: entry for entry in self.staging.list()}
+        waiting = [key for key in keys if key in staged]
+        if listing and not waiting and set(keys) == set(listing.members):
+            return
+        there = {*staged, *(listing.members if listing else ())}
+        if lost := next((key for key in keys if key not in there), None):
+            raise StorageError(f"{self}: {lost} is neither in it nor in {self.staging}; run it again")
+
+        def read(key: str) -> bytes:
+            return self.staging.fetch(staged[key]) if key in staged else self.read(key)
+
+        with self._place.writing(self._name) as path, _adding(path, self._name) as add:
+            for key, data in zip(keys, ordered_map(read, keys, WORKERS), strict=True):
+                add(key, data)
+                advance(1)
+        for _ in ordered_map(self.staging.delete, waiting, WORKERS):
+            pass
+
+    def _there(self) -> Listing | None:
+        """The archive as it is now, if there is one."""
+        kind = self._location.what_is_there()
+        if kind == "nothing":
+            return None
+        if kind == "folder":
+            raise StorageError(f"{self}: is a folder, with the name of an archive; choose another name")
+        if (self.staging / STATE).what_is_there() != "folder":
+            raise StorageError(f"{self}: is there, and {self.staging} has no receipts of it; choose another name")
+        file = self._place.info(self._name)
+        if self._listing is None or self._listing.file != file:
+            self._listing = Listing(file, *self._listed())
+        return self._listing
+
+    def _listed(self) -> tuple[Source, dict[str, Entry]]:
+        source = open_source(self.archive)
+        try:
+            return source, {entry.key: entry for entry in source.list() if not is_hidden(entry.key)}
+        except StorageError as error:
+            if isinstance(error.__cause__, Damaged):
+                raise StorageError(f"{error}; remove it, and the next run makes it anew") from error
+            raise
+
+
+def refuse_names(archive: str, keys: Iterable[str]) -> None:
+    """StorageError for a key that would not be the same key as a member of an archive."""
+    for key in keys:
+        try:
+            why = "" if key_of(key) == key else "a name that is not plain"
+        except Damaged as error:
+            why = str(error)
+        if why:
+            raise StorageError(f"{archive}: {key!r} cannot be in an archive: {why}; rename it, or choose a folder")
+
+
+@contextmanager
+def _adding(path: Path, name: str) -> Iterator[Add]:
+    """A function that adds a member to a new archive, which is on the disk in the end, not just on its way there."""
+    kind = kind_of(name)
+    with path.open("wb") as file:
+        if kind is Zip:
+            with _zip(file) as add:
+                yield add
+        elif kind is TarGz:
+            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0)
+            with packed, _tar(packed) as add:
+                yield add
+        else:
+            with _tar(file) as add:
+                yield add
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _zip(file: IO[bytes]) -> Iterator[Add]:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+        def add(key: str, data: bytes) -> None:
+            info = zipfile.ZipInfo(key)
+            info.create_system, info.external_attr = UNIX, MODE << 16
+            archive.writestr(info, data)
+
+        yield add
+
+
+@contextmanager
+def _tar(file: IO[bytes] | gzip.GzipFile) -> Iterator[Add]:
+    """Without tarfile's own writer, which keeps an index that a tar does not need."""
+
+    def add(key: str, data: bytes) -> None:
+        info = tarfile.TarInfo(key)
+        info.size, info.mode = len(data), MODE
+        file.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8"))
+        file.write(data)
+        file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+
+    yield add
+    end = bytes(2 * tarfile.BLOCKSIZE)
+    file.write(end + bytes(-(file.tell() + len(end)) % tarfile.RECORDSIZE))

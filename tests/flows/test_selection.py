@@ -1,0 +1,117 @@
+"""A run takes the pictures that were asked for, and leaves what was made before as it is."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from flows.fanout import RunError
+from flows.selection import SelectionOptions, select
+from flows.upscale import UpscaleOptions, upscale
+from storage.locations import Entry, StorageError
+
+KEYS = ("a/1.png", "a/2.jpg", "b/1.png", "b/c/3.png")
+PICTURES = [Entry(key, 1, "") for key in KEYS]
+
+
+def chosen(**options: object) -> list[str]:
+    return [entry.key for entry in select(PICTURES, SelectionOptions.model_validate(options))]
+
+
+def test_patterns_choose_by_key_and_a_star_crosses_folders() -> None:
+    assert chosen(include=["b/*"]) == ["b/1.png", "b/c/3.png"]
+    assert chosen(include=["*.jpg", "*3.png"]) == ["a/2.jpg", "b/c/3.png"]
+    assert chosen(exclude=["b/*"]) == ["a/1.png", "a/2.jpg"]
+    assert chosen(include=["*/1.png"], exclude=["b/*"]) == ["a/1.png"]
+    assert chosen(include=["?/[12].*"]) == ["a/1.png", "a/2.jpg", "b/1.png"]
+
+
+def test_a_limit_takes_the_first_ones() -> None:
+    assert chosen(limit=2) == ["a/1.png", "a/2.jpg"]
+    assert chosen(include=["b/*"], limit=1) == ["b/1.png"]
+    assert chosen(limit=9) == list(KEYS)
+
+
+def test_a_list_of_keys_may_come_from_any_system(tmp_path: Path) -> None:
+    listed = tmp_path / "keys.txt"
+    listed.write_bytes("\ufeffa/1.png\r\n\r\nb/c/3.png".encode())
+    assert chosen(key_list=str(listed)) == ["a/1.png", "b/c/3.png"]
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"\n", "no keys in it"), (b"\xff\xfe\x00", "not a text file")])
+def test_a_list_that_is_none_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_bytes(content)
+    with pytest.raises(StorageError, match=says):
+        chosen(key_list=str(tmp_path / "keys.txt"))
+
+
+def test_a_list_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no file there; give a text file with one key a line"):
+        chosen(key_list=str(tmp_path / "keys.txt"))
+
+
+def test_a_choice_of_nothing_is_refused() -> None:
+    with pytest.raises(StorageError, match="none of the 4 pictures is chosen"):
+        chosen(include=["c/*"])
+    with pytest.raises(ValidationError, match="an empty pattern matches nothing"):
+        SelectionOptions(include=[""])
+
+
+def run(source: Path, target: Path, **options: object) -> str:
+    settings = {"source": str(source), "target": str(target), "method": "nearest", "scale": 2, **options}
+    return upscale.fn(UpscaleOptions.model_validate(settings))
+
+
+def made(target: Path) -> set[str]:
+    return {path.stem for path in target.rglob("*.png")}
+
+
+def test_a_chosen_part_adds_to_what_was_made_before(photographs: Path, tmp_path: Path) -> None:
+    assert run(photographs, tmp_path / "out", limit=3) == "3 done"
+    assert run(photographs, tmp_path / "out", limit=3) == "3 already done"
+    assert run(photographs, tmp_path / "out", include=["*0000[45].png"]) == "2 done, 3 already done"
+    assert made(tmp_path / "out") == {"00000", "00001", "00002", "00004", "00005"}
+    assert len(pd.read_parquet(tmp_path / "out" / "manifest.parquet")) == 5
+    assert run(photographs, tmp_path / "out") == "7 done, 5 already done"
+    assert run(photographs, tmp_path / "out") == "12 already done"
+
+
+def test_keys_that_are_not_there_are_failures_and_tried_again(photographs: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "keys.txt"
+    listed.write_text("00000/00000.png\n../outside.png\n00000/99999.png\n")
+    with pytest.raises(RunError, match="2 of 3 images failed"):
+        run(photographs, tmp_path / "out", key_list=str(listed))
+    assert run(photographs, tmp_path / "out", key_list=str(listed), max_failed=1) == "1 already done, 2 failed"
+    rows = pd.read_parquet(tmp_path / "out" / "manifest.parquet").set_index("key")
+    assert rows.loc["00000/99999.png"].reason == "not in the source"
+    assert made(tmp_path / "out") == {"00000"}
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(photographs, tmp_path / "out", limit=5)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    said = run(photographs, tmp_path / "out", dry_run=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert said.startswith("7 to do from ")
+    told = capsys.readouterr().err
+    size = sum(path.stat().st_size for path in photographs.rglob("*.png")) / 1e3
+    assert f"12 pictures, {size:.1f} kB; 5 already done" in told
+    assert "a dry run: nothing was written" in told
+
+
+def test_a_dry_run_s_estimate_of_bytes_is_near_what_is_written(photographs: Path, tmp_path: Path) -> None:
+    said = run(photographs, tmp_path / "out", dry_run=True)
+    run(photographs, tmp_path / "out")
+    written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.png")) / 1e3
+    estimate = float(said.split("about ")[2].split(" kB")[0])
+    assert estimate == pytest.approx(written, rel=0.2)
+
+
+def test_a_dry_run_over_a_new_target_makes_no_folder(photographs: Path, tmp_path: Path) -> None:
+    run(photographs, tmp_path / "new", dry_run=True)
+    run(photographs, tmp_path / "new.zip", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
