@@ -8,10 +8,12 @@ their consistency are each two small matrix products, exact and differentiable, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache, cached
 from torch import Tensor
 
 Protocol = Literal["reference", "antialias"]
@@ -28,7 +30,15 @@ class SizeError(ValueError):
     """A picture, scale or model size that does not fit the others."""
 
 
-@lru_cache(maxsize=512)
+CACHE_BYTES = 2**27
+"""Of matrices of each kind that are kept: an archive has pictures of any size, and large ones have large matrices."""
+
+
+def _kept() -> "LRUCache[object, Tensor]":
+    return LRUCache(CACHE_BYTES, getsizeof=lambda matrix: matrix.nbytes)
+
+
+@cached(_kept(), lock=Lock())
 @torch.inference_mode(False)
 def resize_matrix(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
     """The 1-D resize from `n_in` to `n_out` samples: float64 (n_out, n_in), rows sum to 1."""
@@ -47,7 +57,7 @@ def resize(x: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
     return rows @ x @ columns.T  # (N, C, h, w)
 
 
-@lru_cache(maxsize=64)
+@cached(_kept(), lock=Lock())
 @torch.inference_mode(False)
 def pseudo_inverse(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
     """A⁺ of `resize_matrix(n_in, n_out)`: float64 (n_in, n_out)."""

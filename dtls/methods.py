@@ -8,9 +8,11 @@ results depend on.
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dtls.degradation import Protocol as DownscalingProtocol
@@ -49,6 +51,14 @@ class Interpolation:
             return F.interpolate(lr.contiguous(), size, mode="nearest-exact")  # twice as fast so
         across = F.interpolate(lr, (lr.shape[-2], size[1]), mode=self.name, antialias=True).clamp_(0, 1)
         return F.interpolate(across, size, mode=self.name, antialias=True).clamp_(0, 1)
+
+
+def nearest(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """What the interpolation nearest makes of an array (h, w, …), of any type: (H, W, …); no number is computed."""
+    rows, columns = (
+        ((np.arange(m) + 0.5) * (n / m)).astype(np.intp) for n, m in zip(pixels.shape[:2], size, strict=True)
+    )
+    return pixels.take(columns, axis=1).take(rows, axis=0)
 
 
 class Square:

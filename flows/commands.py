@@ -67,8 +67,8 @@ def _complaint(error: dict[str, Any]) -> str:
 
 def _panel(model: type[Options], field: str) -> str:
     """The heading of an option: that of the class it was added by, or the first one if by the flow's own."""
-    owner = next(base for base in model.__mro__ if field in base.__dict__.get("__annotations__", {}))
-    return Options.panel if owner is model else str(owner.__dict__.get("panel", Options.panel))
+    owner = next(base for base in model.__mro__ if field in inspect.get_annotations(base))
+    return owner.panel if owner is not model and issubclass(owner, Options) else Options.panel
 
 
 def _parameter(name: str, info: FieldInfo, positional: bool, panel: str) -> inspect.Parameter:

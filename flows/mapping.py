@@ -24,13 +24,13 @@ from flows.console import Advance, progress
 from flows.estimate import tell_plan
 from flows.naming import Names
 from flows.pictures import SizeOf, Transform
-from flows.selection import SelectionOptions, select
+from flows.selection import MISSING, SelectionOptions, select
 from flows.sources import identity, list_pictures, refuse_within
 from storage import images
 from storage.archives import Folder, Source, open_source
 from storage.encoding import Encoding
 from storage.locations import Entry, Location, StorageError, UnavailableError
-from storage.packing import Packing, is_archive
+from storage.packing import Packing, is_archive, refuse_names
 from storage.parallel import ordered_map
 from storage.receipts import Receipts, Row, Unit, cut_by_key, failed, is_passing
 from storage.schemas import PICTURES
@@ -86,6 +86,8 @@ def transform(
     )
     pictures = _chosen(list_pictures(where), options, partial(receipts.made, made_with))
     names = Names(results.encoding.suffix, results.suffix).among(pictures)
+    if packing is not None:
+        refuse_names(packing.archive, map(names.of, (entry.key for entry in pictures if entry.etag != MISSING)))
     mapping = Transform(
         source=where,
         method=method,

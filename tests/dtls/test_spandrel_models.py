@@ -87,7 +87,7 @@ def test_a_file_of_weights_is_the_network_it_was_saved_from(name: str, suffix: s
     lr = noise(2, 3, 24, 32)
     sr = method(lr, (24 * scale, 32 * scale))
     with torch.inference_mode():
-        bare = torch.cat([network(one) for one in lr.split(1)]).clamp(0, 1)
+        bare = network(lr).clamp(0, 1)
     assert bare.std() > 1e-3
     torch.testing.assert_close(sr, bare, rtol=0, atol=1e-6)
 
@@ -144,6 +144,31 @@ def test_large_pictures_are_made_in_tiles_and_small_ones_whole(tmp_path: Path) -
     seen.clear()
     tiled(lr[..., :128], (400, 512))
     assert seen == [(100, 128)]
+
+
+def test_pictures_of_one_size_go_through_together_where_that_makes_no_difference(tmp_path: Path) -> None:
+    model = SpandrelModel(saved(seeded(compact), tmp_path / "compact.pth"))
+    batches: list[int] = []
+    model.model.model.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
+    model(noise(5, 3, 20, 30), (80, 120))
+    assert batches == [2, 1, 1, 5]
+    model(noise(5, 3, 20, 30), (80, 120))
+    assert batches == [2, 1, 1, 5, 5]
+
+
+def test_pictures_go_through_alone_where_others_would_change_them(tmp_path: Path) -> None:
+    model = SpandrelModel(saved(seeded(compact), tmp_path / "compact.pth"))
+    lr = noise(3, 3, 20, 30)
+    alone = torch.cat([model(one, (80, 120)) for one in lr.split(1)])
+    batches: list[int] = []
+
+    def mixed(_: object, given: tuple[torch.Tensor]) -> torch.Tensor:
+        batches.append(len(given[0]))
+        return 0.9 * given[0] + 0.1 * given[0].flip(0)
+
+    model.model.model.register_forward_pre_hook(mixed)
+    torch.testing.assert_close(model(lr, (80, 120)), alone, rtol=0, atol=1e-5)
+    assert batches == [2, 1, 1, 1, 1, 1]
 
 
 def test_models_that_tile_by_themselves_get_the_whole(model: SpandrelModel) -> None:

@@ -201,11 +201,8 @@ def test_nothing_carried_and_no_stamp_leave_no_metadata(suffix: str, tmp_path: P
     path = tmp_path / f"a{suffix}"
     bare = replace(photograph(), carried=Carried())
     path.write_bytes(Encoding().encode(bare, suffix, None).data)
-    assert open_photograph(path.read_bytes()).carried == (
-        Carried()
-        if suffix != ".tif"
-        else replace(open_photograph(path.read_bytes()).carried, icc=None, xmp=None, dpi=None)
-    )
+    carried = open_photograph(path.read_bytes()).carried
+    assert (carried.icc, carried.xmp, carried.dpi) == (None, None, None)
     names = " ".join(seen_by_exiftool(path))
     assert not any(word in names for word in ("Software", "DateTime", "ICC", "XMP", "GPS", "Description"))
 

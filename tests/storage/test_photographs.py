@@ -275,6 +275,7 @@ def test_lab_becomes_rgb() -> None:
     np.testing.assert_allclose(found.pixels, np.full((8, 8, 3), (200, 100, 50)), atol=3)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_damaged_metadata_never_stops_a_picture(kind: str) -> None:
     picture = Image.fromarray(samples(3, 8))
@@ -293,6 +294,7 @@ def test_damaged_metadata_never_stops_a_picture(kind: str) -> None:
         assert (found.carried.icc, found.carried.xmp) == (None, None)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_sixteen_bits_that_are_damaged_give_a_picture_or_an_image_error(kind: str, channels: int) -> None:
