@@ -22,7 +22,7 @@ from storage.archives import Source, open_source
 from storage.images import ImageError
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.receipts import Row, Unit, cut_by_key
+from storage.units import Row, Unit, cut_by_key
 
 UNIT_SIZE = 256
 

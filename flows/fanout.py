@@ -24,7 +24,8 @@ from flows.options import BatchOptions
 from flows.summary import Summary, spent
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import Entry, StorageError, UnavailableError
-from storage.receipts import Receipts, Row, Survey, Unit, is_current, is_passing, unit_name
+from storage.receipts import Receipts, Survey
+from storage.units import Row, Unit, is_current, is_passing, unit_name
 
 Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 """Does some samples of a unit and returns a row for each; outputs are in their places by then."""

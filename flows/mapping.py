@@ -32,9 +32,10 @@ from storage.encoding import Encoding
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.packing import Packing, is_archive, refuse_names
 from storage.parallel import ordered_map
-from storage.receipts import Receipts, Row, Unit, cut_by_key, failed, is_passing
+from storage.receipts import Receipts
 from storage.schemas import PICTURES
 from storage.shards import Sample, write_shard
+from storage.units import Row, Unit, cut_by_key, failed, is_passing
 
 SHARD = re.compile(r"shard-[0-9a-f]{12}\.tar")
 

@@ -29,8 +29,8 @@ from storage.images import ImageError
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.photographs import Photograph, open_photograph
-from storage.receipts import Row, failed
 from storage.shards import Sample
+from storage.units import Row, failed
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of a picture to that of its result; SizeError where there is none."""

@@ -19,9 +19,10 @@ from flows.sources import identity, list_pictures, refuse_within
 from storage.archives import open_source
 from storage.ffhq import Origin, Split, by_hash, published, read_metadata
 from storage.locations import Entry, Location, StorageError, UnavailableError
-from storage.receipts import Receipts, Unit, cut_evenly
+from storage.receipts import Receipts
 from storage.schemas import SAMPLES_OF_SHARDS
 from storage.shards import SHARD, Sharding, shard_name
+from storage.units import Unit, cut_evenly
 
 METADATA = "ffhq-dataset-v2.json"
 

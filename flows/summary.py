@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import humanize
 
-from storage.receipts import Row
+from storage.units import Row
 
 REASONS_TOLD = 10
 PARTS = {"read": "read_seconds", "compute": "compute_seconds", "write": "write_seconds"}

@@ -25,8 +25,8 @@ from storage.zips import Zip
 WORKERS = 8
 """Threads that read members ahead, and delete; at most twice as many members and one more are in memory."""
 MODE, UNIX, LEVEL = 0o644, 3, 0
-"""Of every member: its mode, and in zips the system; gzip's level: none, as pictures hardly shrink at any, and level 1
-takes ten times as long as all the rest."""
+"""Of every member: its mode, and in zips the system; gzip's level: none, as pictures hardly shrink at any, and level
+1 takes ten times as long as all the rest."""
 
 Add = Callable[[str, bytes], None]
 

@@ -6,24 +6,22 @@ another name, so one listing tells what is left. A unit is done when its receipt
 are there with their sizes.
 """
 
-import hashlib
 import io
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.leases import STATE, is_left_over
-from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
+from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.schemas import PLAN, SAMPLES
+from storage.units import Row, Unit, fingerprint_of
 
 SOURCE = f"{STATE}/source.json"
 UNFINISHED = f"{STATE}/unfinished"
@@ -32,72 +30,6 @@ MANIFEST = "manifest.parquet"
 ROW_GROUP = 16_384
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 """What pyarrow raises for bytes that are no whole Parquet file, or not of the schema."""
-FORMAT = 1
-"""Part of every fingerprint: a new number redoes everything."""
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """The inputs of one task, and the fingerprint of all its outputs depend on."""
-
-    flow: str
-    name: str
-    samples: tuple[Entry, ...]
-    fingerprint: str
-    options: str
-
-    @classmethod
-    def of(
-        cls,
-        flow: str,
-        name: str,
-        samples: Iterable[Entry],
-        options: Mapping[str, Any],
-        names: Mapping[str, str] = MappingProxyType({}),
-    ) -> "Unit":
-        """A unit whose results depend on `options` (plain JSON values) and on its samples.
-
-        names: of the outputs of those keys whose outputs are named otherwise than the options say.
-        """
-        samples = tuple(samples)
-        inputs = [[s.key, s.size, s.etag, *([names[s.key]] if s.key in names else [])] for s in samples]
-        made_with = fingerprint_of(flow, options)
-        return cls(flow, name, samples, _fingerprint([made_with, name, inputs]), made_with)
-
-    @property
-    def receipt(self) -> str:
-        return f"{STATE}/receipts/{self.flow}/{self.name}-{self.fingerprint}.parquet"
-
-
-def fingerprint_of(flow: str, options: Mapping[str, Any]) -> str:
-    """What changes when the options of a flow do."""
-    return _fingerprint([FORMAT, flow, dict(options)])
-
-
-def unit_name(receipt: str) -> str:
-    """The name of the unit that a receipt is of, by the receipt's key."""
-    return receipt.rpartition("/")[2].rpartition("-")[0]
-
-
-def cut_evenly(entries: Sequence[Entry], count: int) -> Iterator[tuple[Entry, ...]]:
-    """Cuts of exactly `count` entries, the last one apart."""
-    for start in range(0, len(entries), count):
-        yield tuple(entries[start : start + count])
-
-
-def cut_by_key(entries: Sequence[Entry], about: int) -> Iterator[tuple[Entry, ...]]:
-    """Cuts of `about` entries that stay where they are when others come and go.
-
-    A cut ends after a key whose checksum is a multiple of `about`, or after 2·`about` entries, so that an added or
-    a removed picture changes the cut it is in and at worst a few after it.
-    """
-    start = 0
-    for end, entry in enumerate(entries, 1):
-        if end == len(entries) or end - start == 2 * about or zlib.crc32(entry.key.encode()) % about == 0:
-            yield tuple(entries[start:end])
-            start = end
 
 
 @dataclass(frozen=True)
@@ -313,17 +245,6 @@ def read_manifest(target: Location) -> pa.Table | None:
         raise StorageError(f"{target.address(MANIFEST)}: not a readable Parquet file ({reason})") from error
 
 
-def failed(entry: Entry, error: Exception | str) -> Row:
-    """The row of a sample that came to nothing; one that changed under our hands has no tag, and is tried again."""
-    row: Row = {"key": entry.key, "status": "failed", "reason": str(error), "source_bytes": entry.size}
-    return row | {"source_tag": None} if isinstance(error, ChangedError) else row
-
-
-def is_passing(row: Row) -> bool:
-    """Whether a failure says nothing of the source as it was listed."""
-    return "source_tag" in row and row["source_tag"] is None
-
-
 def _nested(keys: Iterable[str]) -> tuple[str, ...]:
     """The folders in a listing of a target that are targets themselves."""
     inner = (key.partition(f"/{STATE}/") for key in keys if f"/{STATE}/" in key)
@@ -334,15 +255,5 @@ def _folders(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name}/" for name in names)
 
 
-def is_current(row: Row, entry: Entry, unit: Unit) -> bool:
-    """Whether a row tells of this very source, made with this unit's options."""
-    made_of = (row.get("source_bytes"), row.get("source_tag"), row.get("options"))
-    return made_of == (entry.size, entry.etag, unit.options)
-
-
 def _output_is_there(row: Row, sizes: Mapping[str, int]) -> bool:
     return row.get("output") is None or sizes.get(row["output"]) == row["output_bytes"]
-
-
-def _fingerprint(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -18,8 +18,8 @@ from storage.ffhq import Origin, picture_number
 from storage.images import ImageError
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.receipts import Row, Unit, failed
 from storage.tar_writer import TarWriter
+from storage.units import Row, Unit, failed
 
 VALIDATION = "validation-"
 SHARD = re.compile(r"(shard|train|validation)-\d{6,}\.tar")

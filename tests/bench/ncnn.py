@@ -101,5 +101,5 @@ class _Reader:
         if self.at + size > len(self.content):
             raise ValueError("the .bin ends before the model has all its weights")
         numbers = np.frombuffer(self.content, dtype, count, self.at)
-        self.at += size
+        self.at += size + -size % 4
         return numbers.astype(np.float32) if dtype != "<u4" else numbers.view(np.float32)

@@ -33,8 +33,9 @@ from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source
 from storage.leases import LEASE, Lease, hold
 from storage.locations import Entry, Location, StorageError, UnavailableError
-from storage.receipts import UNFINISHED, Receipts, Row, Unit
+from storage.receipts import UNFINISHED, Receipts
 from storage.shard_reader import UNUSED_SECONDS, LocalShard, ShardReader, list_shards, local_shards
+from storage.units import Row, Unit
 from tests.faulty_s3 import FaultyS3, status
 from tests.killing import Place, Runs
 from tests.services import S3Server, wait_until

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.summary import REASONS_TOLD, Summary, spent
-from storage.receipts import Row
+from storage.units import Row
 
 
 def summary(**values: object) -> Summary:

@@ -28,10 +28,11 @@ from storage.images import MAX_PIXELS, ImageError, decode
 from storage.leases import Owner
 from storage.locations import Entry, Location, StorageError
 from storage.members import key_of
-from storage.receipts import Receipts, Unit, read_manifest
+from storage.receipts import Receipts, read_manifest
 from storage.schemas import SAMPLES
 from storage.shard_reader import LocalShard, ShardReader
 from storage.tars import Damaged
+from storage.units import Unit
 from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files
 from tests.storage.test_archives import KINDS, as_kind, packed, raw_zip, tarred
 

@@ -26,7 +26,8 @@ from flows.sources import list_pictures
 from storage.archives import Folder
 from storage.leases import GRACE, LASTS, LEASE, Lease, Owner, hold
 from storage.locations import Entry, Location, StorageError
-from storage.receipts import Receipts, Row, Unit, failed
+from storage.receipts import Receipts
+from storage.units import Row, Unit, failed
 from tests.services import wait_until
 
 SOON = 10.0

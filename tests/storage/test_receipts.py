@@ -9,18 +9,9 @@ import pandas as pd
 import pytest
 
 from storage.locations import Entry, Location, StorageError
-from storage.receipts import (
-    MANIFEST,
-    Receipts,
-    Row,
-    Unit,
-    cut_by_key,
-    cut_evenly,
-    failed,
-    is_current,
-    read_manifest,
-)
+from storage.receipts import MANIFEST, Receipts, read_manifest
 from storage.schemas import SAMPLES
+from storage.units import Row, Unit, cut_by_key, cut_evenly, failed, is_current
 
 ENTRIES = [Entry(f"{i:05d}.png", 100 + i, f"tag{i}") for i in range(2000)]
 

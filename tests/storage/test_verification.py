@@ -10,7 +10,8 @@ import pytest
 
 from storage.locations import Entry, Location, StorageError
 from storage.packing import Packing
-from storage.receipts import Receipts, Row, Unit
+from storage.receipts import Receipts
+from storage.units import Row, Unit
 from storage.verification import Verification
 
 PIXELS = b"pixels"
