@@ -172,15 +172,14 @@ def read(data: bytes, info: Mapping[str | tuple[int, int], Any]) -> tuple[Carrie
         icc, xmp = (entry.value if (entry := exif.image.get(tag)) else None for tag in (ICC, XMP))
     if is_tiff or (data[:2] == b"\xff\xd8" and info.get("jfif_unit") not in (1, 2)):
         dpi = None  # Pillow's own guess, as the file's head has none
-    orientation = exif.number(exif.image.pop(ORIENTATION, None))
+    told = exif.number(exif.image.pop(ORIENTATION, None))
     for tag in (ICC, XMP):
         exif.image.pop(tag, None)
     upright, seen = _upright(xmp)
-    orientation = orientation if orientation is not None else seen
+    orientation = told or seen
     block = exif.tobytes() if exif.image or exif.photo or exif.gps else None
-    return Carried(_bytes(icc), block, upright, _dots(dpi or exif.resolution())), orientation if orientation in range(
-        1, 9
-    ) else 1
+    carried = Carried(_bytes(icc), block, upright, _dots(dpi or exif.resolution()))
+    return carried, orientation if orientation in range(1, 9) else 1
 
 
 def fitting(icc: bytes | None, space: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Units, the inputs of one task each, with a fingerprint of all that their outputs depend on; and rows, one a sample."""
+"""Units, the inputs of one task each, with a fingerprint of what their outputs depend on; and rows, one a sample."""
 
 import hashlib
 import json

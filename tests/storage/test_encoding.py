@@ -1,5 +1,6 @@
 """Results in each format, seen by two other programs, exiftool and vips: pixels, sizes, and all that is carried."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -211,8 +212,15 @@ def test_nothing_carried_and_no_stamp_leave_no_metadata(suffix: str, tmp_path: P
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_grey_profile_goes_with_grey_only(channels: int, suffix: str) -> None:
     picture = photograph(8, channels, icc=grey_profile())
-    again = open_photograph(Encoding(quality=100).encode(picture, suffix, None).data)
-    assert again.carried.icc == (None if suffix == ".webp" else grey_profile())
+    data = Encoding(quality=100).encode(picture, suffix, None).data
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.info.get("icc_profile") == (None if suffix == ".webp" else grey_profile())
+
+
+def test_webp_keeps_the_colours_of_what_is_transparent() -> None:
+    picture = replace(photograph(8, 4), alpha=np.zeros((30, 40), np.uint8))
+    again = open_photograph(Encoding(quality=100).encode(picture, ".webp", None).data)
+    assert abs(again.pixels.astype(int) - picture.pixels).mean() < 3
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65_501), (".jpeg", 65_501), (".webp", 16_384)])
