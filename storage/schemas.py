@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+pa.set_memory_pool(pa.system_memory_pool())  # its own one keeps memory for every thread that ever was
+
 SAMPLES = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False, metadata={"description": "the image's name in its source"}),
