@@ -20,7 +20,7 @@ import s3fs
 from PIL import Image
 from prefect import flow
 
-from flows import fanout, pictures
+from flows import fanout, mapping
 from flows import report as report_flow
 from flows.comparison import Collection, Comparison
 from flows.console import Advance
@@ -197,7 +197,7 @@ def test_a_source_that_is_away_for_a_while_costs_no_result_and_is_tried_again_wh
         return found
 
     with monkeypatch.context() as lost:
-        lost.setattr(pictures, "list_pictures", list_and_lose)
+        lost.setattr(mapping, "list_pictures", list_and_lose)
         with pytest.raises(RunError, match="images failed"):
             upscaled(source, target, scale=3)
     assert pngs(target) == before
