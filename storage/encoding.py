@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,8 +12,19 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from storage.images import ROWS, ImageError, Pixels, to_8_bits
-from storage.metadata import BYTE, RESOLUTION_UNIT, X_RESOLUTION, XMP, Y_RESOLUTION, Carried, Entry, Exif
+from storage.images import ImageError, Pixels, bands, from_samples, to_8_bits
+from storage.metadata import (
+    BYTE,
+    PROCESSING_SOFTWARE,
+    RESOLUTION_UNIT,
+    SOFTWARE,
+    X_RESOLUTION,
+    XMP,
+    Y_RESOLUTION,
+    Carried,
+    Entry,
+    Exif,
+)
 from storage.photographs import SIXTEEN_BITS_BECAME_8, Photograph, Samples, to_srgb
 
 Format = Literal["png", "jpeg", "webp", "tiff", "same"]
@@ -22,6 +32,7 @@ Format = Literal["png", "jpeg", "webp", "tiff", "same"]
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
 """The format that a suffix, in small letters, says."""
+WITHOUT_LOSS = ("png", "tiff")
 SIDES = {"jpeg": 65_500, "webp": 16_383}
 """The most pixels a side; PNG and TIFF hold more than memory does."""
 JPEG_EXIF, JPEG_XMP, JPEG_ICC = 65_527, 65_504, 255 * 65_519
@@ -46,6 +57,12 @@ class Encoding:
     format: Format = "png"
     quality: int = 95
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """What makes results differ: "format", and "quality" where the format has one."""
+        quality = {} if self.format in WITHOUT_LOSS else {"quality": self.quality}
+        return {"format": self.format, **quality}
+
     def suffix(self, key: str) -> str:
         """The suffix of the result of this key's source; with "same" the source's own, or .png for GIF and BMP."""
         if self.format != "same":
@@ -56,14 +73,14 @@ class Encoding:
     def encode(self, photograph: Photograph, suffix: str, stamp: str | None) -> Encoded:
         """`photograph`, whose pixels are the result's and whose `carried` is the source's, as `suffix` says.
 
-        Sizes in the metadata are corrected, and `stamp` goes into EXIF's ProcessingSoftware. ImageError where the
-        picture is too large for the format.
+        Sizes in the metadata are corrected, and `stamp` goes into EXIF's ProcessingSoftware; in a TIFF into Software,
+        as libtiff warns of the other. ImageError where the picture is too large for the format.
         """
         kind = FORMATS[suffix.lower()]
         height, width = photograph.pixels.shape[:2]
         if max(height, width) > (most := SIDES.get(kind, max(height, width))):
             raise ImageError(f"{width}×{height} is more than the {most:,} pixels a side of {kind}: take png or tiff")
-        carried = photograph.carried.into(width, height, stamp)
+        carried = photograph.carried.into(width, height, stamp, SOFTWARE if kind == "tiff" else PROCESSING_SOFTWARE)
         pixels, alpha = photograph.pixels, photograph.alpha
         if kind == "png":
             return Encoded(_png(pixels, alpha, carried), ())
@@ -97,16 +114,16 @@ def _jpeg(pixels: Pixels, alpha: Pixels | None, carried: Carried, quality: int, 
             options[name] = b"Exif\0\0" + value if name == "exif" else value
     if carried.dpi:
         options["dpi"] = tuple(min(round(x), 65_535) for x in carried.dpi)
-    return Encoded(_saved(_image(pixels), "JPEG", quality=quality, subsampling=0, **options), notes)
+    return Encoded(_saved(from_samples(pixels), "JPEG", quality=quality, subsampling=0, **options), notes)
 
 
 def _webp(pixels: Pixels, alpha: Pixels | None, carried: Carried, quality: int, notes: tuple[str, ...]) -> Encoded:
-    image = _image(pixels)
+    image = from_samples(pixels)
     if image.mode == "L":
         seen = to_srgb(image, carried.icc) if carried.icc else None
         image, carried = seen or image.convert("RGB"), replace(carried, icc=None)
     if alpha is not None:
-        image.putalpha(_image(alpha))
+        image.putalpha(from_samples(alpha))
     carries = {"icc_profile": carried.icc, "exif": carried.exif, "xmp": carried.xmp}
     options = {name: value for name, value in carries.items() if value}
     return Encoded(_saved(image, "WEBP", quality=quality, exact=True, **options), notes)
@@ -116,7 +133,7 @@ def _png(pixels: Samples, alpha: Samples | None, carried: Carried) -> bytes:
     if pixels.dtype == np.uint16:
         data = bytes(imagecodecs.png_encode(_joined(pixels, alpha), level=PNG_LEVEL))
     else:
-        data = _saved(_image(_joined(pixels, alpha)), "PNG", compress_level=PNG_LEVEL)
+        data = _saved(from_samples(_joined(pixels, alpha)), "PNG", compress_level=PNG_LEVEL)
     chunks = b""
     if carried.icc:
         chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(carried.icc))
@@ -164,14 +181,10 @@ def _tiff(pixels: Samples, alpha: Samples | None, carried: Carried) -> bytes:
 
 def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
     result = np.empty_like(pixels)
-    for rows in _bands(len(pixels)):
+    for rows in bands(len(pixels)):
         opaque = alpha[rows, :, None].astype(np.uint16)
         result[rows] = (pixels[rows] * opaque + WHITE * (WHITE - opaque) + WHITE // 2) // WHITE
     return result
-
-
-def _bands(height: int) -> Iterator[slice]:
-    return (slice(top, top + ROWS) for top in range(0, height, ROWS))
 
 
 def _joined(pixels: Any, alpha: Any) -> NDArray[Any]:
@@ -179,11 +192,6 @@ def _joined(pixels: Any, alpha: Any) -> NDArray[Any]:
     if alpha is not None:
         return np.concatenate((pixels, alpha[..., None]), axis=2)
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _image(samples: NDArray[Any]) -> Image.Image:
-    """8-bit samples, (H, W) or (H, W, 1 … 4), as Pillow holds them."""
-    return Image.fromarray(samples[..., 0] if samples.ndim == 3 and samples.shape[2] == 1 else samples)
 
 
 def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 LARGEST = 1 << 24
 """Bytes of one picture's EXIF, and of its XMP, that are read; an entry or packet beyond that is dropped."""
 TIFF_HEADS: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-PROCESSING_SOFTWARE, WIDTH, HEIGHT, ORIENTATION = 0x000B, 0x0100, 0x0101, 0x0112
+PROCESSING_SOFTWARE, SOFTWARE, WIDTH, HEIGHT, ORIENTATION = 0x000B, 0x0131, 0x0100, 0x0101, 0x0112
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, XMP, ICC = 0x011A, 0x011B, 0x0128, 0x02BC, 0x8773
 PHOTO, GPS, INTEROP, PHOTO_WIDTH, PHOTO_HEIGHT = 0x8769, 0x8825, 0xA005, 0xA002, 0xA003
 UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
@@ -98,6 +98,14 @@ class Exif:
             return None
         return (across, down) if unit == 2 else (across * 2.54, down * 2.54)
 
+    def sign(self, stamp: str, tag: int) -> None:
+        """`stamp` in Software, behind what is there, or in ProcessingSoftware, whose old value goes in any case."""
+        self.image.pop(PROCESSING_SOFTWARE, None)
+        before = self.image.get(tag)
+        texts = before.value.split(b"\0") if before and before.kind == ASCII else []
+        text = b"; ".join((*filter(bytes.strip, texts), stamp.encode())) + b"\0"
+        self.image[tag] = Entry(ASCII, len(text), text)
+
     def placed(self, at: int) -> bytes:
         """The directories as they are written at the place `at` of a file, the first one first."""
         first, photo = dict(self.image), dict(self.photo)
@@ -139,8 +147,8 @@ class Carried:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
 
-    def into(self, width: int, height: int, stamp: str | None) -> "Carried":
-        """What goes into a result of this size: sizes corrected, `stamp` in EXIF's ProcessingSoftware."""
+    def into(self, width: int, height: int, stamp: str | None, place: int = PROCESSING_SOFTWARE) -> "Carried":
+        """What goes into a result of this size: sizes corrected, `stamp` in EXIF's tag `place` (see `Exif.sign`)."""
         exif = Exif.parse(self.exif or b"")
         for directory, tag, size in (
             (exif.image, WIDTH, width),
@@ -153,8 +161,7 @@ class Carried:
         if self.dpi and X_RESOLUTION not in exif.image:
             exif.set_resolution(self.dpi)
         if stamp is not None:
-            text = stamp.encode() + b"\0"
-            exif.image[PROCESSING_SOFTWARE] = Entry(ASCII, len(text), text)
+            exif.sign(stamp, place)
         empty = not (exif.image or exif.photo or exif.gps)
         xmp = self.xmp and _resized(self.xmp, width, height)
         return replace(self, exif=None if empty else exif.tobytes(), xmp=xmp)
@@ -190,13 +197,13 @@ def fitting(icc: bytes | None, space: bytes) -> bytes | None:
 
 
 def _exif_block(info: Mapping[str | tuple[int, int], Any]) -> bytes:
-    block = info.get("exif") or b""
+    block = _bytes(info.get("exif")) or b""
     if not block and "Raw profile type exif" in info:  # as ImageMagick wrote it into PNGs
         try:
             block = bytes.fromhex("".join(str(info["Raw profile type exif"]).split("\n")[3:]))
         except ValueError:
             return b""
-    return bytes(block).removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")
+    return block.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")
 
 
 def _bytes(value: object) -> bytes | None:

@@ -4,27 +4,25 @@ What training and reports want is less, 8-bit RGB: `images.decode`. What cannot 
 """
 
 import io
-import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 import imagecodecs
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile
 
 from storage import images, metadata
-from storage.images import ROWS, ImageError
-from storage.metadata import TIFF_HEADS, Carried
+from storage.metadata import Carried
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 SIXTEEN_BITS_BECAME_8 = "16 bits became 8"
-WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
-UNASSOCIATED, ASSOCIATED, UNSPECIFIED = 2, 1, 0
-WHITE_IS_ZERO, GREY_OR_RGB = 0, (0, 1, 2)
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of damaged tags; what matters is raised
+PLAIN_GAMMA, ALIKE = 0.45455, 0.01
+IPTC, EXTENDED_XMP = 0x0404, b"http://ns.adobe.com/xmp/extension/\0"
+IPTC_TEXT = "Raw profile type iptc"
+NO_LOST_TEXTS = frozenset({"XML:com.adobe.xmp", "Raw profile type exif", IPTC_TEXT})
+"""A PNG's texts that are carried, or have a note of their own."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,16 @@ def open_photograph(data: bytes) -> Photograph:
 
     CMYK becomes sRGB through its profile, LAB and YCbCr become RGB; 16 bits stay where they can be decoded.
     """
-    if data[:4] in TIFF_HEADS and (deep := _deep_tiff(data)) is not None:
-        return deep
+    if (deep := images.deep_tiff(data)) is not None:
+        samples, frames = deep
+        carried, orientation = metadata.read(data, {})
+        return _photograph(*_split(samples), carried, orientation, "TIFF", _frame_notes(frames))
     with images.opened(data) as image:
         packing = _packing(image)
         notes = _frame_notes(getattr(image, "n_frames", 1))
         image.load()
         carried, orientation = metadata.read(data, image.info)
+        notes += _left_out(image)
         if image.format == "TIFF":
             orientation = 1  # Pillow has turned these while it loaded them
         if image.format == "PNG" and packing.endswith(";16B"):
@@ -91,79 +92,25 @@ def _photograph(
         alpha = None
     icc = metadata.fitting(carried.icc, b"GRAY" if pixels.shape[2] == 1 else b"RGB ")
     return Photograph(
-        _upright(pixels, orientation),
-        None if alpha is None else _upright(alpha, orientation),
+        images.upright(pixels, orientation),
+        None if alpha is None else images.upright(alpha, orientation),
         replace(carried, icc=icc),
         kind,
         notes,
     )
 
 
-def _deep_tiff(data: bytes) -> Photograph | None:
-    """The photograph in a TIFF of 16 bits, grey or RGB; None where it is no such thing: that is Pillow's to say."""
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            if not _is_deep(page):
-                return None
-            images.refuse_size(page.imagewidth, page.imagelength)
-            notes = _frame_notes(len(file.pages))
-            samples = _decoded(data, page)
-        carried, orientation = metadata.read(data, {})
-        pixels, alpha = _split(samples)
-        return _photograph(pixels, alpha, carried, orientation, "TIFF", notes)
-    except (ImageError, MemoryError):
-        raise
-    except Exception:  # whatever tifffile and libtiff make of damaged files
-        return None
-
-
-def _is_deep(page: tifffile.TiffPage) -> bool:
-    colours = 3 if page.photometric == 2 else 1
-    return (
-        page.bitspersample == 16
-        and page.sampleformat == 1
-        and page.photometric in GREY_OR_RGB
-        and colours <= page.samplesperpixel <= colours + 4
-        and page.imagedepth == 1
-        and page.tilewidth * page.tilelength <= images.MAX_PIXELS
-    )
-
-
-def _decoded(data: bytes, page: tifffile.TiffPage) -> NDArray[np.uint16]:
-    """The samples of a 16-bit page, (H, W, 1 … 4): black is zero, alpha is last and straight."""
-    samples = imagecodecs.tiff_decode(data, index=0)
-    if samples.ndim == 3 and page.planarconfig == 2:
-        samples = np.moveaxis(samples, 0, -1)
-    samples = samples.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
-    colours = 3 if page.photometric == 2 else 1
-    kind = int(page.extrasamples[0]) if page.extrasamples else UNASSOCIATED
-    samples = np.ascontiguousarray(samples[..., : colours + (kind != UNSPECIFIED)])
-    if page.photometric == WHITE_IS_ZERO:
-        np.subtract(65535, samples[..., :1], out=samples[..., :1])
-    if kind == ASSOCIATED and samples.shape[2] > colours:
-        for top in range(0, len(samples), ROWS):
-            rows = samples[top : top + ROWS].astype(np.uint64)
-            alpha = np.maximum(rows[..., colours:], 1)
-            samples[top : top + ROWS, :, :colours] = ((rows[..., :colours] * 65535 + alpha // 2) // alpha).clip(
-                0, 65535
-            )
-    return samples
-
-
 def _samples(image: Image.Image, icc: bytes | None) -> Samples:
     """The decoded samples of a Pillow image, (H, W) or (H, W, 2 … 4)."""
-    if image.mode == "F":
-        raise ImageError("pixels are floating-point numbers, whose range is not known")
-    if image.mode.startswith("I"):
-        return np.asarray(image).clip(0, 65535).astype(np.uint16)
+    if image.mode.startswith(images.DEEP):
+        return images.sixteen_bits(image)
     if image.mode == "CMYK" and (profile := metadata.fitting(icc, b"CMYK")) and (seen := to_srgb(image, profile)):
         return np.asarray(seen)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return np.asarray(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
     is_grey = image.mode in ("1", "L", "LA", "La")
-    if image.mode in WITH_ALPHA or "transparency" in image.info:
+    if image.mode in images.WITH_ALPHA or "transparency" in image.info:
         return np.asarray(_converted(image, "LA" if is_grey else "RGBA"))
     return np.asarray(_converted(image, "L" if is_grey else "RGB"))
 
@@ -181,17 +128,6 @@ def _split(samples: Any) -> tuple[Samples, Samples | None]:
     return samples[..., :-1], samples[..., -1]
 
 
-def _upright(samples: Any, orientation: int) -> Any:
-    """(H, W) or (H, W, C) turned as the EXIF orientation says, each 2 … 8 in one way only."""
-    if orientation >= 5:
-        samples = samples.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        samples = samples[::-1]
-    if orientation in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    return np.ascontiguousarray(samples)
-
-
 def _packing(image: Image.Image) -> str:
     """How the file packs a pixel, in Pillow's words, such as "RGB;16B"."""
     return str(image.tile[0][3]) if isinstance(image, ImageFile.ImageFile) and image.tile else ""
@@ -199,3 +135,19 @@ def _packing(image: Image.Image) -> str:
 
 def _frame_notes(count: int) -> tuple[str, ...]:
     return (f"the first of {count:,} frames",) if count > 1 else ()
+
+
+def _left_out(image: Image.Image) -> tuple[str, ...]:
+    """What a loaded picture has besides what is carried. (The IPTC of a TIFF goes with its EXIF.)"""
+    texts = {name for name, value in image.info.items() if isinstance(value, str)}
+    info = {name: value for name, value in image.info.items() if name not in texts}
+    gamma = info.get("gamma", PLAIN_GAMMA)
+    found = {
+        "IPTC left out": IPTC in info.get("photoshop", ()) or IPTC_TEXT in texts,
+        "extended XMP left out": any(body.startswith(EXTENDED_XMP) for _, body in getattr(image, "applist", ())),
+        "text left out": image.format == "PNG" and not texts <= NO_LOST_TEXTS,
+        "comment left out": bool(info.get("comment", b"").strip(b"\0 \r\n")),
+        f"gamma of {gamma:g} left out": abs(gamma - PLAIN_GAMMA) > ALIKE
+        and not info.keys() & {"icc_profile", "srgb"},
+    }
+    return tuple(note for note, applies in found.items() if applies)

@@ -74,7 +74,7 @@ def grey_profile() -> bytes:
 
 def exif() -> bytes:
     block = Image.Exif()
-    block.update({0x010F: "Elsewhere", 0x0110: "E 5", 0x0100: 20, 0x0101: 10, 0x8298: "Jane"})
+    block.update({0x010F: "Elsewhere", 0x0110: "E 5", 0x0131: "Camera 1.0", 0x0100: 20, 0x0101: 10, 0x8298: "Jane"})
     block.get_ifd(0x8769).update(
         {0xA002: 20, 0xA003: 10, 0x8827: 400, 0x927C: b"maker's own", 0x9003: "2024:05:06 07:08:09"}
     )
@@ -106,7 +106,8 @@ def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffi
     tags = seen_by_exiftool(path)
     assert tags["Composite:ImageSize"] == "40 30"
     expected = {
-        "IFD0:ProcessingSoftware": STAMP,
+        "IFD0:ProcessingSoftware": None if suffix == ".tif" else STAMP,
+        "IFD0:Software": f"Camera 1.0; {STAMP}" if suffix == ".tif" else "Camera 1.0",
         "IFD0:Make": "Elsewhere",
         "IFD0:Model": "E 5",
         "IFD0:Copyright": "Jane",
@@ -190,11 +191,19 @@ def test_the_same_photograph_gives_the_same_bytes(depth: int, channels: int, suf
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_what_is_written_can_be_opened_again_and_carries_the_same(depth: int, channels: int, suffix: str) -> None:
     again = open_photograph(Encoding().encode(photograph(depth, channels), suffix, STAMP).data)
-    once_more = open_photograph(Encoding().encode(again, suffix, STAMP).data)
+    once_more = open_photograph(Encoding().encode(again, suffix, None).data)
     assert once_more.carried.icc == again.carried.icc
     assert once_more.carried == again.carried
     if suffix in (".png", ".tif"):
         np.testing.assert_array_equal(together(again), together(photograph(depth, channels)))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_vips_has_nothing_to_warn_of_in_a_result_with_a_stamp(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(Encoding().encode(photograph(), suffix, STAMP).data)
+    command = [program("vips", "libvips-tools"), "rawsave", str(path), str(tmp_path / "a.raw")]
+    assert subprocess.run(command, check=True, capture_output=True).stderr == b""
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -284,3 +293,41 @@ def test_results_are_decoded_by_training_too() -> None:
     picture = photograph()
     for suffix in (".png", ".tif"):
         np.testing.assert_array_equal(images.decode(Encoding().encode(picture, suffix, STAMP).data), picture.pixels)
+
+
+@pytest.mark.parametrize(("depth", "channels"), KINDS)
+def test_tiffs_of_any_depth_are_decoded_by_training_over_white(depth: int, channels: int) -> None:
+    picture = photograph(depth, channels)
+    most = 2**depth - 1
+    opaque = 1.0 if picture.alpha is None else picture.alpha[..., None] / most
+    expected = np.broadcast_to((picture.pixels / most * opaque + 1 - opaque) * 255, (30, 40, 3))
+    decoded = images.decode(Encoding().encode(picture, ".tif", STAMP).data)
+    np.testing.assert_allclose(decoded, expected, atol=1.01)
+
+
+@pytest.mark.parametrize(
+    ("form", "differs"), [("png", False), ("tiff", False), ("jpeg", True), ("webp", True), ("same", True)]
+)
+def test_quality_is_part_of_the_identity_where_it_changes_results(form: Format, differs: bool) -> None:
+    low, high = Encoding(form, 20).identity, Encoding(form, 95).identity
+    assert (low != high) == differs
+    assert (low["format"], low.get("quality", 20), "quality" in low) == (form, 20, differs)
+
+
+def test_the_iptc_of_a_tiff_goes_along(tmp_path: Path) -> None:
+    source, exiftool = tmp_path / "a.tif", program("exiftool", "libimage-exiftool-perl")
+    Image.new("RGB", (8, 8)).save(source)
+    subprocess.run([exiftool, "-q", "-overwrite_original", "-IPTC:City=Paris", str(source)], check=True)
+    found = open_photograph(source.read_bytes())
+    assert found.notes == ()
+    result = tmp_path / "b.tif"
+    result.write_bytes(Encoding().encode(found, ".tif", STAMP).data)
+    assert seen_by_exiftool(result)["IPTC:City"] == "Paris"
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_every_row_of_a_tall_picture_becomes_8_bits_over_white(depth: int) -> None:
+    clear = np.zeros((600, 8), f"uint{depth}")
+    black = Photograph(np.repeat(clear[..., None], 3, axis=2), clear, Carried(), "PNG", ())
+    for picture in (black, replace(black, pixels=~black.pixels, alpha=None)):
+        assert (open_photograph(Encoding().encode(picture, ".jpg", None).data).pixels == 255).all()

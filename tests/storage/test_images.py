@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 from storage.images import (
@@ -35,6 +37,12 @@ def pixels(photographs: Path) -> Pixels:
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(values: NDArray[Any], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, metadata=None, **options)
     return buffer.getvalue()
 
 
@@ -132,6 +140,19 @@ def test_sixteen_bits_are_scaled_to_eight(kind: str) -> None:
     assert decoded.tolist() == [[[v] * 3 for v in (0, 0, 1, 1, 128, 255)]]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_of_16_bits_whose_white_is_zero_is_turned_round(order: str) -> None:
+    data = tiff(np.array([[0, 257, 65535]], np.uint16), photometric="miniswhite", byteorder=order)
+    assert decode(data).tolist() == [[[v] * 3 for v in (255, 254, 0)]]
+
+
+def test_a_grey_tiff_of_16_bits_with_alpha_is_laid_over_white_and_upright() -> None:
+    values = np.array([[(0, 65535), (0, 0), (257, 65535)]], np.uint16)
+    turned = [(0x0112, 3, 1, 6, True)]
+    data = tiff(values, photometric="minisblack", planarconfig="contig", extrasamples=[2], extratags=turned)
+    assert decode(data).tolist() == [[[v] * 3] for v in (0, 255, 1)]
+
+
 def test_samples_of_unknown_range_are_refused() -> None:
     image = Image.fromarray(np.ones((2, 2), dtype=np.float32))
     assert refusal(encoded(image, "TIFF")) == "pixels are floating-point numbers, whose range is not known"
@@ -198,6 +219,13 @@ def test_a_jpeg_of_many_scans_is_refused_alone_and_with_a_second_picture(kind: s
     whole = encoded(picture, kind, **options)
     assert decode(whole).shape == pixels.shape
     assert refusal(whole + JPEG_SCAN * MAX_SCANS) == "more than 1,000 scans, which would take minutes"
+
+
+def test_what_is_a_picture_of_another_kind_is_refused_by_its_name() -> None:
+    assert refusal(tiff(np.ones((4, 4, 3), np.float32), photometric="rgb")) == (
+        "a TIFF of 3 samples of 32-bit floating-point numbers, which is not read; "
+        "convert it to 8 or 16 bits, grey or RGB"
+    )
 
 
 def test_formats_that_run_programs_are_not_tried() -> None:

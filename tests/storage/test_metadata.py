@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.metadata import LARGEST, Carried, Exif, fitting, read
+from storage.metadata import ASCII, LARGEST, PROCESSING_SOFTWARE, SOFTWARE, Carried, Entry, Exif, fitting, read
 
 RDF = b"<rdf:RDF><rdf:Description %s>%s</rdf:Description></rdf:RDF>"
 ORDERS = ["<", ">"]
@@ -87,6 +87,29 @@ def test_the_stamp_is_exif_s_processing_software() -> None:
     result.load(Carried().into(4, 3, "dtls 0.1.0").exif or b"")
     assert dict(result) == {0x000B: "dtls 0.1.0"}
     assert Carried().into(4, 3, None) == Carried()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b"dtls 0.1.0\0"),
+        (b"GIMP 2.10\0", b"GIMP 2.10; dtls 0.1.0\0"),
+        ("Café\0one\0 \0\0".encode(), "Café; one; dtls 0.1.0\0".encode()),
+    ],
+)
+def test_in_software_the_stamp_stands_behind_what_is_there(before: bytes, after: bytes) -> None:
+    exif = Exif()
+    exif.image[PROCESSING_SOFTWARE] = Entry(ASCII, 4, b"old\0")
+    if before:
+        exif.image[SOFTWARE] = Entry(ASCII, len(before), before)
+    result = parsed(Carried(exif=exif.tobytes()).into(4, 3, "dtls 0.1.0", SOFTWARE))
+    assert result.image == {SOFTWARE: (ASCII, len(after), after)}
+
+
+def test_in_processing_software_the_stamp_stands_alone() -> None:
+    exif = Exif()
+    exif.image[PROCESSING_SOFTWARE] = Entry(ASCII, 4, b"old\0")
+    assert parsed(Carried(exif=exif.tobytes()).into(4, 3, "new")).image == {PROCESSING_SOFTWARE: (ASCII, 4, b"new\0")}
 
 
 @pytest.mark.parametrize("order", ORDERS)

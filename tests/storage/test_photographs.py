@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
+from storage import images
 from storage.images import MAX_PIXELS, ImageError
 from storage.metadata import Carried, Exif
 from storage.photographs import Photograph, Samples, open_photograph
@@ -38,6 +39,20 @@ def samples(channels: int, depth: int = 16, height: int = 20, width: int = 30) -
     """Noise, (H, W) or (H, W, 2 … 4)."""
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(0).integers(2**depth, size=shape).astype(f"uint{depth}")
+
+
+def with_chunks(png: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with more chunks behind its header."""
+    made = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    return b"".join((png[:33], *made, png[33:]))
+
+
+def with_segment(jpeg: bytes, marker: int, body: bytes) -> bytes:
+    """A JPEG with one more segment at its beginning."""
+    return jpeg[:2] + bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -103,6 +118,8 @@ def test_premultiplied_alpha_becomes_straight() -> None:
     assert found.pixels.tolist() == [[[65535, 1000, 0], [32768, 2000, 0], [0, 0, 0]]]
     assert found.alpha is not None
     assert found.alpha.tolist() == [[65535, 32768, 0]]
+    tall = open_photograph(tiff(np.tile(values, (600, 1, 1)), extrasamples=["assocalpha"]))
+    np.testing.assert_array_equal(tall.pixels, np.tile(found.pixels, (600, 1, 1)))
 
 
 def test_a_channel_that_means_nothing_is_no_alpha() -> None:
@@ -164,10 +181,27 @@ def test_a_png_s_transparent_colour_is_alpha(depth: int, channels: int) -> None:
     np.testing.assert_array_equal(found.alpha, np.where(same, 0, 2**depth - 1))
 
 
-def test_whole_numbers_beyond_16_bits_are_clipped() -> None:
-    image = Image.fromarray(np.array([[-5, 0, 65535, 70_000]], np.int32))
-    found = open_photograph(saved(image, "TIFF"))
-    assert (str(found.pixels.dtype), found.pixels.squeeze().tolist()) == ("uint16", [0, 0, 65535, 65535])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.array([[-5, 0, 65535, 70_000]], np.int32), "from -5 to 70,000"),
+        (np.array([[-5, 9]], np.int16), "from -5 to 9"),
+        (np.array([[7, 3_000_000_000]], np.uint32), "from 7 to 3,000,000,000"),
+    ],
+)
+def test_whole_numbers_that_16_bits_do_not_hold_are_refused_with_their_range(values: NDArray[Any], said: str) -> None:
+    data = tiff(values)
+    for opening in (open_photograph, images.decode):
+        with pytest.raises(ImageError, match=rf"{said}, not 16-bit \(0 to 65,535\)"):
+            opening(data)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint32, np.int16])
+def test_wide_whole_numbers_that_16_bits_hold_go_on_as_16_bits(kind: type) -> None:
+    values: NDArray[Any] = np.array([[0, 257, 32767]], kind)
+    found = open_photograph(tiff(values))
+    np.testing.assert_array_equal(together(found), values.astype(np.uint16), strict=True)
+    assert images.decode(tiff(values))[..., 0].tolist() == [[0, 1, 127]]
 
 
 def test_floating_point_pixels_are_refused() -> None:
@@ -340,3 +374,82 @@ def test_a_jpeg_with_a_second_picture_is_a_jpeg() -> None:
     first, second = (Image.new("RGB", (16, 16), colour) for colour in ("#f00", "#00f"))
     found = open_photograph(saved(first, "MPO", save_all=True, append_images=[second]))
     assert (found.format, found.notes) == ("JPEG", ("the first of 2 frames",))
+
+
+def noted(data: bytes) -> tuple[str, ...]:
+    return open_photograph(data).notes
+
+
+@pytest.mark.parametrize("resource", [0x0404, 0x0425])
+def test_iptc_in_a_jpeg_is_noted_as_left_out_and_no_other_of_photoshop_s_resources(resource: int) -> None:
+    plain = saved(Image.fromarray(samples(3, 8)), "JPEG")
+    body = b"8BIM" + struct.pack(">HHI", resource, 0, 10) + b"\x1c\x02\x5a\x00\x05Paris"
+    notes = noted(with_segment(plain, 0xED, b"Photoshop 3.0\0" + body))
+    assert notes == (("IPTC left out",) if resource == 0x0404 else ())
+
+
+def test_extended_xmp_is_noted_as_left_out() -> None:
+    plain = saved(Image.fromarray(samples(3, 8)), "JPEG", xmp=XMP)
+    assert noted(plain) == ()
+    assert noted(with_segment(plain, 0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60))) == (
+        "extended XMP left out",
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF"])
+def test_a_comment_is_noted_as_left_out_unless_it_is_empty(kind: str) -> None:
+    picture = Image.fromarray(samples(1, 8))
+    assert noted(saved(picture, kind, comment=b"by Jane")) == ("comment left out",)
+    assert noted(saved(picture, kind, comment=b" \0")) == ()
+
+
+@pytest.mark.parametrize(
+    ("chunk", "body"),
+    [
+        (b"tEXt", b"Author\0Jane"),
+        (b"zTXt", b"Author\0\0" + zlib.compress(b"Jane")),
+        (b"iTXt", b"Author\0\0\0\0\0Jane"),
+    ],
+)
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_png_s_text_is_noted_as_left_out(chunk: bytes, body: bytes, depth: int) -> None:
+    plain = bytes(imagecodecs.png_encode(samples(3, depth)))
+    assert noted(with_chunks(plain, (chunk, body))) == ("text left out",)
+
+
+def test_of_a_png_s_texts_xmp_and_exif_are_carried_and_iptc_is_noted() -> None:
+    plain = bytes(imagecodecs.png_encode(samples(3, 8)))
+    xmp = (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
+    exif = (b"tEXt", b"Raw profile type exif\0\nexif\n      14\n" + (b"Exif\0\0II*\0" + bytes(4)).hex().encode())
+    iptc = (b"tEXt", b"Raw profile type iptc\0\niptc\n       2\n3842")
+    assert noted(with_chunks(plain, xmp, exif)) == ()
+    assert noted(with_chunks(plain, xmp, exif, iptc)) == ("IPTC left out",)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize(
+    ("chunks", "note"),
+    [
+        ({b"gAMA": 100_000}, "gamma of 1 left out"),
+        ({b"gAMA": 55_556}, "gamma of 0.55556 left out"),
+        ({b"gAMA": 45_455}, ""),
+        ({b"gAMA": 45_000}, ""),
+        ({b"gAMA": 100_000, b"sRGB": 0}, ""),
+        ({b"gAMA": 100_000, b"iCCP": 0}, ""),
+    ],
+)
+def test_a_png_s_gamma_is_noted_as_left_out_where_it_matters(chunks: dict[bytes, int], note: str, depth: int) -> None:
+    plain = bytes(imagecodecs.png_encode(samples(3, depth)))
+    bodies = {
+        b"gAMA": struct.pack(">I", chunks[b"gAMA"]),
+        b"sRGB": b"\0",
+        b"iCCP": b"a\0\0" + zlib.compress(profile()),
+    }
+    assert noted(with_chunks(plain, *((kind, bodies[kind]) for kind in chunks))) == ((note,) if note else ())
+
+
+@pytest.mark.parametrize("name", [b"comment", b"gamma", b"photoshop", b"icc_profile", b"dpi", b"exif", b"xmp"])
+def test_a_text_named_as_something_else_is_a_text(name: bytes) -> None:
+    plain = bytes(imagecodecs.png_encode(samples(3, 8)))
+    found = open_photograph(with_chunks(plain, (b"iTXt", name + b"\0\0\0\0\0Jane")))
+    assert (found.carried, found.notes) == (Carried(), ("text left out",))

@@ -1,0 +1,77 @@
+"""What a file is that is not read as a picture, as far as its first bytes tell: a line people can act on."""
+
+import io
+
+import tifffile
+from PIL.TiffImagePlugin import COMPRESSION_INFO
+
+from storage.metadata import TIFF_HEADS
+
+CONVERT = "which is not read; convert it"
+MAGIC: dict[bytes, str] = {
+    b"\0\0\0\x0cjP  ": f"a JPEG 2000 picture, {CONVERT}",
+    b"\xff\x4f\xff\x51": f"a JPEG 2000 picture, {CONVERT}",
+    b"\0\0\0\x0cJXL ": f"a JPEG XL picture, {CONVERT}",
+    b"\xff\x0a": f"a JPEG XL picture, {CONVERT}",
+    b"\x76\x2f\x31\x01": f"an OpenEXR picture, {CONVERT}",
+    b"8BPS": f"a Photoshop document, {CONVERT}",
+    b"%PDF-": f"a PDF document, {CONVERT}",
+    b"FUJIFILMCCD-RAW": f"a camera's raw picture (Fujifilm), {CONVERT}",
+    b"IIRO": f"a camera's raw picture (Olympus), {CONVERT}",
+    b"IIRS": f"a camera's raw picture (Olympus), {CONVERT}",
+    b"MMOR": f"a camera's raw picture (Olympus), {CONVERT}",
+    b"IIU\0": f"a camera's raw picture (Panasonic), {CONVERT}",
+    b"II\x1a\0\0\0HEAP": f"a camera's raw picture (Canon), {CONVERT}",
+    b"\0MRM": f"a camera's raw picture (Minolta), {CONVERT}",
+    b"FOVb": f"a camera's raw picture (Sigma), {CONVERT}",
+    b"PK\x03\x04": "a zip archive, not a picture",
+    b"version https://git-lfs": "a Git LFS pointer, not the picture itself; fetch that with git lfs pull",
+}
+BRANDS: dict[bytes, str] = {
+    **dict.fromkeys((b"avif", b"avis"), f"an AVIF picture, {CONVERT}"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), f"a HEIC picture, {CONVERT}"),
+    b"crx ": f"a camera's raw picture (Canon), {CONVERT}",
+}
+"""What follows "ftyp" in the files that begin like films."""
+PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<error")
+NUMBERS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers", 6: "complex numbers"}
+COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}
+"""Samples of grey (white or black is zero), RGB and palette."""
+
+
+def described(data: bytes) -> str:
+    """What `data` is, and what to do: "a HEIC picture, which is not read; convert it"."""
+    if data[4:8] == b"ftyp":
+        return BRANDS.get(data[8:12], "a film, not a picture")
+    if data[:4] in TIFF_HEADS and (kind := _tiff(data)):
+        return kind
+    text = data[:200].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if b"<svg" in text:
+        return f"an SVG drawing, {CONVERT}"
+    if text.startswith(PAGES):
+        return "a web page or a server's error, not a picture; fetch it again"
+    for magic, kind in MAGIC.items():
+        if data.startswith(magic):
+            return kind
+    return f"not an image ({len(data)} bytes)"
+
+
+def _tiff(data: bytes) -> str | None:
+    """What a TIFF's first directory says of its samples; None where it says nothing unusual, and must be damaged."""
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            count, bits, numbers = page.samplesperpixel, int(page.bitspersample), NUMBERS[page.sampleformat]
+            is_packed = page.compression not in COMPRESSION_INFO
+            is_usual = COLOURS.get(page.photometric) == count and bits in (1, 8, 16) and page.sampleformat == 1
+            if not page.dataoffsets or (is_usual and not is_packed):
+                return None
+            kind = f"a TIFF of {count} sample{'s' * (count > 1)} of {bits}-bit {numbers}"
+            if page.photometric not in COLOURS:
+                kind += f" ({tifffile.PHOTOMETRIC(page.photometric).name})"
+            if is_packed:
+                packed = tifffile.COMPRESSION(page.compression).name
+                return f"{kind}, compressed as {packed}, which is not read; store it uncompressed"
+            return f"{kind}, {CONVERT} to 8 or 16 bits, grey or RGB"
+    except Exception:  # whatever tifffile makes of damaged files
+        return None
