@@ -2,6 +2,7 @@
 
 The colour of a pixel whose alpha is 0 means nothing, and would bleed into the edges of what is seen. So it is
 replaced before enlarging (`fill`). Enlarged alpha overshoots, and is put back between its neighbours (`bounded`).
+Reduced alpha has more neighbours than that, and is left as it is.
 """
 
 import torch
@@ -32,8 +33,10 @@ def _surroundings(weighted: Tensor, weight: Tensor) -> Tensor:
 def bounded(alpha_sr: Tensor, alpha_lr: Tensor) -> Tensor:
     """`alpha_sr` (N, 1, H, W) between the least and the greatest of the 3×3 pixels of `alpha_lr` (N, 1, h, w) there.
 
-    So what is wholly opaque, or wholly transparent, stays exactly so.
+    So what is wholly opaque, or wholly transparent, stays exactly so. Smaller than `alpha_lr`, it is only cut to [0, 1].
     """
+    if alpha_sr.shape[-2] < alpha_lr.shape[-2] or alpha_sr.shape[-1] < alpha_lr.shape[-1]:
+        return alpha_sr.clamp(0, 1)
     size = (alpha_sr.shape[-2], alpha_sr.shape[-1])
     least, greatest = (
         F.interpolate(sign * F.max_pool2d(sign * alpha_lr, 3, stride=1, padding=1), size, mode="nearest-exact")

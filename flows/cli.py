@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from importlib.metadata import version
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 
 from flows.commands import StoppedError, UsageError, command
-from flows.console import tell
+from flows.console import printable, tell
 from flows.fanout import RunError
+
+VERSION = "--version"
 
 
 class Command(NamedTuple):
@@ -113,11 +116,18 @@ COMMANDS = {
 }
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dtls {version('dtls')}")
+        raise typer.Exit
+
+
 def main() -> None:
     """Run the command line; whatever goes wrong as it may go wrong ends in one line and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     called = sys.argv[1] if len(sys.argv) > 1 else ""
-    app = _app([called] if called in COMMANDS else list(COMMANDS))
+    names = [called] if called in COMMANDS else [] if called == VERSION else list(COMMANDS)
+    app = _app(names)
     try:
         app()
     except StoppedError as error:
@@ -130,6 +140,15 @@ def main() -> None:
         _fail(str(error), code=1)
 
 
+AskVersion = Annotated[
+    bool, typer.Option(VERSION, help="Show the version and exit.", is_eager=True, callback=_version)
+]
+
+
+def _options(*, _: AskVersion = False) -> None:
+    """What comes before a command."""
+
+
 def _app(names: list[str]) -> typer.Typer:
     app = typer.Typer(
         help="Image super-resolution without noise: shard, train, upscale, compare. Every folder may be a URL (s3://…).",
@@ -137,7 +156,7 @@ def _app(names: list[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
         rich_markup_mode="markdown",
-        callback=lambda: None,  # so that one command alone is still called by its name
+        callback=_options,  # with it, one command alone is still called by its name
     )
     for name in names:
         found = COMMANDS[name]
@@ -185,7 +204,8 @@ def _failures() -> tuple[type[Exception], ...]:
 def _fail(message: str, code: int) -> None:
     if os.environ.get("DTLS_TRACEBACK"):
         raise
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"dtls: {message}", style="red", markup=False)
+    line = printable(f"dtls: {message}")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, style="red", markup=False)
     sys.exit(code)
 
 

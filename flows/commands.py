@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from flows.options import Options
+
+BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+"""Pydantic checks them, and says which was not kept."""
 
 
 class StoppedError(Exception):
@@ -72,29 +74,43 @@ def _panel(model: type[Options], field: str) -> str:
 
 
 def _parameter(name: str, info: FieldInfo, positional: bool, panel: str) -> inspect.Parameter:
-    kind = _kind(info.annotation)
-    bounds: dict[str, Any] = {}
-    for limit in info.metadata if kind in (int, float) else ():
-        if isinstance(limit, Ge | Gt):
-            bounds["min"] = limit.ge if isinstance(limit, Ge) else limit.gt
-        if isinstance(limit, Le | Lt):
-            bounds["max"] = limit.le if isinstance(limit, Le) else limit.lt
+    kind, words = _kind(info.annotation), _words(info)
     if positional:
-        extra = typer.Argument(help=info.description, **bounds)
-        return _keyword(name, Annotated[kind, extra], ...)
-    bounds["rich_help_panel"] = panel
+        return _keyword(name, Annotated[kind, typer.Argument(help=words)], ...)
     flag = f"--{name.replace('_', '-')}"
     if kind is bool and info.default is not False:  # it is on, or a preset may have it on
         flag += f"/--no-{name.replace('_', '-')}"
     if kind == list[str]:
         optional = not info.is_required()
-        extra = typer.Option(flag, help=info.description, metavar="PATTERN" if optional else "NAME=FOLDER", **bounds)
+        named = "PATTERN" if optional else "NAME=FOLDER"
+        extra = typer.Option(flag, help=words, metavar=named, rich_help_panel=panel)
         return _keyword(name, Annotated[kind, extra], [] if optional else ...)
     shown = info.default not in (None, False)
-    extra = typer.Option(flag, help=info.description, show_default=shown, **bounds)
+    metavar = "NAME" if _is_choice(kind) else None
+    extra = typer.Option(flag, help=words, metavar=metavar, show_default=shown, rich_help_panel=panel)
     if info.is_required():
         return _keyword(name, Annotated[kind, extra], ...)
     return _keyword(name, Annotated[kind | None if info.default is None else kind, extra], info.default)
+
+
+def _words(info: FieldInfo) -> str:
+    """What a field is, its bounds, and its choices, if not told: in the column of types they take half the page."""
+    words = info.description or ""
+    bounds = [
+        f"{bound} {getattr(limit, name):,}"
+        for limit in info.metadata
+        for name, bound in BOUNDS.items()
+        if hasattr(limit, name)
+    ]
+    if bounds:
+        words += f" ({', '.join(bounds)})"
+    kind = _kind(info.annotation)
+    choices = [str(choice) for choice in get_args(kind)] if _is_choice(kind) else []
+    return words if all(choice in words for choice in choices) else f"{words} ({', '.join(choices)})"
+
+
+def _is_choice(kind: Any) -> bool:
+    return get_origin(kind) is Literal
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -110,6 +126,6 @@ def _kind(annotation: Any) -> Any:
         return _kind(next(part for part in get_args(annotation) if part is not type(None)))
     if get_origin(annotation) in (dict, list):
         return list[str]
-    if annotation in (int, float, bool) or get_origin(annotation) is Literal:
+    if annotation in (int, float, bool) or _is_choice(annotation):
         return annotation
     return str

@@ -12,19 +12,13 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.table import Column
 from rich.text import Text
 
 HEARTBEAT_SECONDS = 10.0
+FOR_RATE, FOR_UNIT = 80, 100
+"""Terminals of fewer columns are not told the rate, or the unit."""
 
 
 class Advance(Protocol):
@@ -45,9 +39,17 @@ def _deployed() -> bool:
 
 def teller() -> Callable[[str], None]:
     """What says one line of this run, from any thread: Prefect's log where a deployment runs, else the terminal."""
-    if _deployed():
-        return get_run_logger().info
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print
+    say = get_run_logger().info if _deployed() else _terminal(soft_wrap=True).print
+    return lambda message: say(printable(message))
+
+
+def printable(text: str) -> str:
+    """`text` in one line that does nothing to a terminal, whatever pictures are called."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _terminal(*, soft_wrap: bool = False) -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=soft_wrap, markup=False)
 
 
 def tell(message: str) -> None:
@@ -67,32 +69,44 @@ def publish(key: str, markdown: str) -> None:
         create_markdown_artifact(markdown, key=key)
 
 
-class _Pace(ProgressColumn):
-    """How many a second, and in red how many have failed."""
+class _Title(ProgressColumn):
+    """What is done; it has the room that the other columns leave, and is cut to it."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(ratio=1, no_wrap=True, overflow="ellipsis"))
 
     def render(self, task: Task) -> Text:
-        pace = Text(f"{task.speed:,.1f}/s" if task.speed else "", style="progress.data.speed")
+        return Text(task.description)
+
+
+class _Counts(ProgressColumn):
+    """How many are done, how many a second, how long the rest takes, and in red how many have failed."""
+
+    def __init__(self, unit: str, width: int) -> None:
+        super().__init__(Column(no_wrap=True))
+        self.unit, self.width = unit, width
+
+    def render(self, task: Task) -> Text:
+        told = Text(f"{task.completed:,.0f}/{task.total or 0:,.0f}", style="progress.download")
+        if self.width >= FOR_UNIT:
+            told.append(f" {self.unit}")
+        if task.speed and self.width >= FOR_RATE:
+            told.append(f"  {task.speed:,.1f}/s", style="progress.data.speed")
+        if (seconds := task.time_remaining) and not task.finished:
+            told.append(f"  {_left(seconds)}", style="progress.remaining")
         if failed := task.fields["failed"]:
-            pace.append(f"  {failed:,} failed", style="bold red")
-        return pace
+            told.append(f"  {failed:,} failed", style="bold red")
+        return told
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
     """Count up to `total` of `unit`."""
     if sys.stderr.isatty():
-        columns = (
-            TextColumn("{task.description:<28}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            _Pace(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(title, total=total, failed=0)
+        console = _terminal()
+        columns = (_Title(), BarColumn(console.width // 6), _Counts(unit, console.width))
+        with Progress(*columns, console=console, expand=True) as bar:
+            task = bar.add_task(printable(title), total=total, failed=0)
             lock, failures = threading.Lock(), 0
 
             def advance(count: int, failed: int = 0) -> None:
@@ -106,8 +120,15 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
     yield _heartbeat(title, total, unit)
 
 
+def _left(seconds: float) -> str:
+    """How long it still takes, as exactly as it can be known."""
+    if seconds < 100:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 6000 else f"{seconds / 3600:,.0f} h left"
+
+
 def _heartbeat(title: str, total: int, unit: str) -> Advance:
-    """A line every ten seconds where no bar can be drawn."""
+    """A line every ten seconds where no bar can be drawn; it tells the rate of what took a second or more."""
     say, lock, told = teller(), threading.Lock(), time.monotonic()
     done, first, failures, started = 0, 0, 0, 0.0
 
@@ -119,11 +140,13 @@ def _heartbeat(title: str, total: int, unit: str) -> Advance:
             now = time.monotonic()
             if not first:  # what came before, a start or the steps of an earlier run, says nothing of the rate
                 first, started = done, now
-            if now - told < HEARTBEAT_SECONDS or done == first:
+            if now - told < HEARTBEAT_SECONDS:
                 return
             told = now
-            rate = (done - first) / (now - started)
-            line = f"{title}: {done:,} of {total:,} {unit}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left"
+            line = f"{title}: {done:,} of {total:,} {unit}"
+            if done > first and now - started >= 1:
+                rate = (done - first) / (now - started)
+                line += f", {rate:,.1f}/s, {_left((total - done) / rate)}"
             if failures:
                 line += f", {failures:,} failed"
         say(line)

@@ -10,14 +10,14 @@ from dtls.degradation import Protocol, downscale_size
 from dtls.methods import Downscaling
 from flows.mapping import transform
 from flows.options import Address
-from flows.selection import SelectionOptions
+from flows.selection import SelectionOptions, Target
 
 
 class DownscaleOptions(SelectionOptions):
     """What to downscale, how, and how far."""
 
     source: Address = Field(description="folder, archive or URL of the HR pictures")
-    target: Address = Field(description="folder, archive or URL for the LR pictures")
+    target: Target = Field(description="folder, archive or URL for the LR pictures")
     scale: float = Field(gt=1, le=64, description="how many times smaller")
     protocol: Protocol = Field(
         "reference", description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic"

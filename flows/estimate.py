@@ -10,9 +10,9 @@ from flows import fanout
 from flows.console import tell
 from flows.options import BatchOptions
 from flows.pictures import Transform
-from flows.summary import Summary, duration
+from flows.summary import Summary, counted, duration, reason_of
+from storage.encoding import Format
 from storage.locations import Entry
-from storage.parallel import ordered_map
 from storage.shards import Sample
 
 TRIED, SECONDS = 16, 20.0
@@ -20,12 +20,13 @@ TRIED, SECONDS = 16, 20.0
 
 @dataclass(frozen=True)
 class Trial:
-    """What some pictures took: how many, the bytes they came from and became, and seconds."""
+    """What some pictures took: how many were made, from and to how many bytes, seconds, and why the first was not."""
 
     pictures: int
     read: int
     written: int
     seconds: float
+    reason: str | None
 
 
 def tell_plan(job: fanout.Job, mapping: Transform, options: BatchOptions) -> str:
@@ -35,47 +36,58 @@ def tell_plan(job: fanout.Job, mapping: Transform, options: BatchOptions) -> str
     total = sum(len(unit.samples) for unit in job.units)
     before = Summary(skipped=total - len(todo) - failed, failed=failed)
     size = sum(sample.size for unit in job.units for sample in unit.samples)
-    bytes_left = sum(entry.size for entry in todo)
     tell(f"{job.title} → {job.address}")
     made = f"; {before}" if before.skipped or failed else ""
-    tell(f"  {total:,} pictures, {humanize.naturalsize(size)}{made}")
+    tell(f"  {counted(total, 'picture')}, {humanize.naturalsize(size)}{made}")
     plan = f"{len(todo):,} to do"
     if todo:
         trial = _tried(mapping, todo)
-        if trial.pictures:
-            ratio = bytes_left / trial.read
-            plan += (
-                f" from {humanize.naturalsize(bytes_left)}: about {duration(trial.seconds * ratio)}, and about "
-                f"{humanize.naturalsize(trial.written * ratio)} to write, by {trial.pictures} of them"
-            )
-        else:
-            plan += ", and none of those tried could be made; a run says why"
+        plan += (
+            _estimate(trial, todo, mapping.encoding.format)
+            if trial.pictures
+            else f", and none of those tried could be made; {trial.reason}"
+        )
     tell(f"  {plan}")
     tell("  a dry run: nothing was written")
     return plan
 
 
+def _estimate(trial: Trial, todo: Sequence[Entry], form: Format) -> str:
+    size = sum(entry.size for entry in todo)
+    ratio = size / trial.read
+    written = "in the formats of the source" if form == "same" else f"as {form.upper()}"
+    tried = f"{trial.pictures} of them" if len(todo) > 1 else "it"
+    return (
+        f" from {humanize.naturalsize(size)}: about {duration(trial.seconds * ratio)}, and about "
+        f"{humanize.naturalsize(trial.written * ratio)} to write {written}, judged by trying {tried}"
+    )
+
+
 def _tried(mapping: Transform, todo: Sequence[Entry]) -> Trial:
     """Pictures from all over the plan, one at first, which warms up, then more as long as they take no longer."""
-    chosen = [todo[round(i * (len(todo) - 1) / TRIED)] for i in range(min(TRIED, len(todo)))]
-    trial = _timed(mapping, chosen[:1])
-    if len(chosen) > 1 and trial.seconds < SECONDS / 2:
-        several = max(1, min(len(chosen) - 1, int(SECONDS / max(trial.seconds, 0.1))))
-        trial = _timed(mapping, chosen[1 : 1 + several])
+    trial = _timed(mapping, todo[:1])
+    if len(todo) > 1 and trial.seconds < SECONDS / 2:
+        count = min(TRIED, max(1, int(SECONDS / max(trial.seconds, 0.1))))
+        several = _timed(mapping, spread(todo[1:], count))
+        return several if several.pictures else trial
     return trial
+
+
+def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
+    """At most `count` of the entries, each once, from the first to the last; of one, the last."""
+    count, last = min(count, len(entries)), len(entries) - 1
+    return [entries[last - number * last // max(1, count - 1)] for number in reversed(range(count))]
 
 
 def _timed(mapping: Transform, samples: Sequence[Entry]) -> Trial:
     started = time.perf_counter()
     sizes = {sample.key: sample.size for sample in samples}
-    made = [
-        item
-        for item in ordered_map(mapping.encoded, mapping.computed(samples), mapping.workers)
-        if isinstance(item, Sample)
-    ]
+    items = list(mapping.made(samples, lambda made: made))
+    made = [item for item in items if isinstance(item, Sample)]
     return Trial(
         len(made),
         sum(sizes[item.row["key"]] for item in made),
         sum(len(item.data) for item in made),
         time.perf_counter() - started,
+        next((reason_of(item) for item in items if not isinstance(item, Sample)), None),
     )

@@ -6,11 +6,13 @@ holds its lease; a run that finds nothing to do writes nothing.
 """
 
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from threading import Event
 from typing import Any, Self
@@ -21,11 +23,12 @@ from prefect.futures import PrefectFuture, wait
 
 from flows.console import Advance, in_flow_run, progress, publish, tell
 from flows.options import BatchOptions
-from flows.summary import Summary, spent
+from flows.summary import Summary, reason_of
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import Entry, StorageError, UnavailableError
-from storage.receipts import Receipts, Survey
-from storage.units import Row, Unit, is_current, is_passing, unit_name
+from storage.receipts import Receipts
+from storage.survey import Stale, Survey
+from storage.units import Row, Unit, is_current, is_passing
 
 Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 """Does some samples of a unit and returns a row for each; outputs are in their places by then."""
@@ -71,7 +74,7 @@ class Left:
 
     @classmethod
     def of(cls, job: Job, options: BatchOptions) -> Self:
-        survey = job.receipts.survey(job.units, job.divisible)
+        survey = job.receipts.survey(job.units, job.divisible, job.output)
         again = {
             name
             for name, failures in survey.done.items()
@@ -114,34 +117,56 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     if not summary.broken_units:
         if left:
             job.finish()
-        receipts.drop(survey.stale)
         receipts.prune(survey.orphans, job.units)
+        receipts.drop(stale.receipt for stale in survey.stale)
         receipts.end()
     return summary
 
 
-def _kept(job: Job, unit: Unit, survey: Survey) -> dict[str, Row]:
-    """The rows, by key, of the samples of a unit that need not be done again."""
-    if not job.divisible:
-        return {}
-    if unit.name in survey.done:
-        return {row["key"]: row for row in job.receipts.read(unit) if row["status"] == "ok"}
-    return {
-        sample.key: row
-        for sample in unit.samples
-        if (row := survey.kept.get(sample.key)) is not None
-        and is_current(row, sample, unit)
-        and (job.output is None or row["output"] == job.output(sample.key))
-    }
-
-
-def _without(unit: Unit, kept: Container[str]) -> list[Entry]:
-    return [sample for sample in unit.samples if sample.key not in kept]
-
-
 def samples_left(job: Job, left: Left) -> list[Entry]:
     """The samples that a run would work on."""
-    return [sample for unit in left.todo for sample in _without(unit, _kept(job, unit, left.survey))]
+    return [sample for unit in left.todo for sample in _left_of(job, unit, left.survey)]
+
+
+def _left_of(job: Job, unit: Unit, survey: Survey) -> list[Entry]:
+    """The samples of a unit that are to be done."""
+    if not job.divisible:
+        return list(unit.samples)
+    if unit.name in survey.done:
+        again = {row["key"] for row in survey.done[unit.name]}
+        return [sample for sample in unit.samples if sample.key in again]
+    return [sample for sample in unit.samples if not _is_kept(job, unit, survey, sample)]
+
+
+def _kept(job: Job, unit: Unit, survey: Survey) -> list[Row]:
+    """The rows of a unit's samples that are not done again."""
+    if unit.name in survey.done:
+        return job.receipts.read(unit)
+    return [survey.kept[sample.key] for sample in unit.samples if sample.key in survey.kept]
+
+
+def _is_kept(job: Job, unit: Unit, survey: Survey, sample: Entry) -> bool:
+    """Whether there is a result of this very sample from another unit, in the place where this one has it."""
+    row = survey.kept.get(sample.key)
+    if row is None or not is_current(row, sample, unit):
+        return False
+    return job.output is None or row["output"] == job.output(sample.key)
+
+
+def _outdated(todo: Iterable[Unit], stale: Sequence[Stale]) -> dict[str, list[str]]:
+    """By the names of the units to do, the stale receipts whose outputs may be theirs: of one name, or of one key."""
+    if not stale:
+        return {}
+    keys = ((unit.name, [sample.key for sample in unit.samples]) for unit in todo)
+    units = sorted((min(found), max(found), name) for name, found in keys)
+    firsts, names = [first for first, _, _ in units], {name for _, _, name in units}
+    lasts = list(accumulate((last for _, last, _ in units), max))
+    shared: dict[str, list[str]] = {}
+    for old in stale:
+        near = units[bisect_left(lasts, old.first) : bisect_right(firsts, old.last)]
+        for name in {name for _, last, name in near if last >= old.first} | ({old.unit} & names):
+            shared.setdefault(name, []).append(old.receipt)
+    return shared
 
 
 def skipped(job: Job, left: Left) -> Summary:
@@ -153,7 +178,7 @@ def skipped(job: Job, left: Left) -> Summary:
             summary.skipped += len(unit.samples) - len(failures)
             summary.failed += len(failures)
             for row in failures:
-                summary.note(_reason(row))
+                summary.note(reason_of(row))
     return summary
 
 
@@ -165,12 +190,9 @@ def _work(
     summary: Summary,
     lease: Lease,
 ) -> None:
-    kept = {unit.name: _kept(job, unit, survey) for unit in todo}
-    left = {unit.name: _without(unit, kept[unit.name]) for unit in todo}
+    left = {unit.name: _left_of(job, unit, survey) for unit in todo}
     total = sum(map(len, left.values()))
-    outdated: dict[str, list[str]] = {}
-    for receipt in survey.stale:
-        outdated.setdefault(unit_name(receipt), []).append(receipt)
+    outdated = _outdated(todo, survey.stale)
     stopping = Event()
     with progress(job.title, total, "images") as tick:
 
@@ -179,17 +201,17 @@ def _work(
                 raise RunError("stopped")
             tick(count, failed)
 
-        def do(unit: Unit) -> tuple[int, list[str], dict[str, float]]:
+        def do(unit: Unit) -> Summary:
             samples = left[unit.name]
             job.receipts.drop(outdated.get(unit.name, ()))  # its outputs are about to be others'
             rows = job.work(unit, samples, advance)
-            failures = [_reason(row) for row in rows if row["status"] != "ok"]
-            new = {row["key"]: row for row in rows}
-            for sample in samples:
-                new[sample.key]["options"] = unit.options
-                new[sample.key].setdefault("source_tag", sample.etag)
-            job.receipts.write(unit, [new.get(s.key) or kept[unit.name][s.key] for s in unit.samples])
-            return len(samples) - len(failures), failures, spent(rows)
+            tags = {sample.key: sample.etag for sample in samples}
+            for row in rows:
+                row["options"] = unit.options
+                row.setdefault("source_tag", tags[row["key"]])
+            by_key = {row["key"]: row for row in (*_kept(job, unit, survey), *rows)}
+            job.receipts.write(unit, [by_key[sample.key] for sample in unit.samples])
+            return Summary.of(rows)
 
         with closing(_outcomes(todo, do, in_flight, stopping)) as outcomes:
             for unit, outcome in outcomes:
@@ -202,12 +224,7 @@ def _work(
                     summary.failed += len(left[unit.name])
                     summary.note(f"{unit.name}: {_one_line(outcome)}")
                     continue
-                ok, failures, seconds = outcome
-                summary.ok += ok
-                summary.spend(seconds)
-                summary.failed += len(failures)
-                for reason in failures:
-                    summary.note(reason)
+                summary.add(outcome)
     lease.check()
 
 
@@ -261,23 +278,19 @@ def _submitter(do: Callable[[Unit], Any], window: int) -> Iterator[Callable[[Uni
         yield submit_thread
 
 
-def _reason(row: Row) -> str:
-    return f"{row['key']}: {row.get('reason') or row.get('error')}"
-
-
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
+    manifest = job.receipts.target.address(job.receipts.manifest)
     for reason in summary.reasons:
         tell(f"  failed: {reason}")
     if summary.failed > len(summary.reasons) and not summary.broken_units:
-        tell(f"  … and {summary.failed - len(summary.reasons):,} more, all in {job.receipts.manifest}")
+        tell(f"  … and {summary.failed - len(summary.reasons):,} more, all in {manifest}")
     tell(f"{job.title} → {job.address}: {summary}")
-    if pace := summary.pace():
-        tell(f"  {pace}")
-    manifest = job.receipts.target.address(job.receipts.manifest)
+    for line in filter(None, (summary.losses(), summary.pace())):
+        tell(f"  {line}")
     publish(f"dtls-{job.receipts.flow}-run", summary.markdown(job.title, job.address, manifest))
     total = sum(len(unit.samples) for unit in job.units)
     if summary.broken_units:

@@ -1,10 +1,11 @@
 """What results are called: as their sources, with a suffix of their own and the ending of their format.
 
 Where two sources would give one name (`a.png` and `a.jpg`, both to become PNG), the one that has the ending already
-keeps it, else the first; the others keep their whole name, too: `a.jpg.png`.
+keeps it, else the first; the others keep their whole name, too: `a.jpg.png`. Where even that is another's, it gets
+the ending once more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage import images
@@ -28,28 +29,24 @@ class Names:
     def _plain(self, key: str) -> str:
         return f"{images.stem(key)}{self.suffix}{self.ending(key)}"
 
-    def among(self, pictures: Iterable[Entry]) -> "Names":
-        """These names, with exceptions where two of the `pictures` (sorted by key) would have one.
-
-        StorageError where not even that tells all apart.
-        """
-        pictures = list(pictures)
+    def among(self, keys: Sequence[str]) -> "Names":
+        """These names, with exceptions where two of the sorted `keys` would have one."""
         exceptions: dict[str, str] = {}
-        for twins in _twins(entry.key for entry in pictures):
+        for twins in _twins(keys):
             by_name: dict[str, list[str]] = {}
             for key in twins:
                 by_name.setdefault(self._plain(key), []).append(key)
-            for keys in by_name.values():
-                first = next((key for key in keys if key.endswith(self.ending(key))), keys[0])
-                for key in keys:
+            for same in by_name.values():
+                first = next((key for key in same if key.endswith(self.ending(key))), same[0])
+                for key in same:
                     if key != first:
                         stem = images.stem(key)
                         exceptions[key] = f"{stem}{self.suffix}{key[len(stem) :]}{self.ending(key)}"
-        longer = {name: key for key, name in exceptions.items()}
-        for entry in pictures if longer else ():
-            key = entry.key
-            if key not in exceptions and (other := longer.get(self._plain(key))):
-                raise StorageError(f"{key} and {other} would both become {self._plain(key)}; rename one")
+        taken = {self._plain(key) for key in keys if key not in exceptions} if exceptions else set()
+        for key in exceptions:
+            while exceptions[key] in taken:
+                exceptions[key] += self.ending(key)
+            taken.add(exceptions[key])
         return Names(self.ending, self.suffix, exceptions)
 
 

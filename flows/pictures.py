@@ -4,16 +4,16 @@ Reading and decoding, compute, and encoding and writing overlap, with bounded qu
 size in batches, one batch at a time; what is cheaper than handing over is done where the picture was read.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from threading import Lock
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dtls.degradation import SizeError
 from dtls.methods import Interpolation, Method, nearest
@@ -28,14 +28,27 @@ from storage.encoding import Encoding
 from storage.images import ImageError
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.photographs import Photograph, open_photograph
+from storage.photographs import Photograph, Samples, open_photograph
 from storage.shards import Sample
 from storage.units import Row, failed
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of a picture to that of its result; SizeError where there is none."""
+MOST_PIXELS = 400_000_000
+"""Larger results are refused."""
 WAITING_PIXELS = 16 * TILE * TILE
 """Pictures of other sizes wait for their batch as long as their results will not have more pixels than this."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The bytes of a picture, the pixels that it or its result has, whichever are more, and the seconds it took."""
+
+    entry: Entry
+    data: bytes
+    pixels: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,92 +66,99 @@ class Picture:
         pixels = self.photograph.pixels
         return (pixels.shape, pixels.dtype, self.photograph.alpha is None)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.photograph.pixels.shape[:2]
+        return height, width
+
+    def become(self, pixels: Samples, alpha: Samples | None, seconds: float) -> "Picture":
+        """The result of this picture, and the seconds that computing it took."""
+        made = replace(self.photograph, pixels=pixels, alpha=alpha)
+        return replace(self, photograph=made, compute_seconds=seconds)
+
 
 @dataclass(frozen=True)
 class Transform:
     """One method at one scale: what a run does to each picture.
 
-    stamp: the text by which a result says what made it.
+    check_name: raises StorageError for a name that no result can have at the target. stamp: the text by which a
+    result says what made it. pixels_at_once: as many as pictures and results that are on their way may have.
     """
 
     source: Source
     method: Method
     size_of: SizeOf
     names: Names
+    check_name: Callable[[str], object]
     encoding: Encoding
     stamp: str | None
     batch_size: int
     workers: int
+    pixels_at_once: int
     lock: Lock = field(default_factory=Lock)
 
-    def computed(self, samples: Iterable[Entry]) -> Iterator[Picture | Row]:
-        """Pictures made of `samples`, or the rows of those that failed; not in their order."""
-        if isinstance(self.method, Interpolation):
-            return ordered_map(self._load_and_compute, samples, self.workers)
-        return self._in_batches(ordered_map(self._load, samples, self.workers))
+    def made(self, samples: Iterable[Entry], keep: Callable[[Sample | Row], T]) -> Iterator[T]:
+        """What `keep`, called from several threads, returns for the result of each sample, or the row of its failure.
 
-    def encoded(self, item: Picture | Row) -> Sample | Row:
-        """The bytes of a result and its row, or the row of the failure."""
-        if not isinstance(item, Picture):
-            return item
-        started = time.perf_counter()
-        output = self.names.of(item.entry.key)
-        suffix = PurePosixPath(output).suffix
-        try:
-            made = self.encoding.encode(item.photograph, suffix, self.stamp)
-        except ImageError as error:
-            return failed(item.entry, error)
-        height, width = item.photograph.pixels.shape[:2]
-        row: Row = {
-            "key": item.entry.key,
-            "status": "ok",
-            "output": output,
-            "output_bytes": len(made.data),
-            "source_bytes": item.entry.size,
-            "width": width,
-            "height": height,
-            "method": self.method.name,
-            "protocol": self.method.identity.get("protocol"),
-            "checkpoint": self.method.identity.get("checkpoint"),
-            "note": "; ".join((*item.photograph.notes, *made.notes)) or None,
-            "read_seconds": item.read_seconds,
-            "compute_seconds": item.compute_seconds,
-            "write_seconds": time.perf_counter() - started,
-        }
-        return Sample(made.data, suffix[1:].lower(), row)
+        Samples do not come in their order: those that wait for a batch are overtaken.
+        """
+        return ordered_map(
+            lambda item: keep(self._encoded(item)),
+            self._computed(samples),
+            self.workers,
+            weight=lambda item: math.prod(item.shape) if isinstance(item, Picture) else 0,
+            most=self.pixels_at_once,
+        )
 
-    def _load(self, entry: Entry) -> Picture | Row:
-        started = time.perf_counter()
-        try:
+    def _computed(self, samples: Iterable[Entry]) -> Iterator[Picture | Row]:
+        alone = isinstance(self.method, Interpolation)
+        loaded = ordered_map(
+            self._load_and_compute if alone else self._load,
+            ordered_map(self._fetch, samples, self.workers),
+            self.workers,
+            weight=lambda item: item.pixels if isinstance(item, Fetched) else 0,
+            most=self.pixels_at_once,
+        )
+        return loaded if alone else self._in_batches(loaded)
+
+    def _fetch(self, entry: Entry) -> Fetched | Row:
+        def fetched() -> Fetched:
+            started = time.perf_counter()
             if entry.etag == MISSING:
                 raise ChangedError(MISSING)
-            photograph = open_photograph(self.source.fetch(entry))
-            height, width = self._size(photograph)
-            if height * width > images.MAX_PIXELS:
-                raise SizeError(f"{width}×{height} would be more than {images.MAX_PIXELS:,} pixels")
-        except UnavailableError:
-            raise
-        except (ImageError, StorageError, SizeError) as error:
-            return failed(entry, error)
-        return Picture(entry, photograph, time.perf_counter() - started)
+            self.check_name(self.names.of(entry.key))
+            data = self.source.fetch(entry)
+            return Fetched(entry, data, self._weight(_size_in(data)), time.perf_counter() - started)
 
-    def _load_and_compute(self, entry: Entry) -> Picture | Row:
-        loaded = self._load(entry)
+        return _tried(entry, fetched)
+
+    def _load(self, fetched: Fetched | Row) -> Picture | Row:
+        if not isinstance(fetched, Fetched):
+            return fetched
+
+        def loaded() -> Picture:
+            started = time.perf_counter()
+            photograph = open_photograph(fetched.data)
+            self._weight(photograph.pixels.shape[:2])
+            return Picture(fetched.entry, photograph, fetched.seconds + time.perf_counter() - started)
+
+        return _tried(fetched.entry, loaded)
+
+    def _load_and_compute(self, fetched: Fetched | Row) -> Picture | Row:
+        loaded = self._load(fetched)
         if not isinstance(loaded, Picture):
             return loaded
-        return self._copied(loaded) if self.method.name == "nearest" else next(self._compute([loaded]))
+        if self.method.name == "nearest":
+            return _tried(loaded.entry, lambda: self._copied(loaded))
+        return next(self._compute([loaded]))
 
     def _copied(self, picture: Picture) -> Picture:
         """The result of nearest, which needs no numbers."""
         started = time.perf_counter()
-        photograph, size = picture.photograph, self._size(picture.photograph)
+        photograph, size = picture.photograph, self._size(picture)
         alpha = None if photograph.alpha is None else nearest(photograph.alpha, size)
-        made = replace(photograph, pixels=nearest(photograph.pixels, size), alpha=alpha)
-        return replace(picture, photograph=made, compute_seconds=time.perf_counter() - started)
-
-    def _size(self, photograph: Photograph) -> tuple[int, int]:
-        height, width = photograph.pixels.shape[:2]
-        return self.size_of((height, width))
+        return picture.become(nearest(photograph.pixels, size), alpha, time.perf_counter() - started)
 
     def _in_batches(self, loaded: Iterable[Picture | Row]) -> Iterator[Picture | Row]:
         """Results of the method, in batches of pictures of one size, and the failures as they come."""
@@ -149,24 +169,30 @@ class Transform:
                 yield item
                 continue
             waiting.setdefault(item.kind, []).append(item)
-            pixels += self._weight(item)
+            pixels += self._weight(item.shape)
             ready = item.kind if len(waiting[item.kind]) >= self._batch_size(item) else None
             while ready or pixels > WAITING_PIXELS:
                 batch = waiting.pop(ready or next(iter(waiting)))
                 ready = None
-                pixels -= sum(map(self._weight, batch))
+                pixels -= sum(self._weight(picture.shape) for picture in batch)
                 yield from self._under_lock(batch)
         for batch in waiting.values():
             yield from self._under_lock(batch)
 
-    def _weight(self, picture: Picture) -> int:
-        """The pixels of a picture or of its result, whichever are more."""
-        rows, columns = picture.photograph.pixels.shape[:2]
-        height, width = self._size(picture.photograph)
+    def _weight(self, size: tuple[int, int]) -> int:
+        """The pixels of a picture of this size or of its result, whichever are more; SizeError for too many."""
+        rows, columns = size
+        height, width = self.size_of(size)
+        if height * width > MOST_PIXELS:
+            way_out = f"take a --scale up to {int(10 * math.sqrt(MOST_PIXELS / (rows * columns))) / 10:g}"
+            raise SizeError(f"{width}×{height} would be more than {MOST_PIXELS:,} pixels: {way_out}")
         return max(height * width, rows * columns)
 
+    def _size(self, picture: Picture) -> tuple[int, int]:
+        return self.size_of(picture.shape)
+
     def _batch_size(self, picture: Picture) -> int:
-        return max(1, min(self.batch_size, TILE * TILE // self._weight(picture)))
+        return max(1, min(self.batch_size, TILE * TILE // self._weight(picture.shape)))
 
     def _under_lock(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         with self.lock:
@@ -176,36 +202,93 @@ class Transform:
     def _compute(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         started = time.perf_counter()
         try:
-            colours, alphas = self._results([picture.photograph for picture in batch])
-        except (SizeError, RuntimeError) as error:  # torch raises RuntimeError when memory runs out
+            colours, alphas = self._results([picture.photograph for picture in batch], self._size(batch[0]))
+        except Exception as error:  # models raise anything; torch, for want of memory, RuntimeError
             if len(batch) > 1:
                 for picture in batch:
                     yield from self._compute([picture])
             else:
-                yield failed(batch[0].entry, str(error).splitlines()[0])
+                yield failed(batch[0].entry, _reason(error))
             return
         seconds = (time.perf_counter() - started) / len(batch)
         for picture, pixels, alpha in zip(batch, colours, alphas, strict=True):
             if pixels is None:
                 yield failed(picture.entry, f"{self.method.name} gave pixels that are no numbers")
             else:
-                made = replace(picture.photograph, pixels=pixels, alpha=alpha)
-                yield replace(picture, photograph=made, compute_seconds=seconds)
+                yield picture.become(pixels, alpha, seconds)
 
     @torch.inference_mode()
     def _results(
-        self, batch: Sequence[Photograph]
-    ) -> tuple[Sequence[NDArray[Any] | None], Sequence[NDArray[Any] | None]]:
+        self, batch: Sequence[Photograph], size: tuple[int, int]
+    ) -> tuple[Sequence[Samples | None], Sequence[Samples | None]]:
         """Colours and alphas of the results of pictures of one kind; no colours where they are no numbers."""
-        size, dtype = self._size(batch[0]), batch[0].pixels.dtype
+        dtype = batch[0].pixels.dtype
         colours = to_unit(np.stack([photograph.pixels for photograph in batch]))
         transparent = [photograph.alpha[..., None] for photograph in batch if photograph.alpha is not None]
-        alphas: Sequence[NDArray[Any] | None] = [None] * len(batch)
+        alphas: Sequence[Samples | None] = [None] * len(batch)
         if transparent:
             alpha = to_unit(np.stack(transparent))  # (N, 1, h, w)
             colours = fill(colours, alpha)
-            alphas = list(to_pixels(bounded(self.method(alpha, size).nan_to_num(), alpha), dtype)[..., 0])
+            alphas = list(to_pixels(bounded(self.method(alpha, size).nan_to_num().cpu(), alpha), dtype)[..., 0])
+        if isinstance(self.method, Interpolation):  # each channel alone takes a third of the memory
+            channels = [to_pixels(self.method(channel, size), dtype) for channel in colours.split(1, dim=1)]
+            return list(np.concatenate(channels, axis=-1)), alphas
         results = self.method(colours, size)
         finite = results.sum(dim=(1, 2, 3)).isfinite().tolist()
         made = to_pixels(results, dtype)
         return [pixels if good else None for pixels, good in zip(made, finite, strict=True)], alphas
+
+    def _encoded(self, item: Picture | Row) -> Sample | Row:
+        """The bytes of a result and its row, or the row of the failure."""
+        return _tried(item.entry, lambda: self._sample(item)) if isinstance(item, Picture) else item
+
+    def _sample(self, picture: Picture) -> Sample:
+        started = time.perf_counter()
+        output = self.names.of(picture.entry.key)
+        suffix = PurePosixPath(output).suffix
+        made = self.encoding.encode(picture.photograph, suffix, self.stamp)
+        height, width = picture.shape
+        row: Row = {
+            "key": picture.entry.key,
+            "status": "ok",
+            "output": output,
+            "output_bytes": len(made.data),
+            "source_bytes": picture.entry.size,
+            "width": width,
+            "height": height,
+            "method": self.method.name,
+            "protocol": self.method.identity.get("protocol"),
+            "checkpoint": self.method.identity.get("checkpoint"),
+            "note": "; ".join((*picture.photograph.notes, *made.notes)) or None,
+            "read_seconds": picture.read_seconds,
+            "compute_seconds": picture.compute_seconds,
+            "write_seconds": time.perf_counter() - started,
+        }
+        return Sample(made.data, suffix[1:].lower(), row)
+
+
+def _size_in(data: bytes) -> tuple[int, int]:
+    """The (height, width) that a picture says it has; (1, 1) where it is for decoding to say what is wrong."""
+    try:
+        with images.opened(data) as image:
+            return image.height, image.width
+    except ImageError:
+        return 1, 1
+
+
+def _tried(entry: Entry, do: Callable[[], T]) -> T | Row:
+    """What `do` returns, or the row of a sample whose own fault it is that it does not."""
+    try:
+        return do()
+    except UnavailableError:
+        raise
+    except (ImageError, StorageError, SizeError) as error:
+        return failed(entry, error)
+    except Exception as error:  # one picture never stops the rest, whatever libraries make of it
+        return failed(entry, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,19 +1,36 @@
 """Which of the pictures of a source a run takes: by patterns, by a list of keys, and no more than a limit."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from fnmatch import translate
-from typing import Self
+from pathlib import PurePosixPath
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from flows.console import tell
 from flows.options import Address, BatchOptions
+from flows.sources import UNREAD
+from flows.summary import counted
+from storage import images
 from storage.locations import Entry, Location, StorageError
+from storage.packing import is_archive
 
 MISSING = "not in the source"
 """The tag of a key that was asked for and is not there."""
+NO_TARGETS = images.SUFFIXES | UNREAD | {".7z", ".bz2", ".gz", ".rar", ".tbz", ".tbz2", ".txz", ".xz", ".zst"}
+"""What names end in that say another kind of file."""
 PATTERN = "pattern of keys as `aws s3` has them: * stands for anything, slashes too, ? for a character"
+
+
+def _of_a_kind(target: str) -> str:
+    if PurePosixPath(target).suffix.lower() in NO_TARGETS and not target.endswith("/") and not is_archive(target):
+        raise ValueError(f"a target is a folder, .zip, .tar or .tar.gz, and {target} looks like none")
+    return target
+
+
+Target = Annotated[Address, AfterValidator(_of_a_kind)]
+"""Where results go."""
 
 
 class SelectionOptions(BatchOptions):
@@ -38,8 +55,11 @@ class SelectionOptions(BatchOptions):
         return not (self.include or self.exclude or self.key_list or self.limit)
 
 
-def select(pictures: Sequence[Entry], options: SelectionOptions) -> list[Entry]:
-    """The chosen ones of the `pictures`, in their order, and after them the keys that are listed but not there."""
+def select(pictures: Sequence[Entry], options: SelectionOptions) -> tuple[list[Entry], list[Entry]]:
+    """The chosen ones of the `pictures`, in their order, and apart from them the keys that are listed but not there.
+
+    A limit is for both together.
+    """
     include, exclude = _matcher(options.include), _matcher(options.exclude)
     wanted = _listed(options.key_list) if options.key_list is not None else None
     chosen = [
@@ -49,18 +69,30 @@ def select(pictures: Sequence[Entry], options: SelectionOptions) -> list[Entry]:
         and (exclude is None or not exclude(entry.key))
         and (wanted is None or entry.key in wanted)
     ]
-    if not chosen:
-        raise StorageError(f"none of the {len(pictures):,} pictures is chosen by --include, --exclude and --key-list")
     missing = sorted((wanted or set()) - {entry.key for entry in pictures})
     if missing:
-        tell(f"{options.key_list}: {len(missing):,} keys are not in the source, such as {missing[0]!r}")
-    chosen += [Entry(key, 0, MISSING) for key in missing]
-    return chosen[: options.limit]
+        hint = _hint(missing, {entry.key for entry in pictures})
+        tell(f"{options.key_list}: not in the source: {counted(len(missing), 'key')}, such as {missing[0]!r}{hint}")
+    if not chosen:
+        raise StorageError(f"none of the {len(pictures):,} pictures is chosen by --include, --exclude and --key-list")
+    chosen = chosen[: options.limit]
+    more = None if options.limit is None else options.limit - len(chosen)
+    return chosen, [Entry(key, 0, MISSING) for key in missing[:more]]
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], object] | None:
     patterns = list(patterns)
     return re.compile("|".join(map(translate, patterns))).match if patterns else None
+
+
+def _hint(missing: Iterable[str], there: Container[str]) -> str:
+    """What may be wrong with keys that are not there: a path to the source in front of them."""
+    for line in missing:
+        ends = (line[found.end() :] for found in re.finditer("/", line))
+        if key := next((end for end in ends if end in there), None):
+            return f"; keys begin below the source: {key!r} for {line!r}"
+    is_path = any(line.startswith("/") or "://" in line for line in missing)
+    return "; keys begin below the source, without its address" if is_path else ""
 
 
 def _listed(address: str) -> set[str]:
@@ -72,6 +104,6 @@ def _listed(address: str) -> set[str]:
         text = file.parent.read(file.url.rpartition("/")[2]).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(f"{address}: not a text file in UTF-8") from error
-    if not (keys := {line for line in text.splitlines() if line.strip()}):
+    if not (keys := {line.removeprefix("./") for line in text.splitlines() if line.strip()}):
         raise StorageError(f"{address}: no keys in it")
     return keys

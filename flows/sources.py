@@ -1,6 +1,12 @@
 """The pictures of a source: a folder or prefix, a zip, a tar, or shards; listed once, checked before any work."""
 
+import glob
+import shlex
+from collections import Counter
+from pathlib import PurePosixPath
+
 from flows.console import tell
+from flows.summary import counted
 from storage import images
 from storage.archives import Folder, Source
 from storage.entries import is_hidden
@@ -9,18 +15,24 @@ from storage.receipts import MANIFEST, read_manifest
 from storage.s3 import S3
 
 REFUSED_TOLD = 20
+RAW = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
+UNREAD = RAW | {".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg"}
+"""What the names of pictures end in that are not read."""
 
 
-def list_pictures(source: Source) -> list[Entry]:
+def list_pictures(source: Source, *, selects: bool = False) -> list[Entry]:
     """The pictures of `source`, by key; StorageError where there are none.
 
-    Hidden files are passed over silently; other files, and members that cannot be read, are told.
+    Hidden files are passed over silently; other files, and members that cannot be read, are told. selects: the flow
+    has --include.
     """
     entries = [entry for entry in source.list() if not is_hidden(entry.key)]
-    pictures, others = [], []
+    pictures, unread, others = [], [], []
     for entry in entries:
         if images.is_image(entry.key):
             pictures.append(entry)
+        elif _suffix(entry.key) in UNREAD:
+            unread.append(entry.key)
         elif entry.key != MANIFEST:
             others.append(entry.key)
     for name, why in source.refused[:REFUSED_TOLD]:
@@ -28,7 +40,9 @@ def list_pictures(source: Source) -> list[Entry]:
     if (more := len(source.refused) - REFUSED_TOLD) > 0:
         tell(f"{source}: … and {more:,} more members left out")
     if not pictures:
-        raise StorageError(f"{source}: {_emptiness(source, others)}")
+        raise StorageError(f"{source}: {_emptiness(source, unread, others, selects=selects)}")
+    if unread:
+        tell(f"{source}: left out: {_kinds(unread)}; convert them")
     if others:
         tell(f"{source}: left out, as no pictures by their names: {len(others):,}, such as {others[0]}")
     return pictures
@@ -61,11 +75,28 @@ def refuse_within(target: Location, source: str) -> None:
         raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")
 
 
-def _emptiness(source: Source, others: list[str]) -> str:
+def _suffix(key: str) -> str:
+    return PurePosixPath(key).suffix.lower()
+
+
+def _kinds(unread: list[str]) -> str:
+    """The pictures that are not read, by their kinds, the most frequent first."""
+    told = ", ".join(f"{suffix} {count:,}" for suffix, count in Counter(map(_suffix, unread)).most_common())
+    return f"{counted(len(unread), 'picture')} of kinds that are not read ({told})"
+
+
+def _emptiness(source: Source, unread: list[str], others: list[str], *, selects: bool) -> str:
+    if unread:
+        return f"no pictures there but {_kinds(unread)}; convert them"
     if others:
         return f"no pictures there, only {len(others):,} other files such as {others[0]}"
     what = source.location.what_is_there() if isinstance(source, Folder) else "archive"
     return {
         "nothing": "no such folder, prefix or bucket",
-        "file": "is a file; give the folder it is in",
+        "file": "is a file; give the folder it is in" + (f", with --include {_pattern(source)}" if selects else ""),
     }.get(what, "no pictures there")
+
+
+def _pattern(file: Source) -> str:
+    """What chooses this file alone, as a shell takes it."""
+    return shlex.quote(glob.escape(str(file).rpartition("/")[2]))

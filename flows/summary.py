@@ -1,34 +1,74 @@
 """How a run ended, for its last lines and for Prefect's page of it."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import humanize
 
+from flows.console import printable
 from storage.units import Row
 
-REASONS_TOLD = 10
+REASONS_TOLD, LOSSES_TOLD = 10, 5
+AMOUNT = re.compile(r"\bof \d[\d,]*")
+"""What differs between notes of one kind, such as "the first of 12 frames"."""
 PARTS = {"read": "read_seconds", "compute": "compute_seconds", "write": "write_seconds"}
 """Where the time of a picture goes, and the columns that say so."""
 
 
-def spent(rows: Iterable[Row]) -> dict[str, float]:
-    """The seconds of threads that rows tell of, by what they went into."""
-    rows = list(rows)
-    return {part: sum(row.get(column) or 0 for row in rows) for part, column in PARTS.items()}
+def reason_of(row: Row) -> str:
+    """Why a sample failed, in a line."""
+    return f"{row['key']}: {row.get('reason') or row.get('error')}"
 
 
 @dataclass
 class Summary:
-    """Counts of samples, units that came to nothing, the first reasons, and where the time went, in seconds."""
+    """How many samples are ok, failed, or were done before, and what is told of them.
+
+    tried: those that were worked on now, as `failed` has those of earlier runs, too. broken_units: units that came
+    to nothing. reasons: the first failures. notes: what of the pictures could not be kept, and of how many of them.
+    seconds: of threads, by what they went into.
+    """
 
     ok: int = 0
     failed: int = 0
     skipped: int = 0
+    tried: int = 0
     broken_units: int = 0
     reasons: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
     wall: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Self:
+        """The samples that these rows tell of, all of which were worked on now."""
+        failures = [row for row in rows if row["status"] != "ok"]
+        return cls(
+            ok=len(rows) - len(failures),
+            failed=len(failures),
+            tried=len(rows),
+            reasons=[reason_of(row) for row in failures[:REASONS_TOLD]],
+            notes=Counter(
+                AMOUNT.sub("of …", note) for row in rows for note in (row.get("note") or "").split("; ") if note
+            ),
+            seconds={part: sum(row.get(column) or 0.0 for row in rows) for part, column in PARTS.items()},
+        )
+
+    def add(self, other: Self) -> None:
+        """Count the samples of `other` in; its clock is not this one's."""
+        self.ok += other.ok
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.tried += other.tried
+        self.broken_units += other.broken_units
+        self.notes += other.notes
+        for reason in other.reasons:
+            self.note(reason)
+        for part, seconds in other.seconds.items():
+            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
     def __str__(self) -> str:
         parts = [f"{self.ok:,} done", f"{self.skipped:,} already done", f"{self.failed:,} failed"]
@@ -38,16 +78,19 @@ class Summary:
         if len(self.reasons) < REASONS_TOLD:
             self.reasons.append(reason)
 
-    def spend(self, seconds: Mapping[str, float]) -> None:
-        for part, more in seconds.items():
-            self.seconds[part] = self.seconds.get(part, 0.0) + more
+    def losses(self) -> str:
+        """What of the results was not kept, the most frequent first; empty where all was."""
+        kinds = self.notes.most_common()
+        told = [f"{note} ({count:,})" for note, count in kinds[:LOSSES_TOLD]]
+        if rest := kinds[LOSSES_TOLD:]:
+            told.append(f"{counted(len(rest), 'more kind')} ({sum(count for _, count in rest):,})")
+        return f"not kept: {', '.join(told)}" if told else ""
 
     def pace(self) -> str:
         """Images a second and where the time of the threads went; empty where nothing was done."""
-        done = self.ok + self.failed
         if not self.ok or not self.wall:
             return ""
-        pace = f"{done / self.wall:,.1f} images/s in {duration(self.wall)}"
+        pace = f"{self.tried / self.wall:,.1f} images/s in {duration(self.wall)}"
         total = sum(self.seconds.values())
         if not total:
             return pace
@@ -57,7 +100,7 @@ class Summary:
 
     def markdown(self, title: str, target: str, manifest: str) -> str:
         """The same as a page; whatever pictures are called, it is shown as text."""
-        lines = [f"# {_code(title)}", f"**{self}**", self.pace()]
+        lines = [f"# {_code(title)}", f"**{self}**", self.losses(), self.pace()]
         lines += [f"* Results: {_link(target)}\n* A row a picture: {_link(manifest)}"]
         if self.reasons:
             told = "the first " if self.failed > len(self.reasons) else ""
@@ -71,9 +114,15 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else humanize.precisedelta(seconds, format="%0.0f")
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, such as "1 picture" and "1,200 pictures"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def _code(text: str) -> str:
-    return "`" + text.replace("`", "'") + "`"
+    return "`" + " ".join(printable(text).split()).replace("`", "'") + "`"
 
 
 def _link(address: str) -> str:
-    return f"<{address}>" if "://" in address and not set(address) & set("<> ") else _code(address)
+    is_plain = address.isprintable() and not set(address) & set("<> ")
+    return f"<{address}>" if "://" in address and is_plain else _code(address)

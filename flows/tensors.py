@@ -17,8 +17,8 @@ def to_unit(pixels: NDArray[Any]) -> Tensor:
 
 
 def to_pixels(x: Tensor, dtype: np.dtype[Any] | type) -> NDArray[Any]:
-    """Float (N, C, H, W) in [0, 1] as uint8 or uint16 (N, H, W, C), rounded."""
-    levels = (x * np.iinfo(dtype).max).round_()
+    """Float (N, C, H, W) in [0, 1] as uint8 or uint16 (N, H, W, C), rounded; `x` is used up."""
+    levels = x.mul_(np.iinfo(dtype).max).round_()
     if dtype == np.uint8:
         return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
     return levels.permute(0, 2, 3, 1).cpu().numpy().astype(dtype)

@@ -78,4 +78,4 @@ def trajectory(options: TrajectoryOptions) -> str:
 
 
 def _png(x: torch.Tensor) -> bytes:
-    return images.encode_png(to_pixels(x, np.uint8)[0])
+    return images.encode_png(to_pixels(x.clone(), np.uint8)[0])

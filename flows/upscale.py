@@ -3,6 +3,7 @@
 Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures; see flows/mapping.py.
 """
 
+from difflib import get_close_matches
 from typing import Self
 
 from prefect import flow
@@ -20,7 +21,7 @@ from flows.loading import load_checkpointed, load_spandrel
 from flows.mapping import Results, transform
 from flows.options import Address
 from flows.pictures import SizeOf
-from flows.selection import SelectionOptions
+from flows.selection import SelectionOptions, Target
 from flows.sources import protocols
 from storage.encoding import Encoding, Format
 
@@ -33,31 +34,31 @@ class UpscaleOptions(SelectionOptions):
     """What to upscale, how, how far, and what the results are like."""
 
     source: Address = Field(description="folder, zip, tar, tar.gz or URL of the pictures, or of shards")
-    target: Address = Field(description="folder, zip, tar, tar.gz or URL for the results")
+    target: Target = Field(description="folder, zip, tar, tar.gz or URL for the results")
     method: str = Field(
         "dtls", description="dtls (with a checkpoint), spandrel:FILE, nearest, bilinear, bicubic or lanczos"
     )
     checkpoint: Address | None = Field(None, description="folder or URL of a trained model, for the method dtls")
     scale: float | None = Field(None, gt=1, le=64, description="how many times larger")
     size: int | None = Field(None, ge=8, le=65_536, description="instead of a scale: the longer side of the results")
-    sampler: SamplerName | None = Field(
-        None, description="by default two-call, the paper's picture in two passes; the others are for comparison"
-    )
-    ensemble: bool = Field(False, description="mean with the mirrored picture's result: better, in twice the time")
-    project: bool = Field(
-        False, description="move each result to the nearest picture that reduces to its source; for clean sources"
-    )
-    any_protocol: bool = Field(
-        False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
-    )
     format: Format = Field("png", description="of the results; same: as the source, where that keeps pixels whole")
     quality: int = Field(95, ge=1, le=100, description="of JPEG and WebP")
     suffix: str = Field("", max_length=100, description="put behind each result's name: with _x4, a.png is a_x4.png")
+    samples_per_shard: int | None = Field(
+        None, ge=1, le=1_000_000, description="write WebDataset shards of about so many pictures into the target"
+    )
     provenance: bool = Field(
         True, description="say in each result's EXIF what made it: method, checkpoint, version, day"
     )
-    samples_per_shard: int | None = Field(
-        None, ge=1, le=1_000_000, description="write WebDataset shards of about so many pictures into the target"
+    project: bool = Field(
+        False, description="move each result to the nearest picture that reduces to its source; for clean sources"
+    )
+    ensemble: bool = Field(False, description="mean with the mirrored picture's result: better, in twice the time")
+    any_protocol: bool = Field(
+        False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
+    )
+    sampler: SamplerName | None = Field(
+        None, description="by default two-call, the paper's picture in two passes; the others are for comparison"
     )
     batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that go through the model together")
     unit_size: int = Field(256, ge=1, le=100_000, description="about how many pictures make one unit")
@@ -69,9 +70,15 @@ class UpscaleOptions(SelectionOptions):
     @field_validator("method")
     @classmethod
     def _is_known(cls, method: str) -> str:
-        if method not in (*INTERPOLATIONS, "dtls") and not (method.startswith(SPANDREL) and method != SPANDREL):
-            raise ValueError(f"{method!r} is none of {', '.join(INTERPOLATIONS)}, dtls and spandrel:FILE")
-        return method
+        name, colon, file = method.partition(":")
+        if name.lower() + colon == SPANDREL and file:
+            return SPANDREL + file
+        known = (*INTERPOLATIONS, "dtls")
+        if method.lower() in known:
+            return method.lower()
+        near = get_close_matches(method.lower(), (*known, f"{SPANDREL}FILE"), 1)
+        guess = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"no method is called {method!r}{guess}; there are {', '.join(known)} and {SPANDREL}FILE")
 
     @field_validator("suffix")
     @classmethod

@@ -30,7 +30,8 @@ from storage.photographs import SIXTEEN_BITS_BECAME_8, Photograph, Samples, to_s
 Format = Literal["png", "jpeg", "webp", "tiff", "same"]
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+FORMATS = {".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+FORMATS |= dict.fromkeys((".jpg", ".jpeg", ".jfif"), "jpeg")
 """The format that a suffix, in small letters, says."""
 WITHOUT_LOSS = ("png", "tiff")
 SIDES = {"jpeg": 65_500, "webp": 16_383}

@@ -15,7 +15,9 @@ from storage.errors import ChangedError, StorageError
 
 TEMPORARY = re.compile(r"(?:.*/)?\.[0-9a-f]{32}\.tmp", re.DOTALL)
 """Keys of files that were about to be written when their run was killed."""
-BROKEN = "broken link"
+BROKEN, NO_TEXT = "broken link", "name that is not UTF-8"
+"""The tags of what is listed and cannot be read."""
+NO_UTF8 = re.compile("[\udc80-\udcff]")
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """What disks without hard links (exFAT, some network mounts) answer."""
 
@@ -30,7 +32,10 @@ class LocalDisk:
         return hash(LocalDisk)
 
     def list(self, root: str) -> list[Entry]:
-        """The files below a folder, through links, each folder once; broken links are files of no size."""
+        """The files below a folder, through links, each folder once; broken links are files of no size.
+
+        So are those whose names are not UTF-8: their keys have %E9 and the like for the bytes that are no text.
+        """
         entries: list[Entry] = []
         if Path(root).is_dir():
             _walk(root, "", entries, {os.path.realpath(root)})
@@ -42,6 +47,8 @@ class LocalDisk:
     def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes:
         if entry.etag == BROKEN:
             raise ChangedError("a broken link: no such file")
+        if entry.etag == NO_TEXT:
+            raise StorageError("its name is not UTF-8; rename it")
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             wanted = entry.size - start if length is None else length
@@ -148,14 +155,15 @@ def _walk(folder: str, prefix: str, entries: list[Entry], seen: set[str]) -> Non
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ELOOP):
                 raise
-            entries.append(Entry(_told(folder, key), 0, BROKEN))
+            entries.append(Entry(_as_text(key), 0, BROKEN))
             continue
         if stat.S_ISREG(info.st_mode):
-            entries.append(Entry(_told(folder, key), info.st_size, str(info.st_mtime_ns)))
+            told = _as_text(key)
+            entries.append(
+                Entry(key, info.st_size, str(info.st_mtime_ns)) if told == key else Entry(told, 0, NO_TEXT)
+            )
 
 
-def _told(folder: str, key: str) -> str:
-    """The key, if it is one; StorageError where its bytes are no text."""
-    if not key.isascii() and any("\udc80" <= c <= "\udcff" for c in key):
-        raise StorageError(f"{folder}: the name {os.fsencode(key)!r} is not UTF-8; rename it")
-    return key
+def _as_text(key: str) -> str:
+    """The key with %E9 and the like for bytes that are no UTF-8, which Python has as lone surrogates."""
+    return key if key.isascii() else NO_UTF8.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", key)

@@ -9,7 +9,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -74,6 +74,15 @@ class Packing:
             raise StorageError(f"{self}: {key}: no such member")
         return listing.source.fetch(listing.members[key])
 
+    def check_name(self, key: str) -> None:
+        """StorageError for a key that would not be the same key as a member of an archive."""
+        try:
+            why = "" if key_of(key) == key else "a name that is not plain"
+        except Damaged as error:
+            why = str(error)
+        if why:
+            raise StorageError(f"{self}: {key!r} cannot be in an archive: {why}; rename it, or choose a folder")
+
     def pack(self, keys: Iterable[str], advance: Callable[[int], None]) -> None:
         """Make the archive of these keys, in their order, and remove them from `staging`; hidden ones never go in.
 
@@ -82,7 +91,8 @@ class Packing:
         that no member may have: before anything is written.
         """
         keys = [key for key in dict.fromkeys(keys) if not is_hidden(key)]
-        refuse_names(self.archive, keys)
+        for key in keys:
+            self.check_name(key)
         listing = self._there()
         staged = {entry.key: entry for entry in self.staging.list()}
         waiting = [key for key in keys if key in staged]
@@ -101,6 +111,10 @@ class Packing:
                 advance(1)
         for _ in ordered_map(self.staging.delete, waiting, WORKERS):
             pass
+        if (folder := self.staging.local) is not None:
+            for emptied in {(folder / key).parent for key in waiting}:
+                with suppress(OSError):  # somebody's file is in it
+                    os.removedirs(emptied)
 
     def _there(self) -> Listing | None:
         """The archive as it is now, if there is one."""
@@ -124,17 +138,6 @@ class Packing:
             if isinstance(error.__cause__, Damaged):
                 raise StorageError(f"{error}; remove it, and the next run makes it anew") from error
             raise
-
-
-def refuse_names(archive: str, keys: Iterable[str]) -> None:
-    """StorageError for a key that would not be the same key as a member of an archive."""
-    for key in keys:
-        try:
-            why = "" if key_of(key) == key else "a name that is not plain"
-        except Damaged as error:
-            why = str(error)
-        if why:
-            raise StorageError(f"{archive}: {key!r} cannot be in an archive: {why}; rename it, or choose a folder")
 
 
 @contextmanager

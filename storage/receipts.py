@@ -10,54 +10,33 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.leases import STATE, is_left_over
+from storage.leases import STATE
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.schemas import PLAN, SAMPLES
-from storage.units import Row, Unit, fingerprint_of
+from storage.survey import UNFINISHED, Plan, Survey
+from storage.units import Row, Unit, fingerprint_of, is_passing
 
 SOURCE = f"{STATE}/source.json"
-UNFINISHED = f"{STATE}/unfinished"
-"""There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""
+PLANNED = f"{STATE}/plan.parquet"
 MANIFEST = "manifest.parquet"
 ROW_GROUP = 16_384
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 """What pyarrow raises for bytes that are no whole Parquet file, or not of the schema."""
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What one listing of a target says of a plan."""
-
-    done: dict[str, list[Row]]
-    """The rows of failed samples of each unit that is done, by the unit's name."""
-    stale: tuple[str, ...]
-    """Receipts of units that are not in the plan."""
-    kept: dict[str, Row]
-    """By key, the rows of other receipts whose outputs are there: what need not be made again if nothing changed."""
-    gathered: bool
-    """Whether the table of all rows is there, and of these receipts."""
-    leftovers: tuple[str, ...] = ()
-    """What a killed run may have left behind: temporary files, its lease."""
-    nested: tuple[str, ...] = ()
-    """Folders below the target that are targets themselves."""
-    orphans: tuple[str, ...] = ()
-    """Outputs by their names that no receipt of the plan names."""
-
-
 class Receipts:
     """The receipts below a target, and the table `manifest` that gathers them.
 
     With `source`, the address that the results are made from, a target takes the results of no other. With `outputs`,
-    what the names of all outputs match, and of nothing else, those of earlier plans are removed. With `elsewhere`,
-    outputs count as there, too, if it says so: their sizes by name.
+    what the names of all outputs match, and of nothing else, those that no receipt names are removed. With
+    `elsewhere`, outputs count as there, too, if it says so: their sizes by name.
     """
 
     def __init__(
@@ -73,14 +52,15 @@ class Receipts:
         self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
         self.source, self.outputs, self.elsewhere = source, outputs, elsewhere
 
-    def survey(self, units: Sequence[Unit], divisible: bool = True) -> Survey:
-        """Which units are done; a receipt whose outputs are missing or of another size does not count.
+    def survey(
+        self, units: Sequence[Unit], divisible: bool = True, output: Callable[[str], str] | None = None
+    ) -> Survey:
+        """What a listing of the target says of a plan; rows are kept only if samples of a unit can be done alone.
 
-        Rows of other receipts are kept only if samples of a unit can be done alone. StorageError where the target
-        belongs to another flow, or to another source.
+        output: the file of a sample's result by its key, where each has one. StorageError where the target belongs to
+        another flow, or to another source, or has files of somebody else's where results would lie.
         """
         sizes = {**self.elsewhere(), **{entry.key: entry.size for entry in self.target.list()}}
-        planned = {unit.receipt: unit for unit in units}
         receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
         if others := {key.split("/")[2] for key in receipts} - {self.flow}:
             raise StorageError(
@@ -88,29 +68,10 @@ class Receipts:
             )
         if SOURCE in sizes:
             self._refuse_other_source()
-
-        done: dict[str, list[Row]] = {}
-        kept: dict[str, Row] = {}
-        named: set[str] = set()
-        options = {unit.options for unit in units} if divisible else set()
-        for key, rows in zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True):
-            made = [row for row in rows or [] if row["status"] == "ok"]
-            there = [row for row in made if _output_is_there(row, sizes)]
-            if key in planned and rows is not None and len(there) == len(made):
-                done[planned[key].name] = [row for row in rows if row["status"] != "ok"]
-                named |= {row["output"] for row in made} if self.outputs else set()
-            else:
-                kept |= {row["key"]: row for row in there if row.get("options") in options}
-        nested = _nested(sizes)
-        return Survey(
-            done,
-            stale=tuple(key for key in receipts if key not in planned),
-            kept=kept,
-            gathered=self.manifest in sizes and UNFINISHED not in sizes,
-            leftovers=tuple(key for key in sizes if is_left_over(key) and not key.startswith(_folders(nested))),
-            nested=nested,
-            orphans=tuple(key for key in sizes if self.outputs and self.outputs.fullmatch(key) and key not in named),
-        )
+        plan = Plan(units, divisible, output, self.manifest, self.outputs)
+        if not receipts and PLANNED not in sizes:
+            plan.refuse_strangers(self.target, sizes)
+        return plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
 
     def _refuse_other_source(self) -> None:
         try:
@@ -130,15 +91,15 @@ class Receipts:
         pq.write_table(pa.table(columns, schema=self.schema), buffer, compression="zstd")
         self.target.write(unit.receipt, buffer.getvalue())
 
-    def made(self, options: Mapping[str, Any]) -> set[Entry]:
-        """The samples, as they were listed then, that were made with these options in whichever units."""
-        found: set[Entry] = set()
-        receipts = [e.key for e in self.target.list() if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
+    def made(self, options: Mapping[str, Any]) -> Iterator[tuple[Entry, bool]]:
+        """The samples that receipts tell of, as they were listed then, and whether they are of these options."""
         made_with = fingerprint_of(self.flow, options)
+        receipts = [e.key for e in self.target.list() if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
         for rows in ordered_map(self._read, receipts, workers=16):
-            good = (row for row in rows or [] if row["status"] == "ok" and row.get("options") == made_with)
-            found |= {Entry(row["key"], row["source_bytes"], row["source_tag"]) for row in good}
-        return found
+            for row in rows or []:
+                if not is_passing(row):
+                    entry = Entry(row["key"], row["source_bytes"], row["source_tag"])
+                    yield entry, row.get("options") == made_with
 
     def read(self, unit: Unit) -> list[Row]:
         """The rows of a unit, none where it has no receipt."""
@@ -154,7 +115,7 @@ class Receipts:
         self.target.write(UNFINISHED, b"")
         if self.source is not None:
             self.target.write(SOURCE, json.dumps({"source": self.source}).encode())
-        with self.target.writing(f"{STATE}/plan.parquet") as path:
+        with self.target.writing(PLANNED) as path:
             _write_tables(map(_planned, units), path, PLAN)
 
     def gather(self, units: Iterable[Unit], write: Callable[[Iterable[Row], Path], None] | None = None) -> None:
@@ -243,17 +204,3 @@ def read_manifest(target: Location) -> pa.Table | None:
     except DAMAGED as error:
         reason = " ".join(str(error).split())
         raise StorageError(f"{target.address(MANIFEST)}: not a readable Parquet file ({reason})") from error
-
-
-def _nested(keys: Iterable[str]) -> tuple[str, ...]:
-    """The folders in a listing of a target that are targets themselves."""
-    inner = (key.partition(f"/{STATE}/") for key in keys if f"/{STATE}/" in key)
-    return tuple(sorted({folder for folder, _, _ in inner}))
-
-
-def _folders(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(f"{name}/" for name in names)
-
-
-def _output_is_there(row: Row, sizes: Mapping[str, int]) -> bool:
-    return row.get("output") is None or sizes.get(row["output"]) == row["output_bytes"]

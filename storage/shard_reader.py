@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from storage import images, tars
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
-from storage.receipts import UNFINISHED, read_manifest
+from storage.receipts import read_manifest
 from storage.shards import VALIDATION
+from storage.survey import UNFINISHED
 from storage.tars import Damaged, Window
 
 UNUSED_SECONDS = 7 * 86_400

@@ -57,7 +57,7 @@ def fingerprint_of(flow: str, options: Mapping[str, Any]) -> str:
 
 def unit_name(receipt: str) -> str:
     """The name of the unit that a receipt is of, by the receipt's key."""
-    return receipt.rpartition("/")[2].rpartition("-")[0]
+    return receipt.split("/", 3)[3].rpartition("-")[0]
 
 
 def cut_evenly(entries: Sequence[Entry], count: int) -> Iterator[tuple[Entry, ...]]:

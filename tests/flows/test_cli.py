@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -106,6 +107,21 @@ def test_options_that_do_not_go_together_are_exit_code_2(
     dtls: Command, arguments: tuple[str, ...], words: str
 ) -> None:
     assert words in complaint(dtls(*arguments), code=2)
+
+
+def test_the_version_is_told(dtls: Command) -> None:
+    assert dtls("--version") == Result(0, f"dtls {version('dtls')}\n", "")
+
+
+def test_a_misspelled_command_is_guessed(dtls: Command) -> None:
+    result = dtls("upscal", "a", "b")
+    assert result.code == 2
+    assert "Did you mean 'upscale'?" in result.stderr
+
+
+def test_what_an_error_repeats_does_nothing_to_a_terminal(dtls: Command, tmp_path: Path) -> None:
+    line = complaint(dtls("shard", tmp_path / "gone\x1b[2J\nhere", tmp_path / "shards"))
+    assert "gone\ufffd[2J here: no such folder" in line
 
 
 def test_a_missing_folder(dtls: Command, tmp_path: Path) -> None:

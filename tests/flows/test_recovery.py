@@ -33,8 +33,9 @@ from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source
 from storage.leases import LEASE, Lease, hold
 from storage.locations import Entry, Location, StorageError, UnavailableError
-from storage.receipts import UNFINISHED, Receipts
+from storage.receipts import Receipts
 from storage.shard_reader import UNUSED_SECONDS, LocalShard, ShardReader, list_shards, local_shards
+from storage.survey import UNFINISHED
 from storage.units import Row, Unit
 from tests.faulty_s3 import FaultyS3, status
 from tests.killing import Place, Runs
@@ -191,8 +192,8 @@ def test_a_source_that_is_away_for_a_while_costs_no_result_and_is_tried_again_wh
     upscaled(source, target)
     before = pngs(target)
 
-    def list_and_lose(where: Source) -> list[Entry]:
-        found = list_pictures(where)
+    def list_and_lose(where: Source, *, selects: bool) -> list[Entry]:
+        found = list_pictures(where, selects=selects)
         source.rename(tmp_path / "away")
         return found
 

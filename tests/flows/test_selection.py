@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from flows.fanout import RunError
 from flows.selection import SelectionOptions, select
+from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.locations import Entry, StorageError
 
@@ -16,7 +17,8 @@ PICTURES = [Entry(key, 1, "") for key in KEYS]
 
 
 def chosen(**options: object) -> list[str]:
-    return [entry.key for entry in select(PICTURES, SelectionOptions.model_validate(options))]
+    found, _ = select(PICTURES, SelectionOptions.model_validate(options))
+    return [entry.key for entry in found]
 
 
 def test_patterns_choose_by_key_and_a_star_crosses_folders() -> None:
@@ -37,6 +39,43 @@ def test_a_list_of_keys_may_come_from_any_system(tmp_path: Path) -> None:
     listed = tmp_path / "keys.txt"
     listed.write_bytes("\ufeffa/1.png\r\n\r\nb/c/3.png".encode())
     assert chosen(key_list=str(listed)) == ["a/1.png", "b/c/3.png"]
+
+
+def test_a_list_as_find_makes_it_is_one_of_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("./a/1.png\n./b/c/3.png\n")
+    assert chosen(key_list=str(tmp_path / "keys.txt")) == ["a/1.png", "b/c/3.png"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (
+            ["/data/photos/b/c/3.png"],
+            "1 key, such as '/data/photos/b/c/3.png'; keys begin below the source: 'b/c/3.png'",
+        ),
+        (["/gone.png", "s3://bucket/a/2.jpg"], "keys begin below the source: 'a/2.jpg' for 's3://bucket/a/2.jpg'"),
+        (["photos/a/1.png", "x"], "2 keys, such as 'photos/a/1.png'; keys begin below the source: 'a/1.png'"),
+        (["/data/9.png"], "keys begin below the source, without its address"),
+    ],
+)
+@pytest.mark.parametrize("others", [[], ["a/1.png"]])
+def test_a_list_with_the_source_in_front_of_its_keys_is_told_what_is_wrong(
+    lines: list[str], others: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys.txt").write_text("\n".join(lines + others))
+    if others:
+        assert chosen(key_list=str(tmp_path / "keys.txt")) == others
+    else:
+        with pytest.raises(StorageError, match="none of the 4 pictures is chosen"):
+            chosen(key_list=str(tmp_path / "keys.txt"))
+    assert f"not in the source: {counted(len(lines), 'key')}, such as" in (told := capsys.readouterr().err)
+    assert says in told
+
+
+def test_keys_that_are_only_not_there_get_no_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "keys.txt").write_text("a/1.png\na/9.png\n")
+    assert chosen(key_list=str(tmp_path / "keys.txt")) == ["a/1.png"]
+    assert capsys.readouterr().err.endswith("keys.txt: not in the source: 1 key, such as 'a/9.png'\n")
 
 
 @pytest.mark.parametrize(("content", "says"), [(b"\n", "no keys in it"), (b"\xff\xfe\x00", "not a text file")])

@@ -10,7 +10,9 @@ import pytest
 
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
+from flows.sources import list_pictures
 from flows.upscale import UpscaleOptions, upscale
+from storage.archives import open_source
 from storage.locations import Location, StorageError
 
 KINDS = ("folder", "zip", "tar")
@@ -150,3 +152,40 @@ def test_an_archive_that_changed_makes_its_results_anew(sources: dict[str, str],
             archive.writestr(name, data)
     after = upscaled(sources["zip"], tmp_path / "target", **bicubic)
     assert after == before | {first: before[second]}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder of files of many kinds, by their names."""
+    for name in ("a.heic", "b.HEIC", "c.heif", "sub/d.CR2", "e.svg", "f.txt", "g.pdf", ".h.heic"):
+        path = tmp_path / "mixed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "mixed"
+
+
+def test_pictures_of_kinds_that_are_not_read_are_told_apart(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mixed / "z.png").write_bytes(b"x")
+    assert [entry.key for entry in list_pictures(open_source(str(mixed)))] == ["z.png"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"{mixed}: left out: 5 pictures of kinds that are not read (.heic 2, .heif 1, .svg 1, .cr2 1); convert them",
+        f"{mixed}: left out, as no pictures by their names: 2, such as f.txt",
+    ]
+
+
+def test_a_source_of_nothing_but_such_pictures_says_so(mixed: Path) -> None:
+    with pytest.raises(
+        StorageError, match=r"no pictures there but 5 pictures of kinds .*\(\.heic 2, .*; convert them"
+    ):
+        list_pictures(open_source(str(mixed)))
+    with pytest.raises(StorageError, match=r"no pictures there but 1 picture of kinds .*\(\.cr2 1\)"):
+        list_pictures(open_source(str(mixed / "sub")))
+
+
+def test_a_file_as_source_is_told_how_to_choose_it(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "my [1].png").write_bytes(b"x")
+    file = open_source(str(tmp_path / "my [1].png"))
+    with pytest.raises(StorageError, match=r"is a file; give the folder it is in$"):
+        list_pictures(file)
+    with pytest.raises(StorageError, match=r"give the folder it is in, with --include 'my \[\[\]1\]\.png'$"):
+        list_pictures(file, selects=True)

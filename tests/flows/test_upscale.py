@@ -348,3 +348,15 @@ def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: 
     assert re.search(r"[\d.,]+ images/s in .*; of the threads' time: read \d+%, compute \d+%, write \d+%", page)
     assert "* `0/broken.png: not an image (10 bytes)`" in page
     assert str(target / "manifest.parquet") in page
+
+
+def test_what_of_the_pictures_could_not_be_kept_is_told(
+    source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        deep = Image.fromarray(np.full((8, 8), 40_000, np.uint16))
+        deep.save(source / f"deep-{number}.png")
+    bicubic(source, target, format="jpeg")
+    assert "\n  not kept: 16 bits became 8 (2)\n" in capsys.readouterr().err
+    bicubic(source, target, format="jpeg")
+    assert "not kept" not in capsys.readouterr().err

@@ -37,6 +37,26 @@ def test_it_takes_only_a_bounded_number_of_items_ahead() -> None:
     assert len(taken) <= 5 + 2 * 3
 
 
+@pytest.mark.parametrize(("most", "ahead"), [(0, 1), (3, 1), (9, 3), (1000, 6)])
+def test_it_takes_no_more_ahead_than_may_be_under_way_by_weight(most: float, ahead: int) -> None:
+    taken: list[int] = []
+    done: list[int] = []
+    greatest = 0
+
+    def items() -> Iterator[int]:
+        nonlocal greatest
+        for item in range(20):
+            taken.append(item)
+            greatest = max(greatest, len(taken) - len(done))
+            yield item
+
+    for result in ordered_map(lambda item: item, items(), workers=3, weight=lambda _: 3, most=most):
+        assert result == len(done)
+        done.append(result)
+    assert len(done) == 20
+    assert greatest == ahead + 1  # the next one is asked what it weighs
+
+
 def test_what_an_item_raises_reaches_the_consumer_after_the_results_before_it() -> None:
     results = ordered_map(lambda item: 10 // item, [5, 2, 0, 1], workers=2)
     assert [next(results), next(results)] == [2, 5]

@@ -113,7 +113,7 @@ def test_pruning_removes_outputs_of_earlier_plans_and_nothing_else(target: Locat
     target.write("00007.png", b"of a run that was killed before its receipt")
     survey = receipts.survey([now])
     assert survey.orphans == ("00001.png", "00007.png")
-    receipts.drop(survey.stale)
+    receipts.drop(stale.receipt for stale in survey.stale)
     receipts.prune(survey.orphans, [now])
     assert [e.key for e in target.list() if not e.key.startswith(".")] == ["00000.png", "mine.txt"]
 
@@ -132,7 +132,7 @@ def test_the_manifest_is_read_by_pandas_and_duckdb_and_explains_its_columns(targ
 def test_pruning_without_outputs_removes_receipts_only(target: Location) -> None:
     receipts = Receipts(target, "upscale")
     finish(receipts, unit())
-    receipts.drop(receipts.survey([unit(scale=3)]).stale)
+    receipts.drop(stale.receipt for stale in receipts.survey([unit(scale=3)]).stale)
     assert [entry.key for entry in target.list()] == ["00000.png", "00001.png"]
     assert receipts.read(unit()) == []
 

@@ -1,0 +1,142 @@
+"""What one listing of a target, and its receipts, say of a plan: what is done, what is left, what is in the way."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from storage.leases import STATE, is_left_over
+from storage.locations import Location, StorageError
+from storage.units import Row, Unit, unit_name
+
+UNFINISHED = f"{STATE}/unfinished"
+"""There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A receipt that is not in the plan: the unit it was of, and the first and the last of its keys."""
+
+    receipt: str
+    unit: str
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one listing of a target says of a plan."""
+
+    done: dict[str, list[Row]]
+    """The rows of failed samples of each unit that is done, by the unit's name."""
+    stale: tuple[Stale, ...]
+    """Receipts that are not in the plan."""
+    kept: dict[str, Row]
+    """By key, the rows of other receipts whose outputs are there: what need not be made again if nothing changed."""
+    gathered: bool
+    """Whether the table of all rows is there, and of these receipts."""
+    leftovers: tuple[str, ...] = ()
+    """What a killed run may have left behind: temporary files, its lease."""
+    nested: tuple[str, ...] = ()
+    """Folders below the target that are targets themselves."""
+    orphans: tuple[str, ...] = ()
+    """Outputs that no receipt of the plan names: of units that are gone, and of pictures that now become others."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units of a run, and where their outputs would lie: see `Receipts`, and its `survey`."""
+
+    units: Sequence[Unit]
+    divisible: bool
+    output: Callable[[str], str] | None
+    manifest: str
+    outputs: re.Pattern[str] | None
+
+    def refuse_strangers(self, target: Location, sizes: Mapping[str, int]) -> None:
+        """StorageError where files lie at a new target that the run would overwrite, or take for its own."""
+        if strangers := sorted({key for key in self._places(sizes) if key in sizes}):
+            more = f", nor are {len(strangers) - 1:,} others" if len(strangers) > 1 else ""
+            raise StorageError(
+                f"{target}: {strangers[0]} is there already, and not made by dtls{more}; choose another folder, or "
+                "move away what is there"
+            )
+
+    def _places(self, sizes: Mapping[str, int]) -> Iterator[str]:
+        yield self.manifest
+        if self.outputs is not None:
+            yield from filter(self.outputs.fullmatch, sizes)
+        if self.output is not None and sizes:
+            yield from (self.output(sample.key) for unit in self.units for sample in unit.samples)
+
+    def survey(self, sizes: Mapping[str, int], receipts: Iterable[tuple[str, list[Row] | None]]) -> Survey:
+        """What the files of a target, by their sizes, and the rows of its receipts say of the plan.
+
+        A unit is done when the receipt of its fingerprint is there, and the outputs it names are, with their sizes.
+        """
+        planned = {unit.receipt: unit for unit in self.units}
+        options = {unit.options for unit in self.units} if self.divisible else set()
+        done: dict[str, list[Row]] = {}
+        kept: dict[str, Row] = {}
+        stale: list[Stale] = []
+        named: set[str] = set()
+        before = _Before()
+        for key, rows in receipts:
+            made = [row for row in rows or [] if row["status"] == "ok"]
+            there = [row for row in made if _output_is_there(row, sizes)]
+            if key in planned and rows is not None and len(there) == len(made):
+                done[planned[key].name] = [row for row in rows if row["status"] != "ok"]
+                named |= {row["output"] for row in made} if self.outputs else set()
+                continue
+            kept |= {row["key"]: row for row in there if row.get("options") in options}
+            if key not in planned:
+                keys = [row["key"] for row in rows or []]
+                stale.append(Stale(key, unit_name(key), min(keys, default=""), max(keys, default="")))
+                before.note(there, self._output_of)
+        orphans = {key for key in sizes if self.outputs and self.outputs.fullmatch(key)}
+        nested = _nested(sizes)
+        return Survey(
+            done,
+            stale=tuple(stale),
+            kept=kept,
+            gathered=self.manifest in sizes and UNFINISHED not in sizes,
+            leftovers=tuple(key for key in sizes if is_left_over(key) and not key.startswith(_folders(nested))),
+            nested=nested,
+            orphans=tuple(sorted((orphans | before.replaced(self.units)) - named)),
+        )
+
+    def _output_of(self, key: str) -> str | None:
+        return self.output(key) if self.output is not None else None
+
+
+@dataclass
+class _Before:
+    """Outputs of earlier plans that this one gives another name."""
+
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    """The keys of the samples in each."""
+
+    def note(self, rows: Iterable[Row], output_of: Callable[[str], str | None]) -> None:
+        for row in rows:
+            if row.get("output") is not None and row["output"] != output_of(row["key"]):
+                self.keys.setdefault(row["output"], set()).add(row["key"])
+
+    def replaced(self, units: Sequence[Unit]) -> set[str]:
+        """Those whose every picture is in the plan; results of pictures that are gone stay."""
+        if not self.keys:
+            return set()
+        planned = {sample.key for unit in units for sample in unit.samples}
+        return {output for output, keys in self.keys.items() if keys <= planned}
+
+
+def _nested(keys: Iterable[str]) -> tuple[str, ...]:
+    """The folders in a listing of a target that are targets themselves."""
+    inner = (key.partition(f"/{STATE}/") for key in keys if f"/{STATE}/" in key)
+    return tuple(sorted({folder for folder, _, _ in inner}))
+
+
+def _folders(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{name}/" for name in names)
+
+
+def _output_is_there(row: Row, sizes: Mapping[str, int]) -> bool:
+    return row.get("output") is None or sizes.get(row["output"]) == row["output_bytes"]

@@ -1,0 +1,81 @@
+"""From options to a command: what `--help` says is what is refused, and it fits a page of 80 columns."""
+
+import re
+from importlib import import_module
+from typing import Annotated, Literal
+
+import pytest
+import typer
+from pydantic import Field
+from typer.testing import CliRunner
+
+from flows.cli import COMMANDS
+from flows.commands import UsageError, checked, command
+from flows.options import Options
+
+
+class Some(Options):
+    """Options of many kinds."""
+
+    over: float = Field(2, gt=1, le=64, description="how far")
+    under: int | None = Field(None, ge=8, lt=100_000, description="how much")
+    kind: Literal["soft", "hard", "brittle", "elastic", "plastic"] = Field("soft", description="of what kind")
+    told: Annotated[Literal["a1", "a2"] | None, Field(description="a1 or a2")] = None
+    first: Literal[0, 1] = Field(0, description="the first")
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer(callback=lambda: None, rich_markup_mode="markdown")
+
+    def some(options: Some) -> None:
+        """Do something."""
+        typer.echo(repr(options.over))
+
+    command(app, "some", Some, some, ())
+    return app
+
+
+def shown(app: typer.Typer, *arguments: str, width: int = 80) -> str:
+    """The help, its frames and line ends left out."""
+    result = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": str(width), "TERM": "dumb"})
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= width
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stdout).split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_tells_the_bounds_that_are_kept(app: typer.Typer, width: int) -> None:
+    told = shown(app, "some", width=width)
+    assert "how far (more than 1, at most 64)" in told
+    assert "how much (at least 8, less than 100,000)" in told
+
+
+def test_help_tells_choices_once(app: typer.Typer) -> None:
+    told = shown(app, "some")
+    assert "of what kind (soft, hard, brittle, elastic, plastic)" in told
+    assert "the first (0, 1)" in told
+    assert told.count("a2") == 1
+
+
+@pytest.mark.parametrize(("value", "says"), [("1", "greater than 1"), ("65", "less than or equal to 64")])
+def test_a_bound_that_is_not_kept_is_told_in_one_line(app: typer.Typer, value: str, says: str) -> None:
+    result = CliRunner().invoke(app, ["some", "--over", value])
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == f"--over: Input should be {says}"
+    with pytest.raises(UsageError, match=says):
+        checked(Some, {"over": value})
+
+
+def test_what_is_within_the_bounds_is_taken(app: typer.Typer) -> None:
+    assert CliRunner().invoke(app, ["some", "--over", "1.001"]).stdout == "1.001\n"
+
+
+@pytest.mark.parametrize("name", ["upscale", "train", "shard", "report"])
+def test_help_leaves_room_for_words_at_80_columns(name: str) -> None:
+    found, app = COMMANDS[name], typer.Typer(callback=lambda: None)
+    module = import_module(f"flows.{found.module}")
+    command(app, name, getattr(module, found.options), print, found.arguments)
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80", "TERM": "dumb"})
+    (last,) = [line for line in result.stdout.splitlines() if line.strip("│ ").startswith("--help")]
+    assert last.index("Show this message") <= 54
