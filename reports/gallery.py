@@ -2,23 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from reports.tables import METRICS
+from reports.tables import METRICS, Metric, conditions
 
 COLUMN = 256
 """How wide, in pixels, a picture is drawn at most; small ones are enlarged by whole numbers up to it."""
 LARGE_COLUMN = 320
+TALLEST = 640
+"""How tall, in pixels, the contact sheet draws a picture at most."""
 
-INK, MUTED, PAPER = "#1d1d1b", "#75746e", "#ffffff"
-MARGIN, GAP, LABEL = 32, 16, 17
-
-_PLAIN = str.maketrans({"×": "x", "∞": "inf", "–": "-", "…": "..."})
-"""Pillow's own font has no more than ASCII."""
+INK, MUTED, ALARM, PAPER, EMPTY = "#1d1d1b", "#75746e", "#a8321e", "#ffffff", "#f4f3ef"
+MARGIN, GAP, LINE, TEXT = 32, 16, 24, 15
+"""In pixels: around the sheet, between columns and rows, from one line of text to the next, and the text's size."""
+SHOWN = ("psnr", "lpips")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Picture:
         with Image.open(BytesIO(self.png)) as image:
             return image.size
 
+    @property
+    def failed(self) -> bool:
+        """Whether its row says that it could not be compared; then it may be of any size."""
+        return self.metrics is not None and self.metrics.get("status") == "failed"
+
 
 @dataclass(frozen=True)
 class GalleryItem:
@@ -45,8 +52,8 @@ class GalleryItem:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels of the largest picture, normally HR."""
-        return max((p.size for p in self.pictures), default=(1, 1))
+        """Width and height in pixels of the largest picture that did not fail, normally HR."""
+        return max((p.size for p in self.pictures if not p.failed), default=(1, 1))
 
     @property
     def column(self) -> int:
@@ -55,64 +62,160 @@ class GalleryItem:
         return width * (COLUMN // width) if width <= COLUMN else min(width, LARGE_COLUMN)
 
 
-def contact_sheet(gallery: Sequence[GalleryItem]) -> Image.Image:
-    """The gallery as one RGB picture on white: LR, methods and HR in columns, PSNR (dB) under each method's picture.
+@lru_cache(maxsize=8)
+def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: it has ×, ∞, –, arrows, Greek and Cyrillic."""
+    import matplotlib
 
-    Columns are headed by the labels of the row that has most; a picture stands in the column of its label. LR and
-    small pictures are enlarged without smoothing. ValueError for a gallery without pictures.
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN) -> Image.Image:
+    """The gallery as one RGB picture on white: LR, methods and HR in columns, `metrics` under each method's picture.
+
+    At the head stand the protocol and the names of the metrics; above each row its key, and how much it is reduced.
+    Columns are headed by the labels of the row that has most; a picture stands in the column of its label, and a cell
+    without one says why. LR and small pictures are enlarged without smoothing, large ones reduced with it; none is
+    stretched. The best numbers of a row are in bold ink. ValueError for a gallery without pictures.
     """
     labels = _labels(gallery)
     if not labels:
         raise ValueError("a contact sheet wants at least one picture")
+    shown = [metric for metric in METRICS if metric.name in metrics]
+    head = _head(gallery, shown)
     column = max(item.column for item in gallery)
-    heights = [round(item.column * item.size[1] / item.size[0]) for item in gallery]
-    caption = 2 * LABEL
+    boxes = [_box(item) for item in gallery]
     width = 2 * MARGIN + len(labels) * column + (len(labels) - 1) * GAP
-    height = 2 * MARGIN + caption + sum(heights) + len(heights) * caption + (len(heights) - 1) * GAP
+    height = 2 * MARGIN + (len(head) + 1) * LINE + sum(tall + 2 * LINE + GAP for _, tall in boxes)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for place, label in enumerate(labels):
-        _write(draw, MARGIN + place * (column + GAP), MARGIN, column, label, INK)
-    top = MARGIN + caption
-    for item, tall in zip(gallery, heights, strict=True):
-        best = _best_psnr(item)
-        for picture in item.pictures:
-            left = MARGIN + labels.index(picture.label) * (column + GAP)
-            sheet.paste(_drawn(picture, (item.column, tall)), (left + (column - item.column) // 2, top))
-            text = _psnr(picture) if picture.metrics else "{}×{}".format(*picture.size)
-            _write(draw, left, top + tall + 8, column, text, INK if text == best else MUTED)
-        top += tall + caption + GAP
+    top = MARGIN
+    for line in head:
+        _write(draw, (MARGIN, top), width - 2 * MARGIN, [(line, MUTED)], centred=False)
+        top += LINE
+    lefts = {label: MARGIN + place * (column + GAP) for place, label in enumerate(labels)}
+    for label, left in lefts.items():
+        _write(draw, (left, top), column, [(label, INK)])
+    top += LINE + GAP
+    for item, box in zip(gallery, boxes, strict=True):
+        _write(draw, (MARGIN, top), width - 2 * MARGIN, _title(item, box), centred=False)
+        top += LINE
+        pictures = {picture.label: picture for picture in item.pictures}
+        best = {metric.name: metric.best(_values(item, metric)) for metric in shown}
+        for label, left in lefts.items():
+            _draw_cell(sheet, draw, pictures.get(label), (left, top), column, box)
+            _write(draw, (left, top + box[1] + 5), column, _caption(pictures.get(label), shown, best))
+        top += box[1] + LINE + GAP
     return sheet
 
 
 def _labels(gallery: Sequence[GalleryItem]) -> list[str]:
     rows = sorted(([p.label for p in item.pictures] for item in gallery), key=len, reverse=True)
-    return list(dict.fromkeys(label for row in rows for label in row))
+    labels = list(dict.fromkeys(label for row in rows for label in row))
+    return sorted(labels, key=lambda label: {"LR": -1, "HR": 1}.get(label, 0))
 
 
-def _psnr(picture: Picture) -> str:
-    metric = METRICS[0]
-    return f"{metric.text((picture.metrics or {}).get(metric.name))} {metric.unit}"
+def _head(gallery: Sequence[GalleryItem], shown: Sequence[Metric]) -> list[str]:
+    """The protocol and what the numbers are; nothing for pictures without numbers."""
+    rows = [p.metrics for item in gallery for p in item.pictures if p.metrics is not None and not p.failed]
+    if not rows:
+        return []
+    protocols = [{"protocol": row.get("protocol"), "scales": [row["scale"]] if "scale" in row else []} for row in rows]
+    names = " / ".join(f"{m.label}{f' ({m.unit})' if m.unit else ''} {m.arrow}" for m in shown)
+    return [f"{conditions(protocols)} · under each picture: {names}, the best in bold"]
 
 
-def _best_psnr(item: GalleryItem) -> str:
-    scored = [p.metrics.get(METRICS[0].name) for p in item.pictures if p.metrics]
-    return f"{METRICS[0].best(scored)} {METRICS[0].unit}"
+def _box(item: GalleryItem) -> tuple[int, int]:
+    """The width and height in pixels that the largest picture of a row is drawn in."""
+    width, height = item.size
+    zoom = item.column / width
+    if height * zoom > TALLEST:
+        zoom = TALLEST / height if height > TALLEST else TALLEST // height
+    return max(1, round(width * zoom)), max(1, round(height * zoom))
 
 
-def _drawn(picture: Picture, size: tuple[int, int]) -> Image.Image:
-    """The picture at `size`: enlarged pixel by pixel, or reduced smoothly."""
+def _title(item: GalleryItem, box: tuple[int, int]) -> list[tuple[str, str]]:
+    reduced = item.size[0] / box[0]
+    return [(item.key, INK), *([(f" · shown at 1:{reduced:.3g}", MUTED)] if reduced > 1 else [])]
+
+
+def _values(item: GalleryItem, metric: Metric) -> list[object]:
+    return [p.metrics.get(metric.name) for p in item.pictures if p.metrics and not p.failed]
+
+
+def _caption(
+    picture: Picture | None, shown: Sequence[Metric], best: Mapping[str, str | None]
+) -> list[tuple[str, str]]:
+    """What stands under a picture, in pieces with their colours: its numbers, or its size."""
+    if picture is None:
+        return []
+    if picture.failed:
+        return [(str((picture.metrics or {}).get("error") or ""), MUTED)]
+    if picture.metrics is None:
+        return [("{}×{}".format(*picture.size), MUTED)]
+    texts = [(metric.text(picture.metrics.get(metric.name)), best[metric.name]) for metric in shown]
+    pieces = [[(text, INK if text == winner else MUTED), (" / ", MUTED)] for text, winner in texts]
+    return [piece for pair in pieces for piece in pair][:-1]
+
+
+def _draw_cell(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    picture: Picture | None,
+    corner: tuple[int, int],
+    column: int,
+    box: tuple[int, int],
+) -> None:
+    """The picture in the middle of its column, or a tinted cell that says why there is none."""
+    left, top = corner[0] + (column - box[0]) // 2, corner[1]
+    if picture is None or picture.failed:
+        draw.rectangle((left, top, left + box[0] - 1, top + box[1] - 1), EMPTY)
+        why = ("failed", ALARM) if picture is not None else ("no picture", MUTED)
+        _write(draw, (left, top + (box[1] - TEXT) // 2), box[0], [why])
+        return
+    drawn = _drawn(picture, box)
+    sheet.paste(drawn, (left + (box[0] - drawn.width) // 2, top + (box[1] - drawn.height) // 2))
+
+
+def _drawn(picture: Picture, box: tuple[int, int]) -> Image.Image:
+    """The picture as large as the box allows: enlarged pixel by pixel, or reduced smoothly."""
     with Image.open(BytesIO(picture.png)) as image:
-        how = Image.Resampling.NEAREST if image.width <= size[0] else Image.Resampling.LANCZOS
-        return image.convert("RGB").resize(size, how)
+        zoom = min(box[0] / image.width, box[1] / image.height)
+        size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
+        if zoom >= 1:
+            return image.convert("RGB").resize(size, Image.Resampling.NEAREST)
+        return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def _write(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, text: str, colour: str) -> None:
-    """`text` centred on a column, cut where it is wider."""
-    font = ImageFont.load_default(LABEL)
-    text = text.translate(_PLAIN).encode("ascii", "replace").decode()
-    if draw.textlength(text, font) > width:
-        while text and draw.textlength(text + "...", font) > width:
-            text = text[:-1]
-        text += "..."
-    draw.text((left + width / 2, top), text, colour, font, anchor="ma")
+def _write(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    width: int,
+    pieces: Sequence[tuple[str, str]],
+    *,
+    centred: bool = True,
+) -> None:
+    """One line of coloured pieces within `width` from `corner`; the first is cut where they are too long, ink is bold."""
+    if not pieces:
+        return
+    bold = len(pieces) > 1 or not centred
+    fonts = [font(TEXT, bold=bold and colour == INK) for _, colour in pieces]
+    texts = [" ".join(f"|{text}|".split())[1:-1] for text, _ in pieces]
+    rest = sum(f.getlength(text) for text, f in zip(texts[1:], fonts[1:], strict=True))
+    texts[0] = _cut(texts[0], fonts[0], width - rest)
+    lengths = [f.getlength(text) for text, f in zip(texts, fonts, strict=True)]
+    x = corner[0] + (max(0, width - sum(lengths)) / 2 if centred else 0)
+    for text, length, f, (_, colour) in zip(texts, lengths, fonts, pieces, strict=True):
+        draw.text((x, corner[1]), text, colour, f)
+        x += length
+
+
+def _cut(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
+    """`text`, or as much of its start as fits with an ellipsis."""
+    text = text[: 1 + int(width)]  # no letter is narrower than a pixel, and names may be very long
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,71 +1,126 @@
 """How near a picture is to another: PSNR, SSIM, LPIPS, and consistency with the LR picture, batched.
 
 Pictures come as they were saved, uint8 RGB tensors (N, 3, H, W) on any device, and the numbers, float64 (N,), stay on
-that device. A number that a picture is too small for is NaN, which the Parquet table stores as null.
+that device. A number that a picture is too small for is NaN, which the Parquet table stores as null. The data range
+is 255 throughout: results are judged as they were saved, in 8 bits. `windows` has SSIM's sums, `perception` LPIPS's
+features, `authors` the consistency of the paper, and `scoring` all numbers of several methods at once.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from dtls.degradation import Protocol, SizeError, downscale_size, resize
+from reports.authors import wrapped_squares
+from reports.perception import distance, features
+from reports.windows import GAUSSIAN_WINDOW, UNIFORM_WINDOW, gaussian_similarity, uniform_similarity
 
 PEAK = 255.0
-SSIM_WINDOW = 7
+Colour = Literal["rgb", "y"]
+Window = Literal["uniform", "gaussian"]
 LPIPS_MIN_SIDE = 32
-"""AlexNet's strides leave no pixel of a smaller picture."""
-CPU_PIXELS = 4 * 128 * 128
+"""AlexNet's strides leave no pixel of a smaller picture; VGG's would, but one limit holds for both."""
+CPU_PIXELS = 2 * 128 * 128
 """Pictures' pixels (N·H·W) that a CPU works on at a time, measured; a GPU takes more to be busy."""
+LPIPS_PIXELS = 32 * 128 * 128
+"""The same for LPIPS on a CPU: convolutions of larger batches are faster."""
 CUDA_PIXELS = 64 * 256 * 256
 
 
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB over all three channels: 10·log10(255² / MSE); inf for identical pictures.
+@dataclass(frozen=True)
+class Measure:
+    """What of the pictures PSNR and SSIM look at; record it with every number.
 
-    a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,). SizeError when the shapes differ.
+    colour: `rgb`, the mean over the channels; or `y`, the luma of ITU-R BT.601 in 16…235 as MATLAB's rgb2ycbcr has
+    it, not rounded (BasicSR's, and that of most papers on ×2, ×3, ×4). border: pixels cropped from each side first,
+    in papers often the scale. LPIPS and consistency always see the whole RGB picture, as is customary.
+    ValueError for another colour and a negative border.
+    """
+
+    colour: Colour = "rgb"
+    border: int = 0
+
+    def __post_init__(self) -> None:
+        if self.colour not in get_args(Colour):
+            raise ValueError(f"unknown colour space {self.colour!r}; known: {', '.join(get_args(Colour))}")
+        if self.border < 0:
+            raise ValueError(f"a border of {self.border} pixels cannot be cropped")
+
+    def planes(self, x: Tensor) -> Tensor:
+        """What is measured of x, uint8 (N, 3, H, W): int32 (N, 3, h, w) for rgb, float64 (N, 1, h, w) for y."""
+        inner = x[..., self.border : x.shape[-2] - self.border, self.border : x.shape[-1] - self.border]
+        return inner.int() if self.colour == "rgb" else luma(inner)
+
+    def side(self, x: Tensor) -> int:
+        """The shorter side of what is left of x."""
+        return max(0, min(x.shape[-2:]) - 2 * self.border)
+
+
+WHOLE = Measure()
+
+
+def luma(x: Tensor) -> Tensor:
+    """Y of BT.601 of RGB in 0…255 (N, 3, H, W): float64 (N, 1, H, W) in 16…235."""
+    weights = torch.tensor((65.481, 128.553, 24.966), dtype=torch.float64, device=x.device) / PEAK
+    return 16 + (weights[:, None, None] * x.double()).sum(dim=1, keepdim=True)
+
+
+def psnr(a: Tensor, b: Tensor, measure: Measure = WHOLE) -> Tensor:
+    """Peak signal-to-noise ratio in dB over all planes: 10·log10(255² / MSE); inf for identical pictures.
+
+    a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,), NaN when the border leaves no pixel. SizeError when
+    the shapes differ.
     """
     _check(a, b)
-    return 10 * torch.log10(PEAK**2 / _in_groups(_mse, a, b))
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity in [−1, 1] (Wang et al. 2004, eq. 13) as the DTLS authors take it.
-
-    That is skimage's `structural_similarity(a, b, channel_axis=-1, data_range=255)`: a uniform 7×7 window, the sample
-    covariance (N − 1), K1 = 0.01, K2 = 0.03, windows that leave the picture left out, the mean over channels.
-    a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,), NaN when a side is under 7 pixels.
-    """
-    _check(a, b)
-    if min(a.shape[-2:]) < SSIM_WINDOW:
+    if measure.side(a) < 1:
         return _nan(a)
-    return _in_groups(_ssim, a, b)
+    return 10 * torch.log10(PEAK**2 / _in_groups(lambda x, y: _mse(measure.planes(x), measure.planes(y)), a, b))
 
 
-def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    """The formula of `ssim`, every mean and covariance multiplied by n² so that sums of integers stay exact."""
-    x, y = a.float(), b.float()
-    n = SSIM_WINDOW**2
-    c1, c2 = (n * 0.01 * PEAK) ** 2, (n * 0.03 * PEAK) ** 2
-    sx, sy, sxy, squares = (_window_sums(p) for p in (x, y, x * y, x * x + y * y))
-    product, powers = sx * sy, sx * sx + sy * sy
-    sample = n / (n - 1)
-    covariance, variances = sample * (n * sxy - product), sample * (n * squares - powers)
-    similarity = (2 * product + c1) * (2 * covariance + c2) / ((powers + c1) * (variances + c2))
-    return similarity.mean(dim=(1, 2, 3))
+def ssim(a: Tensor, b: Tensor, measure: Measure = WHOLE, window: Window = "uniform") -> Tensor:
+    """Structural similarity in [−1, 1] (Wang et al. 2004, eq. 13), the mean over pixels and planes.
+
+    `uniform`: 7×7 pixels of one weight and the sample covariance (N − 1), as the DTLS authors take it: skimage's
+    `structural_similarity(a, b, channel_axis=-1, data_range=255)`. `gaussian`: 11×11 pixels, σ = 1.5, the weighted
+    covariance, as Wang, MATLAB and BasicSR: skimage's with `gaussian_weights=True, use_sample_covariance=False`,
+    torchmetrics' default. Both with K1 = 0.01, K2 = 0.03, and without the windows that leave the picture.
+    a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,), NaN when a side is shorter than the window.
+    """
+    _check(a, b)
+    side, similarity = {
+        "uniform": (UNIFORM_WINDOW, uniform_similarity),
+        "gaussian": (GAUSSIAN_WINDOW, gaussian_similarity),
+    }[window]
+    if measure.side(a) < side:
+        return _nan(a)
+    return _in_groups(lambda x, y: similarity(measure.planes(x), measure.planes(y)), a, b)
 
 
 def lpips(a: Tensor, b: Tensor, model: nn.Module) -> Tensor:
-    """Learned perceptual distance, at least 0 (Zhang et al. 2018), by `model` from `load_lpips`.
+    """Learned perceptual distance, at least 0 (Zhang et al. 2018), by `model` from `load_lpips` or `load_lpips_vgg`.
 
     a, b: uint8 (N, 3, H, W) of one shape on the model's device; returns float64 (N,), NaN when a side is under 32
     pixels. Computed in float32, without TF32.
     """
-    _check(a, b)
-    if min(a.shape[-2:]) < LPIPS_MIN_SIDE:
-        return _nan(a)
+    return lpips_to_one([a], b, model)[0]
+
+
+def lpips_to_one(others: list[Tensor], reference: Tensor, model: nn.Module) -> list[Tensor]:
+    """`lpips` of each of `others` and `reference`, whose features are computed once."""
+    for x in others:
+        _check(x, reference)
+    if min(reference.shape[-2:]) < LPIPS_MIN_SIDE or not len(reference):
+        return [_nan(reference) for _ in others]
+    found: list[list[Tensor]] = [[] for _ in others]
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        return _in_groups(lambda x, y: model(_signed(x), _signed(y)).double().flatten(), a, b)
+        for part in _groups(reference, LPIPS_PIXELS):
+            one = features(reference[part], model)
+            for values, x in zip(found, others, strict=True):
+                values.append(distance(features(x[part], model), one))
+    return [torch.cat(values) for values in found]
 
 
 def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
@@ -84,34 +139,35 @@ def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
     return _in_groups(lambda x, y: _mse(resize(x.double(), low, protocol), y), sr, lr) / PEAK**2
 
 
+def lr_psnr(consistency: Tensor) -> Tensor:
+    """Consistency in dB, 10·log10(1 / consistency): the PSNR of A·SR and LR, inf where they are equal."""
+    return -10 * torch.log10(consistency)
+
+
+def authors_consistency(sr: Tensor, hr: Tensor, low: tuple[int, int]) -> Tensor:
+    """What the DTLS paper's tables call consistency, on their scale (16→128: 0.125); see `authors` for its formula.
+
+    No MSE, and no measure of consistency; only to be compared with those tables. sr, hr: uint8 (N, 3, H, W) of one
+    shape; low: (h, w) of the LR pictures; returns float64 (N,).
+    """
+    _check(sr, hr)
+    return _in_groups(lambda x, y: wrapped_squares(x, y, low), sr, hr)
+
+
+def _groups(x: Tensor, cpu_pixels: int = CPU_PIXELS) -> list[slice]:
+    """A few pictures at a time: that bounds memory, and keeps a CPU within its cache."""
+    pixels = CUDA_PIXELS if x.is_cuda else cpu_pixels
+    group = max(1, pixels // (x.shape[-1] * x.shape[-2]))
+    return [slice(start, start + group) for start in range(0, len(x), group)]
+
+
 def _in_groups(metric: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """`metric` of a few pictures at a time: that bounds memory, and keeps a CPU within its cache."""
-    pixels = CUDA_PIXELS if a.is_cuda else CPU_PIXELS
-    group = max(1, pixels // (a.shape[-1] * a.shape[-2]))
-    values = [metric(x, y) for x, y in zip(a.split(group), b.split(group), strict=True)]
-    return torch.cat(values) if len(a) else _nan(a)
+    values = [metric(a[part], b[part]) for part in _groups(a)]
+    return torch.cat(values) if values else _nan(a)
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() - b.double()).square().mean(dim=(1, 2, 3))
-
-
-def _signed(x: Tensor) -> Tensor:
-    """0…255 to [−1, 1], float32."""
-    return x.float() / (PEAK / 2) - 1
-
-
-def _window_sums(x: Tensor) -> Tensor:
-    """Sums over 7×7 windows of x (N, C, H, W): float64 (N, C, H−6, W−6).
-
-    Additions in float32 are exact: 49 · 2 · 255² is below 2²⁴.
-    """
-    for dim in (-1, -2):
-        size = x.shape[dim] - SSIM_WINDOW + 1
-        two = x.narrow(dim, 0, size + 5) + x.narrow(dim, 1, size + 5)  # x₀ + x₁ at each place
-        four = two.narrow(dim, 0, size + 2) + two.narrow(dim, 2, size + 2)
-        x = four.narrow(dim, 0, size) + two.narrow(dim, 4, size) + x.narrow(dim, 6, size)
-    return x.double()
 
 
 def _check(a: Tensor, b: Tensor | None = None) -> None:

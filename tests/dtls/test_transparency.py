@@ -111,3 +111,11 @@ def test_alpha_between_its_neighbours_is_left_alone() -> None:
     alpha = disc(40, 40)
     sr = load_method("bilinear")(alpha, (160, 160))
     assert torch.equal(bounded(sr, alpha), sr)
+
+
+def test_reduced_alpha_is_only_cut_to_its_range() -> None:
+    """A mean of more than 3×3 pixels lies outside of what the nearest nine say."""
+    alpha = torch.zeros(1, 1, 16, 16)
+    alpha[..., :8] = 1
+    reduced = torch.tensor([[[[0.75, -0.1], [1.1, 0.5]]]])
+    assert bounded(reduced, alpha).flatten().tolist() == [0.75, 0.0, 1.0, 0.5]
