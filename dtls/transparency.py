@@ -33,7 +33,7 @@ def _surroundings(weighted: Tensor, weight: Tensor) -> Tensor:
 def bounded(alpha_sr: Tensor, alpha_lr: Tensor) -> Tensor:
     """`alpha_sr` (N, 1, H, W) between the least and the greatest of the 3×3 pixels of `alpha_lr` (N, 1, h, w) there.
 
-    So what is wholly opaque, or wholly transparent, stays exactly so. If smaller than `alpha_lr`, it is cut to [0, 1].
+    So what is wholly opaque, or wholly transparent, stays exactly so. Smaller than `alpha_lr`, it is cut to [0, 1].
     """
     if alpha_sr.shape[-2] < alpha_lr.shape[-2] or alpha_sr.shape[-1] < alpha_lr.shape[-1]:
         return alpha_sr.clamp(0, 1)
