@@ -1,12 +1,13 @@
-"""HR, LR and SR pictures matched by key, measured in batches of one size, and picked for the page."""
+"""HR, LR and SR pictures matched by key, and measured in batches of one size, all methods at once."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from threading import Lock
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -14,17 +15,21 @@ from dtls.degradation import Protocol, SizeError
 from flows.console import Advance
 from flows.naming import refuse_twins
 from flows.sources import list_pictures
-from reports import metrics
-from reports.gallery import GalleryItem, Picture
-from reports.tables import SCHEMA_VERSION
+from flows.waiting import in_batches
+from reports.metrics import Measure
+from reports.scoring import score
+from reports.tables import SCHEMA, SCHEMA_VERSION
 from storage import images
 from storage.archives import Source, open_source
 from storage.images import ImageError
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
+from storage.schemas import SAMPLES
 from storage.units import Row, Unit, cut_by_key
 
 UNIT_SIZE = 256
+WAITING_PIXELS = 2**24
+"""Pictures of other sizes wait for their batch as long as they have no more pixels than this together."""
 
 
 @dataclass(frozen=True)
@@ -57,130 +62,185 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Trio:
-    """A picture as HR, LR and SR: uint8 (1, 3, H, W), (1, 3, h, w), (1, 3, H, W)."""
+class Scene:
+    """One key: HR and LR, where there are such, and what methods made: uint8 (1, 3, H, W); and why some have none."""
 
     key: str
-    hr: Tensor
-    lr: Tensor
-    sr: Tensor
+    hr: Tensor | None
+    lr: Tensor | None
+    sr: Mapping[str, Tensor]
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What scenes of one batch have in common."""
+        sizes = ((name, x.shape) for name, x in self.sr.items())
+        return (self.hr is None or self.hr.shape, self.lr is None or self.lr.shape, *sizes)
+
+    @property
+    def pixels(self) -> int:
+        return sum(x[0, 0].numel() for x in (self.hr, *self.sr.values()) if x is not None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What all units share."""
+    """What is compared, and how. HR or LR may be missing, not both."""
 
-    hr: Collection
-    lr: Collection
+    hr: Collection | None
+    lr: Collection | None
     sr: Mapping[str, Collection]
     protocol: Protocol
-    lpips: nn.Module
+    measure: Measure
+    network: str | None
+    lpips: nn.Module | None
     device: str
     batch_size: int
     workers: int
-    lock: Lock
+    lock: Lock = field(default_factory=Lock)
 
-    def keys(self) -> list[str]:
-        """Every key that the ground truth or a method has."""
-        return sorted(set(self.hr.entries).union(*(sr.entries for sr in self.sr.values())))
+    @property
+    def truth(self) -> Collection:
+        """What says which pictures there are: HR, or LR where there is no HR."""
+        found = self.hr or self.lr
+        if found is None:
+            raise ValueError("a comparison wants HR or LR pictures")
+        return found
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """(key, method), by key: every method with every key there is, and what only some methods have."""
+        there, place = self.truth.entries, {method: n for n, method in enumerate(self.sr)}
+        extra = ((key, method) for method, sr in self.sr.items() for key in sr.entries if key not in there)
+        pairs = [*((key, method) for key in there for method in self.sr), *extra]
+        return sorted(pairs, key=lambda pair: (pair[0], place[pair[1]]))
 
     def units(self) -> list[Unit]:
-        made_with = {"protocol": self.protocol, "lpips": "0.1 alex", "table": SCHEMA_VERSION}
+        """About 256 keys with all their methods each; a sample is METHOD/KEY."""
+        made_with = {
+            "protocol": self.protocol,
+            "colour": self.measure.colour,
+            "border": self.measure.border,
+            "lpips": self.network,
+            "table": SCHEMA_VERSION,
+        }
+        by_key = {
+            key: [self._sample(method, key) for _, method in pairs]
+            for key, pairs in groupby(self.pairs(), lambda pair: pair[0])
+        }
         return [
-            Unit.of("report", f"{method}-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:12]}", chunk, made_with)
-            for method in self.sr
-            for chunk in cut_by_key([self._entry(method, key) for key in self.keys()], UNIT_SIZE)
+            Unit.of(
+                "report",
+                f"keys-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:16]}",
+                [sample for entry in chunk for sample in by_key[entry.key]],
+                made_with,
+            )
+            for chunk in cut_by_key([Entry(key, 0, "") for key in by_key], UNIT_SIZE)
         ]
 
-    def _entry(self, method: str, key: str) -> Entry:
-        """A key with what its numbers depend on: the three pictures, where they are there."""
-        found = [c.entries.get(key) for c in (self.hr, self.lr, self.sr[method])]
+    def _sample(self, method: str, key: str) -> Entry:
+        """A method and a key with what its numbers depend on: the three pictures, where they are there."""
+        found = [c.entries.get(key) if c is not None else None for c in (self.hr, self.lr, self.sr[method])]
         tags = [f"{e.key}:{e.size}:{e.etag}" if e is not None else "-" for e in found]
-        return Entry(key, sum(e.size for e in found if e is not None), "|".join(tags))
+        return Entry(f"{method}/{key}", sum(e.size for e in found if e is not None), "|".join(tags))
 
-    def work(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-        """The rows of the table for some keys of the unit's method."""
-        method = unit.name.rpartition("-")[0]
+    def work(self, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+        """The rows of the table for some methods and keys, called METHOD/KEY in each."""
+        wanted: dict[str, list[str]] = {}
+        for sample in samples:
+            method, key = sample.key.split("/", 1)
+            wanted.setdefault(key, []).append(method)
         rows: dict[str, Row] = {}
-        waiting: dict[tuple[torch.Size, torch.Size], list[Trio]] = {}
-        for item in ordered_map(lambda s: self._load(method, s.key), samples, self.workers):
-            if isinstance(item, dict):
-                rows[item["key"]] = item
-                advance(1)
-                continue
-            batch = waiting.setdefault((item.hr.shape, item.lr.shape), [])
-            batch.append(item)
-            if len(batch) == self.batch_size:
-                rows |= self._measure(method, waiting.pop((item.hr.shape, item.lr.shape)), advance)
-            elif sum(map(len, waiting.values())) > 2 * self.batch_size:
-                rows |= self._measure(method, waiting.pop(next(iter(waiting))), advance)
-        for batch in waiting.values():
-            rows |= self._measure(method, batch, advance)
-        return [rows[sample.key] for sample in samples]
+        scenes = ordered_map(lambda item: self._load(*item), wanted.items(), self.workers)
+        for batch in in_batches(
+            scenes, lambda scene: scene.kind, lambda _: self.batch_size, lambda scene: scene.pixels, WAITING_PIXELS
+        ):
+            for row in self._rows(batch):
+                rows[row["key"]] = row
+                advance(1, row["status"] != "ok")
+        return [rows[sample.key] | {"source_bytes": sample.size} for sample in samples]
 
-    def _load(self, method: str, key: str) -> Trio | Row:
+    def _load(self, key: str, methods: Sequence[str]) -> Scene:
+        failed: dict[str, str] = {}
+        sr: dict[str, Tensor] = {}
+        hr = lr = None
         try:
-            trio = Trio(key, self.hr.tensor(key), self.lr.tensor(key), self.sr[method].tensor(key))
-            if trio.sr.shape != trio.hr.shape:
-                raise SizeError(f"SR is {_size(trio.sr)}, HR is {_size(trio.hr)}")
+            hr, lr = (c.tensor(key) if c is not None else None for c in (self.hr, self.lr))
         except (UnavailableError, ChangedError):  # of no picture's quality
             raise
-        except (ImageError, SizeError, StorageError) as error:
-            return self._row(method, key, status="failed", error=str(error))
-        return trio
+        except (ImageError, StorageError) as error:
+            return Scene(key, None, None, {}, dict.fromkeys(methods, str(error)))
+        for method in methods:
+            try:
+                x = self.sr[method].tensor(key)
+                if hr is not None and x.shape != hr.shape:
+                    raise SizeError(f"SR is {_size(x)}, HR is {_size(hr)}")
+                sr[method] = x
+            except (UnavailableError, ChangedError):
+                raise
+            except (ImageError, SizeError, StorageError) as error:
+                failed[method] = str(error)
+        return Scene(key, hr, lr, sr, failed)
 
-    def _measure(self, method: str, batch: Sequence[Trio], advance: Advance) -> dict[str, Row]:
-        hr, lr, sr = (
-            torch.cat(parts).to(self.device) for parts in zip(*((t.hr, t.lr, t.sr) for t in batch), strict=True)
-        )
+    def _rows(self, batch: Sequence[Scene]) -> Iterable[Row]:
+        for scene in batch:
+            for method, reason in scene.failed.items():
+                yield self._row(method, scene.key, status="failed", error=reason)
+        for method, numbers in self._numbers(batch).items():
+            for place, scene in enumerate(batch):
+                if isinstance(numbers, str):
+                    yield self._row(method, scene.key, status="failed", error=numbers)
+                else:
+                    found = {name: values[place].item() for name, values in numbers.items()}
+                    yield self._row(method, scene.key, status="ok", **self._conditions(scene, method), **found)
+
+    def _numbers(self, batch: Sequence[Scene]) -> dict[str, dict[str, Tensor] | str]:
+        """By method its numbers, each (N,), or why there are none."""
+        methods = tuple(batch[0].sr)
+        hr, lr = (self._stacked([getattr(scene, name) for scene in batch]) for name in ("hr", "lr"))
+        stacked = {method: self._stacked([scene.sr[method] for scene in batch]) for method in methods}
+        sr = {method: x for method, x in stacked.items() if x is not None}
+
+        def scored(some: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor] | str]:
+            with self.lock:
+                found = score(some, hr=hr, lr=lr, protocol=self.protocol, model=self.lpips, measure=self.measure)
+            return {method: {name: x.cpu() for name, x in numbers.items()} for method, numbers in found.items()}
+
         try:
-            with self.lock, torch.inference_mode():
-                numbers = {
-                    "psnr": metrics.psnr(sr, hr),
-                    "ssim": metrics.ssim(sr, hr),
-                    "lpips": metrics.lpips(sr, hr, self.lpips),
-                    "consistency": metrics.consistency(sr, lr, self.protocol),
-                }
+            return scored(sr)
         except SizeError as error:
-            return {t.key: self._row(method, t.key, status="failed", error=str(error)) for t in batch}
-        finally:
-            advance(len(batch))
-        sizes = {"width": hr.shape[-1], "height": hr.shape[-2], "scale": hr.shape[-1] / lr.shape[-1]}
-        return {
-            trio.key: self._row(
-                method, trio.key, status="ok", **sizes, **{name: values[i].item() for name, values in numbers.items()}
-            )
-            for i, trio in enumerate(batch)
-        }
+            if len(sr) == 1:
+                return {method: str(error) for method in sr}
+        one_by_one: dict[str, dict[str, Tensor] | str] = {}
+        for method, x in sr.items():
+            try:
+                one_by_one |= scored({method: x})
+            except SizeError as error:
+                one_by_one[method] = str(error)
+        return one_by_one
+
+    def _stacked(self, pictures: Sequence[Tensor | None]) -> Tensor | None:
+        found = [picture for picture in pictures if picture is not None]
+        return torch.cat(found).to(self.device) if found else None
+
+    def _conditions(self, scene: Scene, method: str) -> dict[str, Any]:
+        x = scene.sr[method]
+        scale = x.shape[-1] / scene.lr.shape[-1] if scene.lr is not None else None
+        found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": scale}
+        if scene.hr is not None:
+            found |= {"colour": self.measure.colour, "border": self.measure.border, "lpips_network": self.network}
+        return found
 
     def _row(self, method: str, key: str, **values: Any) -> Row:
-        return {"method": method, "key": key, "protocol": self.protocol, **values}
-
-    def gallery(self, frame: pd.DataFrame, count: int) -> list[GalleryItem]:
-        """The first `count` keys as LR, every method, HR; pictures that are missing are left out."""
-        rows = {(row["method"], row["key"]): row for row in records(frame)}
-        items = []
-        for key in [key for key in self.keys() if key in self.hr.entries and key in self.lr.entries][:count]:
-            pictures = [("LR", self.lr, None), *((m, c, rows.get((m, key))) for m, c in self.sr.items())]
-            shown = [
-                _shown(label, collection, key, row) for label, collection, row in [*pictures, ("HR", self.hr, None)]
-            ]
-            items.append(GalleryItem(key, [picture for picture in shown if picture is not None]))
-        return items
+        return {"method": method, "key": f"{method}/{key}", "protocol": self.protocol, **values}
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table as mappings."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+RECEIPT = pa.schema([*SCHEMA, *(SAMPLES.field(name) for name in ("source_bytes", "source_tag", "options"))])
+"""The columns of a unit's rows: those of the table, and what says if they are still true."""
 
 
-def _shown(label: str, collection: Collection, key: str, row: Mapping[str, Any] | None) -> Picture | None:
-    try:
-        return Picture(label, images.encode_png(images.decode(collection.data(key))), row)
-    except UnavailableError:
-        raise
-    except (ImageError, StorageError):
-        return None
+def as_in_table(rows: Iterable[Row]) -> Iterable[Row]:
+    """The rows of units as they stand in the table: METHOD/KEY becomes the key."""
+    for row in rows:
+        yield {name: row[name] for name in SCHEMA.names} | {"key": row["key"].partition("/")[2]}
 
 
 def _size(x: Tensor) -> str:

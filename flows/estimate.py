@@ -8,6 +8,7 @@ import humanize
 
 from flows import fanout
 from flows.console import tell
+from flows.job import Job, Left
 from flows.options import BatchOptions
 from flows.pictures import Transform
 from flows.summary import Summary, counted, duration, reason_of
@@ -29,10 +30,10 @@ class Trial:
     reason: str | None
 
 
-def tell_plan(job: fanout.Job, mapping: Transform, options: BatchOptions) -> str:
+def tell_plan(job: Job, mapping: Transform, options: BatchOptions) -> str:
     """Tell what a run of `job` would do; nothing is written anywhere."""
-    left = fanout.Left.of(job, options)
-    todo, failed = fanout.samples_left(job, left), fanout.skipped(job, left).failed
+    left = Left.of(job, options)
+    todo, failed = left.samples, fanout.skipped(left).failed
     total = sum(len(unit.samples) for unit in job.units)
     before = Summary(skipped=total - len(todo) - failed, failed=failed)
     size = sum(sample.size for unit in job.units for sample in unit.samples)

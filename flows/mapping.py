@@ -10,37 +10,33 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import groupby
-from typing import Any, TypeGuard, TypeVar
+from typing import Any
 
 import torch
 
 from dtls.methods import Interpolation, Method
 from flows import fanout
-from flows.console import Advance, progress
 from flows.estimate import tell_plan
+from flows.job import Job, Left
 from flows.memory import pixels_at_once
 from flows.naming import Names
 from flows.pictures import SizeOf, Transform
-from flows.selection import MISSING, SelectionOptions, select
+from flows.selection import SelectionOptions, select
 from flows.sources import identity, list_pictures, refuse_within
-from storage import images
+from flows.targets import is_of_shards, pack, to_files, to_shard
 from storage.archives import Folder, Source, open_source
 from storage.encoding import Encoding
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.packing import Packing, is_archive
 from storage.receipts import Receipts
 from storage.schemas import PICTURES
-from storage.shards import Sample, write_shard
-from storage.units import Row, Unit, cut_by_key, failed, is_passing
+from storage.units import Unit, cut_by_key
 
 SHARD = re.compile(r"shard-[0-9a-f]{16}\.tar")
-LONGEST_NAME = 80
-"""Of a sample in a shard: with its ending it fits into a tar's header."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,6 +73,7 @@ def transform(
         **results.encoding.identity,
         "suffix": results.suffix,
         "provenance": results.provenance,
+        "samples_per_shard": results.samples_per_shard,
     }
     in_shards = results.samples_per_shard is not None
     receipts = Receipts(
@@ -112,16 +109,18 @@ def transform(
             *_named("missing", cut_by_key(missing, unit_size)),
         )
     ]
-    job = fanout.Job(
+    job = Job(
         title=f"{title} {where}",
         units=units,
-        work=partial(_to_shard if in_shards else _to_files, mapping, to),
+        work=partial(to_shard if in_shards else to_files, mapping, to),
         receipts=receipts,
         divisible=not in_shards,
-        finish=partial(_pack, packing, receipts, units, names) if packing is not None else lambda: None,
+        finish=partial(pack, packing, receipts, units, names, options) if packing is not None else lambda: None,
         output=None if in_shards else names.of,
         target=str(packing) if packing is not None else None,
     )
+    if not options.takes_all:
+        _refuse_what_is_gone(job, options, {*listed, *missing})
     with _one_thread_each(method):
         if options.dry_run:
             return tell_plan(job, mapping, options)
@@ -155,8 +154,8 @@ def _chosen(
     chosen, missing = select(pictures, options)
     plan = {entry.key: entry for entry in chosen}
     taken, listed = {*plan, *(entry.key for entry in missing)}, set(pictures)
-    for entry, fits in receipts.made(made_with):
-        if entry.key in taken or entry.etag == MISSING:
+    for entry, fits, is_ok in receipts.made(made_with):
+        if entry.key in taken or not (is_ok or entry in listed):
             continue
         if not fits:
             raise StorageError(
@@ -168,26 +167,40 @@ def _chosen(
     return sorted(plan.values()), missing
 
 
+def _refuse_what_is_gone(job: Job, options: SelectionOptions, there: set[Entry]) -> None:
+    """StorageError where a choice of pictures would have to make others anew whose sources are others by now."""
+    gone = next((entry for entry in Left.of(job, options).samples if entry not in there), None)
+    if gone is not None:
+        raise StorageError(
+            f"{job.address}: the result of {gone.key} would have to be made anew, as its place or its name is now "
+            "another, and its source has changed or is gone; choose another target, or take all pictures"
+        )
+
+
 def _cut(
     source: Source, pictures: Sequence[Entry], samples_per_shard: int | None, unit_size: int
 ) -> Iterator[tuple[str, tuple[Entry, ...]]]:
     """The names and samples of the units; the shards of a source stay what they are."""
     if samples_per_shard is None:
         yield from _named("unit", cut_by_key(pictures, unit_size))
-    elif _is_of_shards(source):
-        for shard, entries in groupby(pictures, lambda entry: source.shard_of(entry.key)):
+    elif is_of_shards(source):
+        for shard, entries in groupby(pictures, lambda entry: _shard_of(source, entry.key)):
             yield shard, tuple(entries)
     else:
         yield from _named("shard", cut_by_key(pictures, samples_per_shard))  # as SHARD has it
 
 
+def _shard_of(source: Folder, key: str) -> str:
+    """The shard that a picture is in; or was, where results of one that is gone stay."""
+    try:
+        return source.shard_of(key)
+    except ChangedError:
+        return key.rpartition("/")[0]
+
+
 def _named(kind: str, chunks: Iterable[tuple[Entry, ...]]) -> Iterator[tuple[str, tuple[Entry, ...]]]:
     for chunk in chunks:
         yield f"{kind}-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:16]}", chunk
-
-
-def _is_of_shards(source: Source) -> TypeGuard[Folder]:
-    return isinstance(source, Folder) and source.has_shards
 
 
 def _stamp(method: Method) -> str:
@@ -220,97 +233,3 @@ def _one_thread_each(method: Method) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _to_files(mapping: Transform, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-    """A file a picture; a row for each, in the order of the samples."""
-
-    def keep(made: Sample | Row) -> Row:
-        row = _kept(mapping, to, made)
-        advance(1, row["status"] != "ok")
-        return row
-
-    rows = {row["key"]: row for row in mapping.made(samples, keep)}
-    return [rows[entry.key] for entry in samples]
-
-
-def _kept(mapping: Transform, to: Location, made: Sample | Row) -> Row:
-    """The row of a result that is in its place, or of its failure.
-
-    A failed sample leaves no result, not even that of an earlier run, unless it is tried again.
-    """
-    try:
-        if isinstance(made, Sample):
-            started = time.perf_counter()
-            to.write(made.row["output"], made.data)
-            made.row["write_seconds"] += time.perf_counter() - started
-            return _complete(made)
-        if not is_passing(made):
-            to.delete(mapping.names.of(made["key"]))
-        return made
-    except UnavailableError:
-        raise
-    except StorageError as error:  # of this name only, such as a folder in its place, or one that is no name
-        if isinstance(made, Sample):
-            return failed(Entry(made.row["key"], made.row["source_bytes"], ""), error)
-        return made
-
-
-def _complete(made: Sample) -> Row:
-    """The row of a result with its sum and the time it took."""
-    row = made.row
-    row["sha256"] = hashlib.sha256(made.data).hexdigest()
-    row["seconds"] = sum(row[column] for column in ("read_seconds", "compute_seconds", "write_seconds"))
-    return row
-
-
-def _to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-    """One shard of all samples of a unit, in their order, and a row for each."""
-    is_shard = _is_of_shards(mapping.source) and samples[0].etag != MISSING
-    facts = mapping.source.facts(unit.name) if is_shard else {}  # type: ignore[attr-defined]
-
-    def complete(made: Sample | Row) -> tuple[str, Sample | Row]:
-        advance(1, not isinstance(made, Sample))
-        if not isinstance(made, Sample):
-            return made["key"], made
-        row = _complete(made)
-        told = facts.get(images.stem(row["key"].removeprefix(f"{unit.name}/")), {})
-        return row["key"], replace(made, facts={**told, "width": row["width"], "height": row["height"]})
-
-    made = _in_order(mapping.made(samples, complete), [entry.key for entry in samples])
-    return write_shard(to, f"{unit.name}.tar", made, _names_in_shard(mapping.names, unit.name, samples))
-
-
-def _in_order(found: Iterable[tuple[str, T]], keys: Iterable[str]) -> Iterator[T]:
-    """What is found for the keys, in their order."""
-    found = iter(found)
-    early: dict[str, T] = {}
-    for key in keys:
-        while key not in early:
-            early.update([next(found)])
-        yield early.pop(key)
-
-
-def _names_in_shard(names: Names, shard: str, samples: Sequence[Entry]) -> dict[str, str]:
-    """The names that samples have in their shard: those of its source where this is a shard, else numbers."""
-    outputs = {entry.key: names.of(entry.key) for entry in samples}
-    if all(output.startswith(f"{shard}/") and output.isascii() for output in outputs.values()):
-        found = {key: images.stem(output.removeprefix(f"{shard}/")) for key, output in outputs.items()}
-        if max(map(len, found.values())) <= LONGEST_NAME:
-            return found
-    return {key: f"{number:09d}" for number, key in enumerate(outputs)}
-
-
-def _pack(packing: Packing, receipts: Receipts, units: Sequence[Unit], names: Names) -> None:
-    """Make the archive of all results, with those of earlier runs where the source could not be read this time."""
-    there = packing.sizes()
-
-    def outputs() -> Iterator[str]:
-        for row in receipts.rows(units):
-            if row["status"] == "ok":
-                yield row["output"]
-            elif is_passing(row) and names.of(row["key"]) in there:
-                yield names.of(row["key"])
-
-    with progress(f"pack {packing}", sum(len(unit.samples) for unit in units), "images") as advance:
-        packing.pack(outputs(), advance)

@@ -22,6 +22,7 @@ from dtls.transparency import bounded, fill
 from flows.naming import Names
 from flows.selection import MISSING
 from flows.tensors import to_pixels, to_unit
+from flows.waiting import in_batches
 from storage import images
 from storage.archives import Source
 from storage.encoding import Encoding
@@ -36,6 +37,8 @@ SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of a picture to that of its result; SizeError where there is none."""
 MOST_PIXELS = 400_000_000
 """Larger results are refused."""
+BYTES_A_PIXEL = 4
+"""The bytes of pictures that are read ahead may be so many times as many as the pixels on their way."""
 WAITING_PIXELS = 16 * TILE * TILE
 """Pictures of other sizes wait for their batch as long as their results will not have more pixels than this."""
 T = TypeVar("T")
@@ -115,7 +118,13 @@ class Transform:
         alone = isinstance(self.method, Interpolation)
         loaded = ordered_map(
             self._load_and_compute if alone else self._load,
-            ordered_map(self._fetch, samples, self.workers),
+            ordered_map(
+                self._fetch,
+                samples,
+                self.workers,
+                weight=lambda entry: entry.size,
+                most=BYTES_A_PIXEL * self.pixels_at_once,
+            ),
             self.workers,
             weight=lambda item: item.pixels if isinstance(item, Fetched) else 0,
             most=self.pixels_at_once,
@@ -129,7 +138,9 @@ class Transform:
                 raise ChangedError(MISSING)
             self.check_name(self.names.of(entry.key))
             data = self.source.fetch(entry)
-            return Fetched(entry, data, self._weight(_size_in(data)), time.perf_counter() - started)
+            size = images.size(data)
+            pixels = self._weight(size) if size is not None else 0  # decoding says what is wrong
+            return Fetched(entry, data, pixels, time.perf_counter() - started)
 
         return _tried(entry, fetched)
 
@@ -162,30 +173,26 @@ class Transform:
 
     def _in_batches(self, loaded: Iterable[Picture | Row]) -> Iterator[Picture | Row]:
         """Results of the method, in batches of pictures of one size, and the failures as they come."""
-        waiting: dict[tuple[object, ...], list[Picture]] = {}
-        pixels = 0
-        for item in loaded:
-            if not isinstance(item, Picture):
-                yield item
-                continue
-            waiting.setdefault(item.kind, []).append(item)
-            pixels += self._weight(item.shape)
-            ready = item.kind if len(waiting[item.kind]) >= self._batch_size(item) else None
-            while ready or pixels > WAITING_PIXELS:
-                batch = waiting.pop(ready or next(iter(waiting)))
-                ready = None
-                pixels -= sum(self._weight(picture.shape) for picture in batch)
-                yield from self._under_lock(batch)
-        for batch in waiting.values():
-            yield from self._under_lock(batch)
+        for batch in in_batches(
+            loaded,
+            kind=lambda item: item.kind if isinstance(item, Picture) else None,
+            full=lambda item: self._batch_size(item) if isinstance(item, Picture) else 1,
+            weight=lambda item: self._weight(item.shape) if isinstance(item, Picture) else 0,
+            most=WAITING_PIXELS,
+        ):
+            if pictures := [item for item in batch if isinstance(item, Picture)]:
+                yield from self._under_lock(pictures)
+            else:
+                yield from batch
 
     def _weight(self, size: tuple[int, int]) -> int:
         """The pixels of a picture of this size or of its result, whichever are more; SizeError for too many."""
         rows, columns = size
         height, width = self.size_of(size)
         if height * width > MOST_PIXELS:
-            way_out = f"take a --scale up to {int(10 * math.sqrt(MOST_PIXELS / (rows * columns))) / 10:g}"
-            raise SizeError(f"{width}×{height} would be more than {MOST_PIXELS:,} pixels: {way_out}")
+            scale = int(10 * math.sqrt(MOST_PIXELS / (rows * columns))) / 10
+            way_out = f"--scale {scale:g} or --size {int(max(rows, columns) * scale)}"
+            raise SizeError(f"{width}×{height} would be more than {MOST_PIXELS:,} pixels: take at most {way_out}")
         return max(height * width, rows * columns)
 
     def _size(self, picture: Picture) -> tuple[int, int]:
@@ -265,15 +272,6 @@ class Transform:
             "write_seconds": time.perf_counter() - started,
         }
         return Sample(made.data, suffix[1:].lower(), row)
-
-
-def _size_in(data: bytes) -> tuple[int, int]:
-    """The (height, width) that a picture says it has; (1, 1) where it is for decoding to say what is wrong."""
-    try:
-        with images.opened(data) as image:
-            return image.height, image.width
-    except ImageError:
-        return 1, 1
 
 
 def _tried(entry: Entry, do: Callable[[], T]) -> T | Row:

@@ -1,43 +1,37 @@
 """`dtls/report`: HR, LR and SR pictures become a Parquet table, a summary and a page.
 
-Unit: about 256 keys of one method. Proof: its receipt, which holds its rows of the table.
+Unit: about 256 keys, with all their methods. Proof: its receipt, which holds its rows of the table.
 """
 
-import io
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import astuple
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Lock
-from typing import Annotated, Any, cast
+from typing import Annotated, Literal, Self, cast
 
-import pandas as pd
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
+from torch import nn
 
 from dtls.checkpoint import CheckpointError
 from dtls.degradation import Protocol
 from dtls.devices import best_device
 from flows import fanout
-from flows.comparison import Collection, Comparison, records
-from flows.console import in_flow_run, tell_markdown
+from flows.comparison import RECEIPT, Collection, Comparison, as_in_table
+from flows.history import compare
+from flows.job import Job
 from flows.options import Address, BatchOptions
+from flows.publishing import TABLE, Publication
 from flows.sources import protocols, refuse_within
-from reports.gallery import contact_sheet
 from reports.lpips_alexnet import load_lpips
-from reports.page import render_page
-from reports.tables import SCHEMA, markdown_table, read_metrics, summarise, summary_json, write_metrics, write_summary
-from storage.leases import STATE, hold
+from reports.lpips_vgg import WeightsError, load_lpips_vgg
+from reports.metrics import Colour, Measure
+from reports.tables import write_metrics
 from storage.locations import Location, StorageError
 from storage.receipts import Receipts
+from storage.units import Row
 
-TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
-PUBLISHED = f"{STATE}/published.json"
-"""What the pages at a target stand on: written last."""
-SHEET_ROWS = 8
+SHOWN_OPTIONS = {"sr", "hr", "lr", "title", "gallery", "figures", "rating", "ratings", "sets", "run"}
+RUN = r"[\w.+-]{1,64}"
 
 
 def _named(value: object) -> object:
@@ -61,12 +55,18 @@ def _named(value: object) -> object:
 class ReportOptions(BatchOptions):
     """What to compare."""
 
-    hr: Address = Field(description="folder or URL of the HR pictures, the ground truth")
-    lr: Address = Field(description="folder or URL of the LR pictures that the methods were given")
     sr: Annotated[dict[str, Address], BeforeValidator(_named)] = Field(
-        min_length=1, description="results to compare, NAME=FOLDER, one or more"
+        default_factory=dict, description="results to compare, NAME=FOLDER, one or more"
     )
-    out: Address = Field(description="folder or URL for the table, the summary, the page and the contact sheet")
+    hr: Address | None = Field(
+        None,
+        description="folder or URL of the HR pictures, the ground truth; without it, consistency is all there is",
+    )
+    lr: Address | None = Field(None, description="folder or URL of the LR pictures that the methods were given")
+    out: Address = Field(description="folder or URL for the table, the summary, the page and the pictures")
+    compare: list[Address] = Field(
+        default_factory=list, description="instead of these: reports made before, to put in one table over time"
+    )
     protocol: Protocol | None = Field(
         None,
         description="the downscaling that made the LR pictures; by default what their manifest says, else reference",
@@ -74,93 +74,96 @@ class ReportOptions(BatchOptions):
     any_protocol: bool = Field(
         False, description="measure results of models that were trained for another downscaling than the LR pictures'"
     )
+    colour: Colour = Field("rgb", description="what PSNR and SSIM are of: rgb, or y, the luma of most papers")
+    border: int = Field(0, ge=0, le=1024, description="pixels that PSNR and SSIM leave out on each side")
+    lpips: Literal["alex", "vgg", "none"] = Field(
+        "alex", description="network of LPIPS; vgg wants torchvision's VGG16 in torch hub's cache"
+    )
+    sets: bool = Field(False, description="FID and KID as well; wants the extra fid, and pictures by the hundred")
     title: str = Field("Super-resolution compared", min_length=1, description="heading of the page")
-    gallery: int = Field(24, ge=0, le=1000, description="pictures shown on the page")
+    gallery: int = Field(24, ge=0, le=100_000, description="pictures shown, from the worst to the best")
+    figures: bool = Field(False, description="figures as papers print them, as PDF and PNG")
+    rating: Literal["none", "grades", "pairs"] = Field(
+        "none", description="make a page where people grade the gallery's results blind, from 1 to 4, or by pairs"
+    )
+    ratings: list[Address] = Field(default_factory=list, description="what people exported there, to be summed up")
+    run: str | None = Field(
+        None, pattern=f"^{RUN}$", description="name of this run among those kept in runs/; by default the day"
+    )
     batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that are measured together")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if self.compare:
+            if self.sr or self.hr or self.lr:
+                raise ValueError("--compare puts reports together; leave --sr, --hr and --lr out")
+            return self
+        if not self.sr:
+            raise ValueError("say what to compare: --sr NAME=FOLDER, or --compare REPORT")
+        if self.hr is None and self.lr is None:
+            raise ValueError("say what to compare with: --hr, --lr, or both")
+        return self
 
 
 @flow(name="dtls", flow_run_name="report {options.out}")
 def report(options: ReportOptions) -> str:
     """Compare SR pictures with the ground truth: a table, a summary, and a page."""
+    if options.compare:
+        return compare(options.compare, options.out)
     out = Location.of(options.out)
-    for address in (options.hr, options.lr, *options.sr.values()):
+    for address in filter(None, (options.hr, options.lr, *options.sr.values())):
         refuse_within(out, address)
-    hr, lr = Collection.of(options.hr), Collection.of(options.lr)
     protocol = _protocol(options.protocol, options.lr)
     if not options.any_protocol:
         _refuse_others(options.sr, protocol)
     device = best_device(options.device)
+    network = None if options.lpips == "none" or options.hr is None else options.lpips
     comparison = Comparison(
-        hr=hr,
-        lr=lr,
+        hr=Collection.of(options.hr) if options.hr is not None else None,
+        lr=Collection.of(options.lr) if options.lr is not None else None,
         sr={name: Collection.of(address) for name, address in options.sr.items()},
         protocol=protocol,
-        lpips=load_lpips(device),
+        measure=Measure(options.colour, options.border),
+        network=network,
+        lpips=_lpips(network, device),
         device=device,
         batch_size=options.batch_size,
         workers=options.workers,
-        lock=Lock(),
     )
-    job = fanout.Job(
+    job = Job(
         title=f"compare {', '.join(options.sr)}",
         units=comparison.units(),
         work=comparison.work,
-        receipts=Receipts(out, "report", SCHEMA, TABLE),
-        gather=write_metrics,
+        receipts=Receipts(out, "report", RECEIPT, TABLE),
+        gather=_gather,
     )
+    publication = Publication(out, comparison, options.model_dump(include=SHOWN_OPTIONS))
     try:
         fanout.run(job, options)
     except fanout.RunError:  # what could be measured is worth a page, too
         if out.exists(TABLE):
-            _publish(out, comparison, options)
+            publication.publish()
         raise
-    _publish(out, comparison, options)
-    return out.address(PAGE)
+    return publication.publish()
 
 
-def _publish(out: Location, comparison: Comparison, options: ReportOptions) -> None:
-    """Make summary, page and contact sheet of the table; those that stand on this very table already are left."""
-    configuration = {**options.model_dump(include={"hr", "lr", "sr", "title"}), "protocol": comparison.protocol}
-    with TemporaryDirectory(prefix="dtls-") as folder:
-        table = Path(folder) / TABLE
-        out.download(TABLE, table)
-        frame = read_metrics(table)
-    means = summarise(frame)
-    stands_on = json.dumps([configuration, options.gallery, *astuple(out.info(TABLE))], sort_keys=True).encode()
-    there = {entry.key for entry in out.list()}
-    if not ({SUMMARY, PAGE, PUBLISHED} <= there and out.read(PUBLISHED) == stands_on):
-        with hold(out, "report"):
-            _write_pages(out, comparison, options, configuration, frame, means)
-            out.write(PUBLISHED, stands_on)
-    if in_flow_run():
-        link = f"Page: `{out.address(PAGE)}`"
-        create_markdown_artifact(f"# {options.title}\n\n{markdown_table(means)}\n\n{link}\n", key="dtls-report")
-    tell_markdown(markdown_table(means))
+def _gather(rows: Iterable[Row], path: Path) -> None:
+    write_metrics(as_in_table(rows), path)
 
 
-def _write_pages(
-    out: Location,
-    comparison: Comparison,
-    options: ReportOptions,
-    configuration: Mapping[str, Any],
-    frame: pd.DataFrame,
-    means: list[dict[str, Any]],
-) -> None:
-    with out.writing(SUMMARY) as summary:
-        write_summary(summary_json(frame, configuration), summary)
-    gallery = comparison.gallery(frame, options.gallery)
-    if gallery:
-        buffer = io.BytesIO()
-        contact_sheet(gallery[:SHEET_ROWS]).save(buffer, "PNG", optimize=True)
-        out.write(SHEET, buffer.getvalue())
-    page = render_page(options.title, means, records(frame), gallery, configuration)
-    out.write(PAGE, page.encode())
+def _lpips(network: str | None, device: str) -> nn.Module | None:
+    if network is None:
+        return None
+    try:
+        return load_lpips_vgg(None, device) if network == "vgg" else load_lpips(device)
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from error
 
 
-def _protocol(wish: Protocol | None, lr: str) -> Protocol:
+def _protocol(wish: Protocol | None, lr: str | None) -> Protocol:
     """The protocol of the LR pictures; StorageError where their manifest says another than was asked for."""
-    made = protocols(lr)
+    made = protocols(lr) if lr is not None else set()
     if not made:
         return wish or "reference"
     if (wish is not None and made != {wish}) or len(made) > 1:

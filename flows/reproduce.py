@@ -24,20 +24,21 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.experiments import EXPERIMENTS, Experiment, Row
 from flows.mapping import transform
 from flows.options import Address, Options
-from flows.report import SUMMARY, ReportOptions, report
+from flows.publishing import SUMMARY
+from flows.report import ReportOptions, report
 from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
 from flows.sources import refuse_within
 from flows.train import TrainOptions, train
 from flows.upscale import UpscaleOptions, upscale
-from reports.tables import METRICS, Metric
+from reports.tables import METRICS, PRIMARY, Metric
 from storage.locations import Location, StorageError
 
 
 class ReproduceOptions(Options):
     """Which table, on what data, and how large; by default the paper's sizes and steps."""
 
-    table: Literal["1", "2", "3", "4", "B1", "prediction", "stride", "plus"] = Field(
+    table: Literal["1", "2", "3", "4", "B1", "5.1", "prediction", "stride", "plus"] = Field(
         description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, or our own, plus"
     )
     source: Address = Field(description="folder or URL of the pictures to train on")
@@ -201,14 +202,13 @@ class Reproduction:
 
     def table(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
         """The experiment as Markdown: our means, the published ones in brackets."""
-        authors = any("consistency" in row.published for row in self.experiment.rows)
-        head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in METRICS), *["Authors' formula"] * authors]
+        authors = any("authors_consistency" in row.published for row in self.experiment.rows)
+        shown = [m for m in METRICS if m.name in PRIMARY] + [METRICS[-1]] * authors
+        head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in shown)]
         lines = [head, ["---", "---"] + ["---:"] * (len(head) - 2)]
         for row in self.experiment.rows:
             ours = numbers.get((row.label, row.low), {}) if row.ours else {}
-            cells = [_cell(m, ours.get(m.name), row.published.get(m.name)) for m in METRICS[:-1]]
-            cells += [METRICS[-1].text(ours.get("consistency"))]
-            cells += [f"({row.published['consistency']:g})" if "consistency" in row.published else "–"] * authors
+            cells = [_cell(m, ours.get(m.name), row.published.get(m.name)) for m in shown]
             lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells])
         text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         notes = [self.experiment.note]

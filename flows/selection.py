@@ -104,6 +104,7 @@ def _listed(address: str) -> set[str]:
         text = file.parent.read(file.url.rpartition("/")[2]).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(f"{address}: not a text file in UTF-8") from error
-    if not (keys := {line.removeprefix("./") for line in text.splitlines() if line.strip()}):
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    if not (keys := {line.removeprefix("./") for line in lines if line.strip()}):
         raise StorageError(f"{address}: no keys in it")
     return keys

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from flows import fanout
 from flows.console import tell
+from flows.job import Job
 from flows.options import Address, BatchOptions
 from flows.sources import identity, list_pictures, refuse_within
 from storage.archives import open_source
@@ -72,7 +73,7 @@ def shard(options: ShardOptions) -> str:
     units, first = plan(pictures, options, metadata)
     origins = cache(lambda: _origins(metadata) if metadata is not None else {})
     sharding = Sharding(source, target, options.size, options.check, options.workers, origins)
-    job = fanout.Job(
+    job = Job(
         title=f"shard {source}",
         units=units,
         work=lambda unit, _, advance: sharding.write(unit, first[unit.name], advance),

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from reports.tables import METRICS, Metric, conditions
+from reports.summary import conditions
+from reports.tables import METRICS, Metric
 
 COLUMN = 256
 """How wide, in pixels, a picture is drawn at most; small ones are enlarged by whole numbers up to it."""
@@ -19,8 +21,10 @@ TALLEST = 640
 
 INK, MUTED, ALARM, PAPER, EMPTY = "#1d1d1b", "#75746e", "#a8321e", "#ffffff", "#f4f3ef"
 MARGIN, GAP, LINE, TEXT = 32, 16, 24, 15
-"""In pixels: around the sheet, between columns and rows, from one line of text to the next, and the text's size."""
+"""In pixels: around the sheet, between columns, from one line of text to the next, and the text's size."""
+CONDITIONS = ["protocol", "scale", "colour", "border", "lpips_network"]
 SHOWN = ("psnr", "lpips")
+"""Under each picture; where no picture has these, as without ground truth, the first numbers that there are."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,35 @@ def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
+def cut(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
+    """`text`, or as much of its start as fits with an ellipsis."""
+    text = text[: 1 + max(0, int(width))]  # letters are wider than a pixel, and a hostile name may be very long
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def chosen_metrics(gallery: Sequence[GalleryItem], names: Sequence[str] = SHOWN) -> list[Metric]:
+    """Those of `names` that some picture has a number of; where none has, as many others in the table's order."""
+    there = [m for m in METRICS if m.best(value for item in gallery for value in _values(item, m)) is not None]
+    return [m for m in there if m.name in names] or there[: len(names)]
+
+
+def best_texts(item: GalleryItem, metrics: Sequence[Metric]) -> dict[str, str | None]:
+    """By metric, the best number of a row as it is printed; None without one."""
+    return {metric.name: metric.best(_values(item, metric)) for metric in metrics}
+
+
+class Piece(NamedTuple):
+    """A piece of a line of text."""
+
+    text: str
+    colour: str = MUTED
+    bold: bool = False
+
+
 def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN) -> Image.Image:
     """The gallery as one RGB picture on white: LR, methods and HR in columns, `metrics` under each method's picture.
 
@@ -82,37 +115,38 @@ def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN
     labels = _labels(gallery)
     if not labels:
         raise ValueError("a contact sheet wants at least one picture")
-    shown = [metric for metric in METRICS if metric.name in metrics]
+    shown = chosen_metrics(gallery, metrics)
     head = _head(gallery, shown)
     column = max(item.column for item in gallery)
     boxes = [_box(item) for item in gallery]
-    width = 2 * MARGIN + len(labels) * column + (len(labels) - 1) * GAP
-    height = 2 * MARGIN + (len(head) + 1) * LINE + sum(tall + 2 * LINE + GAP for _, tall in boxes)
-    sheet = Image.new("RGB", (width, height), PAPER)
+    wide = len(labels) * column + (len(labels) - 1) * GAP
+    high = (2 * len(head) + 1) * LINE + sum(3 * LINE + tall for _, tall in boxes)
+    sheet = Image.new("RGB", (wide + 2 * MARGIN, high + 2 * MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
+    lefts = {label: MARGIN + place * (column + GAP) for place, label in enumerate(labels)}
     top = MARGIN
     for line in head:
-        _write(draw, (MARGIN, top), width - 2 * MARGIN, [(line, MUTED)], centred=False)
-        top += LINE
-    lefts = {label: MARGIN + place * (column + GAP) for place, label in enumerate(labels)}
+        _write(draw, (MARGIN, top), wide, [Piece(line)], anchor="left")
+        top += 2 * LINE
     for label, left in lefts.items():
-        _write(draw, (left, top), column, [(label, INK)])
-    top += LINE + GAP
+        _write(draw, (left, top), column, [Piece(label, INK, bold=True)])
     for item, box in zip(gallery, boxes, strict=True):
-        _write(draw, (MARGIN, top), width - 2 * MARGIN, _title(item, box), centred=False)
+        top += 3 * LINE // 2
+        _write(draw, (MARGIN, top), wide, _title(item, box), anchor="left")
         top += LINE
         pictures = {picture.label: picture for picture in item.pictures}
-        best = {metric.name: metric.best(_values(item, metric)) for metric in shown}
+        best = best_texts(item, shown)
         for label, left in lefts.items():
-            _draw_cell(sheet, draw, pictures.get(label), (left, top), column, box)
-            _write(draw, (left, top + box[1] + 5), column, _caption(pictures.get(label), shown, best))
-        top += box[1] + LINE + GAP
+            picture = pictures.get(label)
+            _draw_cell(sheet, draw, picture, (left + (column - box[0]) // 2, top), box)
+            _write(draw, (left, top + box[1] + LINE - TEXT), column, _caption(picture, shown, best))
+        top += box[1] + LINE // 2
     return sheet
 
 
 def _labels(gallery: Sequence[GalleryItem]) -> list[str]:
     rows = sorted(([p.label for p in item.pictures] for item in gallery), key=len, reverse=True)
-    labels = list(dict.fromkeys(label for row in rows for label in row))
+    labels = dict.fromkeys(label for row in rows for label in row)
     return sorted(labels, key=lambda label: {"LR": -1, "HR": 1}.get(label, 0))
 
 
@@ -121,9 +155,9 @@ def _head(gallery: Sequence[GalleryItem], shown: Sequence[Metric]) -> list[str]:
     rows = [p.metrics for item in gallery for p in item.pictures if p.metrics is not None and not p.failed]
     if not rows:
         return []
-    protocols = [{"protocol": row.get("protocol"), "scales": [row["scale"]] if "scale" in row else []} for row in rows]
     names = " / ".join(f"{m.label}{f' ({m.unit})' if m.unit else ''} {m.arrow}" for m in shown)
-    return [f"{conditions(protocols)} · under each picture: {names}, the best in bold"]
+    made = conditions(pd.DataFrame(rows).reindex(columns=CONDITIONS))
+    return [f"{made} · under each picture: {names}, the best in bold"]
 
 
 def _box(item: GalleryItem) -> tuple[int, int]:
@@ -135,28 +169,28 @@ def _box(item: GalleryItem) -> tuple[int, int]:
     return max(1, round(width * zoom)), max(1, round(height * zoom))
 
 
-def _title(item: GalleryItem, box: tuple[int, int]) -> list[tuple[str, str]]:
+def _title(item: GalleryItem, box: tuple[int, int]) -> list[Piece]:
     reduced = item.size[0] / box[0]
-    return [(item.key, INK), *([(f" · shown at 1:{reduced:.3g}", MUTED)] if reduced > 1 else [])]
+    return [Piece(item.key, INK), *([Piece(f"   shown at 1:{reduced:.3g}")] if reduced > 1 else [])]
 
 
 def _values(item: GalleryItem, metric: Metric) -> list[object]:
     return [p.metrics.get(metric.name) for p in item.pictures if p.metrics and not p.failed]
 
 
-def _caption(
-    picture: Picture | None, shown: Sequence[Metric], best: Mapping[str, str | None]
-) -> list[tuple[str, str]]:
-    """What stands under a picture, in pieces with their colours: its numbers, or its size."""
+def _caption(picture: Picture | None, shown: Sequence[Metric], best: Mapping[str, str | None]) -> list[Piece]:
+    """What stands under a picture: its numbers, or its size, or why there is none."""
     if picture is None:
         return []
-    if picture.failed:
-        return [(str((picture.metrics or {}).get("error") or ""), MUTED)]
     if picture.metrics is None:
-        return [("{}×{}".format(*picture.size), MUTED)]
-    texts = [(metric.text(picture.metrics.get(metric.name)), best[metric.name]) for metric in shown]
-    pieces = [[(text, INK if text == winner else MUTED), (" / ", MUTED)] for text, winner in texts]
-    return [piece for pair in pieces for piece in pair][:-1]
+        return [Piece("{}×{}".format(*picture.size))]
+    if picture.failed:
+        return [Piece(str(picture.metrics.get("error") or ""))]
+    line = []
+    for metric in shown:
+        text = metric.text(picture.metrics.get(metric.name))
+        line += [Piece(" / "), Piece(text, INK, bold=True) if text == best[metric.name] else Piece(text)]
+    return line[1:]
 
 
 def _draw_cell(
@@ -164,14 +198,13 @@ def _draw_cell(
     draw: ImageDraw.ImageDraw,
     picture: Picture | None,
     corner: tuple[int, int],
-    column: int,
     box: tuple[int, int],
 ) -> None:
-    """The picture in the middle of its column, or a tinted cell that says why there is none."""
-    left, top = corner[0] + (column - box[0]) // 2, corner[1]
+    """The picture in the middle of its box, or a tinted box that says why there is none."""
+    left, top = corner
     if picture is None or picture.failed:
         draw.rectangle((left, top, left + box[0] - 1, top + box[1] - 1), EMPTY)
-        why = ("failed", ALARM) if picture is not None else ("no picture", MUTED)
+        why = Piece("failed", ALARM) if picture is not None else Piece("no picture")
         _write(draw, (left, top + (box[1] - TEXT) // 2), box[0], [why])
         return
     drawn = _drawn(picture, box)
@@ -192,30 +225,17 @@ def _write(
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
     width: int,
-    pieces: Sequence[tuple[str, str]],
-    *,
-    centred: bool = True,
+    pieces: Sequence[Piece],
+    anchor: Literal["left", "middle"] = "middle",
 ) -> None:
-    """One line of coloured pieces within `width` from `corner`; the first is cut where they are too long, ink is bold."""
+    """One line within `width` from `corner`; its first piece is cut where it is too long."""
     if not pieces:
         return
-    bold = len(pieces) > 1 or not centred
-    fonts = [font(TEXT, bold=bold and colour == INK) for _, colour in pieces]
-    texts = [" ".join(f"|{text}|".split())[1:-1] for text, _ in pieces]
-    rest = sum(f.getlength(text) for text, f in zip(texts[1:], fonts[1:], strict=True))
-    texts[0] = _cut(texts[0], fonts[0], width - rest)
-    lengths = [f.getlength(text) for text, f in zip(texts, fonts, strict=True)]
-    x = corner[0] + (max(0, width - sum(lengths)) / 2 if centred else 0)
-    for text, length, f, (_, colour) in zip(texts, lengths, fonts, pieces, strict=True):
-        draw.text((x, corner[1]), text, colour, f)
-        x += length
-
-
-def _cut(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
-    """`text`, or as much of its start as fits with an ellipsis."""
-    text = text[: 1 + int(width)]  # no letter is narrower than a pixel, and names may be very long
-    if face.getlength(text) <= width:
-        return text
-    while text and face.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    fonts = [font(TEXT, bold=piece.bold) for piece in pieces]
+    texts = [piece.text for piece in pieces]
+    rest = sum(face.getlength(text) for text, face in zip(texts[1:], fonts[1:], strict=True))
+    texts[0] = cut(" ".join(texts[0].split()), fonts[0], width - rest)
+    x = corner[0] + (0 if anchor == "left" else (width - rest - fonts[0].getlength(texts[0])) / 2)
+    for piece, text, face in zip(pieces, texts, fonts, strict=True):
+        draw.text((x, corner[1]), text, piece.colour, face)
+        x += face.getlength(text)

@@ -85,8 +85,9 @@ def ssim(a: Tensor, b: Tensor, measure: Measure = WHOLE, window: Window = "unifo
 
     `uniform`: 7×7 pixels of one weight and the sample covariance (N − 1), as the DTLS authors take it: skimage's
     `structural_similarity(a, b, channel_axis=-1, data_range=255)`. `gaussian`: 11×11 pixels, σ = 1.5, the weighted
-    covariance, as Wang, MATLAB and BasicSR: skimage's with `gaussian_weights=True, use_sample_covariance=False`,
-    torchmetrics' default. Both with K1 = 0.01, K2 = 0.03, and without the windows that leave the picture.
+    covariance, as Wang, MATLAB and BasicSR: skimage's with `gaussian_weights=True, use_sample_covariance=False`. Both
+    with K1 = 0.01, K2 = 0.03, and over the windows that lie wholly inside (torchmetrics adds some over mirrored
+    edges).
     a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,), NaN when a side is shorter than the window.
     """
     _check(a, b)

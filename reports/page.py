@@ -1,113 +1,133 @@
-"""The report as one HTML file: a summary, the pictures side by side, every number. It works from disk, offline."""
+"""The report as one HTML file: a verdict, a summary, charts, the pictures side by side, every number.
+
+It works from disk and from a bucket, offline. The page's own policy lets only the scripts and the style that are
+written into it run, each by its hash, and loads nothing but pictures, embedded or beside the page.
+"""
 
 import base64
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports.gallery import GalleryItem, Picture
-from reports.tables import METRICS, Metric, conditions, finite_or_none, mean_or_infinite, versions
+from reports.page_data import is_embedded, page_data
+from reports.page_parts import Page, Scene, Shown
+from reports.page_words import interval, signed, verdict
+from reports.tables import Metric, finite_or_none, mean_or_infinite
+
+__all__ = ["Page", "Scene", "Shown", "render"]
 
 TEMPLATES = Path(__file__).with_name("templates")
-FIGURE_METRICS = ("psnr", "ssim", "lpips")
+THEME = "report.theme.js"
+SCRIPTS = (
+    "vendor/chart.js-4.6.1.min.js",
+    "report.data.js",
+    "report.state.js",
+    "report.panes.js",
+    "report.viewer.js",
+    "report.gallery.js",
+    "report.charts.js",
+    "report.table.js",
+    "report.start.js",
+)
+"""In the order they are run; a later one may use what an earlier one defines."""
+COLOURS = 8
 
 
-def render_page(
-    title: str,
-    summary: Sequence[Mapping[str, Any]],
-    rows: Iterable[Mapping[str, Any]],
-    gallery: Sequence[GalleryItem],
-    configuration: Mapping[str, Any],
-    *,
-    date: datetime | None = None,
-) -> str:
+def render(page: Page) -> str:
     """One self-contained HTML document.
 
-    summary: as `tables.summarise` gives it. rows: mappings with the columns of metrics.parquet, one a picture and
-    method. gallery: the pictures to show, embedded. configuration: what the run was asked to do. date: of the report,
-    now unless given. Every name is escaped, and the page's own policy lets no other script run and nothing be loaded.
+    Every name is escaped. ValueError for a picture that is neither embedded nor beside the page, and for a name in
+    primary, distortion or perception that is no metric's.
     """
+    _refuse_unknown(page)
+    rows = list(page.rows)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    table = list(rows)
+    style, theme = _template("report.css"), _template(THEME)
+    scripts = [_template(name) for name in SCRIPTS]
     return environment.get_template("report.html.j2").render(
-        title=title,
-        date=date or datetime.now(UTC),
-        conditions=conditions(summary),
-        metrics=METRICS,
-        summary=[_summary_row(row, summary) for row in summary],
-        rows=[_table_row(row) for row in table],
-        failed=sum(row["status"] != "ok" for row in table),
-        pictures=len({row["key"] for row in table}),
-        gallery=[_gallery_row(item) for item in gallery],
-        configuration={str(name): _text(value) for name, value in configuration.items()},
-        versions=versions(),
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        page=page,
+        policy=_policy([theme, *scripts], style, embedded=_all_embedded(page.scenes)),
+        style=style,
+        theme=theme,
+        scripts=scripts,
+        data=page_data(page, rows),
+        verdict=verdict(page),
+        summary=[_summary_row(place, page) for place in range(len(page.summary))],
+        intervals=any(f"{m.name}_low" in row for m in page.metrics for row in page.summary),
+        comparisons=_comparisons(page),
+        results=len(rows),
+        failed=sum(row["status"] != "ok" for row in rows),
+        pictures=len({row["key"] for row in rows}),
+        configuration={str(name): _text(value) for name, value in page.configuration.items()},
     )
 
 
-def _summary_row(row: Mapping[str, Any], summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _refuse_unknown(page: Page) -> None:
+    names = {metric.name for metric in page.metrics}
+    if unknown := {*page.primary, page.distortion, page.perception} - names:
+        raise ValueError(f"no metric of the page: {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}")
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str], style: str, *, embedded: bool) -> str:
+    pictures = "data:" if embedded else "data: 'self' file:"  # 'self' is nothing to a page that is opened from disk
+    allowed = " ".join(map(_hash, scripts))
+    return f"default-src 'none'; img-src {pictures}; style-src {_hash(style)}; script-src {allowed}; base-uri 'none'"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _all_embedded(scenes: Sequence[Scene]) -> bool:
+    pictures = [picture for scene in scenes for picture in scene.pictures]
+    sources = [s for p in pictures for s in (p.source, p.thumbnail, *p.maps.values()) if s is not None]
+    beside = [source for source in sources if not is_embedded(source)]
+    return not beside
+
+
+def _summary_row(place: int, page: Page) -> dict[str, Any]:
+    row = page.summary[place]
     numbers = []
-    for metric in METRICS:
-        text = metric.text(mean_or_infinite(row, metric))
-        best = metric.best(mean_or_infinite(other, metric) for other in summary)
-        infinite = row.get(f"{metric.name}_infinite") if row[metric.name] is not None else 0
-        numbers.append({"text": text, "best": text == best, "infinite": infinite})
-    return {"method": row["method"], "numbers": numbers, "ok": row["ok"], "failed": row["failed"]}
+    for metric in page.metrics:
+        mean = mean_or_infinite(row, metric)
+        text = metric.text(mean)
+        numbers.append(
+            {
+                "text": text,
+                "best": text == metric.best(mean_or_infinite(other, metric) for other in page.summary),
+                "interval": interval(metric, row.get(f"{metric.name}_low"), row.get(f"{metric.name}_high")),
+                "infinite": row.get(f"{metric.name}_infinite", 0) if row[metric.name] is not None else 0,
+                "primary": metric.name in page.primary,
+            }
+        )
+    colour = place % COLOURS
+    return {"method": row["method"], "colour": colour, "numbers": numbers, "ok": row["ok"], "failed": row["failed"]}
 
 
-def _table_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    width, height = (finite_or_none(row.get(side)) for side in ("width", "height"))
-    sized = width is not None and height is not None
-    ok = row["status"] == "ok"
+def _comparisons(page: Page) -> list[dict[str, Any]]:
+    metrics = {metric.name: metric for metric in page.metrics}
+    return [_comparison(pair, metrics[pair["metric"]]) for pair in page.comparisons if pair["metric"] in metrics]
+
+
+def _comparison(pair: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
+    difference, p = finite_or_none(pair["difference"]), finite_or_none(pair["p"])
     return {
-        "key": row["key"],
-        "method": row["method"],
-        "size": f"{width:.0f} × {height:.0f}" if sized else "–",
-        "area": width * height if width is not None and height is not None else "",
-        "numbers": [{"text": m.text(row.get(m.name)), "value": _sortable(row.get(m.name))} for m in METRICS],
-        "ok": ok,
-        "status": "ok" if ok else f"failed: {row.get('error') or 'no reason given'}",
+        **pair,
+        "label": metric.label,
+        "unit": metric.unit,
+        "difference": "–" if difference is None else signed(metric, difference),
+        "interval": interval(metric, pair["low"], pair["high"]),
+        "p": "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
-
-
-def _sortable(value: object) -> str:
-    """A number as JavaScript's Number() reads it; empty for none."""
-    number = finite_or_none(value, infinite=True)
-    if number is None:
-        return ""
-    return repr(number) if math.isfinite(number) else "Infinity" if number > 0 else "-Infinity"
-
-
-def _gallery_row(item: GalleryItem) -> dict[str, Any]:
-    figures = [_figure(picture, item) for picture in item.pictures]
-    return {"key": item.key, "column": item.column, "size": item.size, "figures": figures}
-
-
-def _figure(picture: Picture, item: GalleryItem) -> dict[str, Any]:
-    numbers = [_number(m, picture, item) for m in METRICS if m.name in FIGURE_METRICS] if picture.metrics else []
-    return {
-        "label": picture.label,
-        "source": "data:image/png;base64," + base64.b64encode(picture.png).decode(),
-        "size": picture.size,
-        "pixelated": picture.size[0] < item.column,
-        "numbers": numbers,
-    }
-
-
-def _number(metric: Metric, picture: Picture, item: GalleryItem) -> dict[str, Any]:
-    rivals = [p.metrics.get(metric.name) for p in item.pictures if p.metrics]
-    text = metric.text((picture.metrics or {}).get(metric.name))
-    return {"metric": metric, "text": text, "best": len(rivals) > 1 and text == metric.best(rivals)}
 
 
 def _text(value: object) -> str:

@@ -117,6 +117,7 @@ class Folder:
                 if ending == ".json" and not member.refusal and member.size <= MAX_FACTS:
                     with suppress(ValueError, RecursionError):
                         facts = json.loads(window.read(member.offset, member.size))
+                        json.dumps(facts, ensure_ascii=False).encode()  # lone surrogates cannot be written again
                         found |= {name: facts} if isinstance(facts, dict) else {}
         except Damaged as error:
             raise ChangedError(f"{self.location.address(shard)}{SHARD}: not as it was listed ({error})") from error

@@ -8,7 +8,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import imagecodecs
@@ -66,6 +66,16 @@ def decode(data: bytes) -> Pixels:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(_to_rgb(image))
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) as a picture says it is stored; None where only decoding can tell, or tell what is wrong."""
+    with suppress(ImageError), opened(data) as image:
+        return image.height, image.width
+    with suppress(Exception), tifffile.TiffFile(io.BytesIO(data)) as file:  # of kinds that Pillow does not know
+        page = file.pages.first
+        return page.imagelength, page.imagewidth
+    return None
 
 
 @contextmanager

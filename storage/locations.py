@@ -24,6 +24,8 @@ from storage.local import TEMPORARY, LocalDisk, renamed
 
 __all__ = ["TEMPORARY", "ChangedError", "Entry", "Location", "StorageError", "UnavailableError"]
 
+NO_PATH = re.compile(r"//|(?:\A|/)\.(?:\Z|/)|/\Z")
+"""In keys that are the path of another on a disk."""
 NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
@@ -101,7 +103,7 @@ class Location:
 
     def path(self, key: str) -> str:
         """The key as the store wants it; StorageError for a key that would leave this location."""
-        if NO_KEY.search(key):
+        if NO_KEY.search(key) or (isinstance(self.store, LocalDisk) and NO_PATH.search(key)):
             raise StorageError(f"{self}: {key!r} is no name for a file below it")
         return f"{self.root.rstrip('/')}/{key}"
 

@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class Receipts:
         output: the file of a sample's result by its key, where each has one. StorageError where the target belongs to
         another flow, or to another source, or has files of somebody else's where results would lie.
         """
-        sizes = {**self.elsewhere(), **{entry.key: entry.size for entry in self.target.list()}}
+        own = {entry.key: entry.size for entry in self.target.list()}
+        sizes = {**self.elsewhere(), **own}
         receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
         if others := {key.split("/")[2] for key in receipts} - {self.flow}:
             raise StorageError(
@@ -71,7 +73,17 @@ class Receipts:
         plan = Plan(units, divisible, output, self.manifest, self.outputs)
         if not receipts and PLANNED not in sizes:
             plan.refuse_strangers(self.target, sizes)
-        return plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
+        found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
+        orphans = {*found.orphans, *(self._left_behind() if UNFINISHED in sizes else ())}
+        return replace(found, orphans=tuple(sorted(orphans & own.keys())))
+
+    def _left_behind(self) -> list[str]:
+        """What a run that was stopped would have removed at its end."""
+        try:
+            found = json.loads(self.target.read(UNFINISHED))
+        except ValueError:  # of a run of an earlier version
+            return []
+        return [key for key in found if isinstance(key, str)] if isinstance(found, list) else []
 
     def _refuse_other_source(self) -> None:
         try:
@@ -91,15 +103,18 @@ class Receipts:
         pq.write_table(pa.table(columns, schema=self.schema), buffer, compression="zstd")
         self.target.write(unit.receipt, buffer.getvalue())
 
-    def made(self, options: Mapping[str, Any]) -> Iterator[tuple[Entry, bool]]:
-        """The samples that receipts tell of, as they were listed then, and whether they are of these options."""
+    def made(self, options: Mapping[str, Any]) -> Iterator[tuple[Entry, bool, bool]]:
+        """The samples that receipts tell of, as they were listed then; if they are of these options, and if all well.
+
+        But for those that could not be read.
+        """
         made_with = fingerprint_of(self.flow, options)
         receipts = [e.key for e in self.target.list() if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
         for rows in ordered_map(self._read, receipts, workers=16):
             for row in rows or []:
                 if not is_passing(row):
                     entry = Entry(row["key"], row["source_bytes"], row["source_tag"])
-                    yield entry, row.get("options") == made_with
+                    yield entry, row.get("options") == made_with, row["status"] == "ok"
 
     def read(self, unit: Unit) -> list[Row]:
         """The rows of a unit, none where it has no receipt."""
@@ -110,9 +125,17 @@ class Receipts:
         for rows in ordered_map(self.read, units, workers=16):
             yield from rows
 
-    def begin(self, units: Iterable[Unit]) -> None:
-        """Keep the plan of the run and the address of its source; from now on the table is an old one."""
-        self.target.write(UNFINISHED, b"")
+    def results_of(self, receipts: Iterable[str]) -> dict[str, str]:
+        """By key, the outputs that some receipts tell of, those of samples that could not be read since included."""
+        rows = (row for receipt in receipts for row in self._read(receipt) or [])
+        return {row["key"]: row["output"] for row in rows if row.get("output") is not None}
+
+    def begin(self, units: Iterable[Unit], orphans: Sequence[str] = ()) -> None:
+        """Keep the plan of the run and the address of its source; from now on the table is an old one.
+
+        orphans: what goes at the end, kept for the run that ends it.
+        """
+        self.target.write(UNFINISHED, json.dumps(orphans).encode())
         if self.source is not None:
             self.target.write(SOURCE, json.dumps({"source": self.source}).encode())
         with self.target.writing(PLANNED) as path:
@@ -139,9 +162,8 @@ class Receipts:
     def prune(self, orphans: Sequence[str], units: Iterable[Unit]) -> None:
         """Remove those of the orphans that are not outputs of `units` by now."""
         named = {row["output"] for row in self.rows(units)} if orphans else set()
-        for key in orphans:
-            if key not in named:
-                self.target.delete(key)
+        for _ in ordered_map(self.target.delete, (key for key in orphans if key not in named), workers=16):
+            pass
 
     def _read(self, key: str) -> list[Row] | None:
         """The rows of a receipt, or None where there is none of this kind; StorageError where that is not known."""

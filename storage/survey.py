@@ -91,7 +91,7 @@ class Plan:
             if key not in planned:
                 keys = [row["key"] for row in rows or []]
                 stale.append(Stale(key, unit_name(key), min(keys, default=""), max(keys, default="")))
-                before.note(there, self._output_of)
+                before.note((row for row in rows or [] if row.get("output") in sizes), self._output_of)
         orphans = {key for key in sizes if self.outputs and self.outputs.fullmatch(key)}
         nested = _nested(sizes)
         return Survey(
@@ -117,7 +117,7 @@ class _Before:
 
     def note(self, rows: Iterable[Row], output_of: Callable[[str], str | None]) -> None:
         for row in rows:
-            if row.get("output") is not None and row["output"] != output_of(row["key"]):
+            if row["output"] != output_of(row["key"]):
                 self.keys.setdefault(row["output"], set()).add(row["key"])
 
     def replaced(self, units: Sequence[Unit]) -> set[str]:

@@ -119,6 +119,14 @@ def test_a_place_out_of_reach_is_no_picture_s_fault(monkeypatch: pytest.MonkeyPa
         made(Memory((8, 8, 3)), Stub(enlarged))
 
 
+def test_a_picture_of_a_rare_size_does_not_wait_for_all_others() -> None:
+    source = Memory((9, 9, 3), *[(8, 8, 3)] * 100)
+    found = transform(source, Stub(enlarged)).made(source.list(), lambda item: item)
+    keys = [item.row["key"] for item in found if isinstance(item, Sample)]
+    assert len(keys) == 101
+    assert keys.index("000.png") <= 8 * 4 + 4
+
+
 def test_one_picture_of_a_batch_that_fails_fails_alone() -> None:
     def run(lr: Tensor, size: tuple[int, int]) -> Tensor:
         if lr.shape[0] > 1:
@@ -160,7 +168,16 @@ def test_a_result_that_would_be_too_large_says_what_to_do(monkeypatch: pytest.Mo
     monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
     monkeypatch.setattr(pictures, "open_photograph", raises(AssertionError("decoded in vain")))
     found = made(Memory((16, 20, 3)), Interpolation("bicubic"))
-    assert found == {"000.png": "40×32 would be more than 1,000 pixels: take a --scale up to 1.7"}
+    assert found == {"000.png": "40×32 would be more than 1,000 pixels: take at most --scale 1.7 or --size 34"}
+
+
+def test_what_is_no_picture_is_not_said_to_be_too_large() -> None:
+    class Page(Memory):
+        def fetch(self, entry: Entry) -> bytes:
+            return b"<html>not found</html>"
+
+    found = made(Page((8, 8, 3)), Interpolation("bicubic"), scale=20_001.0)
+    assert "pixels" not in str(found["000.png"])
 
 
 def test_a_name_that_no_result_can_have_is_refused_before_anything_is_read() -> None:

@@ -21,11 +21,13 @@ from PIL import Image
 from prefect import flow
 
 from flows import fanout, mapping
-from flows import report as report_flow
-from flows.comparison import Collection, Comparison
+from flows.comparison import Collection
 from flows.console import Advance
-from flows.fanout import Job, RunError
+from flows.fanout import RunError
+from flows.gallery import Gallery
+from flows.job import Job
 from flows.options import BatchOptions
+from flows.publishing import Publication
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.sources import list_pictures
@@ -218,18 +220,18 @@ def _unreachable(*_: object) -> NoReturn:
 def test_a_page_is_not_made_without_pictures_that_are_out_of_reach(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gallery, data = Comparison.gallery, Collection.data
+    scenes, data = Gallery.scenes, Collection.data
 
     def all_but_one(self: Collection, key: str) -> bytes:
         return data(self, key) if key != "00001" else _unreachable()
 
-    def outage(self: Comparison, *given: Any) -> Any:
+    def outage(self: Gallery) -> Any:
         with monkeypatch.context() as away:
             away.setattr(Collection, "data", all_but_one)
-            return gallery(self, *given)
+            return scenes(self)
 
     with monkeypatch.context() as broken:
-        broken.setattr(Comparison, "gallery", outage)
+        broken.setattr(Gallery, "scenes", outage)
         with pytest.raises(UnavailableError, match="no network"):
             reported(compared, tmp_path / "report")
     reported(compared, tmp_path / "report")
@@ -237,16 +239,16 @@ def test_a_page_is_not_made_without_pictures_that_are_out_of_reach(
 
 
 def test_pages_are_written_under_the_lease(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, write_pages = tmp_path / "report", report_flow._write_pages
+    out, make = tmp_path / "report", Publication._make
 
     def beside_another(*given: Any) -> None:
         assert (out / LEASE).exists()
         with pytest.raises(StorageError, match="another run works here"):
             reported(compared, out, title="Another")
-        write_pages(*given)
+        make(*given)
 
     with monkeypatch.context() as watched:
-        watched.setattr(report_flow, "_write_pages", beside_another)
+        watched.setattr(Publication, "_make", beside_another)
         reported(compared, out, title="The first")
     assert b"<h1>The first</h1>" in (out / "index.html").read_bytes()
     assert not (out / LEASE).exists()

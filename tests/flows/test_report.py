@@ -3,21 +3,26 @@
 import json
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from dtls.checkpoint import DTLS, CheckpointError, save_checkpoint
+from flows import gallery, publishing
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
+from reports.inception import InceptionError
+from reports.tables import METRICS
 from storage.locations import StorageError
 
 COLUMNS = (
     *("method", "key", "protocol", "scale", "width", "height"),
-    *("psnr", "ssim", "lpips", "consistency", "status", "error"),
+    *("psnr", "ssim", "ssim_gaussian", "lpips", "consistency", "lr_psnr", "authors_consistency"),
+    *("colour", "border", "lpips_network", "status", "error"),
 )
 
 
@@ -77,9 +82,12 @@ def test_missing_broken_and_wrongly_sized_pictures_are_rows_with_a_reason(compar
     (bad / "00000" / "00002.png").write_bytes(b"no picture")
     Image.new("RGB", (60, 64)).save(bad / "00000" / "00003.png")
     Image.new("RGB", (64, 64)).save(bad / "00000" / "extra.png")
-    with pytest.raises(RunError, match="4 of 13 images failed"):
-        report.fn(options(compared, tmp_path / "out", sr={"bad": str(bad)}))
-    table = pd.read_parquet(tmp_path / "out" / "metrics.parquet").set_index("key")
+    both = {"good": str(compared / "bicubic"), "bad": str(bad)}
+    with pytest.raises(RunError, match="4 of 25 images failed"):
+        report.fn(options(compared, tmp_path / "out", sr=both, max_failed=0.1))
+    whole = pd.read_parquet(tmp_path / "out" / "metrics.parquet")
+    assert whole[whole.method == "good"].status.eq("ok").all()  # what only another method has is not its fault
+    table = whole[whole.method == "bad"].set_index("key")
     assert f"not in {bad}" in table.loc["00000/00001"].error
     assert "00002.png: not an image" in table.loc["00000/00002"].error
     assert table.loc["00000/00003"].error == "SR is 60×64, HR is 64×64"
@@ -123,3 +131,130 @@ def test_results_of_a_model_for_another_protocol_are_refused_unless_asked_for(co
     assert not (tmp_path / "report").exists()
     report.fn(options(compared, tmp_path / "report", sr=results, any_protocol=True))
     assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_without_ground_truth_there_is_consistency_and_a_sentence_that_says_so(
+    compared: Path, tmp_path: Path
+) -> None:
+    report.fn(options(compared, tmp_path, hr=None))
+    table = pd.read_parquet(tmp_path / "metrics.parquet")
+    assert table.status.eq("ok").all()
+    assert table.consistency.notna().all()
+    assert table.lr_psnr.notna().all()
+    assert table[["psnr", "ssim", "lpips", "authors_consistency", "colour"]].isna().all(axis=None)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary["metrics"]) == ["consistency", "lr_psnr"]
+    assert "No ground truth" in summary["notes"][0]
+    assert "No ground truth" in (tmp_path / "index.html").read_text()
+
+
+def test_without_lr_pictures_there_is_all_but_consistency(compared: Path, tmp_path: Path) -> None:
+    report.fn(options(compared, tmp_path, lr=None, lpips="none"))
+    table = pd.read_parquet(tmp_path / "metrics.parquet")
+    assert table[["psnr", "ssim", "ssim_gaussian"]].notna().all(axis=None)
+    assert table[["consistency", "lpips", "scale"]].isna().all(axis=None)
+
+
+def test_what_the_numbers_stand_on_is_recorded_with_each(compared: Path, tmp_path: Path) -> None:
+    report.fn(options(compared, tmp_path / "rgb"))
+    report.fn(options(compared, tmp_path / "y", colour="y", border=4))
+    rgb, y = (pd.read_parquet(tmp_path / name / "metrics.parquet") for name in ("rgb", "y"))
+    assert set(zip(rgb.colour, rgb.border, rgb.lpips_network, strict=True)) == {("rgb", 0, "alex")}
+    assert set(zip(y.colour, y.border, y.lpips_network, strict=True)) == {("y", 4, "alex")}
+    assert (rgb.psnr - y.psnr).abs().min() > 0.1
+    assert (rgb.lpips == y.lpips).all()
+    said = json.loads((tmp_path / "y" / "summary.json").read_text())["conditions"]
+    assert said == "Protocol: antialias · ×4 · Y, border 4 · LPIPS alex"
+
+
+def test_another_method_is_measured_alone(compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.fn(options(compared, tmp_path, sr={"bicubic": str(compared / "bicubic")}))
+    before = pd.read_parquet(tmp_path / "metrics.parquet").set_index("key")
+    report.fn(options(compared, tmp_path))
+    assert "12 done, 12 already done" in capsys.readouterr().err
+    after = pd.read_parquet(tmp_path / "metrics.parquet")
+    pd.testing.assert_frame_equal(after[after.method == "bicubic"].set_index("key"), before)
+
+
+def test_numbers_are_the_same_one_by_one_and_together(compared: Path, tmp_path: Path) -> None:
+    report.fn(options(compared, tmp_path / "together"))
+    report.fn(options(compared, tmp_path / "one", batch_size=1, workers=1))
+    together, one = (pd.read_parquet(tmp_path / name / "metrics.parquet") for name in ("together", "one"))
+    pd.testing.assert_frame_equal(together, one, rtol=1e-5)
+
+
+def test_runs_are_kept_side_by_side_and_read_as_one_table(compared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    report.fn(options(compared, out, run="first", sr={"bicubic": str(compared / "nearest")}))
+    report.fn(options(compared, out, run="second", sr={"bicubic": str(compared / "bicubic")}))
+    table = pd.read_parquet(out / "runs")
+    means = table.groupby("run", observed=True).psnr.mean()
+    assert means["second"] > means["first"] + 0.5
+    runs = duckdb.read_parquet(f"{out}/runs/*/*.parquet", hive_partitioning=True).df()
+    assert runs.groupby("run").psnr.mean().tolist() == pytest.approx(means.tolist())
+    page = report.fn(ReportOptions(compare=[str(out)], out=str(tmp_path / "history")))
+    lines = Path(page).read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| first", "| second"]
+    history = pd.read_parquet(tmp_path / "history" / "history.parquet")
+    assert history.psnr.tolist() == pytest.approx([means["first"], means["second"]])
+
+
+def test_a_comparison_of_what_is_no_report_is_refused(compared: Path, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no report there; give the folder that `dtls report --out` was given"):
+        report.fn(ReportOptions(compare=[str(compared)], out=str(tmp_path)))
+    broken = tmp_path / "broken" / "runs" / "run=x"
+    broken.mkdir(parents=True)
+    (broken / "_summary.json").write_text("[]")
+    with pytest.raises(StorageError, match="not the summary of a report"):
+        report.fn(ReportOptions(compare=[str(tmp_path / "broken")], out=str(tmp_path / "out")))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"sr": {}}, "say what to compare"),
+        ({"hr": None, "lr": None}, "say what to compare with"),
+        ({"compare": ["x"]}, "leave --sr, --hr and --lr out"),
+        ({"run": "../x"}, "should match pattern"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    wrong: dict[str, object], says: str, compared: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        options(compared, tmp_path, **wrong)
+
+
+def test_many_pictures_lie_beside_the_page_and_old_ones_go(
+    compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.fn(options(compared, tmp_path, gallery=3))
+    assert not (tmp_path / "pictures").exists()
+    monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
+    monkeypatch.setattr(gallery, "THUMBNAIL", 32)
+    report.fn(options(compared, tmp_path, gallery=4))
+    first = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert len(first) == 4 * (1 + 2 * 3 + 2)  # LR; two methods with thumbnail and map; HR with thumbnail
+    page = (tmp_path / "index.html").read_text()
+    assert all(name in page for name in first)
+    report.fn(options(compared, tmp_path, gallery=2))
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} < first
+
+
+def test_the_pictures_shown_go_from_the_worst_to_the_best() -> None:
+    frame = pd.DataFrame({"key": list("abcdefg"), "psnr": [5.0, 1.0, float("inf"), 3.0, 7.0, None, 2.0]})
+    frame = frame.reindex(columns=["key", *(m.name for m in METRICS)])
+    assert gallery.chosen(frame, 7) == ["f", "b", "g", "d", "a", "e", "c"]  # without a number first: look at these
+    assert gallery.chosen(frame, 3) == ["f", "d", "c"]
+    assert gallery.chosen(frame, 1) == ["f"]
+    assert gallery.chosen(frame, 0) == []
+    assert gallery.chosen(frame, 99) == gallery.chosen(frame, 7)
+
+
+def test_fid_and_kid_want_their_extra(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise InceptionError("install dtls[fid]")
+
+    monkeypatch.setattr(publishing, "Inception", missing)
+    with pytest.raises(CheckpointError, match=r"install dtls\[fid\]"):
+        report.fn(options(compared, tmp_path, sets=True))

@@ -1,6 +1,9 @@
 """What a target holds already: nothing of it is lost, taken for another's, or left over, whatever runs come after."""
 
+import io
+import json
 import shutil
+import tarfile
 import warnings
 import zipfile
 from functools import partial
@@ -11,8 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flows import fanout, mapping
+from flows import mapping
 from flows.fanout import RunError
+from flows.job import outdated
 from flows.shard import ShardOptions, shard
 from flows.sources import list_pictures
 from flows.upscale import UpscaleOptions, upscale
@@ -20,7 +24,7 @@ from storage.archives import Source, open_source
 from storage.locations import Entry, StorageError
 from storage.receipts import Receipts
 from storage.survey import Stale
-from storage.units import Unit
+from storage.units import Row, Unit
 
 TARGETS = ("large", "large.zip", "large.tar.gz")
 
@@ -166,6 +170,7 @@ def test_what_cannot_be_read_this_time_keeps_its_result(
     target = tmp_path / name
     run(source, target)
     before = contents(target)
+
     def list_and_change(where: Source, *, selects: bool) -> list[Entry]:
         found = list_pictures(where, selects=selects)
         return [Entry(e.key, e.size, "another") if e.key == "3.png" else e for e in found]
@@ -210,7 +215,7 @@ def test_receipts_that_may_tell_of_the_same_outputs_are_found_by_name_and_by_key
     todo = [unit("a", "b", "m"), unit("missing", "c", "z"), unit("b", "n", "p"), unit("c", "x")]
     stale = [Stale("of a", "gone", "d", "e"), Stale("of b", "b", "~", "~"), Stale("of b, c", "old", "o", "x")]
     stale += [Stale("of none", "old", "A", "a"), Stale("of nobody", "old", "~", "~"), Stale("empty", "old", "", "")]
-    assert fanout._outdated(todo, stale) == {
+    assert outdated(todo, stale) == {
         "a": ["of a"],
         "missing": ["of a", "of b, c"],
         "b": ["of b", "of b, c"],
@@ -237,6 +242,138 @@ def test_a_run_that_dies_leaves_no_receipt_of_what_it_has_replaced(
     assert not list((target / ".dtls" / "receipts" / "upscale").iterdir())
     run(source, target)
     assert contents(target) == before
+
+
+def unreadable(picture: Path) -> None:
+    """It is listed, and cannot be read this time."""
+    picture.unlink(missing_ok=True)
+    picture.symlink_to("nowhere")
+
+
+def test_names_that_were_replaced_go_even_after_a_run_that_died(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, write = tmp_path / "large", Receipts.write
+    run(source, target, unit_size=1)
+
+    def fails_at_last(receipts: Receipts, unit: Unit, rows: list[Row]) -> None:
+        if unit.samples[0].key == "4.png":
+            raise StorageError("the disk is full")
+        write(receipts, unit, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Receipts, "write", fails_at_last)
+        with pytest.raises(RunError, match="came to nothing"):
+            run(source, target, unit_size=1, format="jpeg")
+    run(source, target, unit_size=1, format="jpeg")
+    assert set(contents(target)) == {f"{n}.jpg" for n in range(6)}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_choice_leaves_what_could_not_be_read_where_it_is(name: str, source: Path, tmp_path: Path) -> None:
+    target = tmp_path / name
+    run(source, target)
+    before = contents(target)
+    unreadable(source / "3.png")
+    run(source, target)
+    run(source, target, include=["1.png"])
+    assert contents(target) == before
+
+
+def test_a_choice_that_would_cost_a_shard_another_s_sample_is_refused(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "shards"
+    run(source, target, samples_per_shard=10, include=["[012].png"])
+    before = contents(target)
+    (source / "2.png").unlink()
+    with pytest.raises(StorageError, match=r"the result of 2\.png would have to be made anew.*take all pictures"):
+        run(source, target, samples_per_shard=10, include=["3.png"])
+    assert contents(target) == before
+    assert run(source, target, samples_per_shard=10, include=["1.png"]) == "3 already done"
+
+
+@pytest.mark.parametrize(("first", "second"), [({}, {"samples_per_shard": 10}), ({"samples_per_shard": 10}, {})])
+def test_a_choice_does_not_turn_files_into_shards_nor_back(
+    first: dict[str, int], second: dict[str, int], source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "large"
+    run(source, target, **first)
+    before = contents(target)
+    with pytest.raises(StorageError, match="made otherwise"):
+        run(source, target, include=["3.png"], **second)
+    assert contents(target) == before
+
+
+def test_a_choice_does_not_take_the_name_of_a_picture_that_is_gone(source: Path, tmp_path: Path) -> None:
+    (source / "0.png").rename(source / "0.bmp")
+    run(source, tmp_path / "large")
+    before = contents(tmp_path / "large")
+    (source / "0.bmp").rename(source / "0.png")
+    with pytest.raises(StorageError, match=r"the result of 0\.bmp would have to be made anew"):
+        run(source, tmp_path / "large", include=["0.png"])
+    assert contents(tmp_path / "large") == before
+
+
+def test_a_shard_that_is_gone_stops_no_choice(source: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shard.fn(ShardOptions(source=str(source), target=str(shards), samples_per_shard=3))
+    run(shards, tmp_path / "out", samples_per_shard=3)
+    before = contents(tmp_path / "out")
+    (shards / "shard-000001.tar").unlink()
+    assert run(shards, tmp_path / "out", samples_per_shard=3, include=["shard-000000/*"]) == "6 already done"
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_result_is_not_kept_for_another_picture(name: str, source: Path, tmp_path: Path) -> None:
+    """The first one moves to its longer name, and what has its old name cannot be read yet."""
+    target = tmp_path / name
+    (source / "0.png").rename(source / "0.bmp")
+    run(source, target)
+    unreadable(source / "0.png")
+    run(source, target)
+    assert set(contents(target)) == {"0.bmp.png", *(f"{n}.png" for n in range(1, 6))}
+
+
+def test_another_format_leaves_the_result_of_what_cannot_be_read(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "large")
+    unreadable(source / "3.png")
+    run(source, tmp_path / "large", format="jpeg")
+    run(source, tmp_path / "large", format="jpeg")
+    assert set(contents(tmp_path / "large")) == {"3.png", *(f"{n}.jpg" for n in (0, 1, 2, 4, 5))}
+    shutil.copyfile(source / "2.png", tmp_path / "3.png")
+    (source / "3.png").unlink()
+    (tmp_path / "3.png").rename(source / "3.png")
+    run(source, tmp_path / "large", format="jpeg")
+    assert set(contents(tmp_path / "large")) == {f"{n}.jpg" for n in range(6)}
+
+
+def tarred(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def test_samples_of_two_pictures_do_not_have_one_name_in_a_shard(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    picture = (source / "0.png").read_bytes()
+    tarred(tmp_path / "shards" / "a.tar", {"0.png": picture, "0.PNG": picture, "1.png": picture})
+    assert run(tmp_path / "shards", tmp_path / "out", samples_per_shard=9, format="same") == "3 done"
+    with tarfile.open(tmp_path / "out" / "a.tar") as tar:
+        names = tar.getnames()
+    assert len(names) == len(set(names)) == 6
+
+
+def test_a_hostile_json_costs_a_shard_nothing(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    picture = (source / "0.png").read_bytes()
+    jsons = {"0.json": b'{"c": "\\ud800"}', "1.json": b"[1]", "2.json": b"{" * 9000, "3.json": b'{"c": "fine"}'}
+    tarred(tmp_path / "shards" / "a.tar", {**jsons, **{f"{n}.png": picture for n in range(4)}})
+    assert run(tmp_path / "shards", tmp_path / "out", samples_per_shard=9) == "4 done"
+    with tarfile.open(tmp_path / "out" / "a.tar") as tar:
+        found = [json.load(tar.extractfile(f"{n}.json") or io.BytesIO()) for n in range(4)]
+    assert [facts.get("c") for facts in found] == [None, None, None, "fine"]
 
 
 def test_a_choice_that_fails_says_so(source: Path, tmp_path: Path) -> None:

@@ -2,20 +2,35 @@
 
 import io
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
 from skimage import data
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
+from dtls.compat import allow_torchvision_import
 from dtls.degradation import PROTOCOLS, Protocol, SizeError, resize
 from reports.lpips_alexnet import load_lpips
-from reports.metrics import consistency, lpips, psnr, ssim
+from reports.metrics import (
+    Measure,
+    Window,
+    authors_consistency,
+    consistency,
+    lpips,
+    lpips_to_one,
+    lr_psnr,
+    luma,
+    psnr,
+    ssim,
+)
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
+DISTORTIONS = ("noise", "blur", "jpeg", "bicubic", "darker", "shifted")
 EXAMPLES = Path(__file__).with_name("data")
 
 
@@ -23,9 +38,11 @@ def tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]
 
 
-def skimage_ssim(a: Tensor, b: Tensor) -> float:
+def skimage_ssim(a: Tensor, b: Tensor, window: Window = "uniform") -> float:
     x, y = (p[0].permute(1, 2, 0).numpy() for p in (a, b))
-    return float(structural_similarity(x, y, channel_axis=-1, data_range=255))  # type: ignore[no-untyped-call]
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    how = gaussian if window == "gaussian" else {}
+    return float(structural_similarity(x, y, channel_axis=-1, data_range=255, **how))  # type: ignore[no-untyped-call]
 
 
 def skimage_psnr(a: Tensor, b: Tensor) -> float:
@@ -38,9 +55,133 @@ def distorted(picture: Image.Image, how: str) -> Image.Image:
         return Image.fromarray((np.array(picture) + noise).round().clip(0, 255).astype(np.uint8))
     if how == "blur":
         return picture.filter(ImageFilter.GaussianBlur(2))
+    if how == "bicubic":
+        return picture.resize((picture.width // 4, picture.height // 4)).resize(picture.size)
+    if how == "darker":
+        return picture.point(lambda v: v * 0.8)
+    if how == "shifted":
+        return picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, 1.5, 0, 1, 0.5))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=30)
     return Image.open(file)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tuple[Tensor, Tensor]:
+    """120 crops of photographs, and what distortions make of them: uint8 (120, 3, 96, 112)."""
+    crops = [
+        Image.fromarray(getattr(data, name)()).crop((x, y, x + 112, y + 96))
+        for name in PHOTOGRAPHS
+        for x, y in ((0, 0), (100, 50), (240, 120), (160, 200), (300, 20))
+    ]
+    both = [(tensor(crop), tensor(distorted(crop, how))) for crop in crops for how in DISTORTIONS]
+    return torch.cat([a for a, _ in both]), torch.cat([b for _, b in both])
+
+
+def test_120_pairs_of_photographs_have_skimages_numbers(pairs: tuple[Tensor, Tensor]) -> None:
+    a, b = pairs
+    singles = list(zip(a.split(1), b.split(1), strict=True))
+    assert psnr(a, b).tolist() == pytest.approx([skimage_psnr(x, y) for x, y in singles], abs=1e-9)
+    for window in get_args(Window):
+        expected = [skimage_ssim(x, y, window) for x, y in singles]
+        assert ssim(a, b, window=window).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_120_pairs_of_photographs_have_torchmetrics_numbers(pairs: tuple[Tensor, Tensor]) -> None:
+    allow_torchvision_import()
+    from torchmetrics.functional import image
+
+    a, b = (x.float() for x in pairs)
+    decibels = image.peak_signal_noise_ratio(a, b, data_range=255.0, reduction="none", dim=(1, 2, 3))
+    torch.testing.assert_close(psnr(*pairs), decibels.double(), atol=1e-4, rtol=0)
+    _, places = image.structural_similarity_index_measure(
+        a, b, data_range=255.0, reduction="none", return_full_image=True
+    )
+    inside = places[..., 5:-5, 5:-5].double().mean(dim=(1, 2, 3))  # torchmetrics adds windows over mirrored edges
+    torch.testing.assert_close(ssim(*pairs, window="gaussian"), inside, atol=1e-4, rtol=0)
+
+
+def test_lpips_of_120_pairs_is_what_the_package_says(pairs: tuple[Tensor, Tensor], model: nn.Module) -> None:
+    with torch.inference_mode():
+        expected = model(*(x.float() / 127.5 - 1 for x in pairs)).flatten()
+    torch.testing.assert_close(lpips(*pairs, model), expected.double(), atol=1e-5, rtol=0)
+
+
+def test_several_pictures_against_one_have_the_lpips_they_have_alone(
+    pairs: tuple[Tensor, Tensor], model: nn.Module
+) -> None:
+    a, b = (x[:40] for x in pairs)  # more than one group
+    found = lpips_to_one([b, b.flip(0), a], a, model)
+    for x, values in zip((b, b.flip(0), a), found, strict=True):
+        assert torch.equal(values, lpips(x, a, model))
+    assert found[2].tolist() == [0.0] * 40
+
+
+@pytest.mark.parametrize("window", ["uniform", "gaussian"])
+def test_the_luma_channel_has_skimages_numbers(pairs: tuple[Tensor, Tensor], window: Window) -> None:
+    a, b = (x[:12] for x in pairs)
+    measure = Measure(colour="y", border=4)
+    x, y = (rgb2ycbcr(p.permute(0, 2, 3, 1).numpy())[:, 4:-4, 4:-4, 0] for p in (a, b))
+    expected = [10 * np.log10(255**2 / np.square(u - v).mean()) for u, v in zip(x, y, strict=True)]
+    assert psnr(a, b, measure).tolist() == pytest.approx(expected, abs=1e-6)
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False} if window == "gaussian" else {}
+    similar = [structural_similarity(u, v, data_range=255, **how) for u, v in zip(x, y, strict=True)]  # type: ignore[no-untyped-call]
+    assert ssim(a, b, measure, window).tolist() == pytest.approx(similar, abs=1e-5)
+
+
+def test_luma_is_matlabs() -> None:
+    colours = torch.tensor([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=torch.uint8)
+    found = luma(colours[:, :, None, None]).flatten()
+    assert found.tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966], abs=1e-9)
+
+
+def test_a_border_is_cropped_from_every_side(pairs: tuple[Tensor, Tensor]) -> None:
+    a, b = (x[:2] for x in pairs)
+    inside = [x[..., 5:-5, 5:-5].contiguous() for x in (a, b)]
+    measure = Measure(border=5)
+    assert torch.equal(psnr(a, b, measure), psnr(inside[0], inside[1]))
+    assert torch.equal(ssim(a, b, measure), ssim(inside[0], inside[1]))
+    assert not torch.equal(psnr(a, b, measure), psnr(a, b))
+
+
+def test_a_border_that_leaves_nothing_leaves_no_number(pairs: tuple[Tensor, Tensor]) -> None:
+    a, b = (x[:2] for x in pairs)
+    assert psnr(a, b, Measure(border=48)).isnan().all()
+    assert ssim(a, b, Measure(border=45)).isnan().all()
+    assert ssim(a, b, Measure(border=44), "gaussian").isnan().all()
+    assert psnr(a, b, Measure(border=47)).isfinite().all()
+
+
+def test_unknown_colours_and_negative_borders_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown colour space 'lab'; known: rgb, y"):
+        Measure(colour="lab")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="border of -1"):
+        Measure(border=-1)
+
+
+def test_a_grey_picture_has_the_numbers_of_its_one_channel(pairs: tuple[Tensor, Tensor]) -> None:
+    a, b = (x[:6, :1] for x in pairs)
+    wide, other = (x.expand(-1, 3, -1, -1) for x in (a, b))
+    singles = [(x[0, 0].numpy(), y[0, 0].numpy()) for x, y in zip(a.split(1), b.split(1), strict=True)]
+    similar = [structural_similarity(x, y, data_range=255) for x, y in singles]  # type: ignore[no-untyped-call]
+    assert ssim(wide, other).tolist() == pytest.approx(similar, abs=1e-9)
+    assert psnr(wide, other).tolist() == pytest.approx(
+        [skimage_psnr(x, y) for x, y in zip(a, b, strict=True)], abs=1e-9
+    )
+
+
+def test_lr_psnr_is_consistency_in_decibels() -> None:
+    assert lr_psnr(torch.tensor([1e-3, 1.0, 0.0])).tolist() == pytest.approx([30, 0, float("inf")])
+    assert lr_psnr(torch.tensor([float("nan")])).isnan().all()
+
+
+def test_the_authors_consistency_is_what_their_script_says(photographs: dict[str, Tensor]) -> None:
+    script = np.load(EXAMPLES / "opencv_cubic.npz")
+    hr = torch.stack([*photographs.values()])
+    sr = hr // 16 * 16 + 8
+    expected = [script[f"{name}_l2"] * 1e-5 for name in photographs]
+    assert authors_consistency(sr, hr, (16, 16)).tolist() == pytest.approx(expected, abs=1e-12)
+    assert authors_consistency(hr, hr, (16, 16)).tolist() == [0.0] * 4
 
 
 @pytest.mark.parametrize("how", ["noise", "blur", "jpeg"])
@@ -81,6 +222,7 @@ def test_identical_pictures(photographs: dict[str, Tensor], model: nn.Module) ->
     a = torch.stack([*photographs.values()])
     assert psnr(a, a).tolist() == [float("inf")] * 4
     assert ssim(a, a).tolist() == pytest.approx([1.0] * 4, abs=1e-12)
+    assert ssim(a, a, window="gaussian").tolist() == [1.0] * 4
     assert lpips(a, a, model).tolist() == [0.0] * 4
 
 
@@ -89,6 +231,10 @@ def test_constant_pictures_have_finite_numbers(model: nn.Module) -> None:
     assert psnr(black, white).item() == 0.0
     assert ssim(black, white).item() == pytest.approx(skimage_ssim(black, white), abs=1e-9)
     assert ssim(white, white).item() == pytest.approx(1.0)
+    assert ssim(white, white, window="gaussian").item() == 1.0
+    grey = torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)
+    for window in ("uniform", "gaussian"):
+        assert ssim(black, grey, window=window).item() == pytest.approx(skimage_ssim(black, grey, window), abs=1e-5)
     assert lpips(black, white, model).isfinite().all()
 
 
@@ -97,6 +243,7 @@ def test_what_a_picture_is_too_small_for_is_nan(size: tuple[int, int], model: nn
     a, b = (torch.full((2, 3, *size), v, dtype=torch.uint8) for v in (10, 20))
     assert psnr(a, b).tolist() == pytest.approx([20 * np.log10(255 / 10)] * 2)
     assert ssim(a, b).isnan().tolist() == [min(size) < 7] * 2
+    assert ssim(a, b, window="gaussian").isnan().tolist() == [min(size) < 11] * 2
     assert lpips(a, b, model).isnan().tolist() == [True, True]
 
 
@@ -105,6 +252,9 @@ def test_the_smallest_pictures_each_metric_takes(model: nn.Module) -> None:
     assert lpips(a, a.flip(-1), model).item() > 0
     seven, other = a[..., :7, :7], a[..., 7:14, :7]
     assert ssim(seven, other).item() == pytest.approx(skimage_ssim(seven, other), abs=1e-9)
+    eleven, other = a[..., :11, :11], a[..., 11:22, :11]
+    found = ssim(eleven, other, window="gaussian").item()
+    assert found == pytest.approx(skimage_ssim(eleven, other, "gaussian"), abs=1e-5)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

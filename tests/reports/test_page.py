@@ -1,168 +1,258 @@
-"""The page holds every number and picture, escapes what it shows, and works in a browser from a file."""
+"""The page holds every number and picture, says what wins, escapes what it shows, and lets nothing else in."""
 
 import base64
+import hashlib
 import html
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from reports.gallery import GalleryItem, Picture
-from reports.page import render_page
-from reports.tables import METRICS, read_metrics, summarise, write_metrics
+import reports.page as page_module
+from reports.gallery import GalleryItem
+from reports.page import Page, Scene, Shown, render
+from reports.page_words import verdict
+from reports.tables import METRICS, Metric
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-DATE = datetime(2024, 5, 6, tzinfo=UTC)
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-NUMBERLESS: dict[str, Any] = dict.fromkeys(["protocol", "scale", *(m.name for m in METRICS)])
+MEASURED = [metric for metric in METRICS if metric.name in ("psnr", "ssim", "lpips", "consistency")]
+EXTRA = Metric("extra", "Extra", "", "lower", ".3f", "one that is not shown at once")
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>\\' ${alert(1)} </script><!--"
 
 
-def page(rows: list[dict[str, Any]], gallery: list[GalleryItem], **configuration: Any) -> str:
-    summary = summarise(pd.DataFrame([NUMBERLESS | row for row in rows]))
-    return render_page("Three filters", summary, rows, gallery, configuration, date=DATE)
+def compared(rows: Sequence[Mapping[str, Any]], gallery: Sequence[GalleryItem] = (), **changes: Any) -> Page:
+    """The page of these rows and pictures, unless `changes` say otherwise."""
+    page = Page(
+        title="Three filters",
+        date=datetime(2024, 5, 6, tzinfo=UTC),
+        conditions="Protocol: antialias · ×4 · RGB · border 0",
+        metrics=MEASURED,
+        primary=[metric.name for metric in MEASURED],
+        distortion="psnr",
+        perception="lpips",
+        summary=means(rows),
+        comparisons=[],
+        rows=rows,
+        scenes=[scene(item) for item in gallery],
+        notes=[],
+        configuration={},
+        versions={"dtls": "0.1.0"},
+    )
+    return replace(page, **changes)
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    frame = pd.DataFrame(rows, columns=["method", "status", *(metric.name for metric in MEASURED)])
+    return [
+        {"method": method, "ok": int((part.status == "ok").sum()), "failed": int((part.status != "ok").sum())}
+        | {metric.name: part[metric.name].astype(float).mean() for metric in MEASURED}
+        for method, part in frame.groupby("method", sort=False)
+    ]
+
+
+def scene(item: GalleryItem) -> Scene:
+    shown = []
+    for picture in item.pictures:
+        role: Any = {"LR": "lr", "HR": "hr"}.get(picture.label, "sr")
+        source = embedded(picture.png)
+        shown.append(
+            Shown(picture.label, role, source, picture.size, maps={"SSIM map": source} if role == "sr" else {})
+        )
+    return Scene(item.key, shown)
+
+
+def embedded(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def data_of(document: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', document, re.DOTALL)
+    assert found
+    content: dict[str, Any] = json.loads(found[1])
+    return content
 
 
 def text_of(document: str) -> str:
-    body = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]+>", "", document, flags=re.DOTALL)
+    body = re.sub(r"<style>.*?</style>|<script.*?</script>|<[^>]+>", "", document, flags=re.DOTALL)
     return re.sub(r"\s+", " ", html.unescape(body))
 
 
 def test_it_says_what_was_compared(rows: list[dict[str, Any]], gallery: list[GalleryItem]) -> None:
-    text = text_of(page(rows, gallery, hr="a/faces", batch=16))
-    for said in ("Three filters", "Protocol: antialias · ×4", "5 pictures", "3 methods", "6 May 2024"):
+    notes = ["KID on 4 pictures is noise."]
+    text = text_of(render(compared(rows, gallery, configuration={"hr": "a/faces", "batch": 16}, notes=notes)))
+    for said in (
+        "Three filters",
+        "Protocol: antialias · ×4 · RGB · border 0.",
+        "5 pictures",
+        "3 methods",
+        "6 May 2024",
+    ):
         assert said in text
-    for said in ("1 of 13 results failed", "failed: truncated after 512 bytes", "a/faces", "16"):
+    for said in ("1 of 13 results failed", "a/faces", "16", "dtls 0.1.0", *notes):
         assert said in text
 
 
-def test_it_has_every_key_number_and_picture(rows: list[dict[str, Any]], gallery: list[GalleryItem]) -> None:
-    document = page(rows, gallery)
-    text = text_of(document)
-    for row in rows:
-        assert row["key"] in text
-        assert all(metric.text(row.get(metric.name)) in text for metric in METRICS)
-    embedded = {base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', document)}
-    assert embedded == {picture.png for item in gallery for picture in item.pictures}
+def test_it_has_every_key_number_reason_and_picture(rows: list[dict[str, Any]], gallery: list[GalleryItem]) -> None:
+    data = data_of(render(compared(rows, gallery)))
+    columns = data["rows"]
+    for place, row in enumerate(rows):
+        assert data["keys"][columns["key"][place]] == row["key"]
+        assert data["methods"][columns["method"][place]] == row["method"]
+        assert columns["error"][place] == row.get("error")
+        assert (columns["width"][place], columns["height"][place]) == (row.get("width"), row.get("height"))
+        for metric in MEASURED:
+            number = columns[f"metric:{metric.name}"][place]
+            assert number == (pytest.approx(row[metric.name], rel=1e-6) if metric.name in row else None)
+    shown = [picture["source"] for item in data["scenes"] for picture in item["pictures"]]
+    assert shown == [embedded(picture.png) for item in gallery for picture in item.pictures]
 
 
-def test_the_best_of_each_column_is_bold(rows: list[dict[str, Any]], gallery: list[GalleryItem]) -> None:
-    document = page(rows, gallery)
+def test_the_best_of_each_column_is_bold(rows: list[dict[str, Any]]) -> None:
     summary = pd.DataFrame(rows).groupby("method")[["psnr", "ssim", "lpips", "consistency"]].mean()
     best = [summary.psnr.max(), summary.ssim.max(), summary.lpips.min(), summary.consistency.min()]
-    found = re.findall(r'<td class="number best">([^<]+)', document)
-    assert sorted(found) == sorted(metric.text(value) for metric, value in zip(METRICS, best, strict=True))
+    found = re.findall(r'<td class="number best">([^<]+)', render(compared(rows)))
+    assert found == [metric.text(value) for metric, value in zip(MEASURED, best, strict=True)]
 
 
-def test_the_table_of_a_parquet_file_is_shown_as_it_was(
-    rows: list[dict[str, Any]], gallery: list[GalleryItem], tmp_path: Path
-) -> None:
-    write_metrics(rows, tmp_path / "metrics.parquet")
-    frame = read_metrics(tmp_path / "metrics.parquet")
-    read: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-    assert page(read, gallery) == page(rows, gallery)
+def test_intervals_stand_below_the_means_and_metrics_that_are_not_primary_are_folded_away() -> None:
+    row = {
+        "method": "copy",
+        "ok": 3,
+        "failed": 0,
+        "psnr": 31.5,
+        "psnr_low": 30.25,
+        "psnr_high": 32.0,
+        "psnr_infinite": 2,
+    }
+    page = compared(
+        [], metrics=[MEASURED[0], EXTRA], primary=["psnr"], perception="extra", summary=[row | {"extra": 0.5}]
+    )
+    document = render(page)
+    assert "<small>30.25 … 32.00</small>" in document
+    assert "+2 ∞" in text_of(document)
+    assert '<td class="number best secondary">0.500' in document
+    assert "Show all 2 metrics" in text_of(document)
 
 
-def test_hostile_names_stay_text(gallery: list[GalleryItem]) -> None:
-    name = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
-    row = {"method": name, "key": name, "protocol": name, "scale": 4.0, "psnr": 1.0}
-    rows = [row | {"status": "ok"}, row | {"status": "failed", "error": name}]
-    item = GalleryItem(name, [Picture(name, p.png, rows[0]) for p in gallery[0].pictures])
-    summary = summarise(pd.DataFrame([NUMBERLESS | row for row in rows]))
-    document = render_page(name, summary, rows, [item], {name: name})
+def pair(
+    a: str, b: str, metric: str, difference: float, low: float, high: float, wins: int, n: int
+) -> dict[str, Any]:
+    numbers = {"difference": difference, "low": low, "high": high, "p": 0.004, "wins": wins, "losses": n - wins}
+    return {"a": a, "b": b, "metric": metric, "ties": 0, "n": n, **numbers}
+
+
+def test_the_verdict_says_what_wins_by_how_much_and_how_sure() -> None:
+    summary = [
+        {"method": "bicubic", "ok": 8, "failed": 0, "psnr": 28.0, "ssim": 0.7, "lpips": 0.30, "consistency": 1e-4},
+        {"method": "dtls", "ok": 8, "failed": 0, "psnr": 28.86, "ssim": 0.8, "lpips": 0.25, "consistency": 1e-6},
+    ]
+    pairs = [
+        pair("dtls", "bicubic", "psnr", 0.86, 0.7, 1.0, wins=8, n=8),
+        pair("bicubic", "dtls", "lpips", 0.05, -0.01, 0.06, wins=3, n=8),
+    ]
+    assert verdict(compared([], summary=summary, comparisons=pairs)) == [
+        "dtls is best in 4 of 4 metrics.",
+        "PSNR +0.86 dB over bicubic (95 % 0.70 … 1.00, better in 8 of 8 pictures).",
+        "LPIPS −0.0500 against bicubic (95 % −0.0600 … 0.0100, better in 5 of 8 pictures), which may be chance.",
+    ]
+    summary[0] |= {"consistency": 1e-7}
+    first = verdict(compared([], summary=summary))[0]
+    assert first == "dtls is best in 3 of 4 metrics, PSNR, SSIM and LPIPS; bicubic in Consistency."
+    summary[0] |= {"ssim": 0.9}
+    assert verdict(compared([], summary=summary)) == ["bicubic and dtls are each best in 2 of 4 metrics."]
+    assert verdict(compared([], summary=summary, primary=["lpips"], comparisons=pairs))[0] == "dtls is best in LPIPS."
+    assert verdict(compared([], summary=summary[1:], primary=["psnr"])) == [
+        "One method was measured, dtls: PSNR 28.86 dB."
+    ]
+    assert verdict(compared([])) == []
+
+
+def test_pairs_are_a_table_with_signs_and_p() -> None:
+    pairs = [pair("dtls", "bicubic", "psnr", -0.86, -1.0, -0.7, wins=0, n=8) | {"p": 0.0001}]
+    text = text_of(render(compared([], comparisons=pairs)))
+    assert "dtlsbicubicPSNR−0.86 dB−1.00 … −0.70&lt; 0.0010808".replace("&lt;", "<") in text
+
+
+def test_hostile_names_stay_text() -> None:
+    row: dict[str, Any] = {"method": HOSTILE, "key": HOSTILE, "protocol": HOSTILE, "scale": 4.0, "psnr": 1.0}
+    rows = [row | {"status": "ok"}, row | {"status": "failed", "error": HOSTILE}]
+    item = Scene(HOSTILE, [Shown(HOSTILE, "sr", "data:image/png;base64,", (1, 1), maps={HOSTILE: "data:image/png,"})])
+    metric = Metric("psnr", HOSTILE, HOSTILE, "higher", ".2f", HOSTILE)
+    changes: dict[str, Any] = {
+        "title": HOSTILE,
+        "conditions": HOSTILE,
+        "notes": [HOSTILE],
+        "configuration": {HOSTILE: HOSTILE},
+    }
+    page = replace(compared(rows, versions={HOSTILE: HOSTILE}, **changes), scenes=[item], perception="psnr")
+    summary = [{"method": HOSTILE, "ok": 1, "failed": 1, "psnr": 1.0}]
+    document = render(replace(page, metrics=[metric], primary=["psnr"], summary=summary))
     assert "<script>alert" not in document
     assert "<img src=x" not in document
-    assert document.count("<script>") == 1
-    assert document.count(html.escape(name).replace("&quot;", "&#34;")) >= 8
+    assert document.count("<script") == document.count("</script>") == len(page_module.SCRIPTS) + 2
+    assert data_of(document)["keys"] == data_of(document)["methods"] == [HOSTILE]
 
 
-def test_infinite_and_missing_numbers_are_shown_as_such() -> None:
-    common = {"method": "copy", "key": "a", "protocol": None, "scale": 4.0, "status": "ok"}
-    document = page([common | {"psnr": float("inf"), "lpips": float("nan")}], [])
-    assert '<td class="number" data-value="Infinity">∞</td>' in document
-    assert '<td class="number" data-value="">–</td>' in document
+def test_infinite_and_missing_numbers_are_kept_apart() -> None:
+    row = {"method": "copy", "key": "a", "status": "ok", "psnr": float("inf"), "lpips": float("nan")}
+    columns = data_of(render(compared([row])))["rows"]
+    assert columns["metric:psnr"] == ["Infinity"]
+    assert columns["metric:lpips"] == columns["metric:ssim"] == [None]
 
 
 def test_a_report_without_rows_is_a_page() -> None:
-    assert "Nothing was compared." in text_of(render_page("Empty", [], [], [], {}))
+    assert "Nothing was compared." in text_of(render(compared([])))
 
 
-@pytest.fixture
-def opened(
-    browser: "Browser", rows: list[dict[str, Any]], gallery: list[GalleryItem], tmp_path: Path
-) -> "Iterator[Page]":
-    """The page opened from disk; whatever the browser complains of or asks the network for fails the test."""
-    path = tmp_path / "a report.html"
-    path.write_text(page(rows, gallery), encoding="utf-8")
-    opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-    heard: list[str] = []
-    opened.on("console", lambda message: heard.append(message.text))
-    opened.on("pageerror", lambda error: heard.append(str(error)))
-    opened.on("request", lambda request: heard.append(request.url))
-    opened.goto(path.as_uri())
-    yield opened
-    opened.close()
-    assert [line for line in heard if not line.startswith("data:")] == [path.as_uri()]
+def test_only_the_scripts_and_the_style_of_the_page_may_run(rows: list[dict[str, Any]]) -> None:
+    document = render(compared(rows))
+    found = re.search(r'Content-Security-Policy" content="([^"]+)"', document)
+    assert found
+    policy = html.unescape(found[1])
+    parts = {part.split()[0]: part.split()[1:] for part in policy.split(";")}
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", document, re.DOTALL)
+        hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts]
+        assert parts[directive] == hashes
+    assert parts["default-src"] == ["'none'"]
+    assert parts["img-src"] == ["data:"]
+    assert " style=" not in document
 
 
-@pytest.mark.browser
-def test_columns_sort_by_click_and_by_key(opened: "Page", rows: list[dict[str, Any]]) -> None:
-    column = opened.locator(".sortable thead th", has_text="PSNR")
-    first = opened.locator(".sortable tbody tr th")
-    values = sorted((row["psnr"], row["key"]) for row in rows if row["status"] == "ok")
-    column.get_by_role("button").click()
-    assert column.get_attribute("aria-sort") == "descending"
-    assert first.all_inner_texts() == [*(key for _, key in reversed(values)), "broken.png"]
-    column.get_by_role("button").press("Enter")
-    assert column.get_attribute("aria-sort") == "ascending"
-    assert first.all_inner_texts() == [*(key for _, key in values), "broken.png"]
-    opened.locator(".sortable thead th", has_text="Consistency").get_by_role("button").click()
-    small = sorted((row["consistency"], row["key"]) for row in rows if row["status"] == "ok")
-    assert first.all_inner_texts() == [*(key for _, key in small), "broken.png"]  # 4.6e-05 before 1.1e-04
-    opened.locator(".sortable thead th", has_text="Picture").get_by_role("button").click()
-    assert column.get_attribute("aria-sort") is None
-    assert first.all_inner_texts() == sorted(row["key"] for row in rows)
+def test_pictures_beside_the_page_are_allowed_and_those_of_the_network_refused(rows: list[dict[str, Any]]) -> None:
+    def shown(source: str) -> Page:
+        return replace(compared(rows), scenes=[Scene("a", [Shown("HR", "hr", source, (8, 8))])])
+
+    assert "img-src data: &#39;self&#39; file:;" in render(shown("pictures/a%20b.png"))
+    for source in (
+        "https://example.org/a.png",
+        "//example.org/a.png",
+        "javascript:alert(1)",
+        "/etc/passwd",
+        "data:text/html,",
+    ):
+        with pytest.raises(ValueError, match="data URI, or lies beside the page"):
+            render(shown(source))
 
 
-@pytest.mark.browser
-def test_pictures_enlarge_and_change_in_place(opened: "Page", gallery: list[GalleryItem]) -> None:
-    dialog = opened.locator("dialog")
-    opened.get_by_role("button", name="Enlarge bicubic of coffee.png").click()
-    assert dialog.is_visible()
-    picture = dialog.locator("img").bounding_box()
-    assert picture is not None
-    assert picture["width"] == picture["height"] == 7 * 128  # the largest whole multiple that fits
-    assert dialog.locator("img").evaluate("i => getComputedStyle(i).imageRendering") == "pixelated"
-    opened.keyboard.press("ArrowRight")
-    assert dialog.locator("p").inner_text() == "HR coffee.png"
-    opened.keyboard.press("ArrowRight")
-    assert dialog.locator("p").inner_text() == "LR coffee.png"
-    assert dialog.locator("img").bounding_box() == picture
-    source = dialog.locator("img").get_attribute("src") or ""
-    assert base64.b64decode(source.partition(",")[2]) == gallery[1].pictures[0].png
-    opened.keyboard.press("Escape")
-    assert dialog.is_hidden()
+def test_a_name_that_is_no_metric_is_refused(rows: list[dict[str, Any]]) -> None:
+    wrong: list[dict[str, Any]] = [{"primary": ["psnr", "fid"]}, {"distortion": "fid"}, {"perception": "fid"}]
+    for changes in wrong:
+        with pytest.raises(ValueError, match="no metric of the page: fid; there are"):
+            render(compared(rows, **changes))
 
 
-@pytest.mark.browser
-def test_the_row_stands_side_by_side_and_lr_as_large_as_hr(opened: "Page") -> None:
-    boxes = [image.bounding_box() for image in opened.locator(".row").first.locator("img").all()]
-    assert len({(box["y"], box["width"], box["height"]) for box in boxes if box}) == 1
-    opened.set_viewport_size({"width": 390, "height": 800})
-    assert opened.evaluate("document.documentElement.scrollWidth") == 390
-
-
-@pytest.mark.browser
-def test_dark_mode_follows_the_system(opened: "Page") -> None:
-    backgrounds = {}
-    for scheme in SCHEMES:
-        opened.emulate_media(color_scheme=scheme)
-        colour = opened.evaluate("getComputedStyle(document.body).backgroundColor")
-        backgrounds[scheme] = max(int(part) for part in re.findall(r"\d+", colour))
-    assert backgrounds["light"] > 240
-    assert backgrounds["dark"] < 40
+def test_others_scripts_are_as_published_and_have_their_licence() -> None:
+    vendor = Path(page_module.TEMPLATES) / "vendor"
+    listed = (vendor / "README.md").read_text()
+    scripts = list(vendor.glob("*.js"))
+    assert scripts
+    for script in scripts:
+        assert f"| {script.name} |" in listed
+        assert hashlib.sha256(script.read_bytes()).hexdigest() in listed
+        assert "MIT License" in (vendor / f"{script.name.partition('.js')[0]}.js-LICENSE.md").read_text()

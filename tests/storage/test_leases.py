@@ -20,7 +20,8 @@ import pytest
 
 from flows import fanout
 from flows.console import Advance
-from flows.fanout import Job, RunError
+from flows.fanout import RunError
+from flows.job import Job
 from flows.options import BatchOptions
 from flows.sources import list_pictures
 from storage.archives import Folder

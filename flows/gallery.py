@@ -1,0 +1,161 @@
+"""The pictures of a report: which keys are shown, embedded in the page or beside it, with maps of their faults."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from flows.comparison import Comparison
+from reports.gallery import GalleryItem, Picture
+from reports.maps import ssim_map
+from reports.page_parts import Scene, Shown
+from reports.tables import METRICS, PRIMARY
+from storage import images
+from storage.images import ImageError, Pixels
+from storage.locations import Location, StorageError, UnavailableError
+from storage.parallel import ordered_map
+
+FOLDER = "pictures/"
+EMBEDDED_BYTES = 12 * 2**20
+"""Pictures of more bytes than this, as they are in their folders, lie beside the page."""
+THUMBNAIL = 192
+MAP = "SSIM"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the page shows of `keys`, from the worst to the best, with the rows of the table they have."""
+
+    comparison: Comparison
+    keys: Sequence[str]
+    rows: Mapping[tuple[str, str], Mapping[str, Any]]
+    out: Location
+    written: set[str] = field(default_factory=set)
+    lock: Lock = field(default_factory=Lock)
+
+    @classmethod
+    def of(cls, comparison: Comparison, frame: pd.DataFrame, count: int, out: Location) -> "Gallery":
+        keys = chosen(frame[frame["key"].isin(comparison.truth.entries.keys())], count)
+        shown = frame[frame["key"].isin(keys)]
+        rows = {(str(row["method"]), str(row["key"])): row for row in records(shown)}
+        return cls(comparison, keys, rows, out)
+
+    def scenes(self) -> list[Scene]:
+        """All that the page shows; pictures that do not go into it are written beside it."""
+        is_embedded = self._bytes() <= EMBEDDED_BYTES
+        return list(
+            ordered_map(lambda key: self._scene(key, embedded=is_embedded), self.keys, self.comparison.workers)
+        )
+
+    def items(self, count: int) -> list[GalleryItem]:
+        """The same of some keys for sheets and figures, spread over all that are shown."""
+        some = [self.keys[place] for place in _spread(len(self.keys), count)]
+        return [GalleryItem(key, [Picture(p.label, p.png, p.row) for p in self._pictures(key)]) for key in some]
+
+    def _bytes(self) -> int:
+        collections = (self.comparison.lr, *self.comparison.sr.values(), self.comparison.hr)
+        return sum(c.entries[k].size for c in collections if c is not None for k in self.keys if k in c.entries)
+
+    def _scene(self, key: str, *, embedded: bool) -> Scene:
+        found = list(self._pictures(key))
+        hr = next((p.pixels for p in found if p.role == "hr"), None)
+        shown = []
+        for picture in found:
+            maps = {}
+            if picture.role == "sr" and hr is not None and hr.shape == picture.pixels.shape:
+                maps[MAP] = images.encode_png(ssim_map(picture.pixels, hr))
+            name = f"{FOLDER}{_digest(key)}-{_digest(picture.label)}"
+            height, width = picture.pixels.shape[:2]
+            small = None if embedded or max(height, width) <= THUMBNAIL else _thumbnail(picture.pixels)
+            shown.append(
+                Shown(
+                    picture.label,
+                    picture.role,  # type: ignore[arg-type]
+                    self._source(f"{name}.png", picture.png, embedded=embedded),
+                    (width, height),
+                    None if small is None else self._source(f"{name}.webp", small, embedded=False),
+                    {
+                        title: self._source(f"{name}-{title.lower()}.png", data, embedded=embedded)
+                        for title, data in maps.items()
+                    },
+                )
+            )
+        return Scene(key, shown)
+
+    def _source(self, name: str, data: bytes, *, embedded: bool) -> str:
+        if embedded:
+            return "data:image/png;base64," + base64.b64encode(data).decode()
+        self.out.write(name, data)
+        with self.lock:
+            self.written.add(name)
+        return name
+
+    def _pictures(self, key: str) -> Iterator["_Picture"]:
+        """LR, what the methods made, and HR, as they were measured; what cannot be read is left out."""
+        comparison = self.comparison
+        for label, role, collection in (
+            ("LR", "lr", comparison.lr),
+            *((method, "sr", collection) for method, collection in comparison.sr.items()),
+            ("HR", "hr", comparison.hr),
+        ):
+            if collection is None or key not in collection.entries:
+                continue
+            try:
+                pixels = images.decode(collection.data(key))
+            except UnavailableError:
+                raise
+            except (ImageError, StorageError):
+                continue
+            yield _Picture(label, role, pixels, images.encode_png(pixels), self.rows.get((label, key)))
+
+
+@dataclass(frozen=True)
+class _Picture:
+    label: str
+    role: str
+    pixels: Pixels
+    png: bytes
+    row: Mapping[str, Any] | None
+
+
+def chosen(frame: pd.DataFrame, count: int) -> list[str]:
+    """So many keys, evenly spread from the worst to the best; all of them if there are no more.
+
+    By the mean of the methods in the first of the primary metrics that has numbers.
+    """
+    metric = next((m for m in METRICS if m.name in PRIMARY and frame[m.name].notna().any()), None)
+    if metric is None:
+        keys = sorted(frame["key"].unique())
+    else:
+        means = frame.groupby("key", sort=True)[metric.name].mean()
+        keys = list(means.sort_values(ascending=metric.better == "higher", kind="stable", na_position="first").index)
+    return [keys[place] for place in _spread(len(keys), count)]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as mappings."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """`count` places of `total`, or all there are, from the first to the last."""
+    count = min(count, total)
+    return [round(i * (total - 1) / max(count - 1, 1)) for i in range(count)]
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _thumbnail(pixels: Pixels) -> bytes:
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return buffer.getvalue()

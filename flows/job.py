@@ -1,0 +1,116 @@
+"""A job: what a flow hands over to be done in units, and what a survey of its target leaves to do."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from flows.console import Advance
+from flows.options import BatchOptions
+from storage.locations import Entry
+from storage.receipts import Receipts
+from storage.survey import Stale, Survey
+from storage.units import Row, Unit, is_current, is_passing
+
+Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
+"""Does some samples of a unit and returns a row for each; outputs are in their places by then."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a flow hands over: its plan, what to do with a unit, and where the receipts go.
+
+    divisible: samples of a unit can be done again alone.
+    gather: makes the table of all rows, if that is not just all receipts in one. prepare: comes before the first
+    work, if there is any. finish: comes after the last unit, if none came to nothing. output: the file of a sample's
+    result by its key, where each has one. target: where results are, if not where the receipts are.
+    """
+
+    title: str
+    units: Sequence[Unit]
+    work: Work
+    receipts: Receipts
+    divisible: bool = True
+    gather: Callable[[Iterable[Row], Path], None] | None = None
+    prepare: Callable[[], object] = lambda: None
+    finish: Callable[[], object] = lambda: None
+    output: Callable[[str], str] | None = None
+    target: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the results are, for people."""
+        return self.target or str(self.receipts.target)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a survey leaves to do of a job; with `retry_failed`, failures of earlier runs, too."""
+
+    job: Job
+    survey: Survey
+    retry_failed: bool
+
+    @classmethod
+    def of(cls, job: Job, options: BatchOptions) -> "Left":
+        return cls(job, job.receipts.survey(job.units, job.divisible, job.output), options.retry_failed)
+
+    def __bool__(self) -> bool:
+        return bool(self.todo or self.survey.stale or self.survey.orphans or not self.survey.gathered)
+
+    @property
+    def todo(self) -> list[Unit]:
+        """The units that are not done, or hold failures that are to be tried again."""
+        done = self.survey.done
+        return [unit for unit in self.job.units if unit.name not in done or any(map(self._again, done[unit.name]))]
+
+    @property
+    def samples(self) -> list[Entry]:
+        """The samples to be done."""
+        return [sample for unit in self.todo for sample in self.samples_of(unit)]
+
+    def samples_of(self, unit: Unit) -> list[Entry]:
+        """The samples of a unit that are to be done."""
+        if not self.job.divisible:
+            return list(unit.samples)
+        if unit.name in self.survey.done:
+            again = {row["key"] for row in self.survey.done[unit.name] if self._again(row)}
+            return [sample for sample in unit.samples if sample.key in again]
+        return [sample for sample in unit.samples if not self._is_kept(unit, sample)]
+
+    def rows_of(self, unit: Unit) -> list[Row]:
+        """The rows that there are of a unit's samples; those that are done again among them."""
+        if unit.name in self.survey.done:
+            return self.job.receipts.read(unit)
+        return [self.survey.kept[sample.key] for sample in unit.samples if sample.key in self.survey.kept]
+
+    def outdated(self, units: Iterable[Unit]) -> dict[str, list[str]]:
+        """By the units' names, the stale receipts whose outputs may be theirs."""
+        return outdated(units, self.survey.stale)
+
+    def _again(self, failure: Row) -> bool:
+        return self.retry_failed or is_passing(failure)
+
+    def _is_kept(self, unit: Unit, sample: Entry) -> bool:
+        """Whether there is a result of this very sample from another unit, in the place where this one has it."""
+        row = self.survey.kept.get(sample.key)
+        if row is None or not is_current(row, sample, unit):
+            return False
+        return self.job.output is None or row["output"] == self.job.output(sample.key)
+
+
+def outdated(todo: Iterable[Unit], stale: Sequence[Stale]) -> dict[str, list[str]]:
+    """By the names of the units to do, the stale receipts whose outputs may be theirs: of one name, or of one key."""
+    if not stale:
+        return {}
+    keys = ((unit.name, [sample.key for sample in unit.samples]) for unit in todo)
+    units = sorted((min(found), max(found), name) for name, found in keys)
+    firsts, names = [first for first, _, _ in units], {name for _, _, name in units}
+    lasts = list(accumulate((last for _, last, _ in units), max))
+    shared: dict[str, list[str]] = {}
+    for old in stale:
+        near = units[bisect_left(lasts, old.first) : bisect_right(firsts, old.last)]
+        for name in {name for _, last, name in near if last >= old.first} | ({old.unit} & names):
+            shared.setdefault(name, []).append(old.receipt)
+    return shared

@@ -1,0 +1,71 @@
+"""Distances between sets, FID and KID: how near all results of a method together are to all HR pictures."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from flows.comparison import Comparison
+from reports.distributions import FeatureSet, SetDistance, TooFewError, fid, kid
+from reports.inception import Inception
+from storage.images import ImageError
+from storage.locations import StorageError, UnavailableError
+from storage.parallel import ordered_map
+
+BATCH = 32
+
+
+def set_distances(
+    comparison: Comparison, inception: Inception, advance: Callable[[int], None]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """By method `fid`, `kid` and `kid_spread`, as far as there are pictures enough, and what must be known of them.
+
+    Pictures that cannot be read count in no set; `advance` is told of each.
+    """
+    if comparison.hr is None:
+        return {}, ["FID and KID compare with HR pictures, and there are none."]
+    truth = _features(comparison, "HR", inception, advance)
+    found: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    for method in comparison.sr:
+        mine = _features(comparison, method, inception, advance)
+        found[method] = {}
+        for name, distance in (("fid", fid), ("kid", kid)):
+            try:
+                measured: SetDistance = distance(mine, truth)
+            except TooFewError as error:
+                notes.append(f"{method}: {error}.")
+                continue
+            found[method][name] = measured.value
+            if measured.spread is not None:
+                found[method][f"{name}_spread"] = measured.spread
+            if measured.warning:
+                notes.append(f"{measured.warning}.")
+    return found, list(dict.fromkeys(notes))
+
+
+def _features(comparison: Comparison, label: str, inception: Inception, advance: Callable[[int], None]) -> FeatureSet:
+    collection = comparison.hr if label == "HR" else comparison.sr[label]
+    features = FeatureSet()
+    if collection is None:
+        return features
+
+    def load(key: str) -> torch.Tensor | None:
+        try:
+            return collection.tensor(key)
+        except UnavailableError:
+            raise
+        except (ImageError, StorageError):
+            return None
+
+    waiting: list[torch.Tensor] = []
+    for x in ordered_map(load, sorted(collection.entries), comparison.workers):
+        advance(1)
+        if x is not None:
+            if waiting and (len(waiting) == BATCH or waiting[0].shape != x.shape):
+                features.add(inception(torch.cat(waiting)))
+                waiting = []
+            waiting.append(x)
+    if waiting:
+        features.add(inception(torch.cat(waiting)))
+    return features

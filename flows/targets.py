@@ -1,0 +1,129 @@
+"""Where results go: a file a picture, a shard a unit, or an archive that is packed of files; with a row for each."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeGuard, TypeVar
+
+from flows.console import Advance, progress
+from flows.naming import Names
+from flows.pictures import Transform
+from flows.selection import MISSING, SelectionOptions
+from storage import images
+from storage.archives import Folder, Source
+from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.packing import Packing
+from storage.receipts import Receipts
+from storage.shards import Sample, write_shard
+from storage.units import Row, Unit, failed, is_passing
+
+LONGEST_NAME = 80
+"""Of a sample in a shard: with its ending it fits into a tar's header."""
+T = TypeVar("T")
+
+
+def is_of_shards(source: Source) -> TypeGuard[Folder]:
+    """Whether pictures come from WebDataset shards."""
+    return isinstance(source, Folder) and source.has_shards
+
+
+def to_files(mapping: Transform, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+    """A file a picture; a row for each, in the order of the samples."""
+
+    def keep(made: Sample | Row) -> Row:
+        row = _kept(mapping, to, made)
+        advance(1, row["status"] != "ok")
+        return row
+
+    rows = {row["key"]: row for row in mapping.made(samples, keep)}
+    return [rows[entry.key] for entry in samples]
+
+
+def _kept(mapping: Transform, to: Location, made: Sample | Row) -> Row:
+    """The row of a result that is in its place, or of its failure.
+
+    A failed sample leaves no result, not even that of an earlier run, unless it is tried again.
+    """
+    try:
+        if isinstance(made, Sample):
+            started = time.perf_counter()
+            to.write(made.row["output"], made.data)
+            made.row["write_seconds"] += time.perf_counter() - started
+            return _complete(made)
+        if not is_passing(made):
+            to.delete(mapping.names.of(made["key"]))
+        return made
+    except UnavailableError:
+        raise
+    except StorageError as error:  # of this name only, such as a folder in its place, or one that is no name
+        if isinstance(made, Sample):
+            return failed(Entry(made.row["key"], made.row["source_bytes"], ""), error)
+        return made
+
+
+def _complete(made: Sample) -> Row:
+    """The row of a result with its sum and the time it took."""
+    row = made.row
+    row["sha256"] = hashlib.sha256(made.data).hexdigest()
+    row["seconds"] = sum(row[column] for column in ("read_seconds", "compute_seconds", "write_seconds"))
+    return row
+
+
+def to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+    """One shard of all samples of a unit, in their order, and a row for each."""
+    is_shard = is_of_shards(mapping.source) and samples[0].etag != MISSING
+    facts = mapping.source.facts(unit.name) if is_shard else {}  # type: ignore[attr-defined]
+
+    def complete(made: Sample | Row) -> tuple[str, Sample | Row]:
+        advance(1, not isinstance(made, Sample))
+        if not isinstance(made, Sample):
+            return made["key"], made
+        row = _complete(made)
+        told = facts.get(images.stem(row["key"].removeprefix(f"{unit.name}/")), {})
+        return row["key"], replace(made, facts={**told, "width": row["width"], "height": row["height"]})
+
+    made = _in_order(mapping.made(samples, complete), [entry.key for entry in samples])
+    return write_shard(to, f"{unit.name}.tar", made, _names_in_shard(mapping.names, unit.name, samples))
+
+
+def _in_order(found: Iterable[tuple[str, T]], keys: Iterable[str]) -> Iterator[T]:
+    """What is found for the keys, in their order."""
+    found = iter(found)
+    early: dict[str, T] = {}
+    for key in keys:
+        while key not in early:
+            early.update([next(found)])
+        yield early.pop(key)
+
+
+def _names_in_shard(names: Names, shard: str, samples: Sequence[Entry]) -> dict[str, str]:
+    """The names that samples have in their shard: those of its source where this is a shard, else numbers."""
+    outputs = {entry.key: names.of(entry.key) for entry in samples}
+    if all(output.startswith(f"{shard}/") and output.isascii() for output in outputs.values()):
+        found = {key: images.stem(output.removeprefix(f"{shard}/")) for key, output in outputs.items()}
+        if len({*found.values()}) == len(found) and max(map(len, found.values())) <= LONGEST_NAME:
+            return found
+    return {key: f"{number:09d}" for number, key in enumerate(outputs)}
+
+
+def pack(
+    packing: Packing, receipts: Receipts, units: Sequence[Unit], names: Names, options: SelectionOptions
+) -> None:
+    """Make the archive of all results, those of earlier runs included whose sources could not be read this time.
+
+    A choice of pictures leaves in it what it is not about.
+    """
+    members = packing.sizes().keys()
+    there = {*members, *(entry.key for entry in packing.staging.list())}
+    planned = (names.of(sample.key) for unit in units for sample in unit.samples)
+    others = [] if options.takes_all else sorted(members - set(planned))
+
+    def outputs() -> Iterator[str]:
+        for row in receipts.rows(units):
+            if row["status"] == "ok" or row["output"] in there:
+                yield row["output"]
+        yield from others
+
+    with progress(f"pack {packing}", sum(len(unit.samples) for unit in units), "images") as advance:
+        packing.pack(outputs(), advance)

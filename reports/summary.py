@@ -1,0 +1,168 @@
+"""What a report's table comes to: means with intervals, differences between methods, as JSON and as Markdown."""
+
+import json
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import combinations
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from reports.statistics import difference, mean_interval, scores_of
+from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, Metric, finite_or_none
+
+FAILED_LISTED = 20
+FAILURE = ["method", "key", "error"]
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of all pictures together.
+
+    metrics: those of which there is a number, in the table's order, and those of sets. methods: one mapping a method,
+    in first-seen order: method; protocol (names, joined by a comma where there are several); scales, sorted; ok and
+    failed, counts; and for each metric its mean over the finite numbers, None without one, `<metric>_low` and
+    `<metric>_high`, the 95 % bootstrap interval of the mean, and `<metric>_infinite`, how many were infinite.
+    comparisons: one mapping a pair of methods and metric: a, b, metric, n, difference (a − b), low, high, p
+    (Wilcoxon), wins, losses, ties.
+    """
+
+    conditions: str
+    metrics: tuple[Metric, ...]
+    methods: Rows
+    comparisons: Rows
+    pictures: int
+    failed: Rows
+    failed_total: int
+    notes: tuple[str, ...] = field(default=())
+
+
+def summarise(
+    frame: pd.DataFrame, notes: Sequence[str] = (), distances: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Summary:
+    """The summary of a report's table.
+
+    notes: what people must know to read it. distances: by method its numbers of SET_METRICS.
+    """
+    metrics = tuple(m for m in METRICS if frame[m.name].notna().any())
+    methods = [
+        _method(str(name), rows, metrics) | dict(distances.get(str(name), {}))
+        for name, rows in frame.groupby("method", sort=False)
+    ]
+    of_sets = tuple(m for m in SET_METRICS if any(m.name in row for row in methods))
+    failed = frame[frame["status"] == "failed"]
+    return Summary(
+        conditions(frame),
+        (*metrics, *of_sets),
+        methods,
+        list(_comparisons(frame, metrics)),
+        int(frame["key"].nunique()),
+        [dict(zip(FAILURE, row, strict=True)) for row in failed[FAILURE].head(FAILED_LISTED).itertuples(index=False)],
+        len(failed),
+        tuple(notes),
+    )
+
+
+def conditions(frame: pd.DataFrame) -> str:
+    """Under what the numbers were taken: `Protocol: antialias · ×4 · Y, border 4 · LPIPS alex`."""
+    protocols = sorted(frame["protocol"].dropna().unique())
+    scales = sorted(float(scale) for scale in frame["scale"].dropna().unique())
+    parts = [f"Protocol: {', '.join(protocols) or 'none'}"]
+    parts += [", ".join(f"×{scale:g}" for scale in scales)] if scales else []
+    for colour, border in sorted({*frame[["colour", "border"]].dropna().itertuples(index=False, name=None)}):
+        parts.append(str(colour).upper() + (f", border {border}" if border else ""))
+    networks = sorted(frame["lpips_network"].dropna().unique())
+    return " · ".join([*parts, *([f"LPIPS {', '.join(networks)}"] if networks else [])])
+
+
+def as_json(summary: Summary, configuration: Mapping[str, Any], *, date: datetime | None = None) -> dict[str, Any]:
+    """What `summary.json` holds; json.dumps(…, allow_nan=False) takes it. NaN and infinities become null.
+
+    version, of the table; date (ISO 8601, now unless given); configuration; versions; and the fields of `Summary`.
+    """
+    content = {
+        "version": SCHEMA_VERSION,
+        "date": (date or datetime.now(UTC)).isoformat(timespec="seconds"),
+        "configuration": dict(configuration),
+        "versions": versions(),
+        "conditions": summary.conditions,
+        "pictures": summary.pictures,
+        "metrics": {
+            m.name: {"unit": m.unit, "better": m.better, "description": m.description} for m in summary.metrics
+        },
+        "methods": summary.methods,
+        "comparisons": summary.comparisons,
+        "failed": summary.failed,
+        "failed_total": summary.failed_total,
+        "notes": summary.notes,
+    }
+    return {key: _json(value) for key, value in content.items()}
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write the mapping of `as_json` as UTF-8."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on."""
+    return {name: version(name) for name in ("dtls", "torch", "lpips")} | {"python": platform.python_version()}
+
+
+def _method(name: str, rows: pd.DataFrame, metrics: Iterable[Metric]) -> dict[str, Any]:
+    ok = rows[rows["status"] == "ok"]
+    found: dict[str, Any] = {
+        "method": name,
+        "protocol": ", ".join(rows["protocol"].dropna().unique()) or None,
+        "scales": sorted(float(scale) for scale in rows["scale"].dropna().unique()),
+        "ok": len(ok),
+        "failed": len(rows) - len(ok),
+    }
+    for metric in metrics:
+        interval = mean_interval(ok[metric.name])
+        found[metric.name] = finite_or_none(interval.mean)
+        found[f"{metric.name}_low"] = finite_or_none(interval.low)
+        found[f"{metric.name}_high"] = finite_or_none(interval.high)
+        found[f"{metric.name}_infinite"] = int((ok[metric.name] == math.inf).sum())
+    return found
+
+
+def _comparisons(frame: pd.DataFrame, metrics: Iterable[Metric]) -> Iterable[dict[str, Any]]:
+    ok = frame[frame["status"] == "ok"]
+    for metric in metrics:
+        scores = scores_of(ok, metric.name)
+        for a, b in combinations(scores.columns, 2):
+            found = difference(scores, a, b, better=metric.better)
+            yield {
+                "a": a,
+                "b": b,
+                "metric": metric.name,
+                "n": found.wins + found.losses + found.ties,
+                "difference": finite_or_none(found.interval.mean),
+                "low": finite_or_none(found.interval.low),
+                "high": finite_or_none(found.interval.high),
+                "p": finite_or_none(found.p),
+                "wins": found.wins,
+                "losses": found.losses,
+                "ties": found.ties,
+            }
+
+
+def _json(value: object) -> Any:
+    """`value` with what JSON has no literal for as null, and what it does not know as text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return finite_or_none(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_json(v) for v in value]
+    return str(value)

@@ -1,0 +1,78 @@
+"""The two similarities of SSIM (Wang et al. 2004, eq. 13): a uniform window of 7×7, and a Gaussian one of 11×11.
+
+Both take planes x, y (N, C, H, W) in 0…255 and give the mean over planes and over the windows that lie wholly
+inside, float64 (N,).
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+UNIFORM_WINDOW = 7
+GAUSSIAN_WINDOW = 11
+SIGMA = 1.5
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+MIDDLE = 128
+
+
+def uniform_similarity(x: Tensor, y: Tensor) -> Tensor:
+    """With the sample covariance; x, y: int32 or float64.
+
+    Every mean and covariance is multiplied by n², n = 49, so that integers stay integers, below 2³¹.
+    """
+    n = UNIFORM_WINDOW**2
+    sx, sy, sxy, squares = _window_sums(torch.stack((x, y, x * y, x * x + y * y)))
+    product, powers = sx * sy, sx * sx + sy * sy
+    covariance, variances = sxy.mul_(n).sub_(product), squares.mul_(n).sub_(powers)
+    return _similarity(product, powers, covariance, variances, unit=n**2, sample=n / (n - 1))
+
+
+def gaussian_similarity(x: Tensor, y: Tensor) -> Tensor:
+    """With the covariance as weighted, no sample's; x, y: of any type.
+
+    Moments are taken of values less 128, which changes no covariance and keeps float32's rounding small.
+    """
+    x, y = (p.float() - MIDDLE for p in (x, y))
+    mx, my, mxy, squares = _weighted(torch.stack((x, y, x * y, x * x + y * y)))
+    covariance, variances = mxy.sub_(mx * my), squares.sub_(mx * mx + my * my)
+    mx, my = mx.add_(MIDDLE), my.add_(MIDDLE)
+    return _similarity(mx * my, mx * mx + my * my, covariance, variances)
+
+
+def _similarity(
+    product: Tensor, powers: Tensor, covariance: Tensor, variances: Tensor, unit: int = 1, sample: float = 1
+) -> Tensor:
+    """Eq. 13 of the means' products and of the covariances, all times `unit`; `sample` makes these a sample's."""
+    above = (_floating(product) * 2 + unit * C1).mul_(_floating(covariance) * (2 * sample) + unit * C2)
+    below = (_floating(powers) + unit * C1).mul_(_floating(variances) * sample + unit * C2)
+    return above.div_(below).mean(dim=(1, 2, 3), dtype=torch.float64)
+
+
+def _floating(x: Tensor) -> Tensor:
+    return x if x.is_floating_point() else x.double()
+
+
+def _window_sums(x: Tensor) -> Tensor:
+    """Sums over 7×7 windows of x (…, H, W): (…, H−6, W−6)."""
+    for dim in (-1, -2):
+        size = x.shape[dim] - UNIFORM_WINDOW + 1
+        two = x.narrow(dim, 0, size + 5) + x.narrow(dim, 1, size + 5)  # x₀ + x₁ at each place
+        four = two.narrow(dim, 0, size) + two.narrow(dim, 2, size)
+        x = four.add_(two.narrow(dim, 4, size)).add_(x.narrow(dim, 6, size))
+    return x
+
+
+def _weighted(x: Tensor) -> Tensor:
+    """Means under the Gaussian window of x (…, H, W): (…, H−10, W−10)."""
+    rows, columns = (_band(n, x.device) for n in x.shape[-2:])
+    return rows @ (x @ columns.T)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _band(n: int, device: torch.device) -> Tensor:
+    """The window as a matrix over a side of n pixels: float32 (n − 10, n), rows sum to 1."""
+    offsets = torch.arange(n)[None] - torch.arange(n - GAUSSIAN_WINDOW + 1)[:, None] - GAUSSIAN_WINDOW // 2
+    weights = torch.exp(-0.5 * (offsets.double() / SIGMA) ** 2) * (offsets.abs() <= GAUSSIAN_WINDOW // 2)
+    return (weights / weights.sum(dim=1, keepdim=True)).float().to(device)

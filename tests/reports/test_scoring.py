@@ -1,0 +1,75 @@
+"""All numbers at once are the numbers one by one, and what is not given has none."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dtls.degradation import SizeError, resize
+from reports import metrics
+from reports.metrics import Measure
+from reports.scoring import score
+
+
+@pytest.fixture(scope="module")
+def hr(photographs: dict[str, Tensor]) -> Tensor:
+    return torch.stack([*photographs.values()])
+
+
+@pytest.fixture(scope="module")
+def lr(hr: Tensor) -> Tensor:
+    return resize(hr.double(), (32, 32), "antialias").round().clamp(0, 255).byte()
+
+
+@pytest.fixture(scope="module")
+def sr(hr: Tensor, lr: Tensor) -> dict[str, Tensor]:
+    large = resize(lr.double(), (128, 128), "antialias").round().clamp(0, 255).byte()
+    return {"bicubic": large, "darker": hr // 2}
+
+
+def test_every_method_has_the_numbers_that_it_has_alone(
+    sr: dict[str, Tensor], hr: Tensor, lr: Tensor, model: nn.Module
+) -> None:
+    measure = Measure(colour="y", border=4)
+    found = score(sr, hr=hr, lr=lr, protocol="antialias", model=model, measure=measure)
+    assert list(found) == ["bicubic", "darker"]
+    for method, x in sr.items():
+        consistency = metrics.consistency(x, lr, "antialias")
+        expected = {
+            "psnr": metrics.psnr(x, hr, measure),
+            "ssim": metrics.ssim(x, hr, measure),
+            "ssim_gaussian": metrics.ssim(x, hr, measure, "gaussian"),
+            "lpips": metrics.lpips(x, hr, model),
+            "consistency": consistency,
+            "lr_psnr": metrics.lr_psnr(consistency),
+            "authors_consistency": metrics.authors_consistency(x, hr, (32, 32)),
+        }
+        assert set(found[method]) == set(expected)
+        for name, values in expected.items():
+            torch.testing.assert_close(found[method][name], values, atol=1e-9, rtol=0)
+
+
+def test_without_ground_truth_there_is_consistency_alone(sr: dict[str, Tensor], lr: Tensor, model: nn.Module) -> None:
+    found = score(sr, lr=lr, protocol="antialias", model=model)
+    assert set(found["bicubic"]) == {"consistency", "lr_psnr"}
+
+
+def test_without_lr_and_lpips_there_are_psnr_and_ssim(sr: dict[str, Tensor], hr: Tensor) -> None:
+    assert set(score(sr, hr=hr)["bicubic"]) == {"psnr", "ssim", "ssim_gaussian"}
+
+
+def test_one_pixel_has_a_psnr_and_no_other_number_of_hr(model: nn.Module) -> None:
+    hr, sr = (torch.full((1, 3, 1, 1), v, dtype=torch.uint8) for v in (10, 20))
+    numbers = score({"a": sr}, hr=hr, lr=hr, model=model)["a"]
+    missing = {name for name, values in numbers.items() if values.isnan().all()}
+    assert missing == {"ssim", "ssim_gaussian", "lpips"}
+
+
+def test_no_pictures_have_no_numbers(model: nn.Module) -> None:
+    none = torch.zeros(0, 3, 64, 64, dtype=torch.uint8)
+    for values in score({"a": none}, hr=none, lr=none[..., :16, :16], model=model)["a"].values():
+        assert values.shape == (0,)
+
+
+def test_a_method_of_another_size_is_refused(sr: dict[str, Tensor], hr: Tensor, model: nn.Module) -> None:
+    with pytest.raises(SizeError, match="127×128 cannot be compared with 4 pictures of 128×128"):
+        score(sr | {"cut": hr[..., :127]}, hr=hr, model=model)
