@@ -5,6 +5,7 @@ A method is called with a batch of LR pictures (N, C, h, w), float32 in [0, 1], 
 results depend on.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -58,7 +59,10 @@ def nearest(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     rows, columns = (
         ((np.arange(m) + 0.5) * (n / m)).astype(np.intp) for n, m in zip(pixels.shape[:2], size, strict=True)
     )
-    return pixels.take(columns, axis=1).take(rows, axis=0)
+    rest = pixels.shape[2:]
+    channels = math.prod(rest)
+    places = (columns[:, None] * channels + np.arange(channels)).ravel()  # one channel after the other is faster
+    return pixels.reshape(len(pixels), -1).take(places, axis=1).take(rows, axis=0).reshape(*size, *rest)
 
 
 class Square:

@@ -79,7 +79,11 @@ COMMANDS = {
         "report",
         "ReportOptions",
         (),
-        ("dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",),
+        (
+            "dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",
+            "dtls report --hr hr --sr edsr=results --colour y --border 4 --figures --out report",
+            "dtls report --compare report --compare other/report --out history",
+        ),
         printed=True,
     ),
     "reproduce": Command(

@@ -81,10 +81,8 @@ def _parameter(name: str, info: FieldInfo, positional: bool, panel: str) -> insp
     if kind is bool and info.default is not False:  # it is on, or a preset may have it on
         flag += f"/--no-{name.replace('_', '-')}"
     if kind == list[str]:
-        optional = not info.is_required()
-        named = "PATTERN" if optional else "NAME=FOLDER"
-        extra = typer.Option(flag, help=words, metavar=named, rich_help_panel=panel)
-        return _keyword(name, Annotated[kind, extra], [] if optional else ...)
+        extra = typer.Option(flag, help=words, metavar=_listed(info.annotation), rich_help_panel=panel)
+        return _keyword(name, Annotated[kind, extra], ... if info.is_required() else [])
     shown = info.default not in (None, False)
     metavar = "NAME" if _is_choice(kind) else None
     extra = typer.Option(flag, help=words, metavar=metavar, show_default=shown, rich_help_panel=panel)
@@ -111,6 +109,13 @@ def _words(info: FieldInfo) -> str:
 
 def _is_choice(kind: Any) -> bool:
     return get_origin(kind) is Literal
+
+
+def _listed(annotation: Any) -> str:
+    """What one of several values of an option is called."""
+    if get_origin(annotation) is dict:
+        return "NAME=FOLDER"
+    return "PATTERN" if get_args(annotation) == (str,) else "ADDRESS"
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -21,7 +21,8 @@ from flows.console import in_flow_run, progress, tell_markdown
 from flows.gallery import FOLDER, Gallery, records
 from flows.rating import RATED, read_answers, write_rating
 from flows.sets import set_distances
-from reports.figures import comparison_figure, distribution_figure, figure_bytes, tradeoff_figure
+from reports.crops import comparison_figure
+from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
 from reports.gallery import contact_sheet
 from reports.inception import Inception, InceptionError
 from reports.latex import interval_table, latex_table

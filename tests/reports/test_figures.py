@@ -18,12 +18,10 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
+from reports.crops import Crop, comparison_figure, most_disputed
 from reports.figures import (
-    Crop,
-    comparison_figure,
     distribution_figure,
     figure_bytes,
-    most_disputed,
     tradeoff_figure,
 )
 from reports.gallery import GalleryItem, Picture
