@@ -10,29 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reports.tables import SCHEMA, read_metrics, write_metrics
-
-INF, NAN = math.inf, math.nan
-
-
-def row(method: str, key: str, psnr: float, **others: Any) -> dict[str, Any]:
-    common = {"protocol": "antialias", "scale": 4.0, "width": 128, "height": 96, "status": "ok", "error": None}
-    return {
-        "method": method,
-        "key": key,
-        **common,
-        "psnr": psnr,
-        "ssim": 0.9,
-        "lpips": 0.1,
-        "consistency": 1e-5,
-    } | others
-
-
-ROWS = [
-    row("dtls", "a", 30.0, ssim=0.8),
-    row("dtls", "b", INF, lpips=NAN),
-    row("bicubic", "a", 28.0),
-    {"method": "bicubic", "key": "b", "status": "failed", "error": "truncated file"},
-]
+from tests.reports.samples import INF, ROWS, row
 
 
 @pytest.fixture
@@ -62,6 +40,8 @@ def test_every_field_says_what_it_holds(tmp_path: Path) -> None:
         "width": b"px",
         "height": b"px",
         "psnr": b"dB",
+        "lr_psnr": b"dB",
+        "border": b"px",
     }
 
 
