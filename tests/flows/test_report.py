@@ -15,6 +15,7 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
+from reports import distributions
 from reports.inception import InceptionError
 from reports.tables import METRICS
 from storage.locations import StorageError
@@ -258,3 +259,31 @@ def test_fid_and_kid_want_their_extra(compared: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(publishing, "Inception", missing)
     with pytest.raises(CheckpointError, match=r"install dtls\[fid\]"):
         report.fn(options(compared, tmp_path, sets=True))
+
+
+class Means:
+    """In Inception's place: the mean colour of a picture's quarters as its features."""
+
+    def __init__(self, _: str) -> None: ...
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(x.float() / 255, 2).flatten(1)
+
+
+def test_fid_and_kid_are_of_all_pictures_and_refused_for_few(
+    compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "Inception", Means)
+    report.fn(options(compared, tmp_path, sets=True, lpips="none"))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert "KID of 12 pictures would be noise" in " ".join(summary["notes"])
+    assert "kid" not in summary["metrics"]
+    for name in ("FID_LEAST", "KID_LEAST"):
+        monkeypatch.setattr(distributions, name, 4)
+    same = {"same": str(compared / "hr"), "nearest": str(compared / "nearest")}
+    report.fn(options(compared, tmp_path / "few", sets=True, lpips="none", sr=same))
+    summary = json.loads((tmp_path / "few" / "summary.json").read_text())
+    found = {method["method"]: method for method in summary["methods"]}
+    assert abs(found["same"]["fid"]) < 1e-6 < found["nearest"]["fid"]
+    assert "biased" in " ".join(summary["notes"])
+    assert "KID ↓" in (tmp_path / "few" / "summary.md").read_text()
