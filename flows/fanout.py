@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
 from flows.console import in_flow_run, progress, publish, tell
-from flows.job import Job, Left
+from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
 from flows.summary import Summary, reason_of
 from storage.leases import Lease, hold, is_free, sweep
@@ -62,7 +62,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
         if left:
             job.finish()
         receipts.prune(survey.orphans, job.units)
-        receipts.drop(stale.receipt for stale in survey.stale)
+        receipts.drop(old.receipt for old in survey.stale)
         receipts.end()
     return summary
 
@@ -84,7 +84,7 @@ def _work(job: Job, left: Left, in_flight: int, summary: Summary, lease: Lease) 
     todo = left.todo
     samples_of = {unit.name: left.samples_of(unit) for unit in todo}
     total = sum(map(len, samples_of.values()))
-    outdated = left.outdated(todo)
+    stale = outdated(todo, left.survey.stale)
     stopping = Event()
     with progress(job.title, total, "images") as tick:
 
@@ -94,7 +94,7 @@ def _work(job: Job, left: Left, in_flight: int, summary: Summary, lease: Lease) 
             tick(count, failed)
 
         def do(unit: Unit) -> Summary:
-            samples, old = samples_of[unit.name], outdated.get(unit.name, ())
+            samples, old = samples_of[unit.name], stale.get(unit.name, ())
             before = job.receipts.results_of((unit.receipt, *old)) if job.divisible else {}
             job.receipts.drop(old)  # its outputs are about to be others'
             rows = job.work(unit, samples, advance)

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from flows.comparison import Comparison
+from flows.comparison import Collection, Comparison
 from reports.gallery import GalleryItem, Picture
 from reports.maps import ssim_map
-from reports.page_parts import Scene, Shown
+from reports.page_parts import Role, Scene, Shown
 from reports.tables import METRICS, PRIMARY
 from storage import images
 from storage.images import ImageError, Pixels
@@ -76,7 +76,7 @@ class Gallery:
             shown.append(
                 Shown(
                     picture.label,
-                    picture.role,  # type: ignore[arg-type]
+                    picture.role,
                     self._source(f"{name}.png", picture.png, embedded=embedded),
                     (width, height),
                     None if small is None else self._source(f"{name}.webp", small, embedded=False),
@@ -99,11 +99,12 @@ class Gallery:
     def _pictures(self, key: str) -> Iterator["_Picture"]:
         """LR, what the methods made, and HR, as they were measured; what cannot be read is left out."""
         comparison = self.comparison
-        for label, role, collection in (
+        collections: list[tuple[str, Role, Collection | None]] = [
             ("LR", "lr", comparison.lr),
             *((method, "sr", collection) for method, collection in comparison.sr.items()),
             ("HR", "hr", comparison.hr),
-        ):
+        ]
+        for label, role, collection in collections:
             if collection is None or key not in collection.entries:
                 continue
             try:
@@ -118,7 +119,7 @@ class Gallery:
 @dataclass(frozen=True)
 class _Picture:
     label: str
-    role: str
+    role: Role
     pixels: Pixels
     png: bytes
     row: Mapping[str, Any] | None

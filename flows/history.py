@@ -15,8 +15,9 @@ from reports.tables import METRICS, SET_METRICS, finite_or_none
 from storage.locations import Location, StorageError
 from storage.parallel import ordered_map
 
-HISTORY, HISTORY_TABLE, RUN_SUMMARY = "history.md", "history.parquet", "/_summary.json"
-PREFIX = "runs/run="
+HISTORY, HISTORY_TABLE = "history.md", "history.parquet"
+RUNS, RUN_SUMMARY = "runs/run=", "/_summary.json"
+"""Around a run's name; readers of tables pass over files that begin with an underscore."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ def compare(reports: Sequence[str], out: str) -> str:
 def _runs(report: str) -> list[Run]:
     """The runs of a report; StorageError where there are none."""
     where = Location.of(report)
-    keys = [e.key for e in where.list() if e.key.startswith(PREFIX) and e.key.endswith(RUN_SUMMARY)]
+    keys = [e.key for e in where.list() if e.key.startswith(RUNS) and e.key.endswith(RUN_SUMMARY)]
     if not keys:
         raise StorageError(f"{report}: no report there; give the folder that `dtls report --out` was given")
-    names = [key.removeprefix(PREFIX).removesuffix(RUN_SUMMARY) for key in keys]
+    names = [key.removeprefix(RUNS).removesuffix(RUN_SUMMARY) for key in keys]
     contents = ordered_map(where.read, keys, workers=8)
     return [Run(report, name, _read(where, key, data)) for name, key, data in zip(names, keys, contents, strict=True)]
 

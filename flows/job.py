@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Left:
     def __bool__(self) -> bool:
         return bool(self.todo or self.survey.stale or self.survey.orphans or not self.survey.gathered)
 
-    @property
+    @cached_property
     def todo(self) -> list[Unit]:
         """The units that are not done, or hold failures that are to be tried again."""
         done = self.survey.done
@@ -84,10 +85,6 @@ class Left:
         if unit.name in self.survey.done:
             return self.job.receipts.read(unit)
         return [self.survey.kept[sample.key] for sample in unit.samples if sample.key in self.survey.kept]
-
-    def outdated(self, units: Iterable[Unit]) -> dict[str, list[str]]:
-        """By the units' names, the stale receipts whose outputs may be theirs."""
-        return outdated(units, self.survey.stale)
 
     def _again(self, failure: Row) -> bool:
         return self.retry_failed or is_passing(failure)

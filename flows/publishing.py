@@ -19,6 +19,7 @@ from dtls.checkpoint import CheckpointError
 from flows.comparison import Comparison
 from flows.console import in_flow_run, progress, tell_markdown
 from flows.gallery import FOLDER, Gallery, records
+from flows.history import RUN_SUMMARY, RUNS
 from flows.rating import RATED, read_answers, write_rating
 from flows.sets import set_distances
 from reports.crops import comparison_figure
@@ -35,7 +36,6 @@ from storage.locations import Location
 
 TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"
-RUNS = "runs/run="
 PUBLISHED = f"{STATE}/published.json"
 """What the pages at a target stand on: written last."""
 SHEET_ROWS, FIGURE_ROWS = 8, 4
@@ -163,7 +163,7 @@ class Publication:
             self.out.download(TABLE, table)
             self.out.upload(f"{run}/{TABLE}", table)
             write_json(content, summary)
-            self.out.upload(f"{run}/_{SUMMARY}", summary)  # readers of tables pass over what begins so
+            self.out.upload(f"{run}{RUN_SUMMARY}", summary)
             self.out.upload(SUMMARY, summary)
 
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from flows.gallery import EMBEDDED_BYTES
+from flows.sources import file_at
 from reports.gallery import GalleryItem
 from reports.rating import Study, StudyItem, rating_page, read_study, write_study
 from reports.ratings_summary import ratings_markdown, summarise_ratings
@@ -51,11 +52,9 @@ def read_answers(out: Location, answers: Sequence[str]) -> str:
         out.download(KEY, here / KEY)
         files = []
         for number, address in enumerate(answers):
-            where = Location.of(address)
-            if where.parent is None or where.what_is_there() != "file":
-                raise StorageError(f"{address}: no file there; give what people saved from the rating page")
-            files.append(here / f"{number:04d}-{where.url.rpartition('/')[2]}")
-            where.parent.download(where.url.rpartition("/")[2], files[-1])
+            place, name = file_at(address, "what people saved from the rating page")
+            files.append(here / f"{number:04d}-{name}")
+            place.download(name, files[-1])
         try:
             table = read_ratings(files, read_study(here / KEY))
         except ValueError as error:

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from flows.console import tell
 from flows.options import Address, BatchOptions
-from flows.sources import UNREAD
+from flows.sources import UNREAD, file_at
 from flows.summary import counted
 from storage import images
-from storage.locations import Entry, Location, StorageError
+from storage.locations import Entry, StorageError
 from storage.packing import is_archive
 
 MISSING = "not in the source"
@@ -97,11 +97,9 @@ def _hint(missing: Iterable[str], there: Container[str]) -> str:
 
 def _listed(address: str) -> set[str]:
     """The keys in a list; lines may end as those of any system, and empty ones do not count."""
-    file = Location.of(address)
-    if file.parent is None or file.what_is_there() != "file":
-        raise StorageError(f"{address}: no file there; give a text file with one key a line")
+    place, name = file_at(address, "a text file with one key a line")
     try:
-        text = file.parent.read(file.url.rpartition("/")[2]).decode("utf-8-sig")
+        text = place.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(f"{address}: not a text file in UTF-8") from error
     lines = (line.removesuffix("\r") for line in text.split("\n"))

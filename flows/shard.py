@@ -16,7 +16,7 @@ from flows import fanout
 from flows.console import tell
 from flows.job import Job
 from flows.options import Address, BatchOptions
-from flows.sources import identity, list_pictures, refuse_within
+from flows.sources import file_at, identity, list_pictures, refuse_within
 from storage.archives import open_source
 from storage.ffhq import Origin, Split, by_hash, published, read_metadata
 from storage.locations import Entry, Location, StorageError, UnavailableError
@@ -119,11 +119,8 @@ def _parts(pictures: Sequence[Entry], options: ShardOptions) -> dict[str, Sequen
 def _find_metadata(options: ShardOptions) -> Found | None:
     """The metadata that the options name, else that in the source's folder, or in the one around it."""
     if options.metadata is not None:
-        file = Location.of(options.metadata)
-        if file.parent is None or file.what_is_there() != "file":
-            raise StorageError(f"{file}: no file there; give the address of {METADATA}")
-        name = file.url.rpartition("/")[2]
-        return Found(file.parent, file.parent.info(name))
+        place, name = file_at(options.metadata, f"the address of {METADATA}")
+        return Found(place, place.info(name))
     source = Location.of(options.source)
     for place in filter(None, (source, source.parent)):
         try:

@@ -48,6 +48,14 @@ def list_pictures(source: Source, *, selects: bool = False) -> list[Entry]:
     return pictures
 
 
+def file_at(address: str, hint: str) -> tuple[Location, str]:
+    """The folder of the file at an address, and its name; StorageError, with what to give instead, for no file."""
+    file = Location.of(address)
+    if file.parent is None or file.what_is_there() != "file":
+        raise StorageError(f"{address}: no file there; give {hint}")
+    return file.parent, file.url.rpartition("/")[2]
+
+
 def identity(address: str) -> str:
     """The address of a source as a target remembers it, however it was spelled."""
     location = Location.of(address)

@@ -72,8 +72,8 @@ def _complete(made: Sample) -> Row:
 
 def to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
     """One shard of all samples of a unit, in their order, and a row for each."""
-    is_shard = is_of_shards(mapping.source) and samples[0].etag != MISSING
-    facts = mapping.source.facts(unit.name) if is_shard else {}  # type: ignore[attr-defined]
+    source = mapping.source
+    facts = source.facts(unit.name) if is_of_shards(source) and samples[0].etag != MISSING else {}
 
     def complete(made: Sample | Row) -> tuple[str, Sample | Row]:
         advance(1, not isinstance(made, Sample))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reports.summary import Summary
-from reports.tables import Metric, finite_or_none
+from reports.tables import Metric, finite_or_none, mean_or_infinite
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -99,7 +99,7 @@ Number = Callable[[Mapping[str, Any], Metric, float | None, int], str]
 def _rows(
     summary: Summary, metrics: Sequence[Metric], name: Callable[[str], str], number: Number, *, failures: bool
 ) -> list[list[str]]:
-    means = {m.name: [_mean(row, m) for row in summary.methods] for m in metrics}
+    means = {m.name: [mean_or_infinite(row, m) for row in summary.methods] for m in metrics}
     placed = {m.name: ranks(means[m.name], m) for m in metrics}
     return [
         [
@@ -110,12 +110,6 @@ def _rows(
         ]
         for i, row in enumerate(summary.methods)
     ]
-
-
-def _mean(row: Mapping[str, Any], metric: Metric) -> float | None:
-    """Infinite where there are infinite values only."""
-    value = finite_or_none(row.get(metric.name))
-    return math.inf if value is None and row.get(f"{metric.name}_infinite") else value
 
 
 def _latex_number(row: Mapping[str, Any], metric: Metric, value: float | None, rank: int) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from reports.tables import Metric
 
+Role = Literal["lr", "sr", "hr"]
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -18,7 +20,7 @@ class Shown:
     """
 
     label: str
-    role: Literal["lr", "sr", "hr"]
+    role: Role
     source: str
     size: tuple[int, int]
     thumbnail: str | None = None

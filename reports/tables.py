@@ -132,7 +132,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 def mean_or_infinite(row: Mapping[str, Any], metric: Metric) -> float | None:
     """A method's mean of `metric`; infinite where there are infinite values only."""
-    value: float | None = row[metric.name]
+    value = finite_or_none(row.get(metric.name))
     return math.inf if value is None and row.get(f"{metric.name}_infinite") else value
 
 
