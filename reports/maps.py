@@ -1,47 +1,27 @@
-"""Where a picture differs from the ground truth: error and SSIM pixel by pixel, in colours that all eyes can order.
+"""Where a picture differs from the ground truth: SSIM pixel by pixel, in colours that all eyes can order.
 
-Both maps are drawn with matplotlib's magma, which is perceptually uniform and safe for the colour-blind, on a scale
-that is the same for every picture: dark where the two are alike, bright where they differ.
+The map is drawn with matplotlib's magma, which is perceptually uniform and safe for the colour-blind, on a scale
+that is the same for every picture: dark where the two are alike, bright where they differ. The page's style has the
+same colours as its legend.
 """
 
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from scipy.ndimage import uniform_filter
 
 from dtls.degradation import SizeError
-from reports.gallery import INK, PAPER, TEXT, font
 from reports.windows import C1, C2, UNIFORM_WINDOW
 
 COLOURS = "magma"
-ERROR_TOP = 64
-"""Grey levels of 255; the brightest colour is of this error and every larger one."""
-LEGEND = (320, 14)
-"""Width and height, in pixels, of a legend's bar."""
 
 Picture = NDArray[np.uint8]
-
-
-def error_map(sr: Picture, hr: Picture) -> Picture:
-    """`absolute_error` in colours: 0 is dark, `ERROR_TOP` levels and more are bright. RGB uint8 (H, W, 3)."""
-    return _coloured(absolute_error(sr, hr) / ERROR_TOP)
 
 
 def ssim_map(sr: Picture, hr: Picture) -> Picture:
     """`local_ssim` in colours: 1 is dark; 0, and what is negative, bright. RGB uint8 (H, W, 3)."""
     return _coloured(1 - local_ssim(sr, hr))
-
-
-def absolute_error(sr: Picture, hr: Picture) -> NDArray[np.float64]:
-    """Mean over the channels of |SR − HR| at each pixel: float64 (H, W) in 0…255.
-
-    sr, hr: RGB uint8 (H, W, 3). SizeError when the shapes differ, ValueError for other arrays.
-    """
-    _check(sr, hr)
-    error: NDArray[np.float64] = np.abs(sr.astype(np.float64) - hr).mean(axis=-1)
-    return error
 
 
 def local_ssim(sr: Picture, hr: Picture) -> NDArray[np.float64]:
@@ -59,16 +39,6 @@ def local_ssim(sr: Picture, hr: Picture) -> NDArray[np.float64]:
     similarity = (2 * mx * my + C1) * (2 * covariance + C2) / ((mx * mx + my * my + C1) * (variances + C2))
     mean: NDArray[np.float64] = similarity.mean(axis=0)
     return mean
-
-
-def error_legend() -> Picture:
-    """The scale of `error_map` as a small picture on white: RGB uint8."""
-    return _legend("absolute error", "0", f"≥ {ERROR_TOP} of 255 levels")
-
-
-def ssim_legend() -> Picture:
-    """The scale of `ssim_map` as a small picture on white: RGB uint8."""
-    return _legend("local SSIM", "1", "≤ 0")
 
 
 def _check(sr: Picture, hr: Picture) -> None:
@@ -95,17 +65,3 @@ def _table() -> Picture:
     import matplotlib
 
     return matplotlib.colormaps[COLOURS](np.arange(256), bytes=True)[:, :3].astype(np.uint8)
-
-
-def _legend(name: str, dark: str, bright: str) -> Picture:
-    """The bar between what its ends mean, under the name."""
-    width, height = LEGEND
-    legend = Image.new("RGB", (width + TEXT, height + 4 * TEXT), PAPER)
-    left, top, right, bottom = TEXT // 2, TEXT // 2, width + TEXT // 2, legend.height - TEXT // 2
-    legend.paste(Image.fromarray(_coloured(np.tile(np.linspace(0, 1, width), (height, 1)))), (left, 2 * TEXT))
-    draw = ImageDraw.Draw(legend)
-    face = font(TEXT - 2)
-    draw.text((left, top), name, INK, face)
-    draw.text((left, bottom), dark, INK, face, anchor="lb")
-    draw.text((right, bottom), bright, INK, face, anchor="rb")
-    return np.array(legend)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reports.page_parts import Page, Scene, Shown
-from reports.tables import Metric, finite_or_none
+from reports.tables import SET_METRICS, Metric, finite_or_none
 
 DIGITS = 7
 """Significant digits of a number on the page; no metric shows more than five."""
@@ -17,19 +17,21 @@ DIGITS = 7
 def page_data(page: Page, rows: Sequence[Mapping[str, Any]]) -> str:
     """JSON that may stand in a script element: no `<`, `>` or `&`.
 
-    methods and keys: names; rows: columns of equal length, where key and method are places in those lists, numbers
-    are null for none and the text "Infinity" or "-Infinity" for those, and error is null where all is well.
+    methods and keys: names; metrics: those of single pictures; rows: columns of equal length, where key and method
+    are places in those lists, numbers are null for none and the text "Infinity" or "-Infinity" for those, and error
+    is null where all is well.
     """
     methods = _distinct([*(row["method"] for row in page.summary), *(row["method"] for row in rows)])
     keys = _distinct(row["key"] for row in rows)
+    metrics = [metric for metric in page.metrics if metric not in SET_METRICS]
     content = {
         "methods": list(methods),
-        "metrics": [asdict(metric) | {"arrow": metric.arrow} for metric in page.metrics],
+        "metrics": [asdict(metric) | {"arrow": metric.arrow} for metric in metrics],
         "primary": list(page.primary),
         "distortion": page.distortion,
         "perception": page.perception,
         "keys": list(keys),
-        "rows": _columns(rows, page.metrics, methods, keys),
+        "rows": _columns(rows, metrics, methods, keys),
         "scenes": [_scene(scene) for scene in page.scenes],
     }
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

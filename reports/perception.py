@@ -31,6 +31,6 @@ def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
 
 
 def _unit(layer: Tensor, weight: Tensor) -> Tensor:
-    """A layer's activations (N, C, h, w) at unit length over the channels, times √(weight / places)."""
+    """A layer's activations (N, C, h, w) at unit length over the channels, times √(weight / places); in place."""
     length = torch.linalg.vector_norm(layer, dim=1, keepdim=True)
-    return layer / (length + EPSILON) * (weight / layer[0, 0].numel()).sqrt()
+    return layer.div_(length.add_(EPSILON)).mul_((weight / layer[0, 0].numel()).sqrt())

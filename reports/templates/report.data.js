@@ -92,9 +92,8 @@ function entriesOf(scene) {
   const entries = scene.pictures.map((picture) => {
     const row = picture.role === 'sr' ? rowOf(scene.key, picture.label) : NONE;
     let reason = row === NONE ? '' : rows.error[row] ?? '';
-    if (!reason && picture.role === 'sr' && picture.size.join() !== size.join()) {
-      reason = `${picture.size.join('×')}, not ${size.join('×')}`;
-    }
+    const fits = picture.role === 'sr' ? picture.size.join() === size.join() : isLike(picture.size, size);
+    if (!reason && !fits) reason = `${picture.size.join('×')}, not ${picture.role === 'sr' ? '' : 'like '}${size.join('×')}`;
     return { label: picture.label, role: picture.role, picture: reason ? null : picture, row, reason };
   });
   const there = new Set(entries.map((entry) => entry.label));
@@ -105,6 +104,11 @@ function entriesOf(scene) {
   const last = entries.findIndex((entry) => entry.role === 'hr');
   entries.splice(last < 0 ? entries.length : last, 0, .../** @type {any[]} */ (lacking));
   return entries;
+}
+
+/** Have two sizes the same proportions, but for the rounding of the smaller? @param {[number, number]} small @param {[number, number]} large */
+function isLike([width, height], [wide, tall]) {
+  return Math.abs(width * tall - height * wide) <= Math.max(wide, tall);
 }
 
 /** Width and height of a scene: HR's, or without HR the largest picture's that did not fail. @param {Scene} scene */

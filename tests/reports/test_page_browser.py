@@ -18,6 +18,7 @@ from PIL import Image
 
 from reports.gallery import GalleryItem
 from reports.page import Page, Scene, Shown, render
+from reports.tables import SET_METRICS
 from tests.reports.test_page import HOSTILE, compared, embedded
 
 if TYPE_CHECKING:
@@ -455,6 +456,43 @@ def test_what_failed_shows_its_reason_and_never_a_stretched_picture(tab: "Tab", 
         mode.click()
         assert tab.evaluate("stage.element.innerHTML").find(narrow) == -1
     assert tab.locator("#left option").all_inner_texts() == ["good", "HR"]
+
+
+def test_an_lr_picture_of_other_proportions_is_not_stretched(tab: "Tab", tmp_path: Path) -> None:
+    square, low, narrow = (embedded(plain((8, 8, 8), size)) for size in ((64, 64), (16, 16), (13, 16)))
+    scenes = [
+        Scene(key, [Shown("LR", "lr", source, size), Shown("HR", "hr", square, (64, 64))])
+        for key, source, size in (("a", low, (16, 16)), ("b", narrow, (13, 16)))
+    ]
+    rows = [{"method": "x", "key": key, "status": "failed", "psnr": None, "error": "not there"} for key in "ab"]
+    open_page(tab, replace(compared(rows), scenes=scenes), tmp_path)
+    assert tab.locator("#rows .lacking").all_inner_texts() == ["not there", "13×16, not like 64×64", "not there"]
+
+
+def test_the_map_of_ssim_has_a_legend(tab: "Tab", tmp_path: Path) -> None:
+    one = embedded(plain((9, 9, 9)))
+    shown = [Shown("x", "sr", one, (64, 64), None, {"SSIM": one}), Shown("HR", "hr", one, (64, 64))]
+    rows = [{"method": "x", "key": "a", "status": "ok", "psnr": 30.0}]
+    open_page(tab, replace(compared(rows), scenes=[Scene("a", shown)]), tmp_path, "#key=a&mode=map:SSIM")
+    legend = tab.get_by_text("alike 1", exact=False).locator("..")
+    assert legend.is_visible()
+    tab.get_by_role("button", name="Error", exact=True).click()
+    assert not legend.is_visible()
+
+
+def test_numbers_of_all_pictures_are_in_the_summary_and_not_in_the_table_of_results(
+    tab: "Tab", rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    page = compared(rows)
+    with_fid = replace(
+        page,
+        metrics=[*page.metrics, SET_METRICS[0]],
+        summary=[{**row, "fid": 12.25} for row in page.summary],
+    )
+    open_page(tab, with_fid, tmp_path)
+    tab.get_by_text("Show all").click()
+    assert tab.locator(".summary").get_by_text("12.25").count() == len(page.summary)
+    assert not any("FID" in text for text in tab.locator(".results thead th").all_inner_texts())
 
 
 def test_without_ground_truth_there_is_no_error_map(tab: "Tab", tmp_path: Path) -> None:
