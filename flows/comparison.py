@@ -1,8 +1,9 @@
 """HR, LR and SR pictures matched by key, and measured in batches of one size, all methods at once."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from itertools import groupby
 from threading import Lock
 from typing import Any
@@ -48,17 +49,25 @@ class Collection:
 
     def data(self, key: str) -> bytes:
         """The picture's bytes; StorageError where it is not there."""
-        if key not in self.entries:
-            raise StorageError(f"not in {self.source}")
-        return self.source.fetch(self.entries[key])
+        return self.source.fetch(self._listed(self.entries.get(key)))
 
     def tensor(self, key: str) -> Tensor:
         """uint8 (1, 3, H, W)."""
+        return self.read(self.entries.get(key))
+
+    def read(self, entry: Entry | None) -> Tensor:
+        """The picture that was listed as `entry`: uint8 (1, 3, H, W); StorageError where none was."""
+        entry = self._listed(entry)
         try:
-            pixels = images.decode(self.data(key))
+            pixels = images.decode(self.source.fetch(entry))
         except ImageError as error:
-            raise ImageError(f"{self.source}/{self.entries[key].key}: {error}") from error
+            raise ImageError(f"{self.source}/{entry.key}: {error}") from error
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+
+    def _listed(self, entry: Entry | None) -> Entry:
+        if entry is None:
+            raise StorageError(f"not in {self.source}")
+        return entry
 
 
 @dataclass(frozen=True)
@@ -139,15 +148,17 @@ class Comparison:
     def _sample(self, method: str, key: str) -> Entry:
         """A method and a key with what its numbers depend on: the three pictures, where they are there."""
         found = [c.entries.get(key) if c is not None else None for c in (self.hr, self.lr, self.sr[method])]
-        tags = [f"{e.key}:{e.size}:{e.etag}" if e is not None else "-" for e in found]
-        return Entry(f"{method}/{key}", sum(e.size for e in found if e is not None), "|".join(tags))
+        size = sum(e.size for e in found if e is not None)
+        listed = [astuple(e) if e is not None else None for e in found]
+        return Entry(f"{method}/{key}", size, json.dumps(listed, ensure_ascii=False, separators=(",", ":")))
 
     def work(self, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
         """The rows of the table for some methods and keys, called METHOD/KEY in each."""
-        wanted: dict[str, list[str]] = {}
+        wanted: dict[str, dict[str, Sequence[Entry | None]]] = {}
         for sample in samples:
             method, key = sample.key.split("/", 1)
-            wanted.setdefault(key, []).append(method)
+            listed = (Entry(*entry) if entry is not None else None for entry in json.loads(sample.etag))
+            wanted.setdefault(key, {})[method] = tuple(listed)
         rows: dict[str, Row] = {}
         scenes = ordered_map(lambda item: self._load(*item), wanted.items(), self.workers)
         for batch in in_batches(
@@ -158,19 +169,21 @@ class Comparison:
                 advance(1, row["status"] != "ok")
         return [rows[sample.key] | {"source_bytes": sample.size} for sample in samples]
 
-    def _load(self, key: str, methods: Sequence[str]) -> Scene:
+    def _load(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> Scene:
+        """A scene of HR, LR and SR as they were listed for each method."""
         failed: dict[str, str] = {}
         sr: dict[str, Tensor] = {}
         hr = lr = None
         try:
-            hr, lr = (c.tensor(key) if c is not None else None for c in (self.hr, self.lr))
+            shared = zip((self.hr, self.lr), next(iter(listed.values())), strict=False)
+            hr, lr = (c.read(entry) if c is not None else None for c, entry in shared)
         except (UnavailableError, ChangedError):  # of no picture's quality
             raise
         except (ImageError, StorageError) as error:
-            return Scene(key, None, None, {}, dict.fromkeys(methods, str(error)))
-        for method in methods:
+            return Scene(key, None, None, {}, dict.fromkeys(listed, str(error)))
+        for method, (*_, entry) in listed.items():
             try:
-                x = self.sr[method].tensor(key)
+                x = self.sr[method].read(entry)
                 if hr is not None and x.shape != hr.shape:
                     raise SizeError(f"SR is {_size(x)}, HR is {_size(hr)}")
                 sr[method] = x

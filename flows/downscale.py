@@ -3,13 +3,16 @@
 What a comparison starts from. Its manifest keeps the protocol, so that a report knows it.
 """
 
+from dataclasses import dataclass
+
 from prefect import flow
 from pydantic import Field
 
 from dtls.degradation import Protocol, downscale_size
-from dtls.methods import Downscaling
+from dtls.methods import Downscaling, Method
 from flows.mapping import transform
 from flows.options import Address
+from flows.recipes import Recipe
 from flows.selection import SelectionOptions, Target
 
 
@@ -27,12 +30,25 @@ class DownscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="downscale {options.source}")
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR pictures of a folder of HR pictures."""
-    return transform(
-        title="downscale",
-        source=options.source,
-        target=options.target,
-        method=Downscaling(options.protocol),
-        size_of=lambda size: downscale_size(size, options.scale),
-        size_options={"scale": options.scale},
-        options=options,
-    )
+    recipe = Recipe("downscale", Reduction(options.protocol), Reduced(options.scale))
+    return transform(recipe, options.source, options.target, options)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Loads the A of a protocol."""
+
+    protocol: Protocol
+
+    def __call__(self) -> Method:
+        return Downscaling(self.protocol)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The size of an LR picture."""
+
+    scale: float
+
+    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
+        return downscale_size(picture, self.scale)

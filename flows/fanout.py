@@ -20,6 +20,7 @@ from prefect.futures import PrefectFuture, wait
 from flows.console import in_flow_run, progress, publish, tell
 from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
+from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary, reason_of
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import StorageError, UnavailableError
@@ -54,7 +55,8 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     if left:
         receipts.begin(job.units, survey.orphans)
     if todo:
-        _work(job, left, options.in_flight, summary, lease)
+        with runner_of(job.work, job.elsewhere, options) as runner:
+            _work(job, left, runner, summary, lease)
     if left:
         receipts.gather(job.units, job.gather)
     lease.check()
@@ -80,7 +82,7 @@ def skipped(left: Left) -> Summary:
     return summary
 
 
-def _work(job: Job, left: Left, in_flight: int, summary: Summary, lease: Lease) -> None:
+def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) -> None:
     todo = left.todo
     samples_of = {unit.name: left.samples_of(unit) for unit in todo}
     total = sum(map(len, samples_of.values()))
@@ -97,7 +99,7 @@ def _work(job: Job, left: Left, in_flight: int, summary: Summary, lease: Lease) 
             samples, old = samples_of[unit.name], stale.get(unit.name, ())
             before = job.receipts.results_of((unit.receipt, *old)) if job.divisible else {}
             job.receipts.drop(old)  # its outputs are about to be others'
-            rows = job.work(unit, samples, advance)
+            rows = runner.work(unit, samples, advance)
             tags = {sample.key: sample.etag for sample in samples}
             for row in rows:
                 row["options"] = unit.options
@@ -108,7 +110,7 @@ def _work(job: Job, left: Left, in_flight: int, summary: Summary, lease: Lease) 
             job.receipts.write(unit, [by_key[sample.key] for sample in unit.samples])
             return Summary.of(rows)
 
-        with closing(_outcomes(todo, do, in_flight, stopping)) as outcomes:
+        with closing(_outcomes(todo, do, runner.window, stopping)) as outcomes:
             for unit, outcome in outcomes:
                 lease.check()
                 if isinstance(outcome, UnavailableError):
@@ -124,14 +126,14 @@ def _work(job: Job, left: Left, in_flight: int, summary: Summary, lease: Lease) 
 
 
 def _outcomes(
-    units: Iterable[Unit], do: Callable[[Unit], Any], window: int, stopping: Event
+    units: Iterable[Unit], do: Callable[[Unit], Any], window: Callable[[], int], stopping: Event
 ) -> Generator[tuple[Unit, Any]]:
-    """`do` each unit, at most `window` at a time, and hand out its result, or the exception it raised."""
-    with _submitter(do, window) as submit:
+    """`do` each unit, at most `window()` at a time, and hand out its result, or the exception it raised."""
+    with _submitter(do) as submit:
         pending: deque[tuple[Unit, Callable[[], Any]]] = deque()
         try:
             for unit in units:
-                if len(pending) == window:
+                while len(pending) >= window():
                     oldest, outcome = pending.popleft()
                     yield oldest, outcome()
                 pending.append((unit, submit(unit)))
@@ -144,7 +146,7 @@ def _outcomes(
 
 
 @contextmanager
-def _submitter(do: Callable[[Unit], Any], window: int) -> Iterator[Callable[[Unit], Callable[[], Any]]]:
+def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[[], Any]]]:
     """A function that starts a unit and returns another, which waits for its outcome."""
     if in_flow_run():
         units: dict[str, Unit] = {}
@@ -164,7 +166,7 @@ def _submitter(do: Callable[[Unit], Any], window: int) -> Iterator[Callable[[Uni
         finally:
             wait(list(futures.values()))  # a unit in flight still writes
         return
-    with ThreadPoolExecutor(window) as pool:
+    with ThreadPoolExecutor(MOST) as pool:
 
         def submit_thread(unit: Unit) -> Callable[[], Any]:
             future = pool.submit(do, unit)

@@ -19,8 +19,20 @@ Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """How another process comes to the work. is_heavy: it is for a GPU, where there is one.
+
+    make: makes the work in the process that is to do it, which does so many units at once; to be pickled, and equal
+    to others that make the same.
+    """
+
+    make: Callable[[int], Work]
+    is_heavy: bool
+
+
+@dataclass(frozen=True)
 class Job:
-    """What a flow hands over: its plan, what to do with a unit, and where the receipts go.
+    """What a flow hands over: its plan, what to do with a unit, here or elsewhere, and where the receipts go.
 
     divisible: samples of a unit can be done again alone.
     gather: makes the table of all rows, if that is not just all receipts in one. prepare: comes before the first
@@ -31,6 +43,7 @@ class Job:
     title: str
     units: Sequence[Unit]
     work: Work
+    elsewhere: Elsewhere
     receipts: Receipts
     divisible: bool = True
     gather: Callable[[Iterable[Row], Path], None] | None = None

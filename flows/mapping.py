@@ -8,9 +8,9 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from itertools import groupby
@@ -18,20 +18,16 @@ from typing import Any
 
 import torch
 
-from dtls.methods import Interpolation, Method
+from dtls.methods import Downscaling, Interpolation, Method, Square
 from flows import fanout
 from flows.estimate import tell_plan
-from flows.job import Job, Left
-from flows.memory import pixels_at_once
-from flows.naming import Names
-from flows.pictures import SizeOf, Transform
+from flows.job import Elsewhere, Job, Left
+from flows.recipes import Making, Recipe
 from flows.selection import SelectionOptions, select
-from flows.sources import identity, list_pictures, refuse_within
-from flows.targets import is_of_shards, pack, to_files, to_shard
+from flows.sources import Reopened, identity, list_pictures, refuse_within
+from flows.targets import is_of_shards, pack
 from storage.archives import Folder, Source, open_source
-from storage.encoding import Encoding
 from storage.locations import ChangedError, Entry, Location, StorageError
-from storage.packing import Packing, is_archive
 from storage.receipts import Receipts
 from storage.schemas import PICTURES
 from storage.units import Unit, cut_by_key
@@ -39,69 +35,45 @@ from storage.units import Unit, cut_by_key
 SHARD = re.compile(r"shard-[0-9a-f]{16}\.tar")
 
 
-@dataclass(frozen=True)
-class Results:
-    """What results are like: how they are written and named, whether they say what made them, and if in shards."""
-
-    encoding: Encoding = field(default_factory=Encoding)
-    suffix: str = ""
-    provenance: bool = False
-    samples_per_shard: int | None = None
-
-
 def transform(
-    title: str,
+    recipe: Recipe,
     source: str,
     target: str,
-    method: Method,
-    size_of: SizeOf,
-    size_options: dict[str, float | int | None],
     options: SelectionOptions,
-    results: Results | None = None,
-    batch_size: int = 16,
+    method: Method | None = None,
     unit_size: int = 256,
 ) -> str:
-    """Apply `method` to the chosen pictures of `source`; results lie at `target` under the same names."""
-    results = results or Results()
+    """Apply `recipe` to the chosen pictures of `source`; results lie at `target` under the same names.
+
+    method: that of the recipe, where it is loaded already.
+    """
+    method = method or recipe.load()
+    title, results = recipe.title, recipe.results
     where = open_source(source)
-    packing = _packing(target, results)
+    packing = results.packing(target)
     to = packing.staging if packing else Location.of(target)
     refuse_within(Location.of(target), source)
-    made_with = {
-        **method.identity,
-        **size_options,
-        **results.encoding.identity,
-        "suffix": results.suffix,
-        "provenance": results.provenance,
-        "samples_per_shard": results.samples_per_shard,
-    }
-    in_shards = results.samples_per_shard is not None
+    made_with = recipe.made_with(method)
     receipts = Receipts(
         to,
         title,
         PICTURES,
         source=identity(source),
-        outputs=SHARD if in_shards else None,
+        outputs=SHARD if results.in_shards else None,
         elsewhere=packing.sizes if packing is not None else dict,
     )
     listed = list_pictures(where, selects=True)
     pictures, missing = _chosen(listed, options, receipts, made_with)
     keys = [entry.key for entry in listed]
-    names = Names(results.encoding.suffix, results.suffix).among(
-        keys if pictures is listed else sorted({*keys, *(entry.key for entry in pictures)})
-    )
-    mapping = Transform(
-        source=where,
-        method=method,
-        size_of=size_of,
-        names=names,
-        check_name=_check_of(packing, to, in_shards),
-        encoding=results.encoding,
+    names = results.names.among(keys if pictures is listed else sorted({*keys, *(entry.key for entry in pictures)}))
+    making = Making(
+        recipe,
+        Reopened.of(source, where),
+        identity(target),
         stamp=_stamp(method) if results.provenance else None,
-        batch_size=batch_size,
         workers=options.workers,
-        pixels_at_once=pixels_at_once(options.in_flight),
     )
+    mapping = making.transform(where, method, options.in_flight)
     units = [
         Unit.of(title, name, chunk, made_with, names.exceptions)
         for name, chunk in (
@@ -112,34 +84,20 @@ def transform(
     job = Job(
         title=f"{title} {where}",
         units=units,
-        work=partial(to_shard if in_shards else to_files, mapping, to),
+        work=making.work(mapping),
+        elsewhere=Elsewhere(making, is_heavy=not isinstance(method, Interpolation | Downscaling | Square)),
         receipts=receipts,
-        divisible=not in_shards,
+        divisible=not results.in_shards,
         finish=partial(pack, packing, receipts, units, names, options) if packing is not None else lambda: None,
-        output=None if in_shards else names.of,
+        output=None if results.in_shards else names.of,
         target=str(packing) if packing is not None else None,
     )
     if not options.takes_all:
         _refuse_what_is_gone(job, options, {*listed, *missing})
     with _one_thread_each(method):
         if options.dry_run:
-            return tell_plan(job, mapping, options)
+            return tell_plan(job, replace(mapping, names=names), options)
         return str(fanout.run(job, options))
-
-
-def _packing(target: str, results: Results) -> Packing | None:
-    if not is_archive(target):
-        return None
-    if results.samples_per_shard is not None:
-        raise StorageError(f"{target}: shards go into a folder, not into an archive; name a folder")
-    return Packing(target)
-
-
-def _check_of(packing: Packing | None, to: Location, in_shards: bool) -> Callable[[str], object]:
-    """What raises a StorageError for a name that no result can have; in shards they have names of their own."""
-    if in_shards:
-        return lambda _: None
-    return to.path if packing is None else packing.check_name
 
 
 def _chosen(

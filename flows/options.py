@@ -1,9 +1,9 @@
 """What the options of all flows share: bounds and descriptions that show as a form, as `--help`, and as refusals."""
 
 import os
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CORES = os.cpu_count() or 1
 
@@ -27,6 +27,19 @@ class BatchOptions(Options):
     panel = "How the run works"
 
     workers: int = Field(CORES, ge=1, le=256, description="threads that read, decode and write, a unit")
-    in_flight: int = Field(2, ge=1, le=64, description="units worked on at the same time")
+    in_flight: int = Field(2, ge=1, le=64, description="units worked on at the same time, by one machine")
+    runner: Literal["threads", "processes", "dask"] = Field(
+        "threads",
+        description="where units run: in threads, in processes, one a GPU, or on the workers of a Dask --scheduler",
+    )
+    scheduler: str | None = Field(
+        None, pattern=r"^(tcp|tls|ws|wss|ucx)://\S+$", description="address of a Dask scheduler, tcp://HOST:8786"
+    )
     retry_failed: bool = Field(False, description="do the samples that failed in earlier runs again")
     max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")
+
+    @model_validator(mode="after")
+    def _dask_has_a_scheduler(self) -> Self:
+        if (self.runner == "dask") != (self.scheduler is not None):
+            raise ValueError("--runner dask and --scheduler ADDRESS go together")
+        return self

@@ -5,6 +5,7 @@ Unit: about 256 keys, with all their methods. Proof: its receipt, which holds it
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
@@ -18,10 +19,10 @@ from dtls.devices import best_device
 from flows import fanout
 from flows.comparison import RECEIPT, Collection, Comparison, as_in_table
 from flows.history import compare
-from flows.job import Job
+from flows.job import Elsewhere, Job, Work
 from flows.options import Address, BatchOptions
 from flows.publishing import TABLE, Publication
-from flows.sources import protocols, refuse_within
+from flows.sources import Reopened, protocols, refuse_within
 from reports.lpips_alexnet import load_lpips
 from reports.lpips_vgg import WeightsError, load_lpips_vgg
 from reports.metrics import Colour, Measure
@@ -117,24 +118,26 @@ def report(options: ReportOptions) -> str:
     protocol = _protocol(options.protocol, options.lr)
     if not options.any_protocol:
         _refuse_others(options.sr, protocol)
-    device = best_device(options.device)
-    network = None if options.lpips == "none" or options.hr is None else options.lpips
-    comparison = Comparison(
-        hr=Collection.of(options.hr) if options.hr is not None else None,
-        lr=Collection.of(options.lr) if options.lr is not None else None,
-        sr={name: Collection.of(address) for name, address in options.sr.items()},
+    hr = Collection.of(options.hr) if options.hr is not None else None
+    lr = Collection.of(options.lr) if options.lr is not None else None
+    sr = {name: Collection.of(address) for name, address in options.sr.items()}
+    making = Making(
+        hr=Reopened.of(options.hr, hr.source) if options.hr is not None and hr is not None else None,
+        lr=Reopened.of(options.lr, lr.source) if options.lr is not None and lr is not None else None,
+        sr=tuple((name, Reopened.of(options.sr[name], one.source)) for name, one in sr.items()),
         protocol=protocol,
         measure=Measure(options.colour, options.border),
-        network=network,
-        lpips=_lpips(network, device),
-        device=device,
+        network=None if options.lpips == "none" or options.hr is None else options.lpips,
+        device=options.device,
         batch_size=options.batch_size,
         workers=options.workers,
     )
+    comparison = making.comparison(hr, lr, sr, is_here=options.runner == "threads")
     job = Job(
         title=f"compare {', '.join(options.sr)}",
         units=comparison.units(),
         work=comparison.work,
+        elsewhere=Elsewhere(making, is_heavy=True),
         receipts=Receipts(out, "report", RECEIPT, TABLE),
         gather=_gather,
     )
@@ -146,6 +149,44 @@ def report(options: ReportOptions) -> str:
             publication.publish()
         raise
     return publication.publish()
+
+
+@dataclass(frozen=True)
+class Making:
+    """What compares, in any process."""
+
+    hr: Reopened | None
+    lr: Reopened | None
+    sr: tuple[tuple[str, Reopened], ...]
+    protocol: Protocol
+    measure: Measure
+    network: str | None
+    device: str
+    batch_size: int
+    workers: int
+
+    def __call__(self, _: int) -> Work:
+        """What measures a unit in this process; the unit says what is in the folders."""
+        hr, lr = (Collection(one.open(), {}) if one is not None else None for one in (self.hr, self.lr))
+        return self.comparison(hr, lr, {name: Collection(one.open(), {}) for name, one in self.sr}).work
+
+    def comparison(
+        self, hr: Collection | None, lr: Collection | None, sr: Mapping[str, Collection], *, is_here: bool = True
+    ) -> Comparison:
+        """The comparison of these; where units are measured elsewhere, LPIPS's network need not be here."""
+        device = best_device(self.device if is_here else "auto")
+        return Comparison(
+            hr=hr,
+            lr=lr,
+            sr=sr,
+            protocol=self.protocol,
+            measure=self.measure,
+            network=self.network,
+            lpips=_lpips(self.network, device) if is_here else None,
+            device=device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+        )
 
 
 def _gather(rows: Iterable[Row], path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from flows.experiments import EXPERIMENTS, Experiment, Row
 from flows.mapping import transform
 from flows.options import Address, Options
 from flows.publishing import SUMMARY
+from flows.recipes import Recipe
 from flows.report import ReportOptions, report
 from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
@@ -59,6 +61,16 @@ class ReproduceOptions(Options):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+
+
+@dataclass(frozen=True)
+class Squared:
+    """The size of a square."""
+
+    side: int
+
+    def __call__(self, _: tuple[int, int]) -> tuple[int, int]:
+        return self.side, self.side
 
 
 @flow(name="dtls", flow_run_name="reproduce table {options.table}")
@@ -125,15 +137,8 @@ class Reproduction:
 
     def _square(self) -> None:
         """The test pictures as squares of the HR size."""
-        transform(
-            title="square",
-            source=self.options.test,
-            target=self._hr,
-            method=Square(),
-            size_of=lambda _: (self.size, self.size),
-            size_options={"size": self.size},
-            options=SelectionOptions(**self.common),
-        )
+        recipe = Recipe("square", Square, Squared(self.size))
+        transform(recipe, self.options.test, self._hr, SelectionOptions(**self.common))
 
     def _upscaled(self, row: Row) -> str:
         """Where the row's SR pictures are, made if they were missing."""

@@ -4,7 +4,8 @@ Unit: the pictures of one shard. Proof: its receipt under `TARGET/.dtls/receipts
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, get_args
@@ -13,17 +14,17 @@ from prefect import flow
 from pydantic import Field, model_validator
 
 from flows import fanout
-from flows.console import tell
-from flows.job import Job
+from flows.console import Advance, tell
+from flows.job import Elsewhere, Job, Work
 from flows.options import Address, BatchOptions
-from flows.sources import file_at, identity, list_pictures, refuse_within
-from storage.archives import open_source
+from flows.sources import Reopened, file_at, identity, list_pictures, refuse_within
+from storage.archives import Source, open_source
 from storage.ffhq import Origin, Split, by_hash, published, read_metadata
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.receipts import Receipts
 from storage.schemas import SAMPLES_OF_SHARDS
-from storage.shards import SHARD, Sharding, shard_name
-from storage.units import Unit, cut_evenly
+from storage.shards import SHARD, Sharding, shard_index, shard_name
+from storage.units import Row, Unit, cut_evenly
 
 METADATA = "ffhq-dataset-v2.json"
 
@@ -31,7 +32,7 @@ METADATA = "ffhq-dataset-v2.json"
 class Found(NamedTuple):
     """Where FFHQ's metadata is."""
 
-    place: Location
+    place: str
     entry: Entry
 
 
@@ -70,13 +71,13 @@ def shard(options: ShardOptions) -> str:
     refuse_within(target, options.source)
     pictures = list_pictures(source)
     metadata = _find_metadata(options)
-    units, first = plan(pictures, options, metadata)
-    origins = cache(lambda: _origins(metadata) if metadata is not None else {})
-    sharding = Sharding(source, target, options.size, options.check, options.workers, origins)
+    making = Making(Reopened.of(options.source, source), identity(options.target), metadata, options)
+    origins = cache(making.origins)
     job = Job(
         title=f"shard {source}",
-        units=units,
-        work=lambda unit, _, advance: sharding.write(unit, first[unit.name], advance),
+        units=plan(pictures, options, metadata),
+        work=making.work(source, origins),
+        elsewhere=Elsewhere(making, is_heavy=False),
         receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=identity(options.source), outputs=SHARD),
         divisible=False,
         prepare=origins,
@@ -84,23 +85,55 @@ def shard(options: ShardOptions) -> str:
     return str(fanout.run(job, options))
 
 
-def plan(
-    pictures: Sequence[Entry], options: ShardOptions, metadata: Found | None = None
-) -> tuple[list[Unit], dict[str, int]]:
-    """The units of a run, one a shard, and by their names the number of the first sample in each."""
+@dataclass(frozen=True)
+class Making:
+    """What makes the shards of a run, in any process."""
+
+    source: Reopened
+    target: str
+    metadata: "Found | None"
+    options: ShardOptions
+
+    def __call__(self, _: int) -> Work:
+        """What makes a shard in this process."""
+        return self.work(self.source.open(), cache(self.origins))
+
+    def work(self, source: Source, origins: Callable[[], Mapping[int, Origin]]) -> Work:
+        options = self.options
+        sharding = Sharding(source, Location.of(self.target), options.size, options.check, options.workers, origins)
+
+        def work(unit: Unit, _: Sequence[Entry], advance: Advance) -> list[Row]:
+            return sharding.write(unit, shard_index(unit.name) * options.samples_per_shard, advance)
+
+        return work
+
+    def origins(self) -> Mapping[int, Origin]:
+        """Who made FFHQ's pictures, by their numbers, as far as that is known."""
+        if self.metadata is None:
+            return {}
+        place, key = Location.of(self.metadata.place), self.metadata.entry.key
+        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+            path = Path(place.path(key))
+            if place.local is None:
+                path = Path(folder) / METADATA
+                place.download(key, path)
+            with path.open("rb") as file:
+                return read_metadata(file, place.address(key))
+
+
+def plan(pictures: Sequence[Entry], options: ShardOptions, metadata: Found | None = None) -> list[Unit]:
+    """The units of a run, one a shard."""
     made_with: dict[str, object] = {"size": options.size}
     if options.check and options.size is None:
         made_with["check"] = True
     if metadata is not None:
         made_with["metadata"] = [metadata.entry.size, metadata.entry.etag]
     units: list[Unit] = []
-    first: dict[str, int] = {}
     for split, part in _parts(pictures, options).items():
         for index, chunk in enumerate(cut_evenly(part, options.samples_per_shard)):
             name = shard_name(index, split)
-            first[name] = index * options.samples_per_shard
-            units.append(Unit.of("shard", name, chunk, {**made_with, "first": first[name]}))
-    return units, first
+            units.append(Unit.of("shard", name, chunk, {**made_with, "first": index * options.samples_per_shard}))
+    return units
 
 
 def _parts(pictures: Sequence[Entry], options: ShardOptions) -> dict[str, Sequence[Entry]]:
@@ -120,11 +153,11 @@ def _find_metadata(options: ShardOptions) -> Found | None:
     """The metadata that the options name, else that in the source's folder, or in the one around it."""
     if options.metadata is not None:
         place, name = file_at(options.metadata, f"the address of {METADATA}")
-        return Found(place, place.info(name))
+        return Found(identity(str(place)), place.info(name))
     source = Location.of(options.source)
     for place in filter(None, (source, source.parent)):
         try:
-            found = Found(place, place.info(METADATA))
+            found = Found(identity(str(place)), place.info(METADATA))
         except UnavailableError:
             raise
         except StorageError:  # not there, or not for us to see
@@ -132,14 +165,3 @@ def _find_metadata(options: ShardOptions) -> Found | None:
         tell(f"{place.address(METADATA)}: authors and licences are taken from there")
         return found
     return None
-
-
-def _origins(metadata: Found) -> dict[int, Origin]:
-    place, key = metadata.place, metadata.entry.key
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-        path = Path(place.path(key))
-        if place.local is None:
-            path = Path(folder) / METADATA
-            place.download(key, path)
-        with path.open("rb") as file:
-            return read_metadata(file, place.address(key))

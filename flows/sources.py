@@ -3,12 +3,14 @@
 import glob
 import shlex
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Self
 
 from flows.console import tell
 from flows.summary import counted
 from storage import images
-from storage.archives import Folder, Source
+from storage.archives import Folder, Source, open_source
 from storage.entries import is_hidden
 from storage.locations import Entry, Location, StorageError
 from storage.receipts import MANIFEST, read_manifest
@@ -56,8 +58,26 @@ def file_at(address: str, hint: str) -> tuple[Location, str]:
     return file.parent, file.url.rpartition("/")[2]
 
 
+@dataclass(frozen=True)
+class Reopened:
+    """A source as another process opens it, to fetch what was listed here; it lists only what it has to."""
+
+    address: str
+    is_indexed: bool
+
+    @classmethod
+    def of(cls, address: str, source: Source) -> Self:
+        return cls(identity(address), source.is_indexed)
+
+    def open(self) -> Source:
+        source = open_source(self.address)
+        if self.is_indexed:
+            source.list()
+        return source
+
+
 def identity(address: str) -> str:
-    """The address of a source as a target remembers it, however it was spelled."""
+    """The address of a source or target as others know it, however it was spelled."""
     location = Location.of(address)
     if location.local is not None:
         return str(location.local.resolve())

@@ -3,6 +3,7 @@
 Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures; see flows/mapping.py.
 """
 
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Self
 
@@ -18,9 +19,10 @@ from dtls.sampler import SamplerName
 from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
 from flows.loading import load_checkpointed, load_spandrel
-from flows.mapping import Results, transform
+from flows.mapping import transform
 from flows.options import Address
-from flows.pictures import SizeOf
+from flows.recipes import Recipe, Results
+from flows.runners import device_here, precision_of
 from flows.selection import SelectionOptions, Target
 from flows.sources import protocols
 from storage.encoding import Encoding, Format
@@ -129,26 +131,23 @@ class UpscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="upscale {options.source}")
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder, an archive, or shards."""
-    method = _method(options)
+    load = Chosen(
+        options.method,
+        options.checkpoint,
+        options.device,
+        replace(options.sampling(), precision=precision_of(options)),
+    )
+    method = replace(load, device=device_here(options))()
     if isinstance(method, DomainTransfer):
         refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     scale = options.scale
     if scale is None and options.size is None and isinstance(method, SpandrelModel):
         scale = method.scale
-    return transform(
-        title="upscale",
-        source=options.source,
-        target=options.target,
-        method=method,
-        size_of=_size_of(scale, options.size),
-        size_options={"scale": scale, "size": options.size},
-        options=options,
-        results=Results(
-            Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
-        ),
-        batch_size=options.batch_size,
-        unit_size=options.unit_size,
+    results = Results(
+        Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
     )
+    recipe = Recipe("upscale", load, Enlarged(scale, options.size), results, options.batch_size)
+    return transform(recipe, options.source, options.target, options, method, options.unit_size)
 
 
 def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, any_protocol: bool) -> None:
@@ -163,21 +162,33 @@ def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, 
         )
 
 
-def _method(options: UpscaleOptions) -> Method:
-    if options.checkpoint is not None:
-        return load_checkpointed(options.checkpoint, best_device(options.device), options.sampling())
-    if options.is_spandrel:
-        file = options.method.removeprefix(SPANDREL)
-        return load_spandrel(file, best_device(options.device), options.sampling())
-    return load_method(options.method)
+@dataclass(frozen=True)
+class Chosen:
+    """Loads the method that the options name, on the device that they name, or the best there is."""
+
+    method: str
+    checkpoint: str | None
+    device: str
+    sampling: Sampling
+
+    def __call__(self) -> Method:
+        if self.checkpoint is not None:
+            return load_checkpointed(self.checkpoint, best_device(self.device), self.sampling)
+        if self.method.startswith(SPANDREL):
+            return load_spandrel(self.method.removeprefix(SPANDREL), best_device(self.device), self.sampling)
+        return load_method(self.method)
 
 
-def _size_of(scale: float | None, size: int | None) -> SizeOf:
-    def result(picture: tuple[int, int]) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Enlarged:
+    """The size of a result: by a scale, or with a longer side of `size` pixels."""
+
+    scale: float | None
+    size: int | None
+
+    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
         height, width = picture
-        ratio = scale if scale is not None else (size or 0) / max(picture)
+        ratio = self.scale if self.scale is not None else (self.size or 0) / max(picture)
         if ratio < 1:
-            raise SizeError(f"{width}×{height} is larger than the size {size} already")
+            raise SizeError(f"{width}×{height} is larger than the size {self.size} already")
         return max(1, round(height * ratio)), max(1, round(width * ratio))
-
-    return result

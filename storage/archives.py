@@ -39,6 +39,11 @@ class Source(Protocol):
 
     @property
     def is_local(self) -> bool: ...
+    @property
+    def is_indexed(self) -> bool:
+        """Whether nothing can be fetched from it before it is listed."""
+        ...
+
     def list(self) -> list[Entry]: ...
     def fetch(self, entry: Entry) -> bytes: ...
 
@@ -99,6 +104,11 @@ class Folder:
     def has_shards(self) -> bool:
         """Whether its pictures are those in shards."""
         return bool(self._shards)
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether nothing can be fetched from it before it is listed."""
+        return self.has_shards
 
     def shard_of(self, key: str) -> str:
         """The shard, without its ending, that a listed picture is in."""

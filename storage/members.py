@@ -35,6 +35,11 @@ class Archive(ABC):
         return self.place.address(self.name)
 
     @property
+    def is_indexed(self) -> bool:
+        """Whether nothing can be fetched from it before it is listed."""
+        return True
+
+    @property
     def is_local(self) -> bool:
         """Whether it is on this machine."""
         return self.place.local is not None

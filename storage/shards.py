@@ -31,6 +31,11 @@ def shard_name(index: int, split: str = "shard") -> str:
     return f"{split}-{index:06d}"
 
 
+def shard_index(name: str) -> int:
+    """The number in a shard's name."""
+    return int(name.rpartition("-")[2])
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A picture ready for its place, and the row that says so; facts: what else a shard's JSON says of it."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -19,13 +19,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Unit:
-    """The inputs of one task, and the fingerprint of all its outputs depend on."""
+    """The inputs of one task, and the fingerprint of all its outputs depend on.
+
+    names: of the outputs of those of its keys whose outputs are named otherwise than the options say.
+    """
 
     flow: str
     name: str
     samples: tuple[Entry, ...]
     fingerprint: str
     options: str
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -36,14 +40,12 @@ class Unit:
         options: Mapping[str, Any],
         names: Mapping[str, str] = MappingProxyType({}),
     ) -> "Unit":
-        """A unit whose results depend on `options` (plain JSON values) and on its samples.
-
-        names: of the outputs of those keys whose outputs are named otherwise than the options say.
-        """
+        """A unit whose results depend on `options` (plain JSON values) and on its samples; names: those of all."""
         samples = tuple(samples)
-        inputs = [[s.key, s.size, s.etag, *([names[s.key]] if s.key in names else [])] for s in samples]
+        own = {s.key: names[s.key] for s in samples if s.key in names} if names else {}
+        inputs = [[s.key, s.size, s.etag, *([own[s.key]] if s.key in own else [])] for s in samples]
         made_with = fingerprint_of(flow, options)
-        return cls(flow, name, samples, _fingerprint([made_with, name, inputs]), made_with)
+        return cls(flow, name, samples, _fingerprint([made_with, name, inputs]), made_with, own)
 
     @property
     def receipt(self) -> str:

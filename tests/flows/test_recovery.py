@@ -25,7 +25,7 @@ from flows.comparison import Collection
 from flows.console import Advance
 from flows.fanout import RunError
 from flows.gallery import Gallery
-from flows.job import Job
+from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
 from flows.publishing import Publication
 from flows.report import ReportOptions, report
@@ -283,8 +283,9 @@ def test_in_a_prefect_flow_run_a_unit_in_flight_ends_before_the_lease_is_given_b
 
     @flow
     def run() -> None:
+        elsewhere = Elsewhere(lambda _: work, is_heavy=False)
         with pytest.raises(StorageError, match="no network; stopped, run it again to go on"):
-            fanout.run(Job("upscale", units, work, Receipts(target, "upscale")), BatchOptions(in_flight=2))
+            fanout.run(Job("upscale", units, work, elsewhere, Receipts(target, "upscale")), BatchOptions(in_flight=2))
 
     run()
     assert order == ["the unit ended", "the lease was removed"]

