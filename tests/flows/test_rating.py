@@ -1,16 +1,20 @@
 """A report's rating page and what people answer: names stay at home, answers find back to their methods."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
+from pydantic import ValidationError
 
 from flows import rating
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
+from reports.ratings_table import LARGEST_FILE
 from storage.locations import StorageError
 
 
@@ -24,13 +28,40 @@ def compared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+def without(compared: Path, folder: Path, *keys: str) -> str:
+    """A copy of the bicubic results that lacks these."""
+    shutil.copytree(compared / "bicubic", folder)
+    for key in keys:
+        file_of(folder, key).unlink()
+    return str(folder)
+
+
+def file_of(results: Path, key: str) -> Path:
+    """The result of a key, whatever its suffix."""
+    return next((results / key).parent.glob(f"{Path(key).stem}.*"))
+
+
+def keys(compared: Path) -> list[str]:
+    """Of the pictures, the worst nearest result first, which is the page's order."""
+    made(compared, compared / "known", sr={"nearest": str(compared / "nearest")}, rating="none", gallery=0)
+    return list(pd.read_parquet(compared / "known" / "metrics.parquet").sort_values("psnr").key)
+
+
+def asked(out: Path) -> set[str]:
+    """The keys that the page asks about, each with both methods."""
+    study = json.loads((out / "study.json").read_text())
+    for item in study["items"]:
+        assert set(item["results"].values()) == {"nearest", "bicubic"}
+    return {item["key"] for item in study["items"]}
+
+
 def made(compared: Path, out: Path, **options: Any) -> None:
     sr = {name: str(compared / name) for name in ("nearest", "bicubic")}
     settings = {"hr": str(compared / "hr"), "lr": str(compared / "lr"), "sr": sr, "out": str(out), "lpips": "none"}
     report.fn(ReportOptions.model_validate({**settings, "rating": "grades", "gallery": 4, **options}))
 
 
-def answers(out: Path, path: Path, grades: dict[str, int]) -> str:
+def answers(out: Path, path: Path, grades: dict[str, int], session: str = "0" * 32) -> str:
     """What a person saves who gives each method's results one grade."""
     study = json.loads((out / "study.json").read_text())
     shown = [(item["id"], result, method) for item in study["items"] for result, method in item["results"].items()]
@@ -39,7 +70,7 @@ def answers(out: Path, path: Path, grades: dict[str, int]) -> str:
         {"order": order, "item": item, "shown": [result], "grade": grades[method], **common}
         for order, (item, result, method) in enumerate(shown)
     ]
-    person = {"rater": "Anna", "session": "0" * 32, "seed": 1, "started": "2026-11-21T10:00:00Z"}
+    person = {"rater": path.stem, "session": session, "seed": 1, "started": "2026-11-21T10:00:00Z"}
     head = {"format": "ratings", "version": 1, "study": study["id"], "mode": "grades", "planned": len(ratings)}
     path.write_text(json.dumps({**head, **person, "ratings": ratings}))
     return str(path)
@@ -87,13 +118,117 @@ def test_many_pictures_lie_beside_the_rating_page(
     assert all(name in page for name in names)
 
 
+@pytest.mark.parametrize("place", [0, 5])
+def test_a_picture_that_lacks_a_method_is_not_asked_about(compared: Path, tmp_path: Path, place: int) -> None:
+    key = keys(compared)[place]
+    sr = {"nearest": str(compared / "nearest"), "bicubic": without(compared, tmp_path / "some", key)}
+    made(compared, tmp_path / "report", sr=sr, gallery=24)
+    assert asked(tmp_path / "report") == {*keys(compared)} - {key}
+
+
+def test_a_result_of_the_wrong_size_is_not_asked_about(compared: Path, tmp_path: Path) -> None:
+    some = Path(without(compared, tmp_path / "some"))
+    key = keys(compared)[0]
+    Image.new("RGB", (8, 8)).save(file_of(some, key))
+    sr = {"nearest": str(compared / "nearest"), "bicubic": str(some)}
+    made(compared, tmp_path / "report", sr=sr, gallery=24)
+    assert asked(tmp_path / "report") == {*keys(compared)} - {key}
+
+
+def test_a_report_whose_methods_share_no_picture_is_made_without_a_rating_page(
+    compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = keys(compared)
+    sr = {
+        "left": without(compared, tmp_path / "left", *names[:6]),
+        "b": without(compared, tmp_path / "b", *names[6:]),
+    }
+    made(compared, tmp_path / "report", sr=sr, rating="pairs")
+    assert "no rating page: no picture of the gallery has good results of left and b" in capsys.readouterr().err
+    assert (tmp_path / "report" / "index.html").exists()
+    assert not (tmp_path / "report" / "rating").exists()
+
+
+def test_pairs_of_one_method_are_refused(compared: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="pairs want two results or more"):
+        made(compared, tmp_path, sr={"nearest": str(compared / "nearest")}, rating="pairs")
+
+
+def test_methods_may_be_called_by_words_of_the_page(compared: Path, tmp_path: Path) -> None:
+    names = ("right", "Pictures", "look", "which", "better", "Original")
+    sr = {name: str(compared / ("nearest", "bicubic")[n % 2]) for n, name in enumerate(names)}
+    made(compared, tmp_path, sr=sr)
+    study = json.loads((tmp_path / "study.json").read_text())
+    assert all(set(item["results"].values()) == set(names) for item in study["items"])
+
+
+def test_ratings_that_changed_where_they_lie_are_read_again(compared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    made(compared, out)
+    saved = answers(out, tmp_path / "anna.json", {"bicubic": 3, "nearest": 1})
+    made(compared, out, ratings=[saved])
+    answers(out, tmp_path / "anna.json", {"bicubic": 2, "nearest": 4})
+    made(compared, out, ratings=[saved])
+    assert pd.read_parquet(out / "ratings.parquet").groupby("method").grade.mean().to_dict() == {
+        "bicubic": 2.0,
+        "nearest": 4.0,
+    }
+    before = (out / "index.html").stat().st_mtime_ns
+    made(compared, out, ratings=[saved])
+    assert (out / "index.html").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["each key kept", "study.json alone, as in older reports"])
+def test_answers_collected_before_another_method_joined_keep_their_names(
+    compared: Path, tmp_path: Path, *, kept: bool
+) -> None:
+    out = tmp_path / "report"
+    made(compared, out)
+    before = answers(out, tmp_path / "anna.json", {"bicubic": 3, "nearest": 1})
+    if not kept:
+        next(out.glob("study-*.json")).unlink()
+    three = {name: str(compared / name) for name in ("nearest", "bicubic")} | {"again": str(compared / "bicubic")}
+    made(compared, out, sr=three)
+    after = answers(out, tmp_path / "ben.json", {"bicubic": 3, "nearest": 2, "again": 4}, session="1" * 32)
+    made(compared, out, sr=three, ratings=[before, after])
+    table = pd.read_parquet(out / "ratings.parquet")
+    assert table.study.nunique() == 2
+    assert table.groupby("method").grade.mean().to_dict() == {"bicubic": 3.0, "nearest": 1.5, "again": 4.0}
+
+
+def test_what_people_said_is_in_the_summary_and_on_the_page(compared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    made(compared, out)
+    assert "ratings" not in json.loads((out / "summary.json").read_text())
+    assert "What people said" not in (out / "index.html").read_text()
+    made(compared, out, ratings=[answers(out, tmp_path / "anna.json", {"bicubic": 3, "nearest": 1})])
+    said = json.loads((out / "summary.json").read_text())["ratings"]
+    assert (said["raters"], said["ratings"]) == (1, 8)
+    assert [(row["method"], row["satisfied"]) for row in said["grades"]] == [("bicubic", 1.0), ("nearest", 0.0)]
+    assert "What people said" in (out / "index.html").read_text()
+
+
+def test_a_key_that_is_none_is_refused_in_one_line(compared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    made(compared, out)
+    saved = answers(out, tmp_path / "anna.json", {"bicubic": 3, "nearest": 1})
+    for damaged in out.glob("study*.json"):
+        damaged.write_text("{}")
+    with pytest.raises(StorageError, match=rf"^{out}/study-\w+\.json: names no methods of a study: .+$"):
+        made(compared, out, ratings=[saved])
+    with pytest.raises(StorageError, match=rf"^{out}/study\.json: names no methods of a study: .+$"):
+        made(compared, out, title="Another title")
+
+
 def test_answers_to_another_study_and_files_that_are_none_are_refused(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    with pytest.raises(StorageError, match=r"no study\.json, which --rating writes"):
-        made(compared, tmp_path / "without", rating="none", ratings=["x.json"])
     made(compared, out)
+    saved = answers(out, tmp_path / "anna.json", {"bicubic": 3, "nearest": 1})
+    with pytest.raises(StorageError, match=rf"^{saved}: .* has no study-\w+\.json, which --rating writes"):
+        made(compared, tmp_path / "without", rating="none", ratings=[saved])
     with pytest.raises(StorageError, match="no file there"):
         made(compared, out, ratings=[str(tmp_path / "nobody.json")])
-    (tmp_path / "odd.json").write_text("[]")
-    with pytest.raises(StorageError, match=r"odd\.json"):
-        made(compared, out, ratings=[str(tmp_path / "odd.json")])
+    for text in ("[]", " " * (LARGEST_FILE + 1)):
+        (tmp_path / "odd.json").write_text(text)
+        with pytest.raises(StorageError, match=rf"^{tmp_path}/odd\.json:? "):
+            made(compared, out, ratings=[str(tmp_path / "odd.json")])

@@ -1,12 +1,14 @@
 """A rating page is blind; what comes back is checked and has its names again; summaries say how sure they are."""
 
 import base64
+import hashlib
 import html
 import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -15,15 +17,16 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scipy.stats import norm
 from torch import Tensor
 
-from reports.rating import Study, StudyItem, rating_page, read_study, study_key, write_study
-from reports.ratings_summary import mean_interval, ratings_markdown, share_interval, summarise_ratings
-from reports.ratings_table import LARGEST_FILE, RATINGS_SCHEMA, read_ratings, write_ratings
+from reports.rating import SCRIPTS, Study, StudyItem, rating_page, read_study, study_key, write_study
+from reports.ratings_summary import mean_interval, share_interval, summarise_ratings
+from reports.ratings_table import LARGEST_FILE, RATINGS_SCHEMA, ratings_table, read_session, write_ratings
 from tests.reports.conftest import png
 
 METHODS = {"bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST, "dtls": Image.Resampling.LANCZOS}
@@ -95,6 +98,12 @@ def preferred(study: Study, choose: Chooser) -> list[dict[str, Any]]:
     ]
 
 
+def answers_in(paths: Iterable[Path], *studies: Study) -> pa.Table:
+    """The table of what people saved there."""
+    sessions = {str(path): read_session(path.read_bytes(), str(path)) for path in paths}
+    return ratings_table(sessions, {study.id: study_key(study) for study in studies})
+
+
 def write(path: Path, data: object) -> Path:
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
@@ -140,9 +149,8 @@ def test_a_hidden_reference_is_not_in_the_page(items: list[StudyItem]) -> None:
     assert not shown & {item.lr for item in items}
 
 
-def test_a_study_made_again_is_the_same_study(study: Study, items: list[StudyItem], tmp_path: Path) -> None:
-    write_study(study, tmp_path / "study.json")
-    again = Study("Another title", "grades", items, secret=read_study(tmp_path / "study.json").secret)
+def test_a_study_made_again_is_the_same_study(study: Study, items: list[StudyItem]) -> None:
+    again = Study("Another title", "grades", items, secret=read_study(write_study(study), "study.json").secret)
     assert again.id == study.id
     assert dict(again.pictures()) == dict(study.pictures())
     assert Study("What do you see?", "grades", items).id != study.id
@@ -153,19 +161,16 @@ def test_a_study_made_again_is_the_same_study(study: Study, items: list[StudyIte
     assert Study("What do you see?", "grades", changed, secret=study.secret).id != study.id
 
 
-def test_study_json_has_the_names_back(study: Study, tmp_path: Path) -> None:
-    write_study(study, tmp_path / "study.json")
-    key = read_study(tmp_path / "study.json")
+def test_study_json_has_the_names_back(study: Study) -> None:
+    key = read_study(write_study(study), "study.json")
     assert key == study_key(study)
     assert {item.key: item.results for item in key.items} == {i.key: study.result_ids(i) for i in study.items}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "no", '{"version": 1e999}', "[" * 100_000, "\xff"])
-def test_what_is_no_study_json_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "study.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"^\S*study\.json is no study\.json: .+$") as caught:
-        read_study(path)
+def test_what_is_no_study_json_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^report/study\.json: names no methods of a study: .+$") as caught:
+        read_study(text.encode("latin-1"), "report/study.json")
     assert "\n" not in str(caught.value)
 
 
@@ -189,7 +194,26 @@ def test_a_hostile_title_stays_text(items: list[StudyItem]) -> None:
     page = rating_page(Study(title, "grades", items, title))
     assert "<script>alert" not in page
     assert "<img src=x" not in page
-    assert page.count("<script") == 2
+    assert page.count("<script") == len(SCRIPTS) + 1
+
+
+def test_only_the_scripts_and_the_style_of_the_page_may_run(study: Study) -> None:
+    page = rating_page(study)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts]
+        assert f"{directive} {' '.join(hashes)};" in html.unescape(policy[1])
+
+
+@pytest.mark.parametrize("mode", ["grades", "pairs"])
+def test_a_method_may_be_called_by_words_of_ours(mode: Any) -> None:
+    results = dict.fromkeys(["right", "Pictures", "look", "which", "one", "result", "original"], b"1")
+    study = Study("", mode, [StudyItem("x", results, b"2", b"3")])
+    assert "<h1>Which pictures look right?</h1>" in rating_page(study)
+    with pytest.raises(ValueError, match="names the method right"):
+        Study("Which pictures look right?", mode, study.items)
 
 
 # What comes back.
@@ -198,7 +222,7 @@ def test_a_hostile_title_stays_text(items: list[StudyItem]) -> None:
 def test_ratings_have_their_methods_again(study: Study, tmp_path: Path) -> None:
     grades = {"bicubic": 2, "nearest": 1, "dtls": 4}
     answers = graded(study, lambda key, method: grades[method])
-    table = read_ratings([write(tmp_path / "a.json", saved(study, "Ada", 1, answers))], study_key(study))
+    table = answers_in([write(tmp_path / "a.json", saved(study, "Ada", 1, answers))], study)
     assert table.schema.equals(RATINGS_SCHEMA, check_metadata=True)
     rows = table.to_pylist()
     assert len(rows) == len(study.items) * len(METHODS)
@@ -214,7 +238,7 @@ def test_ratings_have_their_methods_again(study: Study, tmp_path: Path) -> None:
 def test_a_preference_is_for_the_method_on_its_side(pairs: Study, tmp_path: Path) -> None:
     order = list(METHODS)
     answers = preferred(pairs, lambda key, a, b: "left" if order.index(a) < order.index(b) else "right")
-    table = read_ratings([write(tmp_path / "a.json", saved(pairs, "", 1, answers))], study_key(pairs))
+    table = answers_in([write(tmp_path / "a.json", saved(pairs, "", 1, answers))], pairs)
     for row in table.to_pylist():
         assert row["preference"] == float(order.index(row["method"]) < order.index(row["other"]))
         assert row["grade"] is None
@@ -222,9 +246,8 @@ def test_a_preference_is_for_the_method_on_its_side(pairs: Study, tmp_path: Path
 
 def test_the_parquet_file_documents_itself_and_others_read_it(study: Study, tmp_path: Path) -> None:
     path = tmp_path / "ratings.parquet"
-    table = read_ratings(
-        [write(tmp_path / "a.json", saved(study, "Ada", 1, graded(study, lambda key, method: 2)))], study_key(study)
-    )
+    ada = write(tmp_path / "a.json", saved(study, "Ada", 1, graded(study, lambda key, method: 2)))
+    table = answers_in([ada], study)
     write_ratings(table, path)
     schema = pq.read_schema(path)
     assert schema.metadata[b"dtls.table"] == b"ratings"
@@ -242,7 +265,7 @@ def test_a_rater_without_a_name_has_one_of_the_session(study: Study, tmp_path: P
     answers = graded(study, lambda key, method: 2)
     names = ["", " \u202e\n ", "Zoë\x00\x1b[31m  K. "]
     files = [write(tmp_path / f"{n}.json", saved(study, name, n, answers)) for n, name in enumerate(names)]
-    raters = read_ratings(files, study_key(study))["rater"].unique().to_pylist()
+    raters = answers_in(files, study)["rater"].unique().to_pylist()
     assert sorted(raters)[0] == "Zoë [31m K."
     assert len({rater for rater in raters if re.fullmatch(r"rater-[0-9a-f]{8}", rater)}) == 2
 
@@ -252,14 +275,25 @@ def test_a_session_saved_twice_counts_once_with_the_fuller_file(study: Study, tm
     half = write(tmp_path / "half.json", saved(study, "Ada", 1, answers[:4]) | {"planned": len(answers)})
     whole = write(tmp_path / "whole.json", saved(study, "Ada", 1, answers))
     for files in ([half, whole], [whole, half]):
-        assert read_ratings(files, study_key(study)).num_rows == len(answers)
-    assert read_ratings([half], study_key(study)).num_rows == 4
+        assert answers_in(files, study).num_rows == len(answers)
+    assert answers_in([half], study).num_rows == 4
 
 
 def test_no_files_are_an_empty_table(study: Study) -> None:
-    table = read_ratings([], study_key(study))
-    assert table.num_rows == 0
-    assert "0 raters" in ratings_markdown(summarise_ratings(table))
+    assert answers_in([], study).num_rows == 0
+    assert summarise_ratings(answers_in([], study))["raters"] == 0
+
+
+def test_answers_to_several_studies_have_the_names_of_their_own(
+    study: Study, items: list[StudyItem], tmp_path: Path
+) -> None:
+    fewer = [replace(item, results={"dtls": item.results["dtls"]}) for item in items]
+    other = Study("", "grades", fewer)
+    ada = write(tmp_path / "a.json", saved(study, "Ada", 1, graded(study, lambda key, method: 2)))
+    bob = write(tmp_path / "b.json", saved(other, "Bob", 2, graded(other, lambda key, method: 4)))
+    summary = summarise_ratings(answers_in([ada, bob], study, other))
+    opinions = {row["method"]: (row["opinion"], row["raters"]) for row in summary["grades"]}
+    assert opinions == {"dtls": (3.0, 2), "bicubic": (2.0, 1), "nearest": (2.0, 1)}
 
 
 HOSTILE_RATINGS: dict[str, dict[str, Any]] = {
@@ -300,7 +334,7 @@ def test_a_hostile_answer_is_refused_in_one_line(
 @pytest.mark.parametrize(
     "change",
     [
-        {"study": "0" * 16},
+        {"study": "0" * 17},
         {"mode": "pairs"},
         {"version": 2},
         {"format": "other"},
@@ -333,12 +367,12 @@ def test_an_answer_given_twice_is_refused(study: Study, person: dict[str, Any], 
         changed = person | {"ratings": [*person["ratings"], again], "planned": 99}
         assert_refused(write(tmp_path / "hostile.json", changed), study)
     repeat = person | {"ratings": [*person["ratings"], twice | {"order": 12, "repeat": True}], "planned": 13}
-    assert read_ratings([write(tmp_path / "fine.json", repeat)], study_key(study)).num_rows == 13
+    assert answers_in([write(tmp_path / "fine.json", repeat)], study).num_rows == 13
 
 
 def assert_refused(path: Path, study: Study) -> None:
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        read_ratings([path], study_key(study))
+        answers_in([path], study)
     line = str(caught.value).removeprefix(str(path))
     assert line.isascii()
     assert line.isprintable()
@@ -350,7 +384,7 @@ def assert_refused(path: Path, study: Study) -> None:
 
 def people(study: Study, folder: Path, answers: Callable[[int], list[dict[str, Any]]], count: int) -> Any:
     files = [write(folder / f"{n}.json", saved(study, f"rater {n}", n, answers(n))) for n in range(count)]
-    return read_ratings(files, study_key(study))
+    return answers_in(files, study)
 
 
 def test_satisfied_are_grades_3_and_4(study: Study, tmp_path: Path) -> None:
@@ -431,15 +465,3 @@ def test_independent_ratings_have_wilsons_interval() -> None:
     values = np.array([1.0] * 300 + [0.0] * 700)
     mean, low, high = share_interval(values, np.arange(1000), np.arange(1000))
     assert (mean, round(low, 3), round(high, 3)) == (0.3, 0.272, 0.329)
-
-
-def test_the_summary_is_markdown_that_names_cannot_break(photographs: dict[str, Tensor], tmp_path: Path) -> None:
-    name = "a|b\n<script>`*"
-    study = Study("Which?", "grades", [StudyItem("x", {name: b"1", "plain": b"2"}, b"3", b"4")])
-    table = people(study, tmp_path, lambda n: graded(study, lambda key, method: 4 if method == "plain" else 1), 3)
-    lines = ratings_markdown(summarise_ratings(table)).splitlines()
-    assert lines[0] == "3 raters · 6 ratings"
-    assert lines[4].startswith("| plain | 100% (")
-    assert r"| a\|b \<script\>\`\* | 0% (0% … " in lines[5]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:6]} == {6}
-    assert lines[-1].endswith("Satisfied: grade 3 (good) or 4 (excellent).")

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reports.rating import Study, StudyItem, rating_page, study_key
-from reports.ratings_table import read_ratings
-from tests.reports.test_rating import METHODS, items, readable
+from reports.rating import Study, StudyItem, rating_page
+from tests.reports.test_rating import METHODS, answers_in, items, readable
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -87,7 +86,7 @@ def test_a_whole_session(
     path = taken(page, tmp_path)
     assert re.fullmatch(r"ratings-[0-9a-f]{6}-[0-9a-f]{6}\.json", path.name)
     assert page.get_by_text("Now send this file to the person who gave you this page").is_visible()
-    rows = read_ratings([path], study_key(study)).to_pylist()
+    rows = answers_in([path], study).to_pylist()
     assert [row["order"] for row in rows] == list(range(10))
     assert {row["rater"] for row in rows} == {"Ada L."}
     assert all(0.2 < row["seconds"] < 60 for row in rows)
@@ -114,9 +113,7 @@ def test_what_was_answered_is_what_was_shown(
         page.wait_for_selector(READY.format(number))
         seen.append([bytes_of(page, f"figure.{side} img") for side in ("left", "right", "hr")])
         page.keyboard.press("ArrowLeft")
-    for row, (left, right, hr) in zip(
-        read_ratings([taken(page, tmp_path)], study_key(study)).to_pylist(), seen, strict=True
-    ):
+    for row, (left, right, hr) in zip(answers_in([taken(page, tmp_path)], study).to_pylist(), seen, strict=True):
         assert pictures[row["key"]][left] == row["method"]
         assert pictures[row["key"]][right] == row["other"]
         assert hr == next(item.hr for item in items if item.key == row["key"])
@@ -143,7 +140,7 @@ def test_it_goes_on_where_it_was_closed(visitor: "BrowserContext", items: list[S
     assert bytes_of(page, "figure.result img") == fourth
     for number in range(3, 10):
         press(page, number, "1")
-    rows = read_ratings([taken(page, tmp_path)], study_key(study)).to_pylist()
+    rows = answers_in([taken(page, tmp_path)], study).to_pylist()
     assert [row["grade"] for row in rows] == [4] * 3 + [1] * 7
 
 
@@ -179,7 +176,7 @@ def test_an_answer_can_be_taken_back(visitor: "BrowserContext", items: list[Stud
     page.wait_for_selector(READY.format(3))
     page.get_by_role("button", name="Stop and save").click()
     assert page.get_by_role("heading", name="You have answered 3 of 10.").is_visible()
-    rows = read_ratings([taken(page, tmp_path)], study_key(study)).to_pylist()
+    rows = answers_in([taken(page, tmp_path)], study).to_pylist()
     assert [row["grade"] for row in rows] == [4, 1, 2]
     page.get_by_role("button", name="Go on").click()
     page.wait_for_selector(READY.format(3))
@@ -216,7 +213,7 @@ def test_a_browser_that_keeps_nothing_says_so_and_works(
     press(page, 0, "3")
     page.wait_for_selector(READY.format(1))
     page.click("#stop")
-    assert read_ratings([taken(page, tmp_path)], study_key(study)).num_rows == 1
+    assert answers_in([taken(page, tmp_path)], study).num_rows == 1
 
 
 @pytest.mark.parametrize("mode", ["grades", "pairs"])

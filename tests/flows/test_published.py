@@ -1,0 +1,149 @@
+"""A report owns the files that it wrote, by name: it overwrites and removes no others, and keeps its own whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import gallery, publishing
+from flows.published import PUBLISHED
+from flows.report import report
+from storage.locations import Location, StorageError
+from tests.flows.reporting import made, options, pictures, save
+
+STRANGERS = ("index.html", "summary.json", "contact-sheet.png", "figures/tradeoff.pdf", "rating/index.html")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def files(out: Path) -> set[str]:
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith(".dtls/")}
+
+
+@pytest.mark.parametrize("name", [*STRANGERS, f"pictures/{'0' * 16}-{'1' * 16}.png", "runs/run=x/metrics.parquet"])
+def test_a_file_of_somebody_else_is_refused_before_any_work(name: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(StorageError, match=f"{name} is there already, and not made by dtls report; choose another"):
+        made(folder, tmp_path, figures=True, rating="grades", run="x")
+    assert files(tmp_path) == {name}
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_files_that_are_in_nobodys_way_stay(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pictures/holiday.jpg", "figures/mine.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("mine")
+    monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
+    made(folder, tmp_path, gallery=3)
+    made(folder, tmp_path, gallery=2)
+    assert (tmp_path / "pictures" / "holiday.jpg").read_text() == (tmp_path / "figures" / "mine.png").read_text()
+
+
+def test_a_file_that_came_between_two_reports_is_refused(folder: Path, tmp_path: Path) -> None:
+    made(folder, tmp_path)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "tradeoff.png").write_text("mine")
+    with pytest.raises(StorageError, match=r"tradeoff\.png is there already"):
+        made(folder, tmp_path, figures=True)
+
+
+@pytest.mark.integration
+def test_a_file_of_somebody_else_in_a_bucket_is_refused(folder: Path, s3: str) -> None:
+    out = Location.of(f"{s3}/out")
+    out.write("index.html", b"mine")
+    with pytest.raises(StorageError, match=r"index\.html is there already"):
+        report.fn(options(folder, out))
+    assert [entry.key for entry in out.list()] == ["index.html"]
+    assert out.read("index.html") == b"mine"
+
+
+def test_what_a_report_with_other_options_does_not_make_goes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(folder, tmp_path, figures=True, rating="grades", run="first")
+    plain = {"metrics.parquet", "index.html", "summary.json", "summary.md", "summary.tex"}
+    kept = {name for name in files(tmp_path) if name.startswith(("rating/", "study", "runs/"))}
+    assert {"figures/tradeoff.pdf", "contact-sheet.png"} & files(tmp_path) == {"contact-sheet.png"}  # LPIPS is none
+    assert {"figures/comparison.pdf", "figures/distributions.png"} < files(tmp_path)
+    made(folder, tmp_path, gallery=0, run="second")
+    runs = {f"runs/run=second/{name}" for name in ("metrics.parquet", "_summary.json")}
+    assert files(tmp_path) == plain | kept | runs
+    assert {"rating/index.html", "study.json", "runs/run=first/metrics.parquet"} <= kept
+
+
+@pytest.mark.parametrize("name", ["index.html", "summary.tex", "contact-sheet.png", "figures/comparison.png"])
+def test_a_file_that_was_deleted_is_made_again(name: str, folder: Path, tmp_path: Path) -> None:
+    made(folder, tmp_path, figures=True)
+    (tmp_path / name).unlink()
+    made(folder, tmp_path, figures=True)
+    assert (tmp_path / name).exists()
+
+
+def test_a_key_to_ratings_that_was_taken_away_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    made(folder, tmp_path, rating="grades")
+    for path in tmp_path.glob("study*.json"):
+        path.unlink()
+    made(folder, tmp_path, rating="grades")
+    assert not list(tmp_path.glob("study*.json"))
+
+
+def test_another_version_of_dtls_makes_the_page_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(folder, tmp_path)
+    before = (tmp_path / "index.html").stat().st_mtime_ns
+    made(folder, tmp_path)
+    assert (tmp_path / "index.html").stat().st_mtime_ns == before
+    newer = publishing.versions() | {"dtls": "99"}
+    monkeypatch.setattr(publishing, "versions", lambda: newer)
+    made(folder, tmp_path)
+    assert (tmp_path / "index.html").stat().st_mtime_ns > before
+
+
+def test_a_report_of_an_earlier_version_is_taken_over(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
+    made(folder, tmp_path, figures=True)
+    (tmp_path / PUBLISHED).write_text(json.dumps([{"title": "as it was"}, "metrics.parquet", 1, "tag"]))
+    made(folder, tmp_path, gallery=0)
+    assert not list((tmp_path / "pictures").glob("*"))
+    assert not list((tmp_path / "figures").glob("*"))
+
+
+def test_a_report_that_was_stopped_half_way_finds_its_own_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(publishing, "render", stop)
+        made(folder, tmp_path, figures=True)
+    assert (tmp_path / "figures" / "comparison.png").exists()
+    made(folder, tmp_path, gallery=0)
+    assert not list((tmp_path / "figures").glob("*"))
+    assert not list((tmp_path / "pictures").glob("*"))
+
+
+def test_pictures_that_would_make_the_page_too_large_lie_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pictures(tmp_path, count=4, side=128)
+    for path in (folder / "hr").iterdir():  # a few bytes in their folder, many on the page
+        with gallery.Image.open(path) as picture:
+            save(picture.convert("RGB"), path.with_suffix(".jpg"))
+        path.unlink()
+    monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 300_000)
+    made(folder, tmp_path / "out", gallery=2)
+    assert not (tmp_path / "out" / "pictures").exists()
+    embedded = (tmp_path / "out" / "index.html").stat().st_size
+    made(folder, tmp_path / "out", gallery=4)
+    assert (tmp_path / "out" / "pictures").exists()
+    assert (tmp_path / "out" / "index.html").stat().st_size < embedded

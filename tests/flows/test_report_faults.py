@@ -1,0 +1,164 @@
+"""Whatever was wrong with the pictures, there is a page that says so."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from flows import comparison, publishing
+from flows.comparison import Comparison
+from flows.console import Advance
+from flows.fanout import RunError
+from storage.locations import Entry
+from storage.units import Row, Unit
+from tests.flows.reporting import made, options, pictures, report, save
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return pictures(tmp_path / "pictures")
+
+
+def resize(folder: Path, size: tuple[int, int]) -> None:
+    for path in folder.iterdir():
+        save(Image.new("RGB", size, "teal"), path)
+
+
+def test_results_that_are_all_of_the_wrong_size_are_a_page_of_failures(folder: Path, tmp_path: Path) -> None:
+    for name in ("good", "poor"):
+        resize(folder / name, (38, 40))
+    with pytest.raises(RunError, match="12 of 12 images failed"):
+        made(folder, tmp_path / "out", figures=True, max_failed=0.0)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "12 of 12 results failed" in page
+    assert page.count("SR is 38×40, HR is 40×40") == 12
+    assert "12" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_pictures_that_the_border_eats_up_are_a_page_without_numbers(folder: Path, tmp_path: Path) -> None:
+    tiny = pictures(tmp_path / "tiny", side=1)
+    summary = made(tiny, tmp_path / "out", border=4, lr=None, figures=True)
+    assert list(summary["metrics"]) == []
+    assert "2 methods" in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit with picture 0 comes to nothing."""
+    work = Comparison.work
+
+    def breaking(self: Comparison, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+        if any(sample.key.endswith("/0") for sample in samples):
+            raise MemoryError("out of memory")
+        return work(self, unit, samples, advance)
+
+    monkeypatch.setattr(Comparison, "work", breaking)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_run_whose_only_unit_broke_ends_with_that_and_a_page(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="1 of 1 units came to nothing"):
+        made(folder, tmp_path / "out", figures=True)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Nothing was compared." in page
+    assert "6 of 6 pictures are not measured yet" in page
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_part_is_not_presented_as_the_whole_nor_kept_among_the_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "UNIT_SIZE", 1)
+    with pytest.raises(RunError, match="1 of 6 units came to nothing"):
+        made(folder, tmp_path / "out")
+    for name in ("index.html", "summary.md"):
+        assert "1 of 6 pictures are not measured yet: run it again to go on." in (tmp_path / "out" / name).read_text()
+    assert not (tmp_path / "out" / "runs").exists()
+    monkeypatch.undo()
+    assert made(folder, tmp_path / "out")["notes"] == []
+    assert len(pd.read_parquet(tmp_path / "out" / "runs")) == 12
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_page_that_cannot_be_made_does_not_hide_why_the_run_failed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> str:
+        raise ValueError("no\npage")
+
+    monkeypatch.setattr(publishing, "render", fail)
+    with pytest.raises(RunError, match="came to nothing"):
+        made(folder, tmp_path / "out")
+    assert "no page of what there is: no page" in capsys.readouterr().err
+
+
+def test_figures_of_identical_pictures_are_those_that_can_be_drawn(folder: Path, tmp_path: Path) -> None:
+    same = {"same": str(folder / "hr"), "again": str(folder / "hr")}
+    made(folder, tmp_path / "out", sr=same, lr=None, lpips="alex", figures=True)
+    names = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+    assert names == {"comparison", "distributions"}
+
+
+def test_pictures_without_a_readable_hr_picture_have_no_place_in_a_figure(folder: Path, tmp_path: Path) -> None:
+    for path in sorted((folder / "hr").iterdir())[:2]:
+        path.write_bytes(b"no picture")
+    made(folder, tmp_path / "out", lr=None, figures=True)
+    assert (tmp_path / "out" / "figures" / "comparison.png").exists()
+
+
+def test_without_any_readable_picture_there_is_no_sheet_but_a_page(folder: Path, tmp_path: Path) -> None:
+    for path in (path for name in ("hr", "lr", "good", "poor") for path in (folder / name).iterdir()):
+        path.write_bytes(b"no picture")
+    made(folder, tmp_path / "out", figures=True)
+    assert not (tmp_path / "out" / "contact-sheet.png").exists()
+    assert "not an image" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_lr_pictures_that_are_missing_or_do_not_fit_cost_only_consistency(folder: Path, tmp_path: Path) -> None:
+    (folder / "lr" / "0.png").unlink()
+    save(Image.new("RGB", (9, 10)), folder / "lr" / "1.png")
+    (folder / "lr" / "2.png").write_bytes(b"no picture")
+    summary = made(folder, tmp_path / "out")
+    table = pd.read_parquet(tmp_path / "out" / "metrics.parquet").set_index("key").sort_index()
+    assert table[["psnr", "ssim"]].notna().all(axis=None)
+    assert table.status.eq("ok").all()
+    touched = table.loc[["0", "1", "2"], ["consistency", "lr_psnr", "authors_consistency", "scale"]]
+    assert touched.isna().all(axis=None)
+    assert table.loc["3":, ["consistency", "scale"]].notna().all(axis=None)
+    said = "LR pictures are missing or do not fit for 3 pictures: no consistency there."
+    assert summary["notes"] == [said]
+    assert said in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_lr_pictures_that_are_missing_are_failures_without_ground_truth(folder: Path, tmp_path: Path) -> None:
+    (folder / "lr" / "0.png").write_bytes(b"no picture")
+    made(folder, tmp_path / "out", hr=None)
+    table = pd.read_parquet(tmp_path / "out" / "metrics.parquet").set_index("key")
+    assert table.loc["0"].status.eq("failed").all()
+
+
+def test_lr_pictures_that_are_too_many_are_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(Image.new("RGB", (10, 10)), folder / "lr" / "extra.png")
+    summary = made(folder, tmp_path / "out")
+    said = "LR pictures without an HR picture, which nothing is compared with: extra (1 in all)."
+    assert summary["notes"] == [said]
+    assert "LR pictures without an HR picture" in capsys.readouterr().err
+
+
+def test_a_method_with_one_easy_picture_is_not_best(folder: Path, tmp_path: Path) -> None:
+    for number in range(1, 6):
+        (folder / "poor" / f"{number}.png").unlink()
+    with Image.open(folder / "hr" / "0.png") as hr:
+        hr.putpixel((0, 0), (0, 0, 0))
+        save(hr, folder / "good" / "0.png")
+        hr.putpixel((1, 1), (0, 0, 0))
+        hr.putpixel((5, 5), (0, 0, 0))
+        save(hr, folder / "poor" / "0.png")
+    report.fn(options(folder, tmp_path / "out"))
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "good is best in 3 of 3 metrics." in page
+    assert "Ranked over the one picture that all methods have." in page

@@ -1,0 +1,313 @@
+"""Units in processes and on a cluster: results and receipts of threads, and nothing lost when parts of it die."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE, Popen
+from threading import Thread
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from distributed import Client
+from pydantic import ValidationError
+
+from dtls.checkpoint import DTLS, save_checkpoint
+from flows import runners
+from flows.downscale import DownscaleOptions, downscale
+from flows.elsewhere import _made
+from flows.report import ReportOptions, report
+from flows.runners import Ticks
+from flows.shard import ShardOptions, shard
+from flows.upscale import UpscaleOptions, upscale
+from storage.leases import LEASE
+from storage.locations import StorageError
+from tests.dask_services import DaskScheduler, DaskWorker
+from tests.killing import Place
+from tests.services import free_ports, is_running, wait_until
+
+SOON = 60.0
+SMALL = {"unit_size": 4, "in_flight": 2}
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskScheduler]:
+    with DaskScheduler(tmp_path_factory.mktemp("dask") / "scheduler") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(scheduler: DaskScheduler) -> Iterator[list[DaskWorker]]:
+    """Two workers that stay."""
+    folder = scheduler.folder
+    with (
+        DaskWorker(folder / "a", scheduler.address, "a") as first,
+        DaskWorker(folder / "b", scheduler.address, "b") as second,
+    ):
+        yield [first, second]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_checkpoint(DTLS(dim=8, multipliers=(1, 2), residual=True, size=32, stride=8, steps=3), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def source(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Thirty-seven pictures, of which two would have the same name, and one that is broken."""
+    folder = tmp_path_factory.mktemp("source")
+    for copy in "abc":
+        shutil.copytree(photographs, folder / copy)
+    first = next((folder / "a").rglob("*.png"))
+    shutil.copy(first, first.with_suffix(".tif"))
+    (folder / "broken.png").write_bytes(first.read_bytes()[:-100])
+    return str(folder)
+
+
+def enlarged(source: str, target: Path, **options: Any) -> str:
+    settings = {"source": source, "target": str(target), "method": "bicubic", "scale": 2, **SMALL, **options}
+    return upscale.fn(UpscaleOptions.model_validate(settings))
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "folder": {},
+    "zip": {},
+    "shards": {"samples_per_shard": 8},
+    "jpeg": {"format": "jpeg", "suffix": "_x2"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_and_receipts_are_those_of_threads(
+    kind: str, source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+) -> None:
+    name = "large.zip" if kind == "zip" else "large"
+    for folder, runner in by_runner(tmp_path, scheduler):
+        assert enlarged(source, folder / name, **KINDS[kind], **runner) == "37 done, 1 failed"
+    all_the_same(tmp_path)
+
+
+def test_a_model_in_another_process_makes_the_same_pictures(
+    source: str, checkpoint: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+) -> None:
+    model = {"method": "dtls", "checkpoint": checkpoint, "batch_size": 4, "device": "cpu", "include": ["a/*"]}
+    for folder, runner in by_runner(tmp_path, scheduler):
+        assert enlarged(source, folder / "large", **model, **runner) == "13 done"
+    all_the_same(tmp_path)
+
+
+def test_shards_lr_pictures_and_reports_are_those_of_threads(
+    source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+) -> None:
+    hr = tmp_path / "hr"
+    shutil.copytree(f"{source}/b/00000", hr)
+    for folder, runner in by_runner(tmp_path / "runs", scheduler):
+        common = {"in_flight": 2, **runner}
+        shard.fn(ShardOptions(source=str(hr), target=str(folder / "shards"), size=32, samples_per_shard=5, **common))
+        downscale.fn(DownscaleOptions(source=str(hr), target=str(folder / "lr"), scale=2, **common))
+        shards = str(tmp_path / "runs/0/shards")
+        downscale.fn(DownscaleOptions(source=shards, target=str(folder / "of-shards"), scale=2, **common))
+        enlarged(str(tmp_path / "runs/0/lr"), folder / "sr", **runner)
+    all_the_same(tmp_path / "runs", "shards", "lr", "of-shards", "sr")
+    tables = []
+    for folder, runner in by_runner(tmp_path / "reports", scheduler):
+        there = {"lr": str(tmp_path / "runs/0/lr"), "sr": {"x": str(tmp_path / "runs/0/sr")}, "hr": str(hr)}
+        report.fn(
+            ReportOptions.model_validate({**there, "out": str(folder), "gallery": 0, "device": "cpu", **runner})
+        )
+        tables.append(pd.read_parquet(folder / "metrics.parquet"))
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(other, tables[0], rtol=0, atol=1e-6)
+
+
+def by_runner(folder: Path, scheduler: DaskScheduler) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A folder for each runner, and the options that choose it."""
+    runners: list[dict[str, Any]] = [{}, {"runner": "processes"}, {"runner": "dask", "scheduler": scheduler.address}]
+    for number, runner in enumerate(runners):
+        yield folder / str(number), runner
+
+
+def all_the_same(folder: Path, *names: str) -> None:
+    """Whether runners left the same files, receipts included, but for the time it took."""
+    for name in names or ("",):
+        here, *others = (Place(str(folder / str(number) / name), None).files() for number in range(3))
+        assert here
+        for other in others:
+            assert other.keys() == here.keys()
+            assert other == here
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(source: str, tmp_path: Path) -> None:
+    """Dask starts its unit again on the other."""
+    enlarged(source, tmp_path / "0/large", unit_size=1)
+    with (
+        DaskScheduler(tmp_path / "dask") as scheduler,
+        DaskWorker(tmp_path / "stays", scheduler.address, "stays"),
+        DaskWorker(tmp_path / "dies", scheduler.address, "dies", None, "--no-nanny") as dies,
+    ):
+        with in_the_background(
+            lambda: enlarged(source, tmp_path / "1/large", unit_size=1, runner="dask", scheduler=scheduler.address)
+        ) as run:
+            assert wait_until(lambda: bool(list(tmp_path.glob("1/large/.dtls/receipts/*/*"))), SOON)
+            for pid in dies.pids:
+                os.kill(pid, signal.SIGKILL)
+        assert run.said == "37 done, 1 failed"
+        assert dies.process is not None
+        assert not is_running(dies.process.pid)
+    assert Place(str(tmp_path / "0"), None).files() == Place(str(tmp_path / "1"), None).files()
+
+
+def test_a_run_whose_scheduler_dies_stops_with_one_line_and_goes_on_without_it(source: str, tmp_path: Path) -> None:
+    target = tmp_path / "large"
+    with DaskScheduler(tmp_path / "dask") as scheduler, DaskWorker(tmp_path / "worker", scheduler.address, "w"):
+        with in_the_background(
+            lambda: enlarged(source, target, unit_size=1, runner="dask", scheduler=scheduler.address)
+        ) as run:
+            assert wait_until(lambda: bool(list(target.glob(".dtls/receipts/*/*"))), SOON)
+            assert scheduler.process is not None
+            scheduler.process.kill()
+        assert isinstance(run.error, StorageError)
+        assert scheduler.address in str(run.error)
+        assert "run it again to go on" in str(run.error)
+    assert not (target / LEASE).exists()
+    assert "already done" in enlarged(source, target, unit_size=1)
+
+
+def test_a_unit_of_a_run_that_is_gone_ends_at_its_next_sample(
+    source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+) -> None:
+    """A run that is killed leaves nobody to tell the workers; Dask sees that it is gone."""
+    many, target = tmp_path / "many", tmp_path / "large"
+    picture = next(Path(source, "a").rglob("*.png"))
+    many.mkdir()
+    for number in range(3000):
+        (many / f"{number}.png").hardlink_to(picture)
+    options = ["--method", "lanczos", "--scale", "4", "--unit-size", "3000", "--workers", "1", "--in-flight", "1"]
+    with (tmp_path / "log").open("wb") as log:
+        where = ["--runner", "dask", "--scheduler", scheduler.address]
+        run = Popen([sys.executable, "-m", "flows", "upscale", many, target, *options, *where], stderr=log)
+    assert wait_until(lambda: bool(list(target.glob("*.png"))), SOON), (tmp_path / "log").read_text()
+    run.kill()
+    run.wait()
+    with Client(scheduler.address, set_as_default=False) as client:
+        assert wait_until(lambda: not any(client.run(threads).values()), SOON)
+    assert 0 < len(list(target.glob("*.png"))) < 3000
+
+
+def threads(dask_worker: Any) -> int:
+    return len(dask_worker.active_threads)
+
+
+def test_a_run_that_is_stopped_lets_go_of_its_target_when_no_unit_writes_any_longer(
+    source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+) -> None:
+    many, target = tmp_path / "many", tmp_path / "large"
+    picture = next(Path(source, "a").rglob("*.png"))
+    many.mkdir()
+    for number in range(3000):
+        (many / f"{number}.png").hardlink_to(picture)
+    options = ["--method", "lanczos", "--scale", "4", "--unit-size", "3000", "--workers", "1", "--in-flight", "1"]
+    where = ["--runner", "dask", "--scheduler", scheduler.address]
+    run = Popen([sys.executable, "-m", "flows", "upscale", many, target, *options, *where], stderr=PIPE, text=True)
+    assert wait_until(lambda: bool(list(target.glob("*.png"))), SOON)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=SOON)
+    left = len(list(target.glob("*.png")))
+    assert run.returncode == 130, said
+    assert not (target / LEASE).exists()
+    with Client(scheduler.address, set_as_default=False) as client:
+        assert not any(client.run(threads).values())
+    assert len(list(target.glob("*.png"))) == left < 3000
+
+
+def test_a_scheduler_that_is_not_there_and_one_without_workers_are_told(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "PATIENCE", 2.0)
+    nobody = f"tcp://127.0.0.1:{free_ports()}"
+    with pytest.raises(StorageError, match=f"{nobody}: no Dask scheduler answers there"):
+        enlarged(source, tmp_path / "large", runner="dask", scheduler=nobody)
+    with DaskScheduler(tmp_path / "dask") as alone:
+        says = f"{alone.address}: no worker came; start some by `dask worker {alone.address} --nthreads 1`"
+        with pytest.raises(StorageError, match=re.escape(says)):
+            enlarged(source, tmp_path / "large", runner="dask", scheduler=alone.address)
+    assert not (tmp_path / "large" / LEASE).exists()
+
+
+def test_a_gpu_is_asked_for_where_workers_offer_one_and_missed_where_none_does(
+    source: str, checkpoint: str, tmp_path: Path
+) -> None:
+    model: dict[str, Any] = {"method": "dtls", "checkpoint": checkpoint, "include": ["a/*"], "precision": "fp32"}
+    with (
+        DaskScheduler(tmp_path / "dask") as scheduler,
+        DaskWorker(tmp_path / "plain", scheduler.address, "plain"),
+        Client(scheduler.address, set_as_default=False) as client,
+    ):
+        where = {"runner": "dask", "scheduler": scheduler.address}
+        says = "no worker offers a GPU for --device cuda; start some by `dask worker tcp"
+        with pytest.raises(StorageError, match=says):
+            enlarged(source, tmp_path / "none", **model, **where, device="cuda")
+        with DaskWorker(tmp_path / "gpu", scheduler.address, "gpu", None, "--resources", "GPU=1"):
+            assert enlarged(source, tmp_path / "large", **model, **where) == "13 done"
+            names = {
+                address: worker["name"] for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()
+            }
+            made = {names[address]: count for address, count in client.run(works_made).items()}
+    assert made == {"plain": 0, "gpu": 1}
+
+
+def works_made() -> int:
+    """In how many ways this process has done units."""
+    return _made.cache_info().misses
+
+
+def test_a_unit_that_is_started_again_is_counted_once() -> None:
+    told: list[tuple[int, int]] = []
+    ticks = Ticks(lambda count, failed=0: told.append((count, failed)))
+    for done, failed in ((3, 1), (5, 1), (2, 0), (6, 2), (6, 2)):
+        ticks.reach(done, failed)
+    assert told == [(3, 1), (2, 0), (1, 1)]
+
+
+def test_dask_and_a_scheduler_go_together() -> None:
+    for wrong in ({"runner": "dask"}, {"scheduler": "tcp://host:8786"}, {"runner": "dask", "scheduler": "host"}):
+        with pytest.raises(ValidationError):
+            UpscaleOptions.model_validate({"source": "a", "target": "b", "method": "nearest", "scale": 2, **wrong})
+
+
+class Background:
+    """What a run in a thread came to."""
+
+    said: str | None = None
+    error: BaseException | None = None
+
+
+@contextmanager
+def in_the_background(run: Callable[[], str]) -> Iterator[Background]:
+    """A run in a thread, which has ended when the body has."""
+    found = Background()
+
+    def work() -> None:
+        try:
+            found.said = run()
+        except BaseException as error:
+            found.error = error
+
+    thread = Thread(target=work)
+    thread.start()
+    try:
+        yield found
+    finally:
+        thread.join(SOON)
+        assert not thread.is_alive()
