@@ -3,6 +3,7 @@
 torchrun, without its tracebacks: what went wrong, the training processes have told already.
 """
 
+import json
 import logging
 import sys
 
@@ -17,10 +18,14 @@ def main() -> int:
     """Run torchrun with this program's arguments; 1 where a process failed, as when stopped otherwise."""
     logging.disable(logging.CRITICAL)
     try:
-        torchrun(["--standalone", *sys.argv[1:]])
+        torchrun(sys.argv[1:])
     except SignalException:
         return STOPPED
     except ChildFailedError:
+        return 1
+    except (RuntimeError, OSError, ValueError) as error:  # machines that do not find each other
+        message = f"torchrun: {str(error).splitlines()[0]}"
+        sys.stdout.write(json.dumps({"event": "error", "message": message}) + "\n")
         return 1
     return 0
 

@@ -7,10 +7,9 @@ process of its own; cancelling the flow stops it after it has saved.
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,7 +34,7 @@ from dtls.presets import PRESETS
 from dtls.training import Recipe, TrainingError
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.options import CORES, Address, Options
-from flows.training_settings import LOSSES, Settings, states, states_in
+from flows.training_settings import LOSSES, Group, Settings, states, states_in
 from reports.metrics import LPIPS_MIN_SIDE
 from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
@@ -93,6 +92,11 @@ class TrainOptions(Options):
     workers: int | None = Field(None, ge=0, le=256, description="processes that decode; by default 0 on a CPU")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     processes: int = Field(1, ge=1, le=64, description="processes that share each batch, one a GPU (torchrun)")
+    machines: int = Field(1, ge=1, le=4096, description="machines that share each batch; each runs this command")
+    machine: int = Field(0, ge=0, description="which of the machines this is, from 0; machine 0 saves")
+    rendezvous: str | None = Field(
+        None, pattern=r"^\S+:\d+$", description="HOST:PORT of machine 0, where the others find it"
+    )
     accumulate: int = Field(1, ge=1, le=4096, description="parts a batch is computed in, to save memory")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     compile: bool = Field(False, description="compile the network: minutes at the start, faster steps")
@@ -125,8 +129,14 @@ class TrainOptions(Options):
     def _fits(self) -> Self:
         preset, recipe = PRESETS[self.preset], self.recipe()
         batch_size = self.batch_size or preset.batch_size
-        if batch_size % self.processes:
-            raise ValueError(f"a batch of {batch_size} cannot be shared by {self.processes} processes")
+        if batch_size % (self.processes * self.machines):
+            raise ValueError(
+                f"a batch of {batch_size} cannot be shared by {self.processes * self.machines} processes"
+            )
+        if (self.machines > 1) != (self.rendezvous is not None):
+            raise ValueError("--machines and --rendezvous HOST:PORT go together")
+        if self.machine >= self.machines:
+            raise ValueError(f"of {self.machines} machines the last is --machine {self.machines - 1}")
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"{self.processes} processes take the first devices of their kind, not {self.device}")
         if recipe.inputs == "sampled" and (self.predicts or preset.model.predicts) != "x0":
@@ -146,17 +156,20 @@ def train(options: TrainOptions) -> str:
     if device == "cuda" and options.processes > torch.cuda.device_count():
         raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
     listed = list_shards(source)
-    with hold(target, "train") as lease:
+    group = Group(options.processes, options.machines, options.machine, options.rendezvous)
+    with hold(target, "train") if group.leads else nullcontext() as lease:
         there = {entry.key for entry in target.list()}
-        sweep(target, there)
+        if lease is not None:
+            sweep(target, there)
         kept = _states_to_go_on_with(target, there, options.resume)
         cache = Path(options.cache or Path.home() / ".cache" / "dtls")
         with progress(f"read {source}", len(listed), "shards") as advance:
             shards = local_shards(source, listed, cache, advance)
         workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
-        if not kept:
+        if lease is not None and not kept:
             target.write(CONFIG, config_json(config))  # so that a target that cannot be written is found out now
-        with _folder(target, [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]) as (folder, publish):
+        present = [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]
+        with _folder(target, present, publishes=group.leads) as (folder, publish):
             settings = Settings(
                 shards=[(str(shard.path), shard.count) for shard in shards],
                 folder=str(folder),
@@ -173,7 +186,7 @@ def train(options: TrainOptions) -> str:
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
             run = training if in_flow_run() else training.fn
-            loss = run(settings, options.processes, publish, lease)
+            loss = run(settings, group, publish, lease)
     tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
     return loss
 
@@ -189,7 +202,9 @@ def _states_to_go_on_with(target: Location, there: Collection[str], resume: bool
 
 
 @contextmanager
-def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Callable[[], None]]]:
+def _folder(
+    target: Location, present: Sequence[str], *, publishes: bool
+) -> Iterator[tuple[Path, Callable[[], None]]]:
     """A local folder to train in, with the target's files, and what brings the target up to date from it."""
     if target.local is not None:
         yield target.local, lambda: None
@@ -213,7 +228,7 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
         for file in present:
             target.download(file, folder / file)
             there[file] = (folder / file).stat().st_mtime_ns
-        yield folder, publish
+        yield folder, publish if publishes else lambda: None
     except StorageError as error:
         raise StorageError(f"{error}; the model is kept in {folder}") from error
     except BaseException:  # all that was saved has been published by now
@@ -223,15 +238,20 @@ def _folder(target: Location, present: Sequence[str]) -> Iterator[tuple[Path, Ca
 
 
 @task(name="training", cache_policy=NO_CACHE, persist_result=False)
-def training(settings: Settings, processes: int, publish: Callable[[], None], lease: Lease) -> str:
-    """Run the training process to its end, publishing whenever it has saved; how it ended, in words."""
-    heard: dict[str, Any] = {"done": 0, "end": "nothing left to do"}
+def training(settings: Settings, group: Group, publish: Callable[[], None], lease: Lease | None) -> str:
+    """Run the training process to its end, publishing whenever it has saved; how it ended, in words.
+
+    Without a lease: as another than the first of several machines.
+    """
+    end = "nothing left to do" if lease is not None else f"done, as machine {group.machine} of {group.machines}"
+    heard: dict[str, Any] = {"done": 0, "end": end}
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder, _progress(settings) as advance:
         path = Path(folder) / "settings.json"
         path.write_text(json.dumps(asdict(settings)))
 
         def hear(message: dict[str, Any]) -> None:
-            lease.check()
+            if lease is not None:
+                lease.check()
             if message["event"] == "error":
                 raise TrainingError(message["message"])
             if message["event"] == "told":
@@ -247,17 +267,11 @@ def training(settings: Settings, processes: int, publish: Callable[[], None], le
             heard["done"] = message["done"]
 
         try:
-            _supervise([*_launcher(processes), "-m", "flows.training_process", str(path)], hear)
+            _supervise([*group.command(), "-m", "flows.training_process", str(path)], hear)
         finally:  # publishing brings what is missing, and nothing where all is there
-            if states_in(Path(settings.folder)) and not lease.lost.is_set():
+            if lease is not None and not lease.lost.is_set() and states_in(Path(settings.folder)):
                 publish()
     return str(heard["end"])
-
-
-def _launcher(processes: int) -> list[str]:
-    if processes == 1:
-        return [sys.executable]
-    return [sys.executable, "-m", "flows.launch", f"--nproc-per-node={processes}"]
 
 
 def _try(publish: Callable[[], None]) -> None:

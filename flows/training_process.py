@@ -101,6 +101,7 @@ class Run:
         """Train to the end, or until told to stop, and save."""
         if self.settings.resume:
             self.resume()
+        self._refuse_different_starts()
         start, steps = self.trainer.done, self.trainer.recipe.steps
         self.tell(event="started", done=start, steps=steps)
         if start >= steps:
@@ -120,6 +121,15 @@ class Run:
         loader = load_batches(batches, start, steps, self.settings.workers, pinned=on_gpu)
         train(self.trainer, loader, self._after_step, self._stops)
         self.save()
+
+    def _refuse_different_starts(self) -> None:
+        """TrainingError where the processes of a run would go on from different steps."""
+        if self.fabric.world_size > 1:
+            starts = torch.as_tensor(
+                self.fabric.all_gather(torch.tensor(self.trainer.done, device=self.fabric.device))
+            )
+            if len(starts.unique()) > 1:
+                raise TrainingError("the machines found states of different steps; start them again, all together")
 
     def _model_is_current(self) -> bool:
         """Whether the folder's model is that of the state that was loaded; a run cut while it saved left another."""

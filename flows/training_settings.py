@@ -1,6 +1,7 @@
-"""What `dtls/train` hands over to the training process, and the names of the files that they share."""
+"""What `dtls/train` hands over to the training processes, how it starts them, and the files that they share."""
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,34 @@ class Settings:
         if recipe["schedule"] == "cosine":
             recipe["steps"] = self.recipe["steps"]
         return {"model": self.model, "recipe": recipe, "batch_size": self.batch_size}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that share a training: so many on each of so many machines, of which this is one.
+
+    rendezvous: HOST:PORT of machine 0, where the others find it; None for one machine.
+    """
+
+    processes: int = 1
+    machines: int = 1
+    machine: int = 0
+    rendezvous: str | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this machine saves, and holds the lease."""
+        return self.machine == 0
+
+    def command(self) -> list[str]:
+        """What a training process is started by."""
+        if self.processes == self.machines == 1:
+            return [sys.executable]
+        places = ["--standalone"]
+        if self.rendezvous is not None:
+            places = [f"--nnodes={self.machines}", f"--node-rank={self.machine}", "--rdzv-backend=static"]
+            places.append(f"--rdzv-endpoint={self.rendezvous}")
+        return [sys.executable, "-m", "flows.launch", *places, f"--nproc-per-node={self.processes}"]
 
 
 def state_name(done: int) -> str:

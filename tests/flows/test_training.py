@@ -25,7 +25,7 @@ from flows.shard import ShardOptions, shard
 from flows.train import TrainOptions, train
 from flows.training_settings import states
 from storage.locations import Location, StorageError
-from tests.services import wait_until
+from tests.services import free_ports, wait_until
 
 SMALL: dict[str, Any] = {
     "dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "batch_size": 2, "learning_rate": 1e-3,
@@ -161,9 +161,48 @@ def test_two_processes_train_as_one_does(inputs: Literal["degraded", "sampled"],
         torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-5)
 
 
+def two_machines(shards: str, target: Path, *more: str) -> list[subprocess.Popen[str]]:
+    """Two runs of the command, which find each other as they would from machine to machine."""
+    there = ("--batch-size", "4", "--machines", "2", "--rendezvous", f"127.0.0.1:{free_ports()}", *more)
+    arguments = [[*command(shards, target, *there), "--machine", str(machine)] for machine in range(2)]
+    return [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in arguments]
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one_does(shards: str, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(shards, one, 4, batch_size=4)
+    machines = two_machines(shards, two, "--steps", "4")
+    said = [machine.communicate(timeout=120)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert "done, as machine 1 of 2" in said[1]
+    assert [loss for _, loss in losses(two)] == pytest.approx([loss for _, loss in losses(one)], abs=1e-5)
+    assert end(two).keys() == end(one).keys()
+    assert not (two / ".dtls").exists()
+
+
+@pytest.mark.slow
+def test_machines_that_are_stopped_save_together_and_go_on_together(shards: str, tmp_path: Path) -> None:
+    machines = two_machines(shards, tmp_path, "--save-every", "5")
+    assert wait_until(lambda: has_saved_after(tmp_path, 0), timeout=120)
+    machines[1].send_signal(signal.SIGTERM)  # any of them
+    said = [machine.communicate(timeout=60)[1] for machine in machines]
+    assert 0 not in [machine.returncode for machine in machines], said
+    done = kept(tmp_path)[0]
+    assert done == len(losses(tmp_path)) > 0
+    machines = two_machines(shards, tmp_path, "--resume", "--steps", str(done + 2))
+    said = [machine.communicate(timeout=120)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert len(losses(tmp_path)) == done + 2
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
+        ({"batch_size": 6, "processes": 2, "machines": 2, "rendezvous": "a:1"}, "6 cannot be shared by 4 processes"),
+        ({"machines": 2}, "--machines and --rendezvous HOST:PORT go together"),
+        ({"machines": 2, "machine": 2, "rendezvous": "a:1"}, "of 2 machines the last is --machine 1"),
+        ({"machines": 2, "rendezvous": "nowhere"}, "rendezvous"),
         ({"batch_size": 3, "processes": 2}, "a batch of 3 cannot be shared by 2 processes"),
         ({"device": "cuda:1", "processes": 2}, "2 processes take the first devices of their kind, not cuda:1"),
         ({"inputs": "sampled", "predicts": "previous"}, "inputs sampled goes with predicts x0"),
