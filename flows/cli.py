@@ -107,6 +107,9 @@ COMMANDS = {
         ),
         printed=True,
     ),
+    "status": Command(
+        "status", "StatusOptions", ("target",), ("dtls status s3://bucket/large", "dtls status model"), printed=True
+    ),
     "verify": Command(
         "verify", "VerifyOptions", ("target",), ("dtls verify s3://bucket/large", "dtls verify shards --repair")
     ),

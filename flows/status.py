@@ -1,0 +1,64 @@
+"""`dtls status`: how far a run is, by what lies at its target; Prefect is not asked, and nothing is changed."""
+
+from pydantic import Field
+
+from flows.console import progress, tell
+from flows.options import CORES, Address, Options
+from flows.summary import counted
+from flows.training_settings import LOSSES, states
+from storage.leases import Owner
+from storage.locations import Location
+from storage.packing import Packing, is_archive
+from storage.receipts import PLANNED
+from storage.standing import Standing, owner_of, standing
+
+REASONS = 5
+
+
+class StatusOptions(Options):
+    """Of which run."""
+
+    target: Address = Field(
+        description="folder, archive or URL that a flow writes: shards, pictures, a report, a model"
+    )
+    workers: int = Field(CORES, ge=1, le=256, description="threads that read receipts")
+
+
+def status(options: StatusOptions) -> str:
+    """Tell how far the run over a target is, and who works on it."""
+    target = Location.of(options.target)
+    if is_archive(options.target) and target.what_is_there() != "folder":
+        target = Packing(options.target).staging
+    if trained := states(entry.key for entry in target.list()):
+        return _of_training(target, trained[0])
+    if (owner := owner_of(target)) is not None and not target.exists(PLANNED):
+        return f"{target}: nothing is done yet; {_work(owner, is_finished=False)}"
+    found = standing(target, options.workers, lambda count: progress(f"read {target}", count, "receipts"))
+    for reason, count in found.reasons.most_common(REASONS):
+        tell(f"  failed: {reason}" + (f" ({count:,} times)" if count > 1 else ""))
+    return f"{target}: {_progress_of(found)}; {_work(found.owner, is_finished=found.is_finished and not found.left)}"
+
+
+def _of_training(target: Location, state: str) -> str:
+    """How far a training is: its newest state, and the last loss it has written."""
+    done = int(state.split("-")[1].split(".")[0])
+    lines = (target.read_if_there(LOSSES) or b"").decode(errors="replace").splitlines()
+    loss = f", loss {lines[-1].partition(',')[2]}" if len(lines) > 1 else ""
+    return f"{target}: {counted(done, 'step')} saved{loss}; {_work(owner_of(target), is_finished=False)}"
+
+
+def _progress_of(found: Standing) -> str:
+    share = f"{(found.samples - found.left) / found.samples:.0%}" if found.samples else "100%"
+    parts = [f"{found.ok:,} done", f"{found.failed:,} failed", f"{found.left:,} left"]
+    told = ", ".join(part for part in parts if not part.startswith("0 "))
+    return (
+        f"{share} of {counted(found.samples, 'image')}: {told}, in {found.done:,} of {counted(found.units, 'unit')}"
+    )
+
+
+def _work(owner: Owner | None, *, is_finished: bool) -> str:
+    if owner is None:
+        return "finished" if is_finished else "nobody works there; run it again to go on"
+    if owner.is_gone:
+        return f"its run ({owner}) is gone; run it again to go on"
+    return f"{owner} works there"

@@ -1,0 +1,101 @@
+"""How far a run over a target is, by what lies there: its plan, its receipts, and the lease of who works on it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from storage.leases import LEASE, STATE, Owner
+from storage.locations import TEMPORARY, Location, StorageError
+from storage.parallel import ordered_map
+from storage.receipts import DAMAGED, PLANNED, read_parquet
+from storage.survey import UNFINISHED
+from storage.units import unit_name
+
+
+@dataclass
+class Standing:
+    """What is planned, and what of that is done.
+
+    units and samples: in the plan; done: units whose receipts are there; ok and failed: samples of these. owner: who
+    holds the lease, running or not. is_finished: the table of all is made, and nothing of earlier plans is left.
+    """
+
+    flow: str
+    units: int
+    samples: int
+    owner: Owner | None
+    is_finished: bool
+    done: int = 0
+    ok: int = 0
+    failed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def count(self, rows: Iterable[tuple[str, str | None]]) -> None:
+        """Count in the rows of a receipt, each a status and a reason."""
+        self.done += 1
+        for status, reason in rows:
+            self.ok += status == "ok"
+            self.failed += status != "ok"
+            if status != "ok":
+                self.reasons[reason or "for no known reason"] += 1
+
+    @property
+    def left(self) -> int:
+        """Samples that have no row yet."""
+        return self.samples - self.ok - self.failed
+
+
+def owner_of(target: Location) -> Owner | None:
+    """Who holds the lease of a target, or held it when it was killed."""
+    return Owner.of(target.read_if_there(LEASE) or b"")
+
+
+def standing(
+    target: Location, workers: int, progress: Callable[[int], AbstractContextManager[Callable[[int], None]]]
+) -> Standing:
+    """How far the run over `target` is; StorageError where no run has planned anything there.
+
+    progress: is called with the number of receipts, for what is told of each that was read.
+    """
+    keys = {entry.key for entry in target.list()}
+    if PLANNED not in keys:
+        raise StorageError(f"{target}: no run has planned anything there")
+    planned = _planned(target)
+    receipts = [key for key in keys if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
+    flow = receipts[0].split("/")[2] if receipts else ""
+    current = [key for key in receipts if (unit_name(key), _fingerprint(key)) in planned]
+    found = Standing(flow, len(planned), sum(planned.values()), owner_of(target), UNFINISHED not in keys)
+    with progress(len(current)) as advance:
+        for rows in ordered_map(lambda key: _rows(target, key), current, workers):
+            advance(1)
+            if rows is not None:
+                found.count(rows)
+    return found
+
+
+def _planned(target: Location) -> Counter[tuple[str, str]]:
+    """The samples of each unit of the plan, by its name and fingerprint."""
+    try:
+        table = read_parquet(target.read(PLANNED)).select(["unit", "fingerprint"])
+    except DAMAGED as error:
+        raise StorageError(f"{target.address(PLANNED)}: not a readable plan; run the flow again") from error
+    groups = table.group_by(["unit", "fingerprint"]).aggregate([([], "count_all")])
+    return Counter({(row["unit"], row["fingerprint"]): row["count_all"] for row in groups.to_pylist()})
+
+
+def _fingerprint(receipt: str) -> str:
+    return receipt.removesuffix(".parquet").rpartition("-")[2]
+
+
+def _rows(target: Location, key: str) -> list[tuple[str, str | None]] | None:
+    """The status and the reason of each row of a receipt; None for one that is no longer there, or damaged."""
+    data = target.read_if_there(key)
+    if data is None:
+        return None
+    try:
+        table = read_parquet(data)
+        reason = "reason" if "reason" in table.column_names else "error"
+        return list(zip(table["status"].to_pylist(), table[reason].to_pylist(), strict=True))
+    except DAMAGED:
+        return None

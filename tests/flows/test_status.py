@@ -1,0 +1,120 @@
+"""`dtls status` tells how far a run is by what lies at its target: before, during and after it, without Prefect."""
+
+import json
+import shutil
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from flows import pictures
+from flows.report import ReportOptions, report
+from flows.shard import ShardOptions, shard
+from flows.status import StatusOptions, status
+from flows.train import TrainOptions, train
+from flows.upscale import UpscaleOptions, upscale
+from storage.leases import LEASE, Owner
+from storage.locations import Location, StorageError
+from storage.receipts import PLANNED
+
+
+@pytest.fixture
+def source(photographs: Path, tmp_path: Path) -> Path:
+    folder = Path(shutil.copytree(photographs, tmp_path / "source"))
+    (folder / "broken.png").write_bytes(b"none")
+    return folder
+
+
+def told(target: Path | str) -> str:
+    return status(StatusOptions(target=str(target)))
+
+
+def enlarge(source: Path, target: Path | str, **options: Any) -> None:
+    settings = {"source": str(source), "target": str(target), "method": "nearest", "scale": 2, "unit_size": 4}
+    upscale.fn(UpscaleOptions.model_validate({**settings, **options}))
+
+
+@pytest.mark.parametrize("name", ["large", "large.zip"])
+def test_a_finished_run_is_told_with_its_failures(
+    name: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enlarge(source, tmp_path / name)
+    capsys.readouterr()
+    assert "100% of 13 images: 12 done, 1 failed, in " in told(tmp_path / name)
+    assert told(tmp_path / name).endswith("; finished")
+    assert "failed: not an image (4 bytes)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_that_works_is_told_by_what_is_done_so_far_and_who_does_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, going_on = Event(), Event()
+    fetch = pictures.Transform._fetch
+
+    def waits(self: pictures.Transform, entry: Any) -> Any:
+        if entry.key.endswith("00011.png"):
+            reached.set()
+            going_on.wait(60)
+        return fetch(self, entry)
+
+    monkeypatch.setattr(pictures.Transform, "_fetch", waits)
+    run = Thread(target=enlarge, args=(source, tmp_path / "large"), kwargs={"in_flight": 1, "workers": 1})
+    run.start()
+    try:
+        assert reached.wait(60)
+        said = told(tmp_path / "large")
+    finally:
+        going_on.set()
+        run.join()
+    assert "left, in " in said
+    assert "; upscale on " in said
+    assert said.endswith(" works there")
+
+
+def test_a_run_that_was_killed_is_gone_and_can_go_on(source: Path, tmp_path: Path) -> None:
+    target = Location.of(str(tmp_path / "large"))
+    enlarge(source, tmp_path / "large")
+    next((tmp_path / "large/.dtls/receipts/upscale").iterdir()).unlink()
+    target.write(".dtls/unfinished", b"[]")
+    assert told(tmp_path / "large").endswith("; nobody works there; run it again to go on")
+    target.write(LEASE, Owner.here("upscale").until(0.0))
+    assert told(tmp_path / "large").endswith(") is gone; run it again to go on")
+
+
+def test_only_receipts_of_the_plan_count(source: Path, tmp_path: Path) -> None:
+    enlarge(source, tmp_path / "large")
+    old = next((tmp_path / "large/.dtls/receipts/upscale").iterdir())
+    shutil.copy(old, old.with_name(f"{old.stem.rpartition('-')[0]}-0123456789abcdef.parquet"))
+    old.with_name("unit-fedcba9876543210-0123456789abcdef.parquet").write_bytes(old.read_bytes())
+    assert "100% of 13 images: 12 done, 1 failed" in told(tmp_path / "large")
+    old.write_bytes(old.read_bytes()[:-20])
+    assert "left, in " in told(tmp_path / "large")
+
+
+def test_shards_reports_and_trainings_are_told_too(source: Path, tmp_path: Path) -> None:
+    (source / "broken.png").unlink()
+    shards, lr = tmp_path / "shards", tmp_path / "lr"
+    shard.fn(ShardOptions(source=str(source), target=str(shards), samples_per_shard=5))
+    assert "100% of 12 images: 12 done, in 3 of 3 units; finished" in told(shards)
+    enlarge(source, lr)
+    options = {"hr": str(lr), "sr": {"a": str(lr)}, "out": str(tmp_path / "report"), "lpips": "none", "gallery": 0}
+    report.fn(ReportOptions.model_validate(options))
+    assert "100% of 12 images: 12 done" in told(tmp_path / "report")
+    small: dict[str, Any] = {"dim": 8, "dim_mults": (1, 2), "size": 32, "lr_size": 8, "stride": 8, "batch_size": 2}
+    train.fn(TrainOptions(source=str(shards), target=str(tmp_path / "model"), steps=2, device="cpu", **small))
+    assert ": 2 steps saved, loss 0." in told(tmp_path / "model")
+
+
+def test_where_no_run_was_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for place in ("empty", "nowhere", "none.zip"):
+        with pytest.raises(StorageError, match="no run has planned anything there"):
+            told(tmp_path / place)
+    target = Location.of(str(tmp_path / "new"))
+    target.write(LEASE, Owner.here("train").until(2e9))
+    assert ": nothing is done yet; train on " in told(tmp_path / "new")
+    target.delete(LEASE)
+    target.write(PLANNED, json.dumps("no table").encode())
+    with pytest.raises(StorageError, match="not a readable plan"):
+        told(tmp_path / "new")
