@@ -173,10 +173,11 @@ class Comparison:
         """A scene of HR, LR and SR as they were listed for each method."""
         failed: dict[str, str] = {}
         sr: dict[str, Tensor] = {}
+        hr_entry, lr_entry, _ = next(iter(listed.values()))
         hr = lr = None
         try:
-            shared = zip((self.hr, self.lr), next(iter(listed.values())), strict=False)
-            hr, lr = (c.read(entry) if c is not None else None for c, entry in shared)
+            hr = self.hr.read(hr_entry) if self.hr is not None else None
+            lr = self._read_lr(lr_entry)
         except (UnavailableError, ChangedError):  # of no picture's quality
             raise
         except (ImageError, StorageError) as error:
@@ -193,6 +194,17 @@ class Comparison:
                 failed[method] = str(error)
         return Scene(key, hr, lr, sr, failed)
 
+    def _read_lr(self, entry: Entry | None) -> Tensor | None:
+        """The LR picture; None where it cannot be had and HR is enough."""
+        try:
+            return self.lr.read(entry) if self.lr is not None else None
+        except (UnavailableError, ChangedError):
+            raise
+        except (ImageError, StorageError):
+            if self.hr is None:
+                raise
+            return None
+
     def _rows(self, batch: Sequence[Scene]) -> Iterable[Row]:
         for scene in batch:
             for method, reason in scene.failed.items():
@@ -203,7 +215,7 @@ class Comparison:
                     yield self._row(method, scene.key, status="failed", error=numbers)
                 else:
                     found = {name: values[place].item() for name, values in numbers.items()}
-                    yield self._row(method, scene.key, status="ok", **self._conditions(scene, method), **found)
+                    yield self._row(method, scene.key, status="ok", **self._conditions(scene, method, found), **found)
 
     def _numbers(self, batch: Sequence[Scene]) -> dict[str, dict[str, Tensor] | str]:
         """By method its numbers, each (N,), or why there are none."""
@@ -212,7 +224,7 @@ class Comparison:
         stacked = {method: self._stacked([scene.sr[method] for scene in batch]) for method in methods}
         sr = {method: x for method, x in stacked.items() if x is not None}
 
-        def scored(some: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor] | str]:
+        def scored(some: Mapping[str, Tensor], lr: Tensor | None = lr) -> dict[str, dict[str, Tensor] | str]:
             with self.lock:
                 found = score(some, hr=hr, lr=lr, protocol=self.protocol, model=self.lpips, measure=self.measure)
             return {method: {name: x.cpu() for name, x in numbers.items()} for method, numbers in found.items()}
@@ -220,6 +232,8 @@ class Comparison:
         try:
             return scored(sr)
         except SizeError as error:
+            if hr is not None:  # SR has its size, so that it is LR which does not fit
+                return scored(sr, None)
             if len(sr) == 1:
                 return {method: str(error) for method in sr}
         one_by_one: dict[str, dict[str, Tensor] | str] = {}
@@ -234,9 +248,9 @@ class Comparison:
         found = [picture for picture in pictures if picture is not None]
         return torch.cat(found).to(self.device) if found else None
 
-    def _conditions(self, scene: Scene, method: str) -> dict[str, Any]:
+    def _conditions(self, scene: Scene, method: str, numbers: Mapping[str, float]) -> dict[str, Any]:
         x = scene.sr[method]
-        scale = x.shape[-1] / scene.lr.shape[-1] if scene.lr is not None else None
+        scale = x.shape[-1] / scene.lr.shape[-1] if scene.lr is not None and "consistency" in numbers else None
         found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": scale}
         if scene.hr is not None:
             found |= {"colour": self.measure.colour, "border": self.measure.border, "lpips_network": self.network}

@@ -3,16 +3,14 @@
 What a comparison starts from. Its manifest keeps the protocol, so that a report knows it.
 """
 
-from dataclasses import dataclass
-
 from prefect import flow
 from pydantic import Field
 
-from dtls.degradation import Protocol, downscale_size
-from dtls.methods import Downscaling, Method
+from dtls.degradation import Protocol
+from flows.loading import Reduction
 from flows.mapping import transform
 from flows.options import Address
-from flows.recipes import Recipe
+from flows.recipes import Recipe, Reduced
 from flows.selection import SelectionOptions, Target
 
 
@@ -32,23 +30,3 @@ def downscale(options: DownscaleOptions) -> str:
     """Make the LR pictures of a folder of HR pictures."""
     recipe = Recipe("downscale", Reduction(options.protocol), Reduced(options.scale))
     return transform(recipe, options.source, options.target, options)
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """Loads the A of a protocol."""
-
-    protocol: Protocol
-
-    def __call__(self) -> Method:
-        return Downscaling(self.protocol)
-
-
-@dataclass(frozen=True)
-class Reduced:
-    """The size of an LR picture."""
-
-    scale: float
-
-    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
-        return downscale_size(picture, self.scale)

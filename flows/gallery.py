@@ -4,8 +4,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from threading import Lock
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -23,7 +22,7 @@ from storage.parallel import ordered_map
 
 FOLDER = "pictures/"
 EMBEDDED_BYTES = 12 * 2**20
-"""Pictures of more bytes than this, as they are in their folders, lie beside the page."""
+"""Pictures that would take more of the page than this lie beside it."""
 THUMBNAIL = 192
 MAP = "SSIM"
 
@@ -36,8 +35,6 @@ class Gallery:
     keys: Sequence[str]
     rows: Mapping[tuple[str, str], Mapping[str, Any]]
     out: Location
-    written: set[str] = field(default_factory=set)
-    lock: Lock = field(default_factory=Lock)
 
     @classmethod
     def of(cls, comparison: Comparison, frame: pd.DataFrame, count: int, out: Location) -> "Gallery":
@@ -48,19 +45,19 @@ class Gallery:
 
     def scenes(self) -> list[Scene]:
         """All that the page shows; pictures that do not go into it are written beside it."""
-        is_embedded = self._bytes() <= EMBEDDED_BYTES
-        return list(
-            ordered_map(lambda key: self._scene(key, embedded=is_embedded), self.keys, self.comparison.workers)
-        )
+        workers, size = self.comparison.workers, 0
+        embedded = []
+        for scene in ordered_map(lambda key: self._scene(key, embedded=True), self.keys, workers):
+            embedded.append(scene)
+            size += sum(len(source) for shown in scene.pictures for source in (shown.source, *shown.maps.values()))
+            if size > EMBEDDED_BYTES:
+                return list(ordered_map(lambda key: self._scene(key, embedded=False), self.keys, workers))
+        return embedded
 
     def items(self, count: int) -> list[GalleryItem]:
         """The same of some keys for sheets and figures, spread over all that are shown."""
         some = [self.keys[place] for place in _spread(len(self.keys), count)]
         return [GalleryItem(key, [Picture(p.label, p.png, p.row) for p in self._pictures(key)]) for key in some]
-
-    def _bytes(self) -> int:
-        collections = (self.comparison.lr, *self.comparison.sr.values(), self.comparison.hr)
-        return sum(c.entries[k].size for c in collections if c is not None for k in self.keys if k in c.entries)
 
     def _scene(self, key: str, *, embedded: bool) -> Scene:
         found = list(self._pictures(key))
@@ -92,8 +89,6 @@ class Gallery:
         if embedded:
             return "data:image/png;base64," + base64.b64encode(data).decode()
         self.out.write(name, data)
-        with self.lock:
-            self.written.add(name)
         return name
 
     def _pictures(self, key: str) -> Iterator["_Picture"]:

@@ -3,15 +3,16 @@
 Each report keeps its runs in `runs/run=NAME/`; those of all reports are read, oldest first.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.console import tell, tell_markdown
-from reports.tables import METRICS, SET_METRICS, finite_or_none
+from reports.latex import markdown
+from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
 from storage.locations import Location, StorageError
 from storage.parallel import ordered_map
 
@@ -20,38 +21,57 @@ RUNS, RUN_SUMMARY = "runs/run=", "/_summary.json"
 """Around a run's name; readers of tables pass over files that begin with an underscore."""
 
 
+NUMBERS = sorted(m.name for m in (*METRICS, *SET_METRICS))
+COLUMNS = ["report", "run", "date", "method", "conditions", "pictures", "ok", "failed", *NUMBERS]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Method(BaseModel):
+    """What a summary says of a method: these, and its numbers."""
+
+    model_config = ConfigDict(extra="allow")
+    method: str
+    ok: Count
+    failed: Count
+
+
+class Kept(BaseModel):
+    """What is read of a run's summary, as `reports.summary.as_json` made it."""
+
+    version: int
+    date: str
+    conditions: str
+    pictures: Count
+    methods: list[Method]
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of a report: its name, where it is, and its summary."""
 
     report: str
     name: str
-    summary: dict[str, Any]
+    summary: Kept
 
     def rows(self) -> list[dict[str, Any]]:
         """One a method, with what the numbers stand on."""
-        conditions, pictures = self.summary.get("conditions", ""), self.summary.get("pictures")
-        known = {m.name for m in (*METRICS, *SET_METRICS)}
         return [
             {
                 "report": self.report,
                 "run": self.name,
-                "date": self.summary.get("date"),
-                "method": str(method.get("method")),
-                "conditions": conditions,
-                "pictures": pictures,
-                "ok": method.get("ok"),
-                "failed": method.get("failed"),
-                **{name: finite_or_none(method.get(name)) for name in sorted(known)},
+                **self.summary.model_dump(include={"date", "conditions", "pictures"}),
+                **method.model_dump(include={"method", "ok", "failed"}),
+                **{name: mean_or_infinite(method.model_extra or {}, name) for name in NUMBERS},
             }
-            for method in self.summary.get("methods", [])
+            for method in self.summary.methods
         ]
 
 
 def compare(reports: Sequence[str], out: str) -> str:
     """Write `history.parquet` and `history.md` of all runs of some reports into `out`; the address of the latter."""
-    runs = [run for report in reports for run in _runs(report)]
-    frame = pd.DataFrame([row for run in runs for row in run.rows()]).sort_values(["date", "report"], kind="stable")
+    runs = [run for where in _places(reports) for run in _runs(where)]
+    rows = [row for run in runs for row in run.rows()]
+    frame = pd.DataFrame(rows, columns=COLUMNS).sort_values(["date", "report"], kind="stable")
     target = Location.of(out)
     with target.writing(HISTORY_TABLE) as path:
         frame.to_parquet(path, index=False)
@@ -63,25 +83,39 @@ def compare(reports: Sequence[str], out: str) -> str:
     return target.address(HISTORY)
 
 
-def _runs(report: str) -> list[Run]:
+def _places(reports: Sequence[str]) -> list[Location]:
+    """Where the reports are, each once."""
+    places: list[Location] = []
+    for where in map(Location.of, reports):
+        if not any(where.within(other) and other.within(where) for other in places):
+            places.append(where)
+    return places
+
+
+def _runs(where: Location) -> list[Run]:
     """The runs of a report; StorageError where there are none."""
-    where = Location.of(report)
     keys = [e.key for e in where.list() if e.key.startswith(RUNS) and e.key.endswith(RUN_SUMMARY)]
     if not keys:
-        raise StorageError(f"{report}: no report there; give the folder that `dtls report --out` was given")
+        raise StorageError(f"{where}: no report there; give the folder that `dtls report --out` was given")
     names = [key.removeprefix(RUNS).removesuffix(RUN_SUMMARY) for key in keys]
     contents = ordered_map(where.read, keys, workers=8)
-    return [Run(report, name, _read(where, key, data)) for name, key, data in zip(names, keys, contents, strict=True)]
+    return [
+        Run(str(where), name, _read(where, key, data)) for name, key, data in zip(names, keys, contents, strict=True)
+    ]
 
 
-def _read(where: Location, key: str, data: bytes) -> dict[str, Any]:
+def _read(where: Location, key: str, data: bytes) -> Kept:
     try:
-        content = json.loads(data)
-        if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content["methods"]):
-            raise ValueError("it has no methods")
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{where.address(key)}: not the summary of a report ({error})") from error
-    return content
+        found = Kept.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
+        raise StorageError(f"{where.address(key)}: not the summary of a report ({what})") from error
+    if found.version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{where.address(key)}: has version {found.version} of the table, this dtls reads up to {SCHEMA_VERSION}"
+        )
+    return found
 
 
 def _markdown(frame: pd.DataFrame) -> str:
@@ -100,10 +134,10 @@ def _markdown(frame: pd.DataFrame) -> str:
         names = [row["run"], *[row["report"]] * several, row["method"]]
         lines.append(
             [
-                *(str(name).replace("\\", "\\\\").replace("|", "\\|") for name in names),
+                *(markdown(str(name)) for name in names),
                 *(m.text(row[m.name]) for m in metrics),
                 str(row["ok"]),
-                str(row["conditions"]),
+                markdown(str(row["conditions"])),
             ]
         )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

@@ -1,14 +1,47 @@
-"""The methods that need weights, from an address: what is behind a URL is fetched for as long as loading takes."""
+"""Methods by what options say of them; what is behind a URL is fetched for as long as loading takes."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
+from dtls.degradation import Protocol
+from dtls.devices import best_device
 from dtls.domain_transfer import DomainTransfer, Sampling
-from dtls.methods import Method, load_method
+from dtls.methods import Downscaling, Method, load_method
 from storage.locations import Location, StorageError
+
+SPANDREL = "spandrel:"
+"""What the name of a method begins with that is a file of weights."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Loads the method that the options name, on the device that they name, or the best there is."""
+
+    method: str
+    checkpoint: str | None
+    device: str
+    sampling: Sampling
+
+    def __call__(self) -> Method:
+        if self.checkpoint is not None:
+            return load_checkpointed(self.checkpoint, best_device(self.device), self.sampling)
+        if self.method.startswith(SPANDREL):
+            return load_spandrel(self.method.removeprefix(SPANDREL), best_device(self.device), self.sampling)
+        return load_method(self.method)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Loads the A of a protocol."""
+
+    protocol: Protocol
+
+    def __call__(self) -> Method:
+        return Downscaling(self.protocol)
 
 
 def load_checkpointed(address: str, device: str, how: Sampling) -> DomainTransfer:

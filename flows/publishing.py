@@ -4,8 +4,8 @@ All of it stands on the table alone, and is made anew only when that, or what wa
 """
 
 import io
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,30 +18,34 @@ from prefect.artifacts import create_markdown_artifact
 from dtls.checkpoint import CheckpointError
 from flows.comparison import Comparison
 from flows.console import in_flow_run, progress, tell_markdown
-from flows.gallery import FOLDER, Gallery, records
+from flows.gallery import Gallery
 from flows.history import RUN_SUMMARY, RUNS
-from flows.rating import RATED, read_answers, write_rating
+from flows.notes import not_measured, notes_of
+from flows.published import Published, Recorder
+from flows.rating import PAGE as RATING_PAGE
+from flows.rating import answers_stand_on, read_answers, write_rating
 from flows.sets import set_distances
 from reports.crops import comparison_figure
 from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
-from reports.gallery import contact_sheet
+from reports.gallery import NothingToDrawError, contact_sheet
 from reports.inception import Inception, InceptionError
-from reports.latex import interval_table, latex_table
+from reports.latex import interval_table, latex_table, markdown
 from reports.page import render
 from reports.page_parts import Page
-from reports.summary import Summary, as_json, summarise, versions, write_json
-from reports.tables import PRIMARY, read_metrics
-from storage.leases import STATE, hold
+from reports.ratings_words import ratings_markdown
+from reports.summary import Summary, as_json, summarise, text_of, versions
+from reports.tables import METRICS, PRIMARY, read_metrics
+from storage.leases import hold
 from storage.locations import Location
 
 TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"
-PUBLISHED = f"{STATE}/published.json"
-"""What the pages at a target stand on: written last."""
 SHEET_ROWS, FIGURE_ROWS = 8, 4
 INTERVALS = "### All numbers, with 95 % intervals"
 DISTORTION, PERCEPTION = "psnr", "lpips"
 FORMS: tuple[Literal["pdf", "png"], ...] = ("pdf", "png")
+DRAWN = {f"figures/{name}.{form}" for name in ("comparison", "distributions", "tradeoff") for form in FORMS}
+WRITTEN = {SUMMARY, PAGE, MARKDOWN, LATEX}
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,21 @@ class Publication:
             table = Path(folder) / TABLE
             self.out.download(TABLE, table)
             frame = read_metrics(table)
-        stands_on = json.dumps([self.configuration, *astuple(self.out.info(TABLE))], sort_keys=True).encode()
-        there = {entry.key for entry in self.out.list()}
-        if not ({SUMMARY, PAGE, MARKDOWN, PUBLISHED} <= there and self.out.read(PUBLISHED) == stands_on):
-            with hold(self.out, "report"):
-                self._make(frame, there)
-                self.out.write(PUBLISHED, stands_on)
+        said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
+        stands_on = [self.configuration, versions()["dtls"], *astuple(self.out.info(TABLE)), *said]
+        if not self._published().is_of(stands_on):
+            with hold(self.out, "report"), self._published().renewing(stands_on, self._planned()) as out:
+                self._make(frame, out)
         text = self.out.read(MARKDOWN).decode()
         if in_flow_run():
             link = f"Page: `{self.out.address(PAGE)}`"
             create_markdown_artifact(f"# {self.options['title']}\n\n{text}\n\n{link}\n", key="dtls-report")
         tell_markdown(text.partition(INTERVALS)[0])
         return self.out.address(PAGE)
+
+    def refuse_strangers(self) -> None:
+        """StorageError where files of somebody else are in the way."""
+        self._published().refuse_strangers(self._planned())
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -83,47 +90,62 @@ class Publication:
             "lpips": self.comparison.network,
         }
 
-    def _make(self, frame: pd.DataFrame, there: set[str]) -> None:
+    def _published(self) -> Published:
+        return Published.at(self.out, {*WRITTEN, SHEET, *DRAWN})
+
+    def _planned(self) -> set[str]:
+        """What may be written, but for pictures beside the page."""
+        planned = {*WRITTEN, f"{self._run}/{TABLE}", f"{self._run}{RUN_SUMMARY}"}
+        planned |= {SHEET} if self.options["gallery"] else set()
+        planned |= DRAWN if self.options["figures"] else set()
+        return planned | ({RATING_PAGE} if self.options["rating"] != "none" else set())
+
+    @property
+    def _run(self) -> str:
+        """The folder of this run among those that are kept."""
+        return f"{RUNS}{self.options['run'] or datetime.now(UTC).strftime('%Y-%m-%d')}"
+
+    def _make(self, frame: pd.DataFrame, out: Recorder) -> None:
         date = datetime.now(UTC)
         summary = self._summary(frame)
-        content = as_json(summary, self.configuration, date=date)
-        gallery = Gallery.of(self.comparison, frame, self.options["gallery"], self.out)
-        names = [m.name for m in summary.metrics] or [DISTORTION]
+        said = read_answers(self.out, self.options["ratings"]) if self.options["ratings"] else None
+        content = as_json(summary, self.configuration, date=date) | ({"ratings": said} if said else {})
+        gallery = Gallery.of(self.comparison, frame, self.options["gallery"], out)
+        shown = summary.metrics
+        if not set(shown) & set(METRICS):
+            shown = (*(m for m in METRICS if m.name in PRIMARY), *shown)  # all of them without a number
+        names = [m.name for m in shown if m in METRICS]
         page = Page(
             title=self.options["title"],
             date=date,
             conditions=summary.conditions,
-            metrics=summary.metrics,
-            primary=[m.name for m in summary.metrics if m.name in PRIMARY],
+            metrics=shown,
+            primary=[m.name for m in shown if m.name in PRIMARY],
             distortion=DISTORTION if DISTORTION in names else names[0],
             perception=PERCEPTION if PERCEPTION in names else names[-1],
             summary=summary.methods,
             comparisons=summary.comparisons,
-            rows=records(frame),
+            rows=frame,
             scenes=gallery.scenes(),
             notes=summary.notes,
+            ratings=said,
             configuration=self.configuration,
             versions=versions(),
         )
-        said = read_answers(self.out, self.options["ratings"]) if self.options["ratings"] else ""
-        self.out.write(MARKDOWN, _markdown(summary, said).encode())
-        self.out.write(LATEX, latex_table(summary).encode())
-        if gallery.keys:
-            self._draw(gallery)
+        out.write(MARKDOWN, _markdown(summary, ratings_markdown(said) if said else "").encode())
+        out.write(LATEX, latex_table(summary).encode())
+        self._draw(gallery, out)
         if self.options["figures"]:
-            self._print(gallery, frame, summary)
-        if self.options["rating"] != "none" and gallery.keys:
-            write_rating(self.out, gallery.items(RATED), self.options["rating"])
-        self.out.write(PAGE, render(page).encode())
-        for old in there - gallery.written:
-            if old.startswith(FOLDER):
-                self.out.delete(old)
-        self._keep(content, date)
+            self._print(gallery, frame, summary, out)
+        if self.options["rating"] != "none":
+            write_rating(self.out, gallery, self.options["rating"])
+        out.write(PAGE, render(page).encode())
+        if not not_measured(self.comparison, frame):
+            self._keep(content)
+        out.write(SUMMARY, text_of(content).encode())
 
     def _summary(self, frame: pd.DataFrame) -> Summary:
-        notes = []
-        if self.comparison.hr is None:
-            notes.append("No ground truth: what can be said is how well results shrink back to their LR pictures.")
+        notes = notes_of(self.comparison, frame)
         if not self.options["sets"]:
             return summarise(frame, notes)
         collections = (self.comparison.hr, *self.comparison.sr.values())
@@ -136,43 +158,43 @@ class Publication:
             distances, more = set_distances(self.comparison, inception, advance)
         return summarise(frame, [*notes, *more], distances)
 
-    def _draw(self, gallery: Gallery) -> None:
-        buffer = io.BytesIO()
-        contact_sheet(gallery.items(SHEET_ROWS)).save(buffer, "PNG", optimize=True)
-        self.out.write(SHEET, buffer.getvalue())
+    def _draw(self, gallery: Gallery, out: Recorder) -> None:
+        with suppress(NothingToDrawError):
+            buffer = io.BytesIO()
+            contact_sheet(gallery.items(SHEET_ROWS)).save(buffer, "PNG", optimize=True)
+            out.write(SHEET, buffer.getvalue())
 
-    def _print(self, gallery: Gallery, frame: pd.DataFrame, summary: Summary) -> None:
+    def _print(self, gallery: Gallery, frame: pd.DataFrame, summary: Summary, out: Recorder) -> None:
         """The figures of a paper, as far as there are pictures and numbers for them."""
         shown = {m.name: m for m in summary.metrics if m.name in PRIMARY}
         figures = {}
-        if gallery.keys:
+        with suppress(NothingToDrawError):
             figures["comparison"] = comparison_figure(gallery.items(FIGURE_ROWS))
-        if shown:
+        with suppress(NothingToDrawError):
             figures["distributions"] = distribution_figure(frame, list(shown.values()))
         if {DISTORTION, PERCEPTION} <= set(shown):
-            figures["tradeoff"] = tradeoff_figure(frame, shown[DISTORTION], shown[PERCEPTION])
+            with suppress(NothingToDrawError):
+                figures["tradeoff"] = tradeoff_figure(frame, shown[DISTORTION], shown[PERCEPTION])
         for name, figure in figures.items():
             for form in FORMS:
-                self.out.write(f"figures/{name}.{form}", figure_bytes(figure, form))
+                out.write(f"figures/{name}.{form}", figure_bytes(figure, form))
 
-    def _keep(self, content: Mapping[str, Any], date: datetime) -> None:
+    def _keep(self, content: Mapping[str, Any]) -> None:
         """Put the numbers among those of earlier runs, partitioned as pyarrow, pandas and DuckDB read it."""
-        run = f"{RUNS}{self.options['run'] or date.strftime('%Y-%m-%d')}"
         with TemporaryDirectory(prefix="dtls-") as folder:
-            table, summary = Path(folder) / TABLE, Path(folder) / SUMMARY
+            table = Path(folder) / TABLE
             self.out.download(TABLE, table)
-            self.out.upload(f"{run}/{TABLE}", table)
-            write_json(content, summary)
-            self.out.upload(f"{run}{RUN_SUMMARY}", summary)
-            self.out.upload(SUMMARY, summary)
+            self.out.upload(f"{self._run}/{TABLE}", table)
+        self.out.write(f"{self._run}{RUN_SUMMARY}", text_of(content).encode())
 
 
 def _markdown(summary: Summary, said: str) -> str:
-    """The means people look at first, and below them what people said, and all numbers."""
+    """The means people look at first, and below them the notes, what people said, and all numbers."""
     means = [
         {name: value for name, value in row.items() if not name.endswith(("_low", "_high"))}
         for row in summary.methods
     ]
     first = [m for m in summary.metrics if m.name in PRIMARY]
     short = interval_table(replace(summary, methods=means), first)
-    return "\n".join(filter(None, (short, said, f"{INTERVALS}\n\n{interval_table(summary)}")))
+    notes = "".join(f"* {markdown(note)}\n" for note in summary.notes)
+    return "\n".join(filter(None, (short, notes, said, f"{INTERVALS}\n\n{interval_table(summary)}")))

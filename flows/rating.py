@@ -1,70 +1,117 @@
 """What people say of results: the page where they grade them blind, and what its answers come to.
 
-The page lies in `rating/`, to be handed out alone; `study.json`, which names the methods behind its pictures, lies
-beside the report and stays at home.
+The page of the newest study lies in `rating/`, to be handed out alone. What names the methods behind its pictures
+lies beside the report and stays at home: `study.json` for the newest study, and a `study-ID.json` for each that there
+was, so that answers find their methods after others have joined. Reports of before have a `study.json` alone.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import replace
 from typing import Any
 
-from flows.gallery import EMBEDDED_BYTES
+from flows.console import tell
+from flows.gallery import EMBEDDED_BYTES, Gallery
 from flows.sources import file_at
 from reports.gallery import GalleryItem
-from reports.rating import Study, StudyItem, rating_page, read_study, write_study
-from reports.ratings_summary import ratings_markdown, summarise_ratings
-from reports.ratings_table import read_ratings, write_ratings
-from storage.locations import Location, StorageError
+from reports.rating import Study, StudyItem, StudyKey, rating_page, read_study, write_study
+from reports.ratings_summary import summarise_ratings
+from reports.ratings_table import LARGEST_FILE, Session, ratings_table, read_session, write_ratings
+from storage.locations import Entry, Location, StorageError
 
 PAGE, KEY, TABLE, PICTURES = "rating/index.html", "study.json", "ratings.parquet", "rating/pictures"
 RATED = 12
 """Pictures that people are asked about; by pairs they see each so many times as there are pairs of methods."""
-TITLE = "Which pictures look right?"
 
 
-def write_rating(out: Location, items: Sequence[GalleryItem], mode: Any) -> None:
-    """Make the page, and the key to it; an older key's secret stays, so that answers on their way still fit."""
-    pictures = [_item(item) for item in items]
-    rated = [item for item in pictures if set(item.results) == set(pictures[0].results)]
-    with TemporaryDirectory(prefix="dtls-") as folder:
-        key = Path(folder) / KEY
-        secret = {}
-        if out.exists(KEY):
-            out.download(KEY, key)
-            secret = {"secret": read_study(key).secret}
-        study = Study(TITLE, mode, rated, reference=all(item.hr is not None for item in rated), **secret)
-        write_study(study, key)
-        embedded = sum(len(png) for _, png in study.pictures()) <= EMBEDDED_BYTES
-        if not embedded:
-            for name, png in study.pictures():
-                out.write(f"{PICTURES}/{name}.png", png)
-        out.write(PAGE, rating_page(study, None if embedded else "pictures").encode())
-        out.upload(KEY, key)
+def write_rating(out: Location, gallery: Gallery, mode: Any) -> None:
+    """Make the page and the key to it, of pictures that each method has a good result of; without any, tell that.
+
+    The secret of the key before stays, so that answers on their way still fit, and so does that key.
+    """
+    methods = list(gallery.comparison.sr)
+    shared = [key for key in gallery.keys if all(_is_good(gallery, method, key) for method in methods)]
+    if not shared:
+        tell(f"no rating page: no picture of the gallery has good results of {' and '.join(methods)}")
+        return
+    before = _key(out, KEY)
+    secret = {"secret": before.secret} if before is not None else {}
+    rated = [_item(item) for item in replace(gallery, keys=shared).items(RATED)]
+    study = Study("", mode, rated, reference=all(item.hr is not None for item in rated), **secret)
+    if before is not None and before.id != study.id:
+        out.write(_name(before.id), out.read(KEY))
+    for name in (_name(study.id), KEY):
+        if out.read_if_there(name) != write_study(study):
+            out.write(name, write_study(study))
+    embedded = sum(len(png) for _, png in study.pictures()) <= EMBEDDED_BYTES
+    if not embedded:
+        for name, png in study.pictures():
+            out.write(f"{PICTURES}/{name}.png", png)
+    out.write(PAGE, rating_page(study, None if embedded else "pictures").encode())
 
 
-def read_answers(out: Location, answers: Sequence[str]) -> str:
-    """Sum up what people exported, as `ratings.parquet` and as Markdown; StorageError for files that are none."""
-    if not out.exists(KEY):
-        raise StorageError(f"{out}: no {KEY}, which --rating writes with the page; ratings cannot be read without it")
-    with TemporaryDirectory(prefix="dtls-") as folder:
-        here = Path(folder)
-        out.download(KEY, here / KEY)
-        files = []
-        for number, address in enumerate(answers):
-            place, name = file_at(address, "what people saved from the rating page")
-            files.append(here / f"{number:04d}-{name}")
-            place.download(name, files[-1])
-        try:
-            table = read_ratings(files, read_study(here / KEY))
-        except ValueError as error:
-            raise StorageError(str(error)) from error
-        write_ratings(table, here / TABLE)
-        out.upload(TABLE, here / TABLE)
-    return ratings_markdown(summarise_ratings(table))
+def answers_stand_on(out: Location, answers: Sequence[str]) -> list[Entry]:
+    """What `read_answers` would read, as it is listed now: the files of the answers, and the newest key."""
+    if not answers:
+        return []
+    files = [place.info(name) for place, name in map(_file, answers)]
+    return [*files, *([out.info(KEY)] if out.exists(KEY) else [])]
+
+
+def read_answers(out: Location, answers: Sequence[str]) -> dict[str, Any]:
+    """Write what people exported as `ratings.parquet`, and sum it up as `summarise_ratings` does.
+
+    StorageError, with the address that was given, for files that hold no answers, or some to an unknown study.
+    """
+    try:
+        sessions = {address: _session(address) for address in answers}
+        studies = {session.study: _study(out, session.study, address) for address, session in sessions.items()}
+        table = ratings_table(sessions, studies)
+    except ValueError as error:
+        raise StorageError(str(error)) from error
+    with out.writing(TABLE) as path:
+        write_ratings(table, path)
+    return summarise_ratings(table)
+
+
+def _is_good(gallery: Gallery, method: str, key: str) -> bool:
+    row = gallery.rows.get((method, key))
+    return row is not None and row["status"] == "ok"
 
 
 def _item(item: GalleryItem) -> StudyItem:
     named = {picture.label: picture.png for picture in item.pictures}
     results = {label: png for label, png in named.items() if label not in ("LR", "HR")}
     return StudyItem(item.key, results, named.get("LR"), named.get("HR"))
+
+
+def _file(address: str) -> tuple[Location, str]:
+    return file_at(address, "what people saved from the rating page")
+
+
+def _session(address: str) -> Session:
+    place, name = _file(address)
+    entry = place.info(name)
+    return read_session(place.fetch(entry, 0, min(entry.size, LARGEST_FILE + 1)), address)
+
+
+def _study(out: Location, study: str, address: str) -> StudyKey:
+    """The key to a study that the file at an address answers."""
+    for name in (_name(study), KEY):
+        key = _key(out, name)
+        if key is not None and key.id == study:
+            return key
+    raise StorageError(
+        f"{address}: answers study {study}, and {out} has no {_name(study)}, which --rating writes with the page"
+    )
+
+
+def _key(out: Location, name: str) -> StudyKey | None:
+    text = out.read_if_there(name)
+    try:
+        return read_study(text, out.address(name)) if text is not None else None
+    except ValueError as error:
+        raise StorageError(str(error)) from error
+
+
+def _name(study: str) -> str:
+    return f"study-{study}.json"

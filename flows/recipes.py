@@ -1,7 +1,8 @@
 """What turns the pictures of a source into results, so written down that any process can make it: names and numbers.
 
 The process that plans a run makes it for its own threads; with other runners, each process that works makes it once
-and keeps it for the run, the model loaded.
+and keeps it for the run, the model loaded. Prefect imports the files of deployments under names of its own, so what
+other processes are to read stands here, and not in these.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
+from dtls.degradation import SizeError, downscale_size
 from dtls.methods import Interpolation, Method
 from flows.console import Advance
 from flows.job import Work
@@ -80,6 +82,41 @@ class Recipe:
             "provenance": self.results.provenance,
             "samples_per_shard": self.results.samples_per_shard,
         }
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """The size of a result: by a scale, or with a longer side of `size` pixels."""
+
+    scale: float | None
+    size: int | None
+
+    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
+        height, width = picture
+        ratio = self.scale if self.scale is not None else (self.size or 0) / max(picture)
+        if ratio < 1:
+            raise SizeError(f"{width}×{height} is larger than the size {self.size} already")
+        return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The size of an LR picture."""
+
+    scale: float
+
+    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
+        return downscale_size(picture, self.scale)
+
+
+@dataclass(frozen=True)
+class Squared:
+    """The size of a square."""
+
+    side: int
+
+    def __call__(self, _: tuple[int, int]) -> tuple[int, int]:
+        return self.side, self.side
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,23 @@ Unit: about 256 keys, with all their methods. Proof: its receipt, which holds it
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
 from prefect import flow
 from pydantic import BeforeValidator, Field, model_validator
-from torch import nn
 
 from dtls.checkpoint import CheckpointError
 from dtls.degradation import Protocol
-from dtls.devices import best_device
 from flows import fanout
-from flows.comparison import RECEIPT, Collection, Comparison, as_in_table
+from flows.comparing import Making
+from flows.comparison import RECEIPT, Collection, as_in_table
+from flows.console import tell
 from flows.history import compare
-from flows.job import Elsewhere, Job, Work
+from flows.job import Elsewhere, Job
 from flows.options import Address, BatchOptions
 from flows.publishing import TABLE, Publication
 from flows.sources import Reopened, protocols, refuse_within
-from reports.lpips_alexnet import load_lpips
-from reports.lpips_vgg import WeightsError, load_lpips_vgg
 from reports.metrics import Colour, Measure
 from reports.tables import write_metrics
 from storage.locations import Location, StorageError
@@ -104,6 +101,8 @@ class ReportOptions(BatchOptions):
             raise ValueError("say what to compare: --sr NAME=FOLDER, or --compare REPORT")
         if self.hr is None and self.lr is None:
             raise ValueError("say what to compare with: --hr, --lr, or both")
+        if self.rating == "pairs" and len(self.sr) < 2:
+            raise ValueError("pairs want two results or more")
         return self
 
 
@@ -142,64 +141,26 @@ def report(options: ReportOptions) -> str:
         gather=_gather,
     )
     publication = Publication(out, comparison, options.model_dump(include=SHOWN_OPTIONS))
+    publication.refuse_strangers()
     try:
         fanout.run(job, options)
-    except fanout.RunError:  # what could be measured is worth a page, too
-        if out.exists(TABLE):
-            publication.publish()
+    except fanout.RunError:
+        _publish_what_there_is(publication)
         raise
     return publication.publish()
 
 
-@dataclass(frozen=True)
-class Making:
-    """What compares, in any process."""
-
-    hr: Reopened | None
-    lr: Reopened | None
-    sr: tuple[tuple[str, Reopened], ...]
-    protocol: Protocol
-    measure: Measure
-    network: str | None
-    device: str
-    batch_size: int
-    workers: int
-
-    def __call__(self, _: int) -> Work:
-        """What measures a unit in this process; the unit says what is in the folders."""
-        hr, lr = (Collection(one.open(), {}) if one is not None else None for one in (self.hr, self.lr))
-        return self.comparison(hr, lr, {name: Collection(one.open(), {}) for name, one in self.sr}).work
-
-    def comparison(
-        self, hr: Collection | None, lr: Collection | None, sr: Mapping[str, Collection], *, is_here: bool = True
-    ) -> Comparison:
-        """The comparison of these; where units are measured elsewhere, LPIPS's network need not be here."""
-        device = best_device(self.device if is_here else "auto")
-        return Comparison(
-            hr=hr,
-            lr=lr,
-            sr=sr,
-            protocol=self.protocol,
-            measure=self.measure,
-            network=self.network,
-            lpips=_lpips(self.network, device) if is_here else None,
-            device=device,
-            batch_size=self.batch_size,
-            workers=self.workers,
-        )
+def _publish_what_there_is(publication: Publication) -> None:
+    """A page of a run that failed, which is what the run ends with, whatever becomes of the page."""
+    try:
+        if publication.out.exists(TABLE):
+            publication.publish()
+    except Exception as error:
+        tell(f"no page of what there is: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _gather(rows: Iterable[Row], path: Path) -> None:
     write_metrics(as_in_table(rows), path)
-
-
-def _lpips(network: str | None, device: str) -> nn.Module | None:
-    if network is None:
-        return None
-    try:
-        return load_lpips_vgg(None, device) if network == "vgg" else load_lpips(device)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from error
 
 
 def _protocol(wish: Protocol | None, lr: str | None) -> Protocol:

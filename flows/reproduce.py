@@ -8,7 +8,6 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -26,7 +25,7 @@ from flows.experiments import EXPERIMENTS, Experiment, Row
 from flows.mapping import transform
 from flows.options import Address, Options
 from flows.publishing import SUMMARY
-from flows.recipes import Recipe
+from flows.recipes import Recipe, Squared
 from flows.report import ReportOptions, report
 from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
@@ -61,16 +60,6 @@ class ReproduceOptions(Options):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
-
-
-@dataclass(frozen=True)
-class Squared:
-    """The size of a square."""
-
-    side: int
-
-    def __call__(self, _: tuple[int, int]) -> tuple[int, int]:
-        return self.side, self.side
 
 
 @flow(name="dtls", flow_run_name="reproduce table {options.table}")

@@ -15,9 +15,6 @@ from dataclasses import dataclass, field, replace
 from threading import Event, Lock
 from typing import Any
 
-import torch
-
-from dtls.devices import Precision, best_device, best_precision
 from flows.console import Advance, tell
 from flows.job import Elsewhere, Work
 from flows.options import CORES, BatchOptions
@@ -48,35 +45,9 @@ def runner_of(here: Work, elsewhere: Elsewhere, options: BatchOptions) -> Iterat
     if options.runner == "threads":
         yield Runner(here, lambda: options.in_flight)
         return
-    with _connected(options, is_heavy=elsewhere.is_heavy) as client:
+    with connected(options, is_heavy=elsewhere.is_heavy) as client:
         cluster = Cluster(client, elsewhere, options)
         yield Runner(cluster.work, cluster.window)
-
-
-def device_here(options: Any) -> str:
-    """The device of this process's own model: the units', unless these are done elsewhere."""
-    if options.runner == "threads":
-        return str(options.device)
-    if options.dry_run:
-        return str(options.device) if options.runner == "processes" else "auto"
-    return "cpu"
-
-
-def precision_of(options: Any) -> Precision:
-    """The precision that units of these options will have, as the device that does them has it."""
-    wish: Precision = options.precision
-    if options.runner != "dask" or wish != "auto":
-        return best_precision(wish, best_device(options.device)) if options.runner == "processes" else wish
-    with _connected(options, is_heavy=True) as client:
-        found: Precision = client.submit(
-            precision_there, options.device, resources=_resources(client, options, is_heavy=True), pure=False
-        ).result()
-    return found
-
-
-def precision_there(device: str) -> Precision:
-    """What the precision `auto` is in this process."""
-    return best_precision("auto", best_device(device))
 
 
 @dataclass
@@ -91,7 +62,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.client.subscribe_topic(self.topic, self._hear)
-        self.resources = _resources(self.client, self.options, is_heavy=self.elsewhere.is_heavy)
+        self.resources = resources_of(self.client, self.options, is_heavy=self.elsewhere.is_heavy)
         by_host: dict[str, int] = {}
         for worker in _workers(self.client).values():
             by_host[worker["host"]] = by_host.get(worker["host"], 0) + worker["nthreads"]
@@ -179,7 +150,7 @@ def _workers(client: Any) -> Mapping[str, Any]:
     return found
 
 
-def _resources(client: Any, options: BatchOptions, *, is_heavy: bool) -> dict[str, float]:
+def resources_of(client: Any, options: BatchOptions, *, is_heavy: bool) -> dict[str, float]:
     """What a unit asks of a worker: a GPU, where there are such workers and it has use for one."""
     device = getattr(options, "device", "cpu")
     if not is_heavy or device == "cpu":
@@ -195,7 +166,7 @@ def _resources(client: Any, options: BatchOptions, *, is_heavy: bool) -> dict[st
 
 
 @contextmanager
-def _connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
+def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
     """A client of the scheduler, once it has a worker."""
     from distributed import Client
 
@@ -251,5 +222,7 @@ def _processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
 
 def _gpus() -> list[str]:
     """The GPUs of this process, as CUDA_VISIBLE_DEVICES calls them."""
+    import torch
+
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     return told.split(",") if told else [str(place) for place in range(torch.cuda.device_count())]

@@ -3,37 +3,26 @@
 Unit: the pictures of one shard. Proof: its receipt under `TARGET/.dtls/receipts`, written after the tar.
 """
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Literal, Self, get_args
 
 from prefect import flow
 from pydantic import Field, model_validator
 
 from flows import fanout
-from flows.console import Advance, tell
-from flows.job import Elsewhere, Job, Work
+from flows.console import tell
+from flows.job import Elsewhere, Job
 from flows.options import Address, BatchOptions
+from flows.sharding import METADATA, Found, Making
 from flows.sources import Reopened, file_at, identity, list_pictures, refuse_within
-from storage.archives import Source, open_source
-from storage.ffhq import Origin, Split, by_hash, published, read_metadata
+from storage.archives import open_source
+from storage.ffhq import Split, by_hash, published
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.receipts import Receipts
 from storage.schemas import SAMPLES_OF_SHARDS
-from storage.shards import SHARD, Sharding, shard_index, shard_name
-from storage.units import Row, Unit, cut_evenly
-
-METADATA = "ffhq-dataset-v2.json"
-
-
-class Found(NamedTuple):
-    """Where FFHQ's metadata is."""
-
-    place: str
-    entry: Entry
+from storage.shards import SHARD, shard_name
+from storage.units import Unit, cut_evenly
 
 
 class ShardOptions(BatchOptions):
@@ -71,7 +60,15 @@ def shard(options: ShardOptions) -> str:
     refuse_within(target, options.source)
     pictures = list_pictures(source)
     metadata = _find_metadata(options)
-    making = Making(Reopened.of(options.source, source), identity(options.target), metadata, options)
+    making = Making(
+        Reopened.of(options.source, source),
+        identity(options.target),
+        metadata,
+        options.size,
+        options.check,
+        options.samples_per_shard,
+        options.workers,
+    )
     origins = cache(making.origins)
     job = Job(
         title=f"shard {source}",
@@ -83,42 +80,6 @@ def shard(options: ShardOptions) -> str:
         prepare=origins,
     )
     return str(fanout.run(job, options))
-
-
-@dataclass(frozen=True)
-class Making:
-    """What makes the shards of a run, in any process."""
-
-    source: Reopened
-    target: str
-    metadata: "Found | None"
-    options: ShardOptions
-
-    def __call__(self, _: int) -> Work:
-        """What makes a shard in this process."""
-        return self.work(self.source.open(), cache(self.origins))
-
-    def work(self, source: Source, origins: Callable[[], Mapping[int, Origin]]) -> Work:
-        options = self.options
-        sharding = Sharding(source, Location.of(self.target), options.size, options.check, options.workers, origins)
-
-        def work(unit: Unit, _: Sequence[Entry], advance: Advance) -> list[Row]:
-            return sharding.write(unit, shard_index(unit.name) * options.samples_per_shard, advance)
-
-        return work
-
-    def origins(self) -> Mapping[int, Origin]:
-        """Who made FFHQ's pictures, by their numbers, as far as that is known."""
-        if self.metadata is None:
-            return {}
-        place, key = Location.of(self.metadata.place), self.metadata.entry.key
-        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-            path = Path(place.path(key))
-            if place.local is None:
-                path = Path(folder) / METADATA
-                place.download(key, path)
-            with path.open("rb") as file:
-                return read_metadata(file, place.address(key))
 
 
 def plan(pictures: Sequence[Entry], options: ShardOptions, metadata: Found | None = None) -> list[Unit]:

@@ -3,7 +3,7 @@
 Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures; see flows/mapping.py.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Self
 
@@ -11,23 +11,21 @@ from prefect import flow
 from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoint import CheckpointError
-from dtls.degradation import SizeError
-from dtls.devices import Precision, best_device
+from dtls.devices import Precision
 from dtls.domain_transfer import DomainTransfer, Sampling
-from dtls.methods import INTERPOLATIONS, Method, load_method
+from dtls.methods import INTERPOLATIONS
 from dtls.sampler import SamplerName
 from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
-from flows.loading import load_checkpointed, load_spandrel
+from flows.loading import SPANDREL, Chosen
 from flows.mapping import transform
 from flows.options import Address
-from flows.recipes import Recipe, Results
-from flows.runners import device_here, precision_of
+from flows.placement import device_here, precision_of
+from flows.recipes import Enlarged, Recipe, Results
 from flows.selection import SelectionOptions, Target
 from flows.sources import protocols
 from storage.encoding import Encoding, Format
 
-SPANDREL = "spandrel:"
 OF_NETWORKS = ("precision", "tile")
 OF_DTLS = ("project", "ensemble", "sampler", "any_protocol", "compile")
 
@@ -160,35 +158,3 @@ def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, 
             f"the checkpoint is made for {trained}, and the pictures in {source} are made by "
             f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
         )
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Loads the method that the options name, on the device that they name, or the best there is."""
-
-    method: str
-    checkpoint: str | None
-    device: str
-    sampling: Sampling
-
-    def __call__(self) -> Method:
-        if self.checkpoint is not None:
-            return load_checkpointed(self.checkpoint, best_device(self.device), self.sampling)
-        if self.method.startswith(SPANDREL):
-            return load_spandrel(self.method.removeprefix(SPANDREL), best_device(self.device), self.sampling)
-        return load_method(self.method)
-
-
-@dataclass(frozen=True)
-class Enlarged:
-    """The size of a result: by a scale, or with a longer side of `size` pixels."""
-
-    scale: float | None
-    size: int | None
-
-    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
-        height, width = picture
-        ratio = self.scale if self.scale is not None else (self.size or 0) / max(picture)
-        if ratio < 1:
-            raise SizeError(f"{width}×{height} is larger than the size {self.size} already")
-        return max(1, round(height * ratio)), max(1, round(width * ratio))

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reports.figures import DPI, TWO_COLUMNS, one_line, settings
-from reports.gallery import ALARM, EMPTY, INK, MUTED, GalleryItem, Picture, best_texts, chosen_metrics
+from reports.gallery import (
+    ALARM,
+    EMPTY,
+    INK,
+    MUTED,
+    GalleryItem,
+    NothingToDrawError,
+    Picture,
+    best_texts,
+    chosen_metrics,
+)
 from reports.tables import Metric
 
 if TYPE_CHECKING:
@@ -43,15 +53,17 @@ def comparison_figure(items: Sequence[GalleryItem], crop: Mapping[str, Crop] | N
     """One row a picture: it with a box drawn on it, and beside it what is in the box of LR, each method, and HR.
 
     Under each crop stand its label, and the picture's PSNR and LPIPS, the best in bold. Crops come from `crop` by the
-    picture's key, or are `most_disputed` of the methods. Without HR, the box is on LR. ValueError without pictures,
-    for two pictures of one label, and for a crop that leaves its picture.
+    picture's key, or are `most_disputed` of the methods. Without HR, the box is on LR. An item all of whose pictures
+    failed is left out. NothingToDrawError when all are; ValueError for two pictures of one label, and for a crop that
+    leaves its picture.
     """
     from matplotlib.figure import Figure
 
-    if not any(item.pictures for item in items):
-        raise ValueError("a figure wants at least one picture")
+    items = [item for item in items if not all(picture.failed for picture in item.pictures)]
+    if not items:
+        raise NothingToDrawError("a figure wants at least one picture")
     metrics = chosen_metrics(items)
-    panels = [_panel(item, (crop or {}).get(item.key), metrics) for item in items if item.pictures]
+    panels = [_panel(item, (crop or {}).get(item.key), metrics) for item in items]
     heights = [panel.rows * (panel.side + LABELS) for panel in panels]
     with settings():
         figure = Figure(figsize=(TWO_COLUMNS, sum(heights) + GAP * (len(panels) - 1)))

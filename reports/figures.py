@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from reports.gallery import INK, MUTED, cut, font
+from reports.gallery import INK, MUTED, NothingToDrawError, cut, font
 from reports.statistics import mean_interval
 from reports.tables import Metric
 
@@ -56,7 +56,7 @@ def distribution_figure(frame: pd.DataFrame, metrics: Sequence[Metric]) -> "Figu
     """One panel a metric, one box a method: quartiles, median, whiskers from 5 to 95 %, and the mean as a diamond.
 
     frame: as `tables.read_metrics` gives it. What failed and what is infinite is left out; an axis says how many are
-    infinite. Up to 200 numbers are drawn each. ValueError without metrics or without a number of any.
+    infinite. Up to 200 numbers are drawn each. NothingToDrawError without a finite number of any metric.
     """
     from matplotlib.figure import Figure
 
@@ -87,7 +87,7 @@ def tradeoff_figure(frame: pd.DataFrame, distortion: Metric, perception: Metric)
     """Distortion against perception: a faint point a picture, and each method's mean with its 95 % intervals.
 
     Both axes run so that better is to the right and above. frame: as `tables.read_metrics` gives it; what failed and
-    what is infinite is left out. ValueError when no picture has both numbers.
+    what is infinite is left out. NothingToDrawError when no picture has both numbers.
     """
     from matplotlib.figure import Figure
 
@@ -96,7 +96,7 @@ def tradeoff_figure(frame: pd.DataFrame, distortion: Metric, perception: Metric)
     finite = np.isfinite(scored[[distortion.name, perception.name]].to_numpy()).all(axis=1)
     scored = scored.loc[finite]
     if scored.empty:
-        raise ValueError(f"no picture has both {distortion.label} and {perception.label}")
+        raise NothingToDrawError(f"no picture has both {distortion.label} and {perception.label}")
     with settings():
         rows = math.ceil(len(methods) / 3)
         figure = Figure(figsize=(ONE_COLUMN, 2.75 + 0.16 * rows), layout="constrained")
@@ -175,12 +175,14 @@ def one_line(text: str, inches: float) -> str:
 
 
 def _scored(frame: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
-    """method and the metrics as float64 of what did not fail; ValueError where there is no number at all."""
+    """method and the metrics as float64 of what did not fail; NothingToDrawError where there is no number at all."""
     names = [metric.name for metric in metrics]
     scored = frame[frame["status"] == "ok"].reindex(columns=["method", *names])
     scored = scored.astype(dict.fromkeys(names, "float64"))
     if not np.isfinite(scored[names].to_numpy()).any():
-        raise ValueError(f"there are no numbers of {', '.join(metric.label for metric in metrics) or 'no metric'}")
+        raise NothingToDrawError(
+            f"there are no numbers of {', '.join(metric.label for metric in metrics) or 'no metric'}"
+        )
     return scored
 
 

@@ -27,6 +27,10 @@ SHOWN = ("psnr", "lpips")
 """Under each picture; where no picture has these, as without ground truth, the first numbers that there are."""
 
 
+class NothingToDrawError(ValueError):
+    """No picture, or no number, that a figure could show."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """One picture of a gallery row: its label (LR, a method, HR), PNG bytes, and its row of the metrics table."""
@@ -110,11 +114,11 @@ def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN
     At the head stand the protocol and the names of the metrics; above each row its key, and how much it is reduced.
     Columns are headed by the labels of the row that has most; a picture stands in the column of its label, and a cell
     without one says why. LR and small pictures are enlarged without smoothing, large ones reduced with it; none is
-    stretched. The best numbers of a row are in bold ink. ValueError for a gallery without pictures.
+    stretched. The best numbers of a row are in bold ink. NothingToDrawError for a gallery without pictures.
     """
     labels = _labels(gallery)
     if not labels:
-        raise ValueError("a contact sheet wants at least one picture")
+        raise NothingToDrawError("a contact sheet wants at least one picture")
     shown = chosen_metrics(gallery, metrics)
     head = _head(gallery, shown)
     column = max(item.column for item in gallery)

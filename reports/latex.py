@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from reports.ranking import ranked_by
 from reports.summary import Summary
 from reports.tables import Metric, finite_or_none, mean_or_infinite
 
@@ -44,7 +45,9 @@ def latex_table(summary: Summary, metrics: Sequence[Metric] | None = None, *, la
     head = ["Method", *(escape(_titled(m)) for m in shown), "Pictures", *["Failed"] * failures]
     lines = [head, *_rows(summary, shown, escape, _latex_number, failures=failures)]
     body = [f"    {' & '.join(cells)} \\\\" for cells in lines]
-    caption = f"{escape(summary.conditions)}. Best in bold, second underlined."
+    caption = escape(
+        " ".join(filter(None, (f"{summary.conditions}. Best in bold, second underlined.", summary.ranking)))
+    )
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
@@ -71,7 +74,7 @@ def interval_table(summary: Summary, metrics: Sequence[Metric] | None = None) ->
     failures = any(row["failed"] for row in summary.methods)
     head = ["Method", *(_titled(m) for m in shown), "Pictures", *["Failed"] * failures]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    lines += _rows(summary, shown, _markdown_name, _markdown_number, failures=failures)
+    lines += _rows(summary, shown, markdown, _markdown_number, failures=failures)
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"{summary.conditions}. Means with 95 % intervals; best in bold, second in italics.\n\n{table}\n"
 
@@ -80,6 +83,11 @@ def escape(text: str) -> str:
     """Any text as LaTeX that prints it, on one line; what cannot be printed is left out."""
     escaped = "".join(_LATEX.get(character, character) for character in _line(text))
     return re.sub("-(?=-)", "-{}", escaped)
+
+
+def markdown(text: str) -> str:
+    """Any text as Markdown that prints it, within a cell of a table; what cannot be printed is left out."""
+    return re.sub(r"([\\|*_`<>\[\]&~$#])", r"\\\1", _line(text))
 
 
 def ranks(values: Sequence[float | None], metric: Metric) -> list[int]:
@@ -99,8 +107,8 @@ Number = Callable[[Mapping[str, Any], Metric, float | None, int], str]
 def _rows(
     summary: Summary, metrics: Sequence[Metric], name: Callable[[str], str], number: Number, *, failures: bool
 ) -> list[list[str]]:
-    means = {m.name: [mean_or_infinite(row, m) for row in summary.methods] for m in metrics}
-    placed = {m.name: ranks(means[m.name], m) for m in metrics}
+    means = {m.name: [mean_or_infinite(row, m.name) for row in summary.methods] for m in metrics}
+    placed = {m.name: ranks(ranked_by(summary.methods, m), m) for m in metrics}
     return [
         [
             name(str(row["method"])),
@@ -124,13 +132,18 @@ def _latex_number(row: Mapping[str, Any], metric: Metric, value: float | None, r
     if rank:
         bold = f"\\textbf{{\\boldmath{number}}}" if "$" in number else f"\\textbf{{{number}}}"
         number = bold if rank == 1 else f"\\underline{{{number}}}"
+    spread = finite_or_none(row.get(f"{metric.name}_spread"))
+    if spread is not None:
+        number += f" $\\pm$ {metric.text(spread)}"
     return number + _also_infinite(row, metric, value, r"$\infty$")
 
 
 def _markdown_number(row: Mapping[str, Any], metric: Metric, value: float | None, rank: int) -> str:
     mark = {0: "", 1: "**", 2: "*"}[rank]
     text = f"{mark}{metric.text(value)}{mark}"
-    low, high = (finite_or_none(row.get(f"{metric.name}_{end}")) for end in ("low", "high"))
+    low, high, spread = (finite_or_none(row.get(f"{metric.name}_{end}")) for end in ("low", "high", "spread"))
+    if spread is not None:
+        text += f" ± {metric.text(spread)}"
     if low is not None and high is not None:
         text += f" [{metric.text(low)}, {metric.text(high)}]"
     return text + _also_infinite(row, metric, value, "∞")
@@ -140,10 +153,6 @@ def _also_infinite(row: Mapping[str, Any], metric: Metric, value: float | None, 
     """How many values a finite mean leaves out."""
     count = row.get(f"{metric.name}_infinite")
     return f" (+{count} {sign})" if count and value is not None and math.isfinite(value) else ""
-
-
-def _markdown_name(text: str) -> str:
-    return re.sub(r"([\\|*_`<>\[\]&~$#])", r"\\\1", _line(text))
 
 
 def _line(text: str) -> str:

@@ -15,6 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reports.page_data import is_embedded, page_data
 from reports.page_parts import Page, Scene, Shown
 from reports.page_words import interval, signed, verdict
+from reports.ranking import best_of
+from reports.ratings_words import ratings_facts, ratings_note, ratings_tables
 from reports.tables import Metric, finite_or_none, mean_or_infinite
 
 __all__ = ["Page", "Scene", "Shown", "render"]
@@ -43,7 +45,6 @@ def render(page: Page) -> str:
     primary, distortion or perception that is no metric's.
     """
     _refuse_unknown(page)
-    rows = list(page.rows)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -55,14 +56,15 @@ def render(page: Page) -> str:
         style=style,
         theme=theme,
         scripts=scripts,
-        data=page_data(page, rows),
+        data=page_data(page),
         verdict=verdict(page),
         summary=[_summary_row(place, page) for place in range(len(page.summary))],
         intervals=any(f"{m.name}_low" in row for m in page.metrics for row in page.summary),
         comparisons=_comparisons(page),
-        results=len(rows),
-        failed=sum(row["status"] != "ok" for row in rows),
-        pictures=len({row["key"] for row in rows}),
+        said=_said(page),
+        results=len(page.rows),
+        failed=int((page.rows["status"] != "ok").sum()),
+        pictures=page.rows["key"].nunique(),
         configuration={str(name): _text(value) for name, value in page.configuration.items()},
     )
 
@@ -98,19 +100,32 @@ def _summary_row(place: int, page: Page) -> dict[str, Any]:
     row = page.summary[place]
     numbers = []
     for metric in page.metrics:
-        mean = mean_or_infinite(row, metric)
-        text = metric.text(mean)
+        spread = row.get(f"{metric.name}_spread")
+        text = metric.text(mean_or_infinite(row, metric.name))
         numbers.append(
             {
-                "text": text,
-                "best": text == metric.best(mean_or_infinite(other, metric) for other in page.summary),
+                "text": text if spread is None else f"{text} ± {metric.text(spread)}",
+                "best": place in best_of(page.summary, metric),
                 "interval": interval(metric, row.get(f"{metric.name}_low"), row.get(f"{metric.name}_high")),
-                "infinite": row.get(f"{metric.name}_infinite", 0) if row[metric.name] is not None else 0,
+                "infinite": row.get(f"{metric.name}_infinite", 0) if row.get(metric.name) is not None else 0,
                 "primary": metric.name in page.primary,
             }
         )
     colour = place % COLOURS
     return {"method": row["method"], "colour": colour, "numbers": numbers, "ok": row["ok"], "failed": row["failed"]}
+
+
+def _said(page: Page) -> dict[str, Any] | None:
+    """What people said, in each method's colour."""
+    if page.ratings is None:
+        return None
+    colours = {row["method"]: f"m{place % COLOURS}" for place, row in enumerate(page.summary)}
+    return {
+        "facts": ratings_facts(page.ratings),
+        "tables": ratings_tables(page.ratings),
+        "note": ratings_note(page.ratings),
+        "colours": colours,
+    }
 
 
 def _comparisons(page: Page) -> list[dict[str, Any]]:

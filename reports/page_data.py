@@ -2,10 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
+
+import pandas as pd
 
 from reports.page_parts import Page, Scene, Shown
 from reports.tables import SET_METRICS, Metric, finite_or_none
@@ -14,28 +16,27 @@ DIGITS = 7
 """Significant digits of a number on the page; no metric shows more than five."""
 
 
-def page_data(page: Page, rows: Sequence[Mapping[str, Any]]) -> str:
+def page_data(page: Page) -> str:
     """JSON that may stand in a script element: no `<`, `>` or `&`.
 
     methods and keys: names; metrics: those of single pictures; rows: columns of equal length, where key and method
     are places in those lists, numbers are null for none and the text "Infinity" or "-Infinity" for those, and error
     is null where all is well.
     """
-    methods = _distinct([*(row["method"] for row in page.summary), *(row["method"] for row in rows)])
-    keys = _distinct(row["key"] for row in rows)
+    methods = list(dict.fromkeys([*(row["method"] for row in page.summary), *page.rows["method"].unique()]))
+    keys = list(page.rows["key"].unique())
     metrics = [metric for metric in page.metrics if metric not in SET_METRICS]
     content = {
-        "methods": list(methods),
+        "methods": methods,
         "metrics": [asdict(metric) | {"arrow": metric.arrow} for metric in metrics],
         "primary": list(page.primary),
         "distortion": page.distortion,
         "perception": page.perception,
-        "keys": list(keys),
-        "rows": _columns(rows, metrics, methods, keys),
+        "keys": keys,
         "scenes": [_scene(scene) for scene in page.scenes],
     }
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
+    columns = _object(_columns(page.rows, metrics, methods, keys))
+    return _object([*((name, _text(value)) for name, value in content.items()), ("rows", columns)])
 
 
 def is_embedded(source: str) -> bool:
@@ -48,21 +49,35 @@ def is_embedded(source: str) -> bool:
     return False
 
 
-def _distinct(names: Iterable[str]) -> dict[str, int]:
-    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+def _object(members: Iterable[tuple[str, str]]) -> str:
+    """A JSON object of values that are JSON by now."""
+    return f"{{{','.join(f'{_text(name)}:{value}' for name, value in members)}}}"
+
+
+def _text(value: object) -> str:
+    """JSON without what means something in HTML."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
 def _columns(
-    rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric], methods: Mapping[str, int], keys: Mapping[str, int]
-) -> dict[str, list[Any]]:
-    return {
-        "key": [keys[row["key"]] for row in rows],
-        "method": [methods[row["method"]] for row in rows],
-        "width": [_whole(row.get("width")) for row in rows],
-        "height": [_whole(row.get("height")) for row in rows],
-        "error": [None if row["status"] == "ok" else row.get("error") or "no reason given" for row in rows],
-        **{f"metric:{m.name}": [_number(row.get(m.name)) for row in rows] for m in metrics},
-    }
+    rows: pd.DataFrame, metrics: Sequence[Metric], methods: Sequence[str], keys: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """The columns by name, one after the other as JSON: of many rows, only one is held as Python's objects."""
+    for name, known in (("key", keys), ("method", methods)):
+        yield name, _text(pd.Index(known).get_indexer(pd.Index(rows[name])).tolist())
+    rows = rows.reindex(columns=["width", "height", "status", "error", *(m.name for m in metrics)])
+    for name in ("width", "height"):
+        yield name, _text([_whole(value) for value in rows[name]])
+    yield "error", _text([_reason(*row) for row in zip(rows["status"], rows["error"], strict=True)])
+    for metric in metrics:
+        yield f"metric:{metric.name}", _text([_number(value) for value in rows[metric.name]])
+
+
+def _reason(status: str, error: object) -> str | None:
+    if status == "ok":
+        return None
+    return error if isinstance(error, str) and error else "no reason given"
 
 
 def _whole(value: object) -> int | None:

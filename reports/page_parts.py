@@ -1,9 +1,11 @@
 """What a report's page is made of: pictures, the scenes they belong to, and the numbers around them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+
+import pandas as pd
 
 from reports.tables import Metric
 
@@ -42,9 +44,11 @@ class Page:
     conditions: under what the numbers were taken, above the table. metrics: in order of importance; primary: the
     names of those that are shown at once. distortion, perception: names of the metrics that the scatter starts with.
     summary: a mapping a method: method, ok, failed (counts), `<metric>` its mean or None, and optionally
-    `<metric>_infinite` (count) and `<metric>_low`, `<metric>_high` (95 % interval). comparisons: of pairs of methods:
-    a, b, metric, difference (a less b), low, high, p, wins (of a), losses, ties, n. rows: one a picture and method,
-    with the columns of metrics.parquet. notes: sentences under the summary.
+    `<metric>_infinite` (count), `<metric>_low`, `<metric>_high` (95 % interval), `<metric>_spread`, and
+    `<metric>_common` (what it is ranked by). comparisons: of pairs of methods: a, b, metric, difference (a less b),
+    low, high, p, wins (of a), losses, ties, n. rows: one a picture and method, with columns of metrics.parquet, of
+    which method, key and status must be there. notes: sentences under the summary. ratings: what
+    `summarise_ratings` says of people's answers, where there are any.
     """
 
     title: str
@@ -56,8 +60,9 @@ class Page:
     perception: str
     summary: Sequence[Mapping[str, Any]]
     comparisons: Sequence[Mapping[str, Any]]
-    rows: Iterable[Mapping[str, Any]]
+    rows: pd.DataFrame
     scenes: Sequence[Scene]
     notes: Sequence[str]
     configuration: Mapping[str, Any]
     versions: Mapping[str, str]
+    ratings: Mapping[str, Any] | None = None

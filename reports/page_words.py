@@ -4,23 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.page_parts import Page
+from reports.ranking import best_of, ranked_by
 from reports.tables import Metric, finite_or_none, mean_or_infinite
 
 
 def verdict(page: Page) -> list[str]:
     """What wins, one sentence; then how far it is from the next best in distortion and in perception, where known.
 
-    Empty when nothing was measured.
+    Empty when nothing was measured, or nothing can be ranked.
     """
     metrics = [m for m in page.metrics if m.name in page.primary]
-    winners = {m: _winners(m, page.summary) for m in metrics}
+    measured_rows = [row for row in page.summary if any(mean_or_infinite(row, m.name) is not None for m in metrics)]
+    if len(measured_rows) == 1:
+        (row,) = measured_rows
+        means = [(m, mean_or_infinite(row, m.name)) for m in metrics]
+        numbers = [f"{m.label} {measured(m, mean)}" for m, mean in means if mean is not None]
+        return [f"One method was measured, {row['method']}: {', '.join(numbers)}."]
+    winners = {m: [page.summary[place]["method"] for place in sorted(best_of(page.summary, m))] for m in metrics}
     winners = {m: names for m, names in winners.items() if names}
     if not winners:
         return []
-    if len(page.summary) == 1:
-        row = page.summary[0]
-        numbers = [f"{m.label} {measured(m, mean_or_infinite(row, m))}" for m in winners]
-        return [f"One method was measured, {row['method']}: {', '.join(numbers)}."]
     methods = [row["method"] for row in page.summary]
     won = {name: [m for m, names in winners.items() if name in names] for name in methods}
     most = max(map(len, won.values()))
@@ -32,7 +35,7 @@ def verdict(page: Page) -> list[str]:
     others = [
         f"{name} in {_and([m.label for m in best])}" for name, best in won.items() if best and name not in leaders
     ]
-    distances = [_distance(leaders[0], m, page) for m in metrics if m.name in (page.distortion, page.perception)]
+    distances = [_distance(leaders[0], m, page) for m in winners if m.name in (page.distortion, page.perception)]
     return ["; ".join([first, *others]) + ".", *(text for text in distances if text)]
 
 
@@ -55,12 +58,6 @@ def interval(metric: Metric, low: object, high: object) -> str | None:
     return " … ".join("−" * (end < 0) + format(abs(end), metric.form) for end in ends)
 
 
-def _winners(metric: Metric, summary: Sequence[Mapping[str, Any]]) -> list[str]:
-    means = {row["method"]: mean_or_infinite(row, metric) for row in summary}
-    best = metric.best(means.values())
-    return [name for name, mean in means.items() if best is not None and metric.text(mean) == best]
-
-
 def _count(won: list[Metric], all_metrics: list[Metric]) -> str:
     if len(all_metrics) == 1:
         return won[0].label
@@ -69,8 +66,8 @@ def _count(won: list[Metric], all_metrics: list[Metric]) -> str:
 
 
 def _distance(leader: str, metric: Metric, page: Page) -> str | None:
-    means = {row["method"]: mean_or_infinite(row, metric) for row in page.summary if row["method"] != leader}
-    rivals = [name for name, mean in means.items() if mean is not None]
+    means = dict(zip((row["method"] for row in page.summary), ranked_by(page.summary, metric), strict=True))
+    rivals = [name for name, mean in means.items() if mean is not None and name != leader]
     if not rivals:
         return None
     rival = (max if metric.better == "higher" else min)(rivals, key=lambda name: means[name] or 0.0)

@@ -1,8 +1,8 @@
 """A page on which people judge results blind: what is asked, the HTML file, and the key that puts the names back.
 
-The page knows pictures by opaque ids. Which method made which is in `study.json`, which the browser never needs and
-raters should not get. Ids are keyed hashes: with the same secret and the same pictures a study has the same ids, so
-answers to a page that was made again still fit.
+The page knows pictures by opaque ids. Which method made which is in the study's key, which the browser never needs
+and raters should not get. Ids are keyed hashes: with the same secret and the same pictures a study has the same ids,
+so answers to a page that was made again still fit.
 """
 
 import base64
@@ -22,6 +22,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 TEMPLATES = Path(__file__).with_name("templates")
+SCRIPTS = ("rating.plan.js", "rating.question.js", "rating.start.js")
+"""In the order they are run; a later one may use what an earlier one defines."""
+TITLE = "Which pictures look right?"
 GRADES = {1: "Bad", 2: "Poor", 3: "Good", 4: "Excellent"}
 SATISFIED = 3
 """From this grade on a person counts as satisfied: 3 and 4, as papers do that print a share of satisfied viewers."""
@@ -44,10 +47,10 @@ class StudyItem:
 class Study:
     """What people are asked: a grade for every result, or a preference for every two results of a picture.
 
-    question: above the answers; by default one that fits mode and reference. reference: whether HR is shown, too.
-    secret: of the ids; that of the old study.json for a page that is made again. ValueError for a study without
-    pictures, a key that is there twice, a pair that lacks a method, a reference that lacks HR, and a title or a
-    question that names a method.
+    title: above the page, `TITLE` where it is empty. question: above the answers; by default one that fits mode and
+    reference. reference: whether HR is shown, too. secret: of the ids; that of the old key for a page that is made
+    again. ValueError for a study without pictures, a key that is there twice, a pair that lacks a method, a reference
+    that lacks HR, and a title or a question that names a method: ours are not looked at, for they name none.
     """
 
     title: str
@@ -79,6 +82,11 @@ class Study:
         """The study's own: another one when pictures, methods, mode, question or reference are others."""
         shown = sorted(result for item in self.items for result in self.result_ids(item))
         return self._id("study", self.mode, self.asked, str(self.reference), *shown)
+
+    @property
+    def heading(self) -> str:
+        """The title as it is shown."""
+        return self.title or TITLE
 
     @property
     def asked(self) -> str:
@@ -118,7 +126,7 @@ class Study:
 
 
 class KeyItem(BaseModel):
-    """A picture in study.json: its id and key, and the method of each result's id."""
+    """A picture of a study: its id and key, and the method of each result's id."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -128,7 +136,7 @@ class KeyItem(BaseModel):
 
 
 class StudyKey(BaseModel):
-    """What `study.json` holds: what was asked, and the names behind the ids."""
+    """What a study's key holds: what was asked, and the names behind the ids."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -151,7 +159,7 @@ def rating_page(study: Study, folder: str | None = None) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    script = (TEMPLATES / "rating.js").read_text(encoding="utf-8")
+    scripts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]
     style = (TEMPLATES / "rating.css").read_text(encoding="utf-8")
     return environment.get_template("rating.html.j2").render(
         study=study,
@@ -161,8 +169,8 @@ def rating_page(study: Study, folder: str | None = None) -> str:
         images="data:" if folder is None else "data: 'self' file:",
         style=style,
         style_hash=_policy_hash(style),
-        script=script,
-        script_hash=_policy_hash(script),
+        scripts=scripts,
+        script_hashes=" ".join(map(_policy_hash, scripts)),
     )
 
 
@@ -172,7 +180,7 @@ def study_key(study: Study) -> StudyKey:
     return StudyKey(
         id=study.id,
         secret=study.secret,
-        title=study.title,
+        title=study.heading,
         mode=study.mode,
         question=study.asked,
         reference=study.reference,
@@ -180,17 +188,17 @@ def study_key(study: Study) -> StudyKey:
     )
 
 
-def write_study(study: Study, path: Path) -> None:
-    """Write study.json. Keep it from those who rate; without it nobody can say which method a rating is of."""
-    path.write_text(study_key(study).model_dump_json(indent=2) + "\n", encoding="utf-8")
+def write_study(study: Study) -> bytes:
+    """The study's key as JSON. Keep it from those who rate; without it nobody can say which method a rating is of."""
+    return (study_key(study).model_dump_json(indent=2) + "\n").encode()
 
 
-def read_study(path: Path) -> StudyKey:
-    """Read study.json. ValueError, one line that names the file, where it is none; OSError where there is no file."""
+def read_study(text: bytes, name: str) -> StudyKey:
+    """The key that `write_study` made. ValueError, one line that begins with the text's name, for other texts."""
     try:
-        return StudyKey.model_validate_json(path.read_bytes())
+        return StudyKey.model_validate_json(text)
     except ValidationError as error:
-        raise ValueError(f"{path} is no study.json: {first_problem(error)}") from None
+        raise ValueError(f"{name}: names no methods of a study: {first_problem(error)}") from None
 
 
 def first_problem(error: ValidationError) -> str:
@@ -230,7 +238,7 @@ def _views(study: Study) -> list[tuple[str, str]]:
 
 
 def _policy_hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _digest(png: bytes) -> str:

@@ -4,8 +4,7 @@ One person's grades are alike, and so are the grades of one picture. Intervals t
 other people and other pictures, not for these people asked again.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from reports.statistics import bradley_terry
 
 CONFIDENCE = 0.95
 RESAMPLES = 300
-HEADS = {"satisfied": "Satisfied", "opinion": "Mean opinion", "preferred": "Preferred", "strength": "Bradley–Terry"}
 Share = tuple[float, float, float]
 
 
@@ -43,24 +41,6 @@ def summarise_ratings(table: pa.Table) -> dict[str, Any]:
         "grades": _grades(first[first["grade"].notna()]),
         "pairs": _pairs(first[first["preference"].notna()]),
     }
-
-
-def ratings_markdown(summary: Mapping[str, Any]) -> str:
-    """The mapping of `summarise_ratings` as Markdown: who rated how much, and a table for grades and for pairs."""
-    people = f"{summary['raters']} rater{'' if summary['raters'] == 1 else 's'}"
-    facts = [people, f"{summary['ratings']} rating{'' if summary['ratings'] == 1 else 's'}"]
-    if summary["agreement"] is not None:
-        facts.append(f"{summary['agreement']:.0%} of {summary['repeats']} repeats answered as before")
-    parts = [" · ".join(facts)]
-    if summary["grades"]:
-        parts.append(_table(summary["grades"], {"satisfied": "{:.0%}".format, "opinion": "{:.2f}".format}))
-    if summary["pairs"]:
-        parts.append(_table(summary["pairs"], {"preferred": "{:.0%}".format, "strength": "{:+.2f}".format}))
-    note = "Intervals have 95% and allow for other raters and pictures."
-    if summary["raters"] == 1:
-        note = "Intervals have 95% and allow for other pictures, not for other raters: there is only one."
-    satisfied = " Satisfied: grade 3 (good) or 4 (excellent)." if summary["grades"] else ""
-    return "\n\n".join([*parts, note + satisfied]) + "\n"
 
 
 def share_interval(values: NDArray[np.float64], raters: NDArray[Any], keys: NDArray[Any]) -> Share:
@@ -189,22 +169,3 @@ def _answers(frame: pd.DataFrame) -> list[object]:
 
 def _named(name: str, interval: Share) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, interval), strict=True))
-
-
-def _table(rows: list[dict[str, Any]], columns: Mapping[str, Callable[[float], str]]) -> str:
-    """One row a method; columns: how a number of that name is printed."""
-    heads = " | ".join(f"{HEADS[name]} ↑" for name in columns)
-    lines = [f"| Method | {heads} | Ratings | Raters |", f"| --- |{' ---: |' * (len(columns) + 2)}"]
-    for row in rows:
-        numbers = [
-            f"{form(row[name])} ({form(row[f'{name}_low'])} … {form(row[f'{name}_high'])})"
-            for name, form in columns.items()
-        ]
-        lines.append(
-            f"| {' | '.join([_escaped(row['method']), *numbers, str(row['ratings']), str(row['raters'])])} |"
-        )
-    return "\n".join(lines)
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#&!])", r"\\\1", " ".join(name.split()))

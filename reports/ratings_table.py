@@ -5,7 +5,7 @@ that it answers what the study asked.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -97,21 +97,32 @@ class Session(BaseModel):
         return " ".join(printed.split()) or f"rater-{hashlib.sha256(self.session.encode()).hexdigest()[:8]}"
 
 
-def read_ratings(paths: Iterable[Path], study: StudyKey) -> pa.Table:
-    """The saved files of a study's raters as a table of `RATINGS_SCHEMA`, ordered by rater, session and order.
+def read_session(text: bytes, name: str) -> Session:
+    """What a person saved. ValueError, one line that begins with the name of the text, for other texts."""
+    if len(text) > LARGEST_FILE:
+        raise ValueError(f"{name}: larger than ratings are: more than {LARGEST_FILE >> 20} MiB")
+    try:
+        return Session.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"{name}: has no ratings: {first_problem(error)}") from None
 
-    A session that was saved more than once counts once, with the file that has most answers. ValueError, one line
-    that names the file, for anything that is not a file of this study or does not keep to its schema; OSError for
-    files that cannot be read.
+
+def ratings_table(sessions: Mapping[str, Session], studies: Mapping[str, StudyKey]) -> pa.Table:
+    """What people answered as a table of `RATINGS_SCHEMA`, ordered by rater, session and order.
+
+    sessions: by the name of their file. studies: by id, those that the sessions answer. A session that was saved more
+    than once counts once, with the file that has most answers. ValueError, one line that begins with the name of the
+    file, for answers to what their study does not ask.
     """
-    sessions: dict[str, Session] = {}
-    for path in paths:
-        session = _read(path, study)
-        before = sessions.get(session.session)
+    fullest: dict[str, Session] = {}
+    for name, session in sessions.items():
+        _check_answers(name, session, studies[session.study])
+        before = fullest.get(session.session)
         if before is None or len(before.ratings) <= len(session.ratings):
-            sessions[session.session] = session
-    ordered = sorted(sessions.values(), key=lambda session: (session.name, session.session))
-    return pa.Table.from_pylist([row for session in ordered for row in _rows(session, study)], schema=RATINGS_SCHEMA)
+            fullest[session.session] = session
+    ordered = sorted(fullest.values(), key=lambda session: (session.name, session.session))
+    rows = [row for session in ordered for row in _rows(session, studies[session.study])]
+    return pa.Table.from_pylist(rows, schema=RATINGS_SCHEMA)
 
 
 def write_ratings(table: pa.Table, path: Path) -> None:
@@ -126,23 +137,10 @@ def write_ratings(table: pa.Table, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _read(path: Path, study: StudyKey) -> Session:
-    with path.open("rb") as file:
-        text = file.read(LARGEST_FILE + 1)
-    if len(text) > LARGEST_FILE:
-        raise ValueError(f"{path} is larger than ratings are: more than {LARGEST_FILE >> 20} MiB")
-    try:
-        session = Session.model_validate_json(text)
-    except ValidationError as error:
-        raise ValueError(f"{path} has no ratings: {first_problem(error)}") from None
-    if session.study != study.id or session.mode != study.mode:
-        raise ValueError(f"{path} answers study {session.study} ({session.mode}), not {study.id} ({study.mode})")
-    _check_answers(path, session, study)
-    return session
-
-
-def _check_answers(path: Path, session: Session, study: StudyKey) -> None:
+def _check_answers(name: str, session: Session, study: StudyKey) -> None:
     """Every answer is to what the study asks, and is given once, or twice where it is repeated."""
+    if session.mode != study.mode:
+        raise ValueError(f"{name}: answers in {session.mode} to study {study.id}, which asks for {study.mode}")
     results = {item.id: item.results for item in study.items}
     places: set[int] = set()
     asked: set[tuple[frozenset[str], bool]] = set()
@@ -151,11 +149,11 @@ def _check_answers(path: Path, session: Session, study: StudyKey) -> None:
         if not question[0] <= results.get(rating.item, {}).keys() or (len(question[0]) == 2) != (
             study.mode == "pairs"
         ):
-            raise ValueError(f"{path}: answer {rating.order} is to something that the study does not ask")
+            raise ValueError(f"{name}: answer {rating.order} is to something that the study does not ask")
         if rating.order in places or question in asked:
-            raise ValueError(f"{path}: answer {rating.order} is given twice")
+            raise ValueError(f"{name}: answer {rating.order} is given twice")
         if rating.order >= session.planned:
-            raise ValueError(f"{path}: answer {rating.order} is beyond the {session.planned} questions")
+            raise ValueError(f"{name}: answer {rating.order} is beyond the {session.planned} questions")
         places.add(rating.order)
         asked.add(question)
 

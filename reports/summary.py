@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import combinations
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
+from reports.ranking import COMMON, leaves_out
 from reports.statistics import difference, mean_interval, scores_of
 from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, Metric, finite_or_none
 
@@ -29,7 +29,9 @@ class Summary:
     metrics: those of which there is a number, in the table's order, and those of sets. methods: one mapping a method,
     in first-seen order: method; protocol (names, joined by a comma where there are several); scales, sorted; ok and
     failed, counts; and for each metric its mean over the finite numbers, None without one, `<metric>_low` and
-    `<metric>_high`, the 95 % bootstrap interval of the mean, and `<metric>_infinite`, how many were infinite.
+    `<metric>_high`, the 95 % bootstrap interval of the mean, and `<metric>_infinite`, how many were infinite; where
+    methods have numbers of different pictures, `<metric>_common` and `<metric>_common_infinite` say the same of those
+    that all have. ranking: how that decides who is best, in a sentence, which is among the notes, too.
     comparisons: one mapping a pair of methods and metric: a, b, metric, n, difference (a − b), low, high, p
     (Wilcoxon), wins, losses, ties.
     """
@@ -42,6 +44,7 @@ class Summary:
     failed: Rows
     failed_total: int
     notes: tuple[str, ...] = field(default=())
+    ranking: str = ""
 
 
 def summarise(
@@ -52,10 +55,12 @@ def summarise(
     notes: what people must know to read it. distances: by method its numbers of SET_METRICS.
     """
     metrics = tuple(m for m in METRICS if frame[m.name].notna().any())
+    common = _common_keys(frame)
     methods = [
-        _method(str(name), rows, metrics) | dict(distances.get(str(name), {}))
+        _method(str(name), rows, metrics, common) | dict(distances.get(str(name), {}))
         for name, rows in frame.groupby("method", sort=False)
     ]
+    ranking = _ranking(methods, metrics, common)
     of_sets = tuple(m for m in SET_METRICS if any(m.name in row for row in methods))
     failed = frame[frame["status"] == "failed"]
     return Summary(
@@ -66,7 +71,8 @@ def summarise(
         int(frame["key"].nunique()),
         [dict(zip(FAILURE, row, strict=True)) for row in failed[FAILURE].head(FAILED_LISTED).itertuples(index=False)],
         len(failed),
-        tuple(notes),
+        (*notes, *([ranking] if ranking else [])),
+        ranking,
     )
 
 
@@ -106,9 +112,9 @@ def as_json(summary: Summary, configuration: Mapping[str, Any], *, date: datetim
     return {key: _json(value) for key, value in content.items()}
 
 
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write the mapping of `as_json` as UTF-8."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+def text_of(content: Mapping[str, Any]) -> str:
+    """The mapping of `as_json` as people can read it."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def versions() -> dict[str, str]:
@@ -116,7 +122,27 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("dtls", "torch", "lpips")} | {"python": platform.python_version()}
 
 
-def _method(name: str, rows: pd.DataFrame, metrics: Iterable[Metric]) -> dict[str, Any]:
+def _common_keys(frame: pd.DataFrame) -> pd.Index | None:
+    """The pictures that are ok for all methods that have any; None where no method lacks one that another has."""
+    ok = frame[frame["status"] == "ok"]
+    counts = ok.groupby("key", sort=False)["method"].nunique()
+    everywhere = counts.index[counts == ok["method"].nunique()]
+    return everywhere if len(everywhere) < len(counts) else None
+
+
+def _ranking(methods: Rows, metrics: Iterable[Metric], common: pd.Index | None) -> str:
+    said = []
+    if common is not None and len(common):
+        pictures = f"{len(common):,} pictures" if len(common) > 1 else "one picture"
+        said.append(f"Ranked over the {pictures} that all methods have.")
+    elif common is not None:
+        said.append("Not ranked: there is no picture that all methods have.")
+    if unranked := [metric.label for metric in metrics if leaves_out(methods, metric)]:
+        said.append(f"Not ranked by {' and '.join(unranked)}, which is infinite for some pictures.")
+    return " ".join(said)
+
+
+def _method(name: str, rows: pd.DataFrame, metrics: Iterable[Metric], common: pd.Index | None) -> dict[str, Any]:
     ok = rows[rows["status"] == "ok"]
     found: dict[str, Any] = {
         "method": name,
@@ -131,6 +157,10 @@ def _method(name: str, rows: pd.DataFrame, metrics: Iterable[Metric]) -> dict[st
         found[f"{metric.name}_low"] = finite_or_none(interval.low)
         found[f"{metric.name}_high"] = finite_or_none(interval.high)
         found[f"{metric.name}_infinite"] = int((ok[metric.name] == math.inf).sum())
+        if common is not None:
+            shared = ok.loc[ok["key"].isin(common), metric.name]
+            found[f"{metric.name}{COMMON}"] = finite_or_none(shared[shared != math.inf].mean())
+            found[f"{metric.name}{COMMON}_infinite"] = int((shared == math.inf).sum())
     return found
 
 

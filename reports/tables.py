@@ -5,7 +5,7 @@ field's. A number that could not be had is null; an infinite PSNR (identical pic
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Real
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 2
 """Goes up when a column changes its meaning or goes; new columns do not need it."""
-ROW_GROUP = 16_384
+ROW_GROUP, BATCH = 16_384, 512
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def write_metrics(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
-            checked = (_checked(row) for row in rows)
-            while group := list(islice(checked, ROW_GROUP)):
-                writer.write_batch(pa.RecordBatch.from_pylist(group, schema=SCHEMA))
+            batches = _batches(map(_checked, rows))
+            while group := list(islice(batches, ROW_GROUP // BATCH)):
+                writer.write_table(pa.Table.from_batches(group))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -130,18 +130,28 @@ def read_metrics(path: Path) -> pd.DataFrame:
     return frame
 
 
-def mean_or_infinite(row: Mapping[str, Any], metric: Metric) -> float | None:
-    """A method's mean of `metric`; infinite where there are infinite values only."""
-    value = finite_or_none(row.get(metric.name))
-    return math.inf if value is None and row.get(f"{metric.name}_infinite") else value
+def mean_or_infinite(row: Mapping[str, Any], name: str) -> float | None:
+    """A method's mean of the metric of this name; infinite where there are infinite values only."""
+    value = finite_or_none(row.get(name))
+    return math.inf if value is None and row.get(f"{name}_infinite") else value
 
 
 def finite_or_none(value: object, *, infinite: bool = False) -> float | None:
     """A number as float; None for null, NaN and, unless `infinite`, the infinities."""
     if not isinstance(value, Real):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return None
     return None if math.isnan(number) or (math.isinf(number) and not infinite) else number
+
+
+def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.RecordBatch]:
+    """A few rows at a time, which are much smaller as columns."""
+    rows = iter(rows)
+    while batch := list(islice(rows, BATCH)):
+        yield pa.RecordBatch.from_pylist(batch, schema=SCHEMA)
 
 
 def _checked(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What deploy/ promises, as far as it can be proved without a container runtime and a cluster.
 
-The files are read by the programs that will read them where those can be had: hadolint, compose, torchrun, a Prefect
+The files are read by the programs that will read them where those can be had: hadolint, compose, dtls, a Prefect
 server, Prefect's Kubernetes worker, SeaweedFS. Kubernetes and the compose specification are there as their schemas.
 """
 
@@ -25,10 +25,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
-from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
-from torch.distributed.run import parse_args
 
-from dtls.presets import PRESETS
 from tests.prefect_services import PrefectServer
 from tests.services import S3Server
 
@@ -71,21 +68,39 @@ def test_hadolint_finds_nothing_wrong_with_the_dockerfile() -> None:
     assert (done.stdout, done.returncode) == ("", 0)
 
 
-def test_the_image_gets_the_rooms_and_what_installs_them_and_nothing_else() -> None:
+def sent(root: Path) -> set[str]:
+    """What of a folder reaches the image, by this project's .dockerignore; two files are read on the way there."""
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
-    found = import_module("docker.utils.build").exclude_paths(str(ROOT), patterns, "deploy/Dockerfile")
-    sent = {path for path in found if (ROOT / path).is_file()} - {".dockerignore", "deploy/Dockerfile"}
+    found = import_module("docker.utils.build").exclude_paths(str(root), patterns, "deploy/Dockerfile")
+    return {path for path in found if (root / path).is_file()} - {".dockerignore", "deploy/Dockerfile"}
+
+
+def test_the_image_gets_the_rooms_and_what_installs_them_and_nothing_else() -> None:
     rooms = [path for room in ("dtls", "storage", "reports", "flows") for path in (ROOT / room).rglob("*")]
-    assert sent == {
+    assert sent(ROOT) == {
         *(str(path.relative_to(ROOT)) for path in rooms if path.is_file() and path.parent.name != "__pycache__"),
         *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "prefect.yaml", "deploy/entrypoint.sh"),
     }
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     assert copied
-    assert {source for sources in copied for source in sources.split()} <= sent | {"."}
+    assert {source for sources in copied for source in sources.split()} <= sent(ROOT) | {"."}
     entrypoint = re.search(r'^ENTRYPOINT \["/app/(.+)"\]$', DOCKERFILE, re.MULTILINE)
     assert entrypoint
     assert os.access(ROOT / entrypoint[1], os.X_OK)
+
+
+def test_the_image_gets_no_secrets_and_no_leftovers(tmp_path: Path) -> None:
+    for name in (
+        ".env",
+        "deploy/.env",
+        ".git/config",
+        "dtls/model.py",
+        "dtls/__pycache__/model.pyc",
+        "pictures/a.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert sent(tmp_path) == {"dtls/model.py"}
 
 
 def test_the_image_has_the_versions_that_were_tested_together() -> None:
@@ -294,30 +309,24 @@ def test_a_job_may_nothing_but_compute(name: str) -> None:
     assert "AWS_" not in json.dumps(container)
 
 
-def test_torchrun_meets_at_the_first_pod() -> None:
+def test_the_machines_meet_at_the_first_pod_and_train_what_dtls_understands(tmp_path: Path) -> None:
     container = pod(TRAINING)["containers"][0]
-    torchrun = parse_args(container["args"][1:])
-    assert torchrun.rdzv_backend == "c10d"
-    assert int(torchrun.nnodes) == TRAINING["spec"]["completions"] == TRAINING["spec"]["parallelism"]
-    assert int(torchrun.nproc_per_node) == container["resources"]["limits"]["nvidia.com/gpu"]
+    command, source, target, *options = container["args"]
+    assert (command, source[:5], target[:5]) == ("train", "s3://", "s3://")
+    told = dict(option.removeprefix("--").partition("=")[::2] for option in options)
+    assert int(told["machines"]) == TRAINING["spec"]["completions"] == TRAINING["spec"]["parallelism"]
+    assert int(told["processes"]) == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert (told["machine"], TRAINING["spec"]["completionMode"]) == ("$(JOB_COMPLETION_INDEX)", "Indexed")
 
     service, namespace, job = NETWORK["metadata"]["name"], NETWORK["metadata"]["namespace"], TRAINING["metadata"]
     first_pod = f"{job['name']}-0.{service}.{namespace}.svc.cluster.local"
-    assert parse_rendezvous_endpoint(torchrun.rdzv_endpoint, 0) == (first_pod, NETWORK["spec"]["ports"][0]["port"])
+    assert told["rendezvous"] == f"{first_pod}:{NETWORK['spec']['ports'][0]['port']}"
     assert (pod(TRAINING)["subdomain"], job["namespace"]) == (service, namespace)
-    assert TRAINING["spec"]["completionMode"] == "Indexed"
     assert NETWORK["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["name"]}
     assert (NETWORK["spec"]["clusterIP"], NETWORK["spec"]["publishNotReadyAddresses"]) == ("None", True)
 
-
-def test_torchrun_starts_a_training_that_dtls_understands(tmp_path: Path) -> None:
-    torchrun = parse_args(pod(TRAINING)["containers"][0]["args"][1:])
-    assert (torchrun.no_python, torchrun.training_script) == (True, "dtls")
-    command, source, target, *options = torchrun.training_script_args
-    assert (command, source[:5], target[:5]) == ("train", "s3://", "s3://")
-    preset = next(option for option in options if option.startswith("--preset=")).partition("=")[2]
-    assert PRESETS[preset].batch_size % (int(torchrun.nnodes) * int(torchrun.nproc_per_node)) == 0
-    dtls = [sys.executable, "-m", "flows", command, str(tmp_path / "nothing"), str(tmp_path / "model"), *options]
+    here = [option.replace("$(JOB_COMPLETION_INDEX)", "1") for option in options]
+    dtls = [sys.executable, "-m", "flows", command, str(tmp_path / "nothing"), str(tmp_path / "model"), *here]
     done = subprocess.run(dtls, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, "2 is wrong use"
     assert "nothing: no shard (*.tar) there" in done.stderr

@@ -14,7 +14,8 @@ HOW = {"good": Image.Resampling.BICUBIC, "poor": Image.Resampling.NEAREST}
 
 def pictures(folder: Path, count: int = 6, side: int = 40) -> Path:
     """`folder` with hr/, lr/ (a quarter as wide), good/ and poor/, each with 0.png, 1.png, …"""
-    photograph = Image.fromarray(data.astronaut())
+    astronaut: Any = data.astronaut
+    photograph = Image.fromarray(astronaut())
     for number in range(count):
         hr = photograph.crop((20 * number, 100, 20 * number + side, 100 + side))
         lr = hr.resize((max(1, side // 4),) * 2, Image.Resampling.BICUBIC)

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from flows import gallery, publishing
 from flows.published import PUBLISHED
 from flows.report import report
+from reports.summary import versions
 from storage.locations import Location, StorageError
 from tests.flows.reporting import made, options, pictures, save
 
@@ -62,9 +64,7 @@ def test_a_file_of_somebody_else_in_a_bucket_is_refused(folder: Path, s3: str) -
     assert out.read("index.html") == b"mine"
 
 
-def test_what_a_report_with_other_options_does_not_make_goes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_report_with_other_options_does_not_make_goes(folder: Path, tmp_path: Path) -> None:
     made(folder, tmp_path, figures=True, rating="grades", run="first")
     plain = {"metrics.parquet", "index.html", "summary.json", "summary.md", "summary.tex"}
     kept = {name for name in files(tmp_path) if name.startswith(("rating/", "study", "runs/"))}
@@ -84,14 +84,6 @@ def test_a_file_that_was_deleted_is_made_again(name: str, folder: Path, tmp_path
     assert (tmp_path / name).exists()
 
 
-def test_a_key_to_ratings_that_was_taken_away_is_not_replaced(folder: Path, tmp_path: Path) -> None:
-    made(folder, tmp_path, rating="grades")
-    for path in tmp_path.glob("study*.json"):
-        path.unlink()
-    made(folder, tmp_path, rating="grades")
-    assert not list(tmp_path.glob("study*.json"))
-
-
 def test_another_version_of_dtls_makes_the_page_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +91,7 @@ def test_another_version_of_dtls_makes_the_page_again(
     before = (tmp_path / "index.html").stat().st_mtime_ns
     made(folder, tmp_path)
     assert (tmp_path / "index.html").stat().st_mtime_ns == before
-    newer = publishing.versions() | {"dtls": "99"}
+    newer = versions() | {"dtls": "99"}
     monkeypatch.setattr(publishing, "versions", lambda: newer)
     made(folder, tmp_path)
     assert (tmp_path / "index.html").stat().st_mtime_ns > before
@@ -123,9 +115,10 @@ def test_a_report_that_was_stopped_half_way_finds_its_own_files(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(publishing, "render", stop)
-        made(folder, tmp_path, figures=True)
+        with pytest.raises(KeyboardInterrupt):
+            made(folder, tmp_path, figures=True)
     assert (tmp_path / "figures" / "comparison.png").exists()
     made(folder, tmp_path, gallery=0)
     assert not list((tmp_path / "figures").glob("*"))
@@ -137,7 +130,7 @@ def test_pictures_that_would_make_the_page_too_large_lie_beside_it(
 ) -> None:
     folder = pictures(tmp_path, count=4, side=128)
     for path in (folder / "hr").iterdir():  # a few bytes in their folder, many on the page
-        with gallery.Image.open(path) as picture:
+        with Image.open(path) as picture:
             save(picture.convert("RGB"), path.with_suffix(".jpg"))
         path.unlink()
     monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 300_000)

@@ -17,9 +17,10 @@ from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports import distributions
 from reports.inception import InceptionError
-from reports.tables import METRICS
+from reports.tables import METRICS, SET_METRICS
 from storage.locations import StorageError
 
+METRICS_OF_SETS = {metric.name: metric for metric in SET_METRICS}
 COLUMNS = (
     *("method", "key", "protocol", "scale", "width", "height"),
     *("psnr", "ssim", "ssim_gaussian", "lpips", "consistency", "lr_psnr", "authors_consistency"),
@@ -287,3 +288,7 @@ def test_fid_and_kid_are_of_all_pictures_and_refused_for_few(
     assert abs(found["same"]["fid"]) < 1e-6 < found["nearest"]["fid"]
     assert "biased" in " ".join(summary["notes"])
     assert "KID ↓" in (tmp_path / "few" / "summary.md").read_text()
+    page = (tmp_path / "few" / "index.html").read_text()
+    assert '"distortion":"psnr","perception":"authors_consistency"' in page  # numbers of single pictures
+    spread = METRICS_OF_SETS["kid"].text(found["nearest"]["kid_spread"])
+    assert all(f" ± {spread}" in text for text in (page, (tmp_path / "few" / "summary.md").read_text()))

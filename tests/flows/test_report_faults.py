@@ -13,7 +13,7 @@ from flows.console import Advance
 from flows.fanout import RunError
 from storage.locations import Entry
 from storage.units import Row, Unit
-from tests.flows.reporting import made, options, pictures, report, save
+from tests.flows.reporting import made, pictures, save
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_results_that_are_all_of_the_wrong_size_are_a_page_of_failures(folder: P
     page = (tmp_path / "out" / "index.html").read_text()
     assert "12 of 12 results failed" in page
     assert page.count("SR is 38×40, HR is 40×40") == 12
-    assert "12" in (tmp_path / "out" / "summary.md").read_text()
+    assert "| good | 0 | 6 |" in (tmp_path / "out" / "summary.md").read_text()
 
 
 def test_pictures_that_the_border_eats_up_are_a_page_without_numbers(folder: Path, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_method_with_one_easy_picture_is_not_best(folder: Path, tmp_path: Path
         hr.putpixel((1, 1), (0, 0, 0))
         hr.putpixel((5, 5), (0, 0, 0))
         save(hr, folder / "poor" / "0.png")
-    report.fn(options(folder, tmp_path / "out"))
+    made(folder, tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "good is best in 3 of 3 metrics." in page
     assert "Ranked over the one picture that all methods have." in page

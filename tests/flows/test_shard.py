@@ -15,7 +15,8 @@ import pytest
 import webdataset
 from PIL import Image
 
-from flows.shard import METADATA, ShardOptions, shard
+from flows.shard import ShardOptions, shard
+from flows.sharding import METADATA
 from storage import local
 from storage.entries import Entry
 from storage.ffhq import by_hash

@@ -15,7 +15,8 @@ from PIL import Image
 from dtls.checkpoint import DTLS, save_checkpoint
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
-from flows.shard import METADATA, ShardOptions, shard
+from flows.shard import ShardOptions, shard
+from flows.sharding import METADATA
 from flows.upscale import UpscaleOptions, upscale
 from storage import local
 from storage.entries import Entry

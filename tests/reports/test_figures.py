@@ -24,7 +24,7 @@ from reports.figures import (
     figure_bytes,
     tradeoff_figure,
 )
-from reports.gallery import GalleryItem, Picture
+from reports.gallery import GalleryItem, NothingToDrawError, Picture
 from reports.statistics import mean_interval
 from reports.tables import METRICS, SCHEMA
 
@@ -158,6 +158,14 @@ def test_two_pictures_of_one_label_and_none_at_all_are_refused(gallery: list[Gal
         comparison_figure([twice])
     with pytest.raises(ValueError, match="at least one picture"):
         comparison_figure([GalleryItem("a")])
+
+
+def test_an_item_that_failed_as_a_whole_is_left_out(gallery: list[GalleryItem]) -> None:
+    failed = [Picture(p.label, p.png, {"status": "failed", "error": "no HR"}) for p in gallery[0].pictures]
+    broken = GalleryItem("broken", failed)
+    assert len(images(comparison_figure([broken, gallery[0]]))) == len(images(comparison_figure([gallery[0]])))
+    with pytest.raises(NothingToDrawError):
+        comparison_figure([broken])
 
 
 def test_a_box_has_the_mean_as_its_diamond_and_infinite_numbers_are_told(frame: pd.DataFrame) -> None:

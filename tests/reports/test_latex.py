@@ -130,7 +130,7 @@ def test_hostile_names_are_escaped_in_markdown(summary: Summary) -> None:
 def test_infinite_numbers_are_told_and_a_mean_of_them_alone_is_infinite(summary: Summary) -> None:
     some, only, none = summary.methods
     changed = [
-        {**some, "psnr": 30.0, "psnr_infinite": 2},
+        {**some, "psnr": 30.0, "psnr_infinite": 0},
         {**only, "psnr": None, "psnr_infinite": 4},
         {**none, "psnr": None, "psnr_infinite": 0},
     ]
@@ -139,11 +139,28 @@ def test_infinite_numbers_are_told_and_a_mean_of_them_alone_is_infinite(summary:
     table = dataclasses.replace(summary, methods=changed)
     latex, markdown = latex_table(table, [BY_NAME["psnr"]]), interval_table(table, [BY_NAME["psnr"]])
     assert [cells(latex, name)[1] for name in ("some", "only", "none")] == [
-        r"\underline{30.00} (+2 $\infty$)",
+        r"\underline{30.00}",
         r"\textbf{\boldmath$\infty$}",
         r"\textendash{}",
     ]
-    assert [cells(markdown, name)[1] for name in ("some", "only", "none")] == ["*30.00* (+2 ∞)", "**∞**", "–"]
+    assert [cells(markdown, name)[1] for name in ("some", "only", "none")] == ["*30.00*", "**∞**", "–"]
+
+
+def test_a_mean_that_leaves_infinite_numbers_out_says_so_and_ranks_nobody(summary: Summary) -> None:
+    first, *rest = ({k: v for k, v in row.items() if not k.endswith(("_low", "_high"))} for row in summary.methods)
+    table = dataclasses.replace(summary, methods=[{**first, "psnr": 30.0, "psnr_infinite": 2}, *rest])
+    for text, sign in ((latex_table(table, [BY_NAME["psnr"]]), r"$\infty$"), (interval_table(table), "∞")):
+        assert cells(text, first["method"])[1] == f"30.00 (+2 {sign})"
+    texts = [cells(interval_table(table, [BY_NAME["psnr"]]), row["method"])[1] for row in rest]
+    assert texts == [f"{row['psnr']:.2f}" for row in rest]
+
+
+def test_the_spread_of_kid_stands_beside_it(rows: list[dict[str, Any]]) -> None:
+    distances = {"nearest": {"kid": 0.0123, "kid_spread": 0.0004}, "bicubic": {"kid": 0.01}}
+    summary = summarise(pd.DataFrame(rows).reindex(columns=SCHEMA.names), [], distances)
+    latex, markdown = latex_table(summary, summary.metrics[-1:]), interval_table(summary, summary.metrics[-1:])
+    assert cells(latex, "nearest")[1] == r"\underline{0.0123} $\pm$ 0.0004"
+    assert [cells(markdown, name)[1] for name in ("nearest", "bicubic")] == ["*0.0123* ± 0.0004", "**0.0100**"]
 
 
 def test_what_prints_alike_ranks_alike_and_one_alone_is_not_ranked() -> None:

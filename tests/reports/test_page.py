@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import reports.page as page_module
 from reports.gallery import GalleryItem
 from reports.page import Page, Scene, Shown, render
 from reports.page_words import verdict
-from reports.tables import METRICS, Metric
+from reports.tables import METRICS, SET_METRICS, Metric
 
 MEASURED = [metric for metric in METRICS if metric.name in ("psnr", "ssim", "lpips", "consistency")]
 EXTRA = Metric("extra", "Extra", "", "lower", ".3f", "one that is not shown at once")
@@ -37,7 +38,7 @@ def compared(rows: Sequence[Mapping[str, Any]], gallery: Sequence[GalleryItem] =
         perception="lpips",
         summary=means(rows),
         comparisons=[],
-        rows=rows,
+        rows=pd.DataFrame(rows, columns=None if rows else ["method", "key", "status"]),
         scenes=[scene(item) for item in gallery],
         notes=[],
         configuration={},
@@ -205,8 +206,21 @@ def test_infinite_and_missing_numbers_are_kept_apart() -> None:
     assert columns["metric:lpips"] == columns["metric:ssim"] == [None]
 
 
-def test_a_report_without_rows_is_a_page() -> None:
-    assert "Nothing was compared." in text_of(render(compared([])))
+def test_a_report_without_rows_is_a_page_with_its_notes() -> None:
+    text = text_of(render(compared([], notes=["Nothing is measured yet."])))
+    assert "Nothing was compared. Nothing is measured yet." in text
+
+
+def test_a_metric_that_a_method_lacks_is_a_dash_and_a_spread_stands_beside_its_number() -> None:
+    kid = next(metric for metric in SET_METRICS if metric.name == "kid")
+    summary = [
+        {"method": "few", "ok": 3, "failed": 0, "psnr": 30.0},
+        {"method": "many", "ok": 3, "failed": 0, "psnr": 29.0, "kid": 0.0123, "kid_spread": 0.0004},
+    ]
+    page = compared([], metrics=[MEASURED[0], kid], primary=["psnr"], perception="psnr", summary=summary)
+    found = re.findall(r'<td class="number([^"]*)">([^<]+)', render(page))
+    assert [text for _, text in found if "±" in text] == ["0.0123 ± 0.0004"]
+    assert (" secondary", "–") in found
 
 
 def test_only_the_scripts_and_the_style_of_the_page_may_run(rows: list[dict[str, Any]]) -> None:
@@ -238,6 +252,20 @@ def test_pictures_beside_the_page_are_allowed_and_those_of_the_network_refused(r
     ):
         with pytest.raises(ValueError, match="data URI, or lies beside the page"):
             render(shown(source))
+
+
+def test_many_rows_take_little_more_memory_than_the_page_they_make(rows: list[dict[str, Any]]) -> None:
+    table = pd.concat([pd.DataFrame(rows)] * 1500, ignore_index=True)
+    table["key"] = [f"{place:06}" for place in range(len(table))]
+    page = replace(compared(rows), rows=table)
+    tracemalloc.start()
+    try:
+        document = render(page)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(table) == 19_500
+    assert peak < 16 * len(document)
 
 
 def test_a_name_that_is_no_metric_is_refused(rows: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from reports.page import render
 from reports.rating import Study, StudyItem
 from reports.ratings_summary import summarise_ratings
-from reports.ratings_words import ratings_markdown, ratings_note, ratings_tables
+from reports.ratings_words import percent, ratings_markdown, ratings_note, ratings_tables
 from tests.reports.test_page import HOSTILE, compared, text_of
 from tests.reports.test_rating import answers_in, graded, items, pairs, people, preferred, study
 
@@ -40,8 +40,8 @@ def test_the_summary_is_markdown_that_names_cannot_break(tmp_path: Path) -> None
     table = people(hostile, tmp_path, lambda n: graded(hostile, lambda key, method: 4 if method == "plain" else 1), 3)
     lines = ratings_markdown(summarise_ratings(table)).splitlines()
     assert lines[0] == "3 raters · 6 ratings"
-    assert lines[4].startswith("| plain | 100% (")
-    assert r"| a\|b \<script\>\`\* | 0% (0% … " in lines[5]
+    assert lines[4].startswith("| plain | 100 % (")
+    assert r"| a\|b \<script\>\`\* | 0 % (0 % … " in lines[5]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:6]} == {6}
     assert lines[-1].endswith("Satisfied: grade 3 (good) or 4 (excellent).")
 
@@ -60,8 +60,8 @@ def test_the_page_says_who_was_satisfied(opinions: dict[str, Any], rows: list[di
     assert "Method Satisfied ↑ Mean opinion ↑ Ratings Raters" in text
     said = page[page.index("What people said") : page.index("Spread")]
     assert re.findall(r"<th scope=\"row\">.*?>([^<]+)</span>", said) == ORDER
-    assert re.findall(r'class="number best">([^<]+)', said) == ["100%", "4.00", "100%"]
-    low, high = (f"{opinions['grades'][0][end]:.0%}" for end in ("satisfied_low", "satisfied_high"))
+    assert re.findall(r'class="number best">([^<]+)', said) == ["100 %", "4.00", "100 %"]
+    low, high = (percent(opinions["grades"][0][end]) for end in ("satisfied_low", "satisfied_high"))
     assert f"<small>{low} … {high}</small>" in said
 
 
@@ -69,7 +69,7 @@ def test_the_page_says_what_was_preferred(preferences: dict[str, Any], rows: lis
     text = text_of(render(compared(rows, ratings=preferences)))
     assert "Method Preferred ↑ Bradley–Terry ↑ Ratings Raters" in text
     strongest, *_, weakest = preferences["pairs"]
-    assert f"dtls 100%{strongest['preferred_low']:.0%} … 100%" in text
+    assert f"dtls 100 %{percent(strongest['preferred_low'])} … 100 %" in text
     assert f"+{strongest['strength']:.2f}" in text
     assert f"−{-weakest['strength']:.2f}" in text
 

@@ -1,0 +1,63 @@
+"""What measures the units of a comparison, so written down that any process can do it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from dtls.checkpoint import CheckpointError
+from dtls.degradation import Protocol
+from dtls.devices import best_device
+from flows.comparison import Collection, Comparison
+from flows.job import Work
+from flows.sources import Reopened
+from reports.lpips_alexnet import load_lpips
+from reports.lpips_vgg import WeightsError, load_lpips_vgg
+from reports.metrics import Measure
+
+
+@dataclass(frozen=True)
+class Making:
+    """The addresses of the pictures, and how they are compared; see `Comparison`."""
+
+    hr: Reopened | None
+    lr: Reopened | None
+    sr: tuple[tuple[str, Reopened], ...]
+    protocol: Protocol
+    measure: Measure
+    network: str | None
+    device: str
+    batch_size: int
+    workers: int
+
+    def __call__(self, _: int) -> Work:
+        """What measures a unit in this process; the unit says what is in the folders."""
+        hr, lr = (Collection(one.open(), {}) if one is not None else None for one in (self.hr, self.lr))
+        return self.comparison(hr, lr, {name: Collection(one.open(), {}) for name, one in self.sr}).work
+
+    def comparison(
+        self, hr: Collection | None, lr: Collection | None, sr: Mapping[str, Collection], *, is_here: bool = True
+    ) -> Comparison:
+        """The comparison of these; where units are measured elsewhere, LPIPS's network need not be here."""
+        device = best_device(self.device if is_here else "auto")
+        return Comparison(
+            hr=hr,
+            lr=lr,
+            sr=sr,
+            protocol=self.protocol,
+            measure=self.measure,
+            network=self.network,
+            lpips=_lpips(self.network, device) if is_here else None,
+            device=device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+        )
+
+
+def _lpips(network: str | None, device: str) -> nn.Module | None:
+    if network is None:
+        return None
+    try:
+        return load_lpips_vgg(None, device) if network == "vgg" else load_lpips(device)
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from error

@@ -1,0 +1,42 @@
+"""What people must know of a run to read its numbers: what is not measured yet, extra, or without an LR picture."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from flows.comparison import Comparison
+
+NAMED = 5
+
+
+def not_measured(comparison: Comparison, frame: pd.DataFrame) -> str | None:
+    """How many pictures the table lacks, after a unit that came to nothing."""
+    planned = len(comparison.truth.entries.keys() | set().union(*(sr.entries for sr in comparison.sr.values())))
+    missing = planned - frame["key"].nunique()
+    return f"{missing:,} of {planned:,} pictures are not measured yet: run it again to go on." if missing else None
+
+
+def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
+    """Sentences for under the summary."""
+    hr, lr = comparison.hr, comparison.lr
+    notes = [not_measured(comparison, frame)]
+    if hr is None:
+        notes.append("No ground truth: what can be said is how well results shrink back to their LR pictures.")
+    elif lr is not None:
+        notes.append(_extra(sorted(lr.entries.keys() - hr.entries.keys())))
+        notes.append(_inconsistent(frame))
+    return [note for note in notes if note]
+
+
+def _extra(keys: Sequence[str]) -> str | None:
+    if not keys:
+        return None
+    some = ", ".join(keys[:NAMED]) + ", …" * (len(keys) > NAMED)
+    return f"LR pictures without an HR picture, which nothing is compared with: {some} ({len(keys):,} in all)."
+
+
+def _inconsistent(frame: pd.DataFrame) -> str | None:
+    count = frame.loc[(frame["status"] == "ok") & frame["consistency"].isna(), "key"].nunique()
+    if not count:
+        return None
+    return f"LR pictures are missing or do not fit for {count:,} picture{'s' * (count > 1)}: no consistency there."

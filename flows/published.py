@@ -1,0 +1,91 @@
+"""What a report wrote at its target, kept there by name: nobody else's file is overwritten, or removed."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.leases import STATE
+from storage.locations import Location, StorageError
+
+PUBLISHED = f"{STATE}/published.json"
+PICTURE = re.compile(r"pictures/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
+KEPT = re.compile(r"rating/.*|runs/run=.*/(metrics\.parquet|_summary\.json)")
+"""What stays when a later run does not make it."""
+
+
+@dataclass(frozen=True)
+class Recorder(Location):
+    """A location that notes the names of what is put there."""
+
+    written: set[str] = field(default_factory=set)
+
+    def write(self, key: str, data: bytes) -> None:
+        super().write(key, data)
+        self.written.add(key)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is at a target now, by its listing, and what of it reports have made.
+
+    stands_on: what the last report was made from, None where it did not come to its end. names: of its files, but for
+    pictures that a run which was stopped left behind. known: whether there was a report at all.
+    """
+
+    out: Location
+    there: Set[str]
+    stands_on: Any
+    names: Set[str]
+    known: bool
+
+    @classmethod
+    def at(cls, out: Location, fixed: Set[str]) -> "Published":
+        """What `out` says; fixed: what reports of earlier versions, which kept no names, may have written."""
+        there = {entry.key for entry in out.list()}
+        if PUBLISHED not in there:
+            return cls(out, there, None, set(), known=False)
+        try:
+            content = json.loads(out.read(PUBLISHED))
+            return cls(out, there, content["stands_on"], set(content["names"]), known=True)
+        except (ValueError, TypeError, KeyError):
+            return cls(out, there, None, fixed, known=True)
+
+    def is_of(self, stands_on: Sequence[Any]) -> bool:
+        """Whether a report that was made from this is there, whole."""
+        return self.stands_on is not None and self.stands_on == _plain(stands_on) and self.names <= self.there
+
+    def refuse_strangers(self, planned: Set[str]) -> None:
+        """StorageError where files of somebody else lie where `planned` ones go, or are called like our pictures."""
+        taken = {name for name in self.there if name in planned or PICTURE.fullmatch(name)}
+        if strangers := sorted(name for name in taken if not self._is_own(name)):
+            more = f", nor are {len(strangers) - 1:,} others" if len(strangers) > 1 else ""
+            raise StorageError(
+                f"{self.out}: {strangers[0]} is there already, and not made by dtls report{more}; choose another "
+                "folder, or move away what is there"
+            )
+
+    @contextmanager
+    def renewing(self, stands_on: Sequence[Any], planned: Set[str]) -> Iterator[Recorder]:
+        """Where the files of a new report go; when all are there, those of the last one that it did not make go."""
+        self.refuse_strangers(planned)
+        self._say(None, self.names | planned)
+        out = Recorder(self.out.url, self.out.store, self.out.root)
+        yield out
+        for name in sorted(self.there - out.written):
+            if PICTURE.fullmatch(name) or (name in self.names and not KEPT.fullmatch(name)):
+                self.out.delete(name)
+        self._say(_plain(stands_on), out.written)
+
+    def _is_own(self, name: str) -> bool:
+        return name in self.names or (self.known and bool(PICTURE.fullmatch(name) or KEPT.fullmatch(name)))
+
+    def _say(self, stands_on: Any, names: Set[str]) -> None:
+        self.out.write(PUBLISHED, json.dumps({"stands_on": stands_on, "names": sorted(names)}).encode())
+
+
+def _plain(value: Sequence[Any]) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value))

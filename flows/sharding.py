@@ -1,0 +1,65 @@
+"""What makes the shards of a run, so written down that any process can do it."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from flows.console import Advance
+from flows.job import Work
+from flows.sources import Reopened
+from storage.archives import Source
+from storage.ffhq import Origin, read_metadata
+from storage.locations import Entry, Location
+from storage.shards import Sharding, shard_index
+from storage.units import Row, Unit
+
+METADATA = "ffhq-dataset-v2.json"
+
+
+class Found(NamedTuple):
+    """Where FFHQ's metadata is: the address of its folder, and the file there."""
+
+    place: str
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Making:
+    """The source, the target, and what shards are like; see `Sharding`."""
+
+    source: Reopened
+    target: str
+    metadata: Found | None
+    size: int | None
+    checked: bool
+    samples_per_shard: int
+    workers: int
+
+    def __call__(self, _: int) -> Work:
+        """What makes a shard in this process."""
+        return self.work(self.source.open(), cache(self.origins))
+
+    def work(self, source: Source, origins: Callable[[], Mapping[int, Origin]]) -> Work:
+        """What makes a shard of a source that is open."""
+        sharding = Sharding(source, Location.of(self.target), self.size, self.checked, self.workers, origins)
+
+        def work(unit: Unit, _: Sequence[Entry], advance: Advance) -> list[Row]:
+            return sharding.write(unit, shard_index(unit.name) * self.samples_per_shard, advance)
+
+        return work
+
+    def origins(self) -> Mapping[int, Origin]:
+        """Who made FFHQ's pictures, by their numbers, as far as that is known."""
+        if self.metadata is None:
+            return {}
+        place, key = Location.of(self.metadata.place), self.metadata.entry.key
+        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+            path = Path(place.path(key))
+            if place.local is None:
+                path = Path(folder) / METADATA
+                place.download(key, path)
+            with path.open("rb") as file:
+                return read_metadata(file, place.address(key))

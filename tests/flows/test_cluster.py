@@ -1,0 +1,121 @@
+"""A cluster of a team: S3, Prefect's server and worker, Dask's scheduler and workers; any may go in a run."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.upscale import UpscaleOptions, upscale
+from storage.locations import Location
+from tests.dask_services import DaskScheduler, DaskWorker
+from tests.killing import Place
+from tests.prefect_services import PrefectServer, PrefectWorker
+from tests.services import S3Server, wait_until
+
+ROOT = Path(__file__).parents[2]
+PICTURES, UNIT_SIZE, SOON = 200, 4, 180.0
+HOW = {"method": "lanczos", "scale": 12, "unit_size": UNIT_SIZE}
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+class Cluster:
+    """All of it, but for the S3 server."""
+
+    def __init__(self, folder: Path, s3_server: S3Server, stack: ExitStack) -> None:
+        self.folder, self.keys, self.stack = folder, s3_server.environment(), stack
+        self.server = stack.enter_context(PrefectServer(folder / "server"))
+        self.scheduler = stack.enter_context(DaskScheduler(folder / "scheduler"))
+        self.workers = [self.dask_worker(name) for name in "ab"]
+        self.server.create_work_pool(PrefectWorker.pool)
+        deployed = self.server.cli("deploy", "--all", cwd=ROOT)
+        assert deployed.returncode == 0, deployed.stdout
+        self.worker = self.prefect_worker("first")
+
+    def dask_worker(self, name: str) -> DaskWorker:
+        return self.stack.enter_context(DaskWorker(self.folder / name, self.scheduler.address, name, self.keys))
+
+    def prefect_worker(self, name: str) -> PrefectWorker:
+        return self.stack.enter_context(PrefectWorker(self.folder / name, self.server, ROOT, self.keys))
+
+    def start(self, source: str, target: str, **options: Any) -> str:
+        where = {"runner": "dask", "scheduler": self.scheduler.address}
+        return self.server.start_deployment(
+            "dtls/upscale", {"options": {"source": source, "target": target, **HOW, **where, **options}}
+        )
+
+    def ends(self, run: str) -> str:
+        """The final state of a run, with its log where that is not COMPLETED."""
+        state = self.server.wait_for_final_state(run, timeout=SOON)
+        return state if state == "COMPLETED" else f"{state}\n{self.server.flow_run_logs(run)}"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        yield Cluster(tmp_path_factory.mktemp("cluster"), s3_server, stack)
+
+
+@pytest.fixture
+def source(s3: str, photographs: Path) -> str:
+    """Two hundred pictures in a bucket."""
+    files = sorted(photographs.rglob("*.png"))
+    for number in range(PICTURES):
+        Location.of(s3).upload(f"small/{number:03d}.png", files[number % len(files)])
+    return f"{s3}/small"
+
+
+@pytest.fixture
+def expected(source: str, s3: str, s3_server: S3Server) -> dict[str, Any]:
+    """What a run in threads of this process leaves."""
+    settings = {"source": source, "target": f"{s3}/here", **HOW}
+    assert upscale.fn(UpscaleOptions.model_validate(settings)) == f"{PICTURES} done"
+    return Place(f"{s3}/here", s3_server).files()
+
+
+def begun(target: str) -> bool:
+    """Whether some units are done, and by far not all."""
+    receipts = [entry for entry in Location.of(target).list() if "/receipts/" in entry.key]
+    return len(receipts) > 2
+
+
+def test_a_run_completes_though_a_worker_is_killed_and_leaves_what_a_local_run_does(
+    cluster: Cluster, source: str, expected: dict[str, Any], s3: str, s3_server: S3Server
+) -> None:
+    run = cluster.start(source, f"{s3}/large")
+    assert wait_until(lambda: begun(f"{s3}/large"), SOON), cluster.server.flow_run_logs(run)
+    for pid in cluster.workers[0].pids:
+        os.kill(pid, signal.SIGKILL)
+    assert cluster.ends(run) == "COMPLETED"
+    assert Place(f"{s3}/large", s3_server).files() == expected
+    cluster.workers[0].stop()
+    cluster.workers[0] = cluster.dask_worker("again")
+
+
+def test_a_run_goes_on_while_the_prefect_server_is_restarted(
+    cluster: Cluster, source: str, expected: dict[str, Any], s3: str, s3_server: S3Server
+) -> None:
+    run = cluster.start(source, f"{s3}/large")
+    assert wait_until(lambda: begun(f"{s3}/large"), SOON), cluster.server.flow_run_logs(run)
+    cluster.server.stop()
+    cluster.stack.enter_context(cluster.server)
+    assert cluster.ends(run) == "COMPLETED"
+    assert Place(f"{s3}/large", s3_server).files() == expected
+
+
+def test_a_run_whose_prefect_worker_is_killed_is_gone_and_the_next_one_goes_on(
+    cluster: Cluster, source: str, expected: dict[str, Any], s3: str, s3_server: S3Server
+) -> None:
+    """The flow is a process of the worker's; Prefect goes on to call it running, until an automation finds out."""
+    run = cluster.start(source, f"{s3}/large")
+    assert wait_until(lambda: begun(f"{s3}/large"), SOON), cluster.server.flow_run_logs(run)
+    cluster.worker.stop()
+    assert cluster.server.flow_run_state(run) == "RUNNING"
+    cluster.server.api("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CRASHED"}, "force": True})
+    cluster.worker = cluster.prefect_worker("second")
+    assert cluster.ends(cluster.start(source, f"{s3}/large")) == "COMPLETED"
+    assert Place(f"{s3}/large", s3_server).files() == expected
