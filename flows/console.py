@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
-from prefect.logging import get_run_logger
+from prefect.logging.loggers import flow_run_logger
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
@@ -32,14 +33,20 @@ def in_flow_run() -> bool:
     return FlowRunContext.get() is not None
 
 
-def _deployed() -> bool:
+def _deployed() -> FlowRun | None:
+    """The flow run of a deployment that this is."""
     context = FlowRunContext.get()
-    return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
+    run = context.flow_run if context is not None else None
+    return run if run is not None and run.deployment_id is not None else None
 
 
 def teller() -> Callable[[str], None]:
-    """What says one line of this run, from any thread: Prefect's log where a deployment runs, else the terminal."""
-    say = get_run_logger().info if _deployed() else _terminal(soft_wrap=True).print
+    """What says one line of this run, from any thread: its log where a deployment runs, else the terminal.
+
+    The log is the flow run's, within its tasks, too: theirs is for failures.
+    """
+    run = _deployed()
+    say = flow_run_logger(run).info if run is not None else _terminal(soft_wrap=True).print
     return lambda message: say(printable(message))
 
 
@@ -59,7 +66,7 @@ def tell(message: str) -> None:
 
 def tell_markdown(text: str) -> None:
     """A table of the run, drawn on the terminal."""
-    if not _deployed():
+    if _deployed() is None:
         Console(stderr=True).print(Markdown(text))
 
 

@@ -16,8 +16,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
+from prefect.states import Failed
 
-from flows.console import in_flow_run, progress, publish, tell
+from flows.console import in_flow_run, printable, progress, publish, tell
 from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
 from flows.runners import MOST, Runner, runner_of
@@ -119,7 +120,7 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
                 if isinstance(outcome, BaseException):
                     summary.broken_units += 1
                     summary.failed += len(samples_of[unit.name])
-                    summary.note(f"{unit.name}: {_one_line(outcome)}")
+                    summary.note(_nothing(unit, outcome))
                     continue
                 summary.add(outcome)
     lease.check()
@@ -154,7 +155,11 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
 
         @task(name="unit", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
         def do_unit(name: str) -> Any:
-            return do(units.pop(name))
+            unit = units.pop(name)
+            try:
+                return do(unit)
+            except Exception as error:  # Prefect logs a state in a line, an exception in pages
+                return Failed(message=_nothing(unit, error), data=error)
 
         def submit(unit: Unit) -> Callable[[], Any]:
             units[unit.name] = unit
@@ -175,8 +180,10 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
         yield submit_thread
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _nothing(unit: Unit, error: BaseException) -> str:
+    """Which unit came to nothing, where it begins, and why."""
+    cause = " ".join(str(error).split()) or type(error).__name__
+    return printable(f"{unit.name} (from {unit.samples[0].key}): {cause}")
 
 
 def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:

@@ -69,9 +69,16 @@ class PrefectServer(Service):
             return False
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the REST API; an error of the server raises with what it answered."""
+        """Call the REST API, as Prefect's client does again while it is too busy; an error raises with the answer."""
         with httpx.Client(trust_env=False, timeout=30) as client:
-            answer = client.request(method, self.api_url + path, json=body)
+            answers: list[httpx.Response] = []
+
+            def is_answered() -> bool:
+                answers.append(client.request(method, self.api_url + path, json=body))
+                return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+            wait_until(is_answered, timeout=20)
+            answer = answers[-1]
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None

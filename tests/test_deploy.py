@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -25,6 +26,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
+from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from tests.prefect_services import PrefectServer
 from tests.services import S3Server
@@ -262,18 +264,14 @@ def test_a_prefect_server_takes_the_work_pool_and_refuses_what_its_form_does_not
 
 @pytest.mark.integration
 def test_the_kubernetes_worker_makes_a_valid_job_of_the_work_pool(prefect_server: PrefectServer) -> None:
-    validate = pytest.importorskip("kubernetes_validate", reason="install the extra [dev]").validate
-    worker = pytest.importorskip("prefect_kubernetes.worker", reason="install the extra [dev]")
     values = {"image": "registry.example.org/dtls:cuda", "gpus": 2, "env": {"DO_NOT_TRACK": "1"}}
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
-        configuration = asyncio.run(
-            worker.KubernetesWorkerJobConfiguration.from_template_and_values(WORK_POOL, values)
-        )
+        configuration = asyncio.run(KubernetesWorkerJobConfiguration.from_template_and_values(WORK_POOL, values))
         configuration.prepare_for_flow_run(FlowRun(flow_id=uuid.uuid4(), name="probe"))
     job = configuration.job_manifest
     for name in ("parallelism", "completions"):  # Prefect's worker wants them here, Kubernetes passes over them
         assert pod(job).pop(name) == 1
-    validate(job, KUBERNETES, strict=True)
+    kubernetes_validate.validate(job, KUBERNETES, strict=True)
     container = pod(job)["containers"][0]
     assert container["args"] == ["prefect", "flow-run", "execute"]
     assert container["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 2}
@@ -283,9 +281,8 @@ def test_the_kubernetes_worker_makes_a_valid_job_of_the_work_pool(prefect_server
 
 
 def test_the_distributed_training_is_valid_for_kubernetes() -> None:
-    validate = pytest.importorskip("kubernetes_validate", reason="install the extra [dev]").validate
     for manifest in (NETWORK, TRAINING):
-        validate(manifest, KUBERNETES, strict=True)
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("name", JOBS)
