@@ -98,9 +98,14 @@ class Summary:
             f"{part} {seconds / total:.0%}" for part, seconds in self.seconds.items()
         )
 
+    def load(self) -> str:
+        """How many devices were computing at a time, or threads where these compute; empty where nothing was done."""
+        computing = self.seconds.get("compute", 0.0)
+        return f"computing at a time: {computing / self.wall:.2f} on average" if computing and self.wall else ""
+
     def markdown(self, title: str, target: str, manifest: str) -> str:
         """The same as a page; whatever pictures are called, it is shown as text."""
-        lines = [f"# {_code(title)}", f"**{self}**", self.losses(), self.pace()]
+        lines = [f"# {_code(title)}", f"**{self}**", self.losses(), self.pace(), self.load()]
         lines += [f"* Results: {_link(target)}\n* A row a picture: {_link(manifest)}"]
         if self.reasons:
             told = "the first " if self.failed > len(self.reasons) else ""

@@ -106,3 +106,8 @@ def test_whatever_breaks_lines_in_names_breaks_none_in_the_page(name: str) -> No
 
 def test_things_are_counted_in_words() -> None:
     assert [counted(n, "picture") for n in (0, 1, 1200)] == ["0 pictures", "1 picture", "1,200 pictures"]
+
+
+def test_the_page_of_a_run_says_how_many_devices_computed() -> None:
+    assert "computing at a time: 0.40 on average" in summary().markdown("upscale a", "b", "b/manifest.parquet")
+    assert "computing at a time" not in Summary(skipped=9, wall=1.0).markdown("upscale a", "b", "m")
