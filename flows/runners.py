@@ -98,7 +98,9 @@ class Cluster:
             while not ended.wait(POLL):
                 advance(0)
             rows: list[Row] = future.result()
-        except (CancelledError, OSError) as error:
+        except StorageError:
+            raise
+        except (CancelledError, OSError) as error:  # of the connection
             raise UnavailableError(f"{self.options.scheduler or 'the processes'}: lost: {error}") from error
         except BaseException:
             self._stop(key, future)

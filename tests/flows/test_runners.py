@@ -184,34 +184,11 @@ def test_a_run_whose_scheduler_dies_stops_with_one_line_and_goes_on_without_it(s
     assert "already done" in enlarged(source, target, unit_size=1)
 
 
-def test_a_unit_of_a_run_that_is_gone_ends_at_its_next_sample(
+@pytest.fixture
+def long_run(
     source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
-) -> None:
-    """A run that is killed leaves nobody to tell the workers; Dask sees that it is gone."""
-    many, target = tmp_path / "many", tmp_path / "large"
-    picture = next(Path(source, "a").rglob("*.png"))
-    many.mkdir()
-    for number in range(3000):
-        (many / f"{number}.png").hardlink_to(picture)
-    options = ["--method", "lanczos", "--scale", "4", "--unit-size", "3000", "--workers", "1", "--in-flight", "1"]
-    with (tmp_path / "log").open("wb") as log:
-        where = ["--runner", "dask", "--scheduler", scheduler.address]
-        run = Popen([sys.executable, "-m", "flows", "upscale", many, target, *options, *where], stderr=log)
-    assert wait_until(lambda: bool(list(target.glob("*.png"))), SOON), (tmp_path / "log").read_text()
-    run.kill()
-    run.wait()
-    with Client(scheduler.address, set_as_default=False) as client:
-        assert wait_until(lambda: not any(client.run(threads).values()), SOON)
-    assert 0 < len(list(target.glob("*.png"))) < 3000
-
-
-def threads(dask_worker: Any) -> int:
-    return len(dask_worker.active_threads)
-
-
-def test_a_run_that_is_stopped_lets_go_of_its_target_when_no_unit_writes_any_longer(
-    source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
-) -> None:
+) -> Iterator[tuple[Popen[str], Path]]:
+    """A run of one unit of 3,000 pictures that has made some of them, and its target."""
     many, target = tmp_path / "many", tmp_path / "large"
     picture = next(Path(source, "a").rglob("*.png"))
     many.mkdir()
@@ -219,8 +196,30 @@ def test_a_run_that_is_stopped_lets_go_of_its_target_when_no_unit_writes_any_lon
         (many / f"{number}.png").hardlink_to(picture)
     options = ["--method", "lanczos", "--scale", "4", "--unit-size", "3000", "--workers", "1", "--in-flight", "1"]
     where = ["--runner", "dask", "--scheduler", scheduler.address]
-    run = Popen([sys.executable, "-m", "flows", "upscale", many, target, *options, *where], stderr=PIPE, text=True)
-    assert wait_until(lambda: bool(list(target.glob("*.png"))), SOON)
+    with Popen(
+        [sys.executable, "-m", "flows", "upscale", many, target, *options, *where], stderr=PIPE, text=True
+    ) as run:
+        assert wait_until(lambda: bool(list(target.glob("*.png"))), SOON)
+        yield run, target
+        run.kill()
+
+
+def test_a_unit_of_a_run_that_is_gone_ends_at_its_next_sample(
+    long_run: tuple[Popen[str], Path], scheduler: DaskScheduler
+) -> None:
+    """A run that is killed leaves nobody to tell the workers; Dask sees that it is gone."""
+    run, target = long_run
+    run.kill()
+    run.wait()
+    with Client(scheduler.address, set_as_default=False) as client:
+        assert wait_until(lambda: not any(client.run(threads).values()), SOON)
+    assert 0 < len(list(target.glob("*.png"))) < 3000
+
+
+def test_a_run_that_is_stopped_lets_go_of_its_target_when_no_unit_writes_any_longer(
+    long_run: tuple[Popen[str], Path], scheduler: DaskScheduler
+) -> None:
+    run, target = long_run
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=SOON)
     left = len(list(target.glob("*.png")))
@@ -229,6 +228,10 @@ def test_a_run_that_is_stopped_lets_go_of_its_target_when_no_unit_writes_any_lon
     with Client(scheduler.address, set_as_default=False) as client:
         assert not any(client.run(threads).values())
     assert len(list(target.glob("*.png"))) == left < 3000
+
+
+def threads(dask_worker: Any) -> int:
+    return len(dask_worker.active_threads)
 
 
 def test_a_scheduler_that_is_not_there_and_one_without_workers_are_told(
