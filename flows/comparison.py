@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from itertools import groupby
 from threading import Lock
 from typing import Any
@@ -128,6 +128,7 @@ class Comparison:
             "protocol": self.protocol,
             "colour": self.measure.colour,
             "border": self.measure.border,
+            "data_range": self.measure.data_range,
             "lpips": self.network,
             "table": SCHEMA_VERSION,
         }
@@ -253,7 +254,7 @@ class Comparison:
         scale = x.shape[-1] / scene.lr.shape[-1] if scene.lr is not None and "consistency" in numbers else None
         found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": scale}
         if scene.hr is not None:
-            found |= {"colour": self.measure.colour, "border": self.measure.border, "lpips_network": self.network}
+            found |= {**asdict(self.measure), "lpips_network": self.network}
         return found
 
     def _row(self, method: str, key: str, **values: Any) -> Row:

@@ -87,6 +87,7 @@ class Publication:
             "protocol": self.comparison.protocol,
             "colour": measure.colour,
             "border": measure.border,
+            "data_range": measure.data_range,
             "lpips": self.comparison.network,
         }
 

@@ -74,6 +74,7 @@ class ReportOptions(BatchOptions):
     )
     colour: Colour = Field("rgb", description="what PSNR and SSIM are of: rgb, or y, the luma of most papers")
     border: int = Field(0, ge=0, le=1024, description="pixels that PSNR and SSIM leave out on each side")
+    data_range: float = Field(255, gt=0, le=255, description="peak of PSNR and L of SSIM, in levels of 8 bits")
     lpips: Literal["alex", "vgg", "none"] = Field(
         "alex", description="network of LPIPS; vgg wants torchvision's VGG16 in torch hub's cache"
     )
@@ -125,7 +126,7 @@ def report(options: ReportOptions) -> str:
         lr=Reopened.of(options.lr, lr.source) if options.lr is not None and lr is not None else None,
         sr=tuple((name, Reopened.of(options.sr[name], one.source)) for name, one in sr.items()),
         protocol=protocol,
-        measure=Measure(options.colour, options.border),
+        measure=Measure(options.colour, options.border, options.data_range),
         network=None if options.lpips == "none" or options.hr is None else options.lpips,
         device=options.device,
         batch_size=options.batch_size,

@@ -22,7 +22,7 @@ TALLEST = 640
 INK, MUTED, ALARM, PAPER, EMPTY = "#1d1d1b", "#75746e", "#a8321e", "#ffffff", "#f4f3ef"
 MARGIN, GAP, LINE, TEXT = 32, 16, 24, 15
 """In pixels: around the sheet, between columns, from one line of text to the next, and the text's size."""
-CONDITIONS = ["protocol", "scale", "colour", "border", "lpips_network"]
+CONDITIONS = ["protocol", "scale", "colour", "border", "data_range", "lpips_network"]
 SHOWN = ("psnr", "lpips")
 """Under each picture; where no picture has these, as without ground truth, the first numbers that there are."""
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from dtls.degradation import SizeError
-from reports.windows import C1, C2, UNIFORM_WINDOW
+from reports.windows import K1, K2, UNIFORM_WINDOW
 
 COLOURS = "magma"
+C1, C2 = (K1 * 255) ** 2, (K2 * 255) ** 2
 
 Picture = NDArray[np.uint8]
 

@@ -2,8 +2,8 @@
 
 Pictures come as they were saved, uint8 RGB tensors (N, 3, H, W) on any device, and the numbers, float64 (N,), stay on
 that device. A number that a picture is too small for is NaN, which the Parquet table stores as null. The data range
-is 255 throughout: results are judged as they were saved, in 8 bits. `windows` has SSIM's sums, `perception` LPIPS's
-features, `authors` the consistency of the paper, and `scoring` all numbers of several methods at once.
+is 255 unless a Measure says otherwise: results are judged as they were saved, in 8 bits. `windows` has SSIM's sums,
+`perception` LPIPS's features, `authors` the consistency of the paper, and `scoring` all numbers of several methods.
 """
 
 from collections.abc import Callable
@@ -36,18 +36,22 @@ class Measure:
 
     colour: `rgb`, the mean over the channels; or `y`, the luma of ITU-R BT.601 in 16…235 as MATLAB's rgb2ycbcr has
     it, not rounded (BasicSR's, and that of most papers on ×2, ×3, ×4). border: pixels cropped from each side first,
-    in papers often the scale. LPIPS and consistency always see the whole RGB picture, as is customary.
-    ValueError for another colour and a negative border.
+    in papers often the scale. data_range: the peak of PSNR and the L of SSIM; 255 but in few papers (219 for Y).
+    LPIPS and consistency always see the whole RGB picture, as is customary.
+    ValueError for another colour, a negative border, and a data range that is not above 0.
     """
 
     colour: Colour = "rgb"
     border: int = 0
+    data_range: float = PEAK
 
     def __post_init__(self) -> None:
         if self.colour not in get_args(Colour):
             raise ValueError(f"unknown colour space {self.colour!r}; known: {', '.join(get_args(Colour))}")
         if self.border < 0:
             raise ValueError(f"a border of {self.border} pixels cannot be cropped")
+        if not self.data_range > 0:
+            raise ValueError(f"a data range of {self.data_range} is none")
 
     def planes(self, x: Tensor) -> Tensor:
         """What is measured of x, uint8 (N, 3, H, W): int32 (N, 3, h, w) for rgb, float64 (N, 1, h, w) for y."""
@@ -69,7 +73,7 @@ def luma(x: Tensor) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor, measure: Measure = WHOLE) -> Tensor:
-    """Peak signal-to-noise ratio in dB over all planes: 10·log10(255² / MSE); inf for identical pictures.
+    """Peak signal-to-noise ratio in dB over all planes: 10·log10(L² / MSE), L the data range; inf for identical ones.
 
     a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,), NaN when the border leaves no pixel. SizeError when
     the shapes differ.
@@ -77,7 +81,8 @@ def psnr(a: Tensor, b: Tensor, measure: Measure = WHOLE) -> Tensor:
     _check(a, b)
     if measure.side(a) < 1:
         return _nan(a)
-    return 10 * torch.log10(PEAK**2 / _in_groups(lambda x, y: _mse(measure.planes(x), measure.planes(y)), a, b))
+    mse = _in_groups(lambda x, y: _mse(measure.planes(x), measure.planes(y)), a, b)
+    return 10 * torch.log10(measure.data_range**2 / mse)
 
 
 def ssim(a: Tensor, b: Tensor, measure: Measure = WHOLE, window: Window = "uniform") -> Tensor:
@@ -97,7 +102,7 @@ def ssim(a: Tensor, b: Tensor, measure: Measure = WHOLE, window: Window = "unifo
     }[window]
     if measure.side(a) < side:
         return _nan(a)
-    return _in_groups(lambda x, y: similarity(measure.planes(x), measure.planes(y)), a, b)
+    return _in_groups(lambda x, y: similarity(measure.planes(x), measure.planes(y), measure.data_range), a, b)
 
 
 def lpips(a: Tensor, b: Tensor, model: nn.Module) -> Tensor:

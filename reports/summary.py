@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.metrics import PEAK
 from reports.ranking import COMMON, leaves_out
 from reports.statistics import difference, mean_interval, scores_of
 from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, Metric, finite_or_none
@@ -82,8 +83,10 @@ def conditions(frame: pd.DataFrame) -> str:
     scales = sorted(float(scale) for scale in frame["scale"].dropna().unique())
     parts = [f"Protocol: {', '.join(protocols) or 'none'}"]
     parts += [", ".join(f"×{scale:g}" for scale in scales)] if scales else []
-    for colour, border in sorted({*frame[["colour", "border"]].dropna().itertuples(index=False, name=None)}):
-        parts.append(str(colour).upper() + (f", border {border}" if border else ""))
+    measured = frame[["colour", "border", "data_range"]].fillna({"data_range": PEAK}).dropna()
+    for colour, border, peak in sorted({*measured.itertuples(index=False, name=None)}):
+        more = (f", border {border}" if border else "") + (f", data range {peak:g}" if peak != PEAK else "")
+        parts.append(str(colour).upper() + more)
     networks = sorted(frame["lpips_network"].dropna().unique())
     return " · ".join([*parts, *([f"LPIPS {', '.join(networks)}"] if networks else [])])
 

@@ -93,6 +93,7 @@ SCHEMA = pa.schema(
         *(_field(m.name, pa.float64(), f"{m.description}; {m.better} is better", m.unit) for m in METRICS),
         _field("colour", pa.string(), "what PSNR and SSIM are of: rgb, or y, the luma of BT.601 in 16 … 235"),
         _field("border", pa.int32(), "how much PSNR and SSIM leave out on each side", "px"),
+        _field("data_range", pa.float64(), "L of PSNR and SSIM, in levels of 8 bits"),
         _field("lpips_network", pa.string(), "alex or vgg"),
         _field("status", pa.string(), "ok or failed", nullable=False),
         _field("error", pa.string(), "why it failed"),

@@ -1,7 +1,7 @@
 """The two similarities of SSIM (Wang et al. 2004, eq. 13): a uniform window of 7×7, and a Gaussian one of 11×11.
 
-Both take planes x, y (N, C, H, W) in 0…255 and give the mean over planes and over the windows that lie wholly
-inside, float64 (N,).
+Both take planes x, y (N, C, H, W) in 0…255 and the data range, L in C1 = (0.01 L)² and C2 = (0.03 L)², and give the
+mean over planes and over the windows that lie wholly inside, float64 (N,).
 """
 
 from functools import lru_cache
@@ -12,11 +12,11 @@ from torch import Tensor
 UNIFORM_WINDOW = 7
 GAUSSIAN_WINDOW = 11
 SIGMA = 1.5
-C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+K1, K2 = 0.01, 0.03
 MIDDLE = 128
 
 
-def uniform_similarity(x: Tensor, y: Tensor) -> Tensor:
+def uniform_similarity(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     """With the sample covariance; x, y: int32 or float64.
 
     Every mean and covariance is multiplied by n², n = 49, so that integers stay integers, below 2³¹.
@@ -25,10 +25,10 @@ def uniform_similarity(x: Tensor, y: Tensor) -> Tensor:
     sx, sy, sxy, squares = _window_sums(torch.stack((x, y, x * y, x * x + y * y)))
     product, powers = sx * sy, sx * sx + sy * sy
     covariance, variances = sxy.mul_(n).sub_(product), squares.mul_(n).sub_(powers)
-    return _similarity(product, powers, covariance, variances, unit=n**2, sample=n / (n - 1))
+    return _similarity(product, powers, covariance, variances, data_range, unit=n**2, sample=n / (n - 1))
 
 
-def gaussian_similarity(x: Tensor, y: Tensor) -> Tensor:
+def gaussian_similarity(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     """With the covariance as weighted, no sample's; x, y: of any type.
 
     Moments are taken of values less 128, which changes no covariance and keeps float32's rounding small.
@@ -37,15 +37,22 @@ def gaussian_similarity(x: Tensor, y: Tensor) -> Tensor:
     mx, my, mxy, squares = _weighted(torch.stack((x, y, x * y, x * x + y * y)))
     covariance, variances = mxy.sub_(mx * my), squares.sub_(mx * mx + my * my)
     mx, my = mx.add_(MIDDLE), my.add_(MIDDLE)
-    return _similarity(mx * my, mx * mx + my * my, covariance, variances)
+    return _similarity(mx * my, mx * mx + my * my, covariance, variances, data_range)
 
 
 def _similarity(
-    product: Tensor, powers: Tensor, covariance: Tensor, variances: Tensor, unit: int = 1, sample: float = 1
+    product: Tensor,
+    powers: Tensor,
+    covariance: Tensor,
+    variances: Tensor,
+    data_range: float,
+    unit: int = 1,
+    sample: float = 1,
 ) -> Tensor:
     """Eq. 13 of the means' products and of the covariances, all times `unit`; `sample` makes these a sample's."""
-    above = (_floating(product) * 2 + unit * C1).mul_(_floating(covariance) * (2 * sample) + unit * C2)
-    below = (_floating(powers) + unit * C1).mul_(_floating(variances) * sample + unit * C2)
+    c1, c2 = unit * (K1 * data_range) ** 2, unit * (K2 * data_range) ** 2
+    above = (_floating(product) * 2 + c1).mul_(_floating(covariance) * (2 * sample) + c2)
+    below = (_floating(powers) + c1).mul_(_floating(variances) * sample + c2)
     return above.div_(below).mean(dim=(1, 2, 3), dtype=torch.float64)
 
 

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -152,7 +152,25 @@ def test_a_border_that_leaves_nothing_leaves_no_number(pairs: tuple[Tensor, Tens
     assert psnr(a, b, Measure(border=47)).isfinite().all()
 
 
-def test_unknown_colours_and_negative_borders_are_refused() -> None:
+@pytest.mark.parametrize("window", ["uniform", "gaussian"])
+def test_another_data_range_is_that_of_skimage(
+    pairs: tuple[Tensor, Tensor], window: Literal["uniform", "gaussian"]
+) -> None:
+    a, b = pairs
+    measure = Measure(data_range=219)
+    gaussian: dict[str, Any] = (
+        {"gaussian_weights": True, "use_sample_covariance": False} if window == "gaussian" else {}
+    )
+    for x, y, found, similarity in zip(a, b, psnr(a, b, measure), ssim(a, b, measure, window), strict=True):
+        p, q = (picture.permute(1, 2, 0).numpy() for picture in (x, y))
+        assert found.item() == pytest.approx(peak_signal_noise_ratio(p, q, data_range=219), abs=1e-6)  # type: ignore[no-untyped-call]
+        expected = structural_similarity(p, q, channel_axis=-1, data_range=219, **gaussian)  # type: ignore[no-untyped-call]
+        assert similarity.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_unknown_colours_negative_borders_and_no_data_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="a data range of 0 is none"):
+        Measure(data_range=0)
     with pytest.raises(ValueError, match="unknown colour space 'lab'; known: rgb, y"):
         Measure(colour="lab")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="border of -1"):

@@ -68,6 +68,7 @@ def test_distances_of_sets_stand_beside_the_means(frame: pd.DataFrame) -> None:
             {"colour": "y", "border": 4, "lpips_network": "alex"},
             "Protocol: antialias · ×4 · Y, border 4 · LPIPS alex",
         ),
+        ({"colour": "y", "data_range": 219.0}, "Protocol: antialias · ×4 · Y, data range 219"),
         ({"protocol": "reference", "scale": None, "colour": None, "border": None}, "Protocol: reference"),
     ],
 )
