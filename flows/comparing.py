@@ -39,7 +39,7 @@ class Making:
         self, hr: Collection | None, lr: Collection | None, sr: Mapping[str, Collection], *, is_here: bool = True
     ) -> Comparison:
         """The comparison of these; where units are measured elsewhere, LPIPS's network need not be here."""
-        device = best_device(self.device if is_here else "auto")
+        device = best_device("auto" if self.device.startswith("cuda") and not is_here else self.device)
         return Comparison(
             hr=hr,
             lr=lr,

@@ -1,5 +1,6 @@
 """How a run tells what it does: a progress bar on a terminal, lines elsewhere, Prefect's log inside a flow run."""
 
+import os
 import sys
 import threading
 import time
@@ -34,16 +35,15 @@ def in_flow_run() -> bool:
 
 
 def _deployed() -> FlowRun | None:
-    """The flow run of a deployment that this is."""
+    """The flow run that this is, if a deployment's run, or one within it."""
     context = FlowRunContext.get()
-    run = context.flow_run if context is not None else None
-    return run if run is not None and run.deployment_id is not None else None
+    return context.flow_run if context is not None and "PREFECT__FLOW_RUN_ID" in os.environ else None
 
 
 def teller() -> Callable[[str], None]:
     """What says one line of this run, from any thread: its log where a deployment runs, else the terminal.
 
-    The log is the flow run's, within its tasks, too: theirs is for failures.
+    The log is the flow run's, within its tasks, too: prefect.yaml has theirs switched off.
     """
     run = _deployed()
     say = flow_run_logger(run).info if run is not None else _terminal(soft_wrap=True).print
@@ -62,6 +62,12 @@ def _terminal(*, soft_wrap: bool = False) -> Console:
 def tell(message: str) -> None:
     """One line about the run."""
     teller()(message)
+
+
+def log_failure(message: str) -> None:
+    """An error in the log of a deployment's run, at once; elsewhere its end tells it."""
+    if (run := _deployed()) is not None:
+        flow_run_logger(run).error(printable(message))
 
 
 def tell_markdown(text: str) -> None:

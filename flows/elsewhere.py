@@ -1,18 +1,23 @@
 """A unit in a process of a cluster: what Dask's workers run for `flows.runners`."""
 
+import signal
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from threading import Lock
+from typing import Any
 
 from distributed import get_worker
 
 from flows.job import Work
+from storage.locations import StorageError
 from storage.units import Row, Unit
 
 TELL_SECONDS = 1.0
 RUNNING = ("executing", "long-running", "resumed")
 """What Dask calls a task that is wanted; one whose run was stopped, or is gone, is `cancelled`."""
+MOST_RUNS = 3
+"""Runs whose models are kept at a time; those that end are forgotten, those that are killed are not."""
+_works: dict[str, Work] = {}
 _making = Lock()
 
 
@@ -20,15 +25,21 @@ class UnwantedError(RuntimeError):
     """The run that asked for a unit has stopped, or is gone."""
 
 
-@lru_cache(maxsize=1)
-def _made(make: Callable[[int], Work], at_once: int) -> Work:
-    return make(at_once)
+def dask_setup(_: Any) -> None:
+    """Let Ctrl-C on a terminal be for the run alone, which ends its processes; Dask calls this in each of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, topic: str) -> list[Row]:
-    """The rows of a unit. What does it is made once a process, the model loaded, and kept for the units to come.
+def forget(run: str) -> None:
+    """Let go of what did the units of a run, its model included."""
+    with _making:
+        _works.pop(run, None)
 
-    What is done is told under `topic` every second. UnwantedError when nobody waits for it any longer.
+
+def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str) -> list[Row]:
+    """The rows of a unit. What does it is made once for a `run`, the model loaded, and kept for the units to come.
+
+    What is done is told under the name of the run every second. UnwantedError when nobody waits for it any longer.
     """
     worker = get_worker()
     key = worker.get_current_task()
@@ -46,8 +57,19 @@ def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, topic: str) -
                 return
             told = time.monotonic()
             event = {"key": key, "done": done, "failed": failures}
-        worker.log_event(topic, event)
+        worker.log_event(run, event)
 
+    try:
+        return _work_of(run, make, at_once)(unit, unit.samples, advance)
+    except StorageError as error:
+        plain = type(error)(str(error))
+    raise plain  # without what it comes from, which may hold keys and cannot always travel
+
+
+def _work_of(run: str, make: Callable[[int], Work], at_once: int) -> Work:
     with _making:
-        work = _made(make, at_once)
-    return work(unit, unit.samples, advance)
+        if run not in _works:
+            while len(_works) >= MOST_RUNS:
+                del _works[next(iter(_works))]
+            _works[run] = make(at_once)
+        return _works[run]

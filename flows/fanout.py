@@ -7,7 +7,7 @@ holds its lease; a run that finds nothing to do writes nothing.
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from threading import Event
@@ -16,16 +16,15 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Failed
 
-from flows.console import in_flow_run, printable, progress, publish, tell
+from flows.console import in_flow_run, log_failure, progress, publish, tell
 from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
 from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary, reason_of
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import StorageError, UnavailableError
-from storage.units import Unit, is_passing
+from storage.units import Row, Unit, is_passing
 
 
 class RunError(RuntimeError):
@@ -101,6 +100,8 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
             before = job.receipts.results_of((unit.receipt, *old)) if job.divisible else {}
             job.receipts.drop(old)  # its outputs are about to be others'
             rows = runner.work(unit, samples, advance)
+            if not runner.is_here:
+                _refuse_out_of_sight(job, rows)
             tags = {sample.key: sample.etag for sample in samples}
             for row in rows:
                 row["options"] = unit.options
@@ -120,10 +121,22 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
                 if isinstance(outcome, BaseException):
                     summary.broken_units += 1
                     summary.failed += len(samples_of[unit.name])
-                    summary.note(_nothing(unit, outcome))
+                    nothing = _nothing(unit, outcome)
+                    summary.note(nothing)
+                    log_failure(nothing)
                     continue
                 summary.add(outcome)
     lease.check()
+
+
+def _refuse_out_of_sight(job: Job, rows: Sequence[Row]) -> None:
+    """UnavailableError where a result that another process has made is not to be seen from here."""
+    output = next((row["output"] for row in rows if row["status"] == "ok" and row.get("output") is not None), None)
+    if output is not None and not job.receipts.target.exists(output):
+        raise UnavailableError(
+            f"{job.receipts.target.address(output)}: made by a worker, and not to be seen from here; "
+            "give addresses that mean the same to all machines"
+        )
 
 
 def _outcomes(
@@ -155,11 +168,7 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
 
         @task(name="unit", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
         def do_unit(name: str) -> Any:
-            unit = units.pop(name)
-            try:
-                return do(unit)
-            except Exception as error:  # Prefect logs a state in a line, an exception in pages
-                return Failed(message=_nothing(unit, error), data=error)
+            return do(units.pop(name))
 
         def submit(unit: Unit) -> Callable[[], Any]:
             units[unit.name] = unit
@@ -183,7 +192,7 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
 def _nothing(unit: Unit, error: BaseException) -> str:
     """Which unit came to nothing, where it begins, and why."""
     cause = " ".join(str(error).split()) or type(error).__name__
-    return printable(f"{unit.name} (from {unit.samples[0].key}): {cause}")
+    return f"{unit.name} (from {unit.samples[0].key}): {cause}"
 
 
 def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradation import Protocol
 from dtls.devices import best_device
 from dtls.domain_transfer import DomainTransfer, Sampling
 from dtls.methods import Downscaling, Method, load_method
+from flows.sources import absolute
 from storage.locations import Location, StorageError
 
 SPANDREL = "spandrel:"
@@ -25,6 +27,13 @@ class Chosen:
     checkpoint: str | None
     device: str
     sampling: Sampling
+
+    @classmethod
+    def of(cls, method: str, checkpoint: str | None, device: str, sampling: Sampling) -> Self:
+        """The same from any folder."""
+        name, colon, file = method.partition(":")
+        method = f"{SPANDREL}{absolute(file)}" if name + colon == SPANDREL else method
+        return cls(method, absolute(checkpoint) if checkpoint is not None else None, device, sampling)
 
     def __call__(self) -> Method:
         if self.checkpoint is not None:

@@ -24,7 +24,7 @@ from flows.estimate import tell_plan
 from flows.job import Elsewhere, Job, Left
 from flows.recipes import Making, Recipe
 from flows.selection import SelectionOptions, select
-from flows.sources import Reopened, identity, list_pictures, refuse_within
+from flows.sources import Reopened, absolute, identity, list_pictures, refuse_within
 from flows.targets import is_of_shards, pack
 from storage.archives import Folder, Source, open_source
 from storage.locations import ChangedError, Entry, Location, StorageError
@@ -69,7 +69,7 @@ def transform(
     making = Making(
         recipe,
         Reopened.of(source, where),
-        identity(target),
+        absolute(target),
         stamp=_stamp(method) if results.provenance else None,
         workers=options.workers,
     )

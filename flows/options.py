@@ -33,7 +33,7 @@ class BatchOptions(Options):
         description="where units run: in threads, in processes, one a GPU, or on the workers of a Dask --scheduler",
     )
     scheduler: str | None = Field(
-        None, pattern=r"^(tcp|tls|ws|wss|ucx)://\S+$", description="address of a Dask scheduler, tcp://HOST:8786"
+        None, pattern=r"^(tcp|tls)://\S+$", description="address of a Dask scheduler, tcp://HOST:8786"
     )
     retry_failed: bool = Field(False, description="do the samples that failed in earlier runs again")
     max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")

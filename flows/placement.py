@@ -3,7 +3,8 @@
 from typing import Any
 
 from dtls.devices import Precision, best_device, best_precision
-from flows.runners import connected, resources_of
+from flows.cluster import GPU, connected, resources_of, workers_of
+from storage.locations import StorageError
 
 
 def device_here(options: Any) -> str:
@@ -18,13 +19,19 @@ def device_here(options: Any) -> str:
 def precision_of(options: Any) -> Precision:
     """The precision that units of these options will have, as the device that does them has it."""
     wish: Precision = options.precision
-    if options.runner != "dask" or wish != "auto":
-        return best_precision(wish, best_device(options.device)) if options.runner == "processes" else wish
+    if options.runner == "threads" or wish != "auto":
+        return wish
+    if options.runner == "processes":
+        return best_precision(wish, best_device(options.device))
     with connected(options, is_heavy=True) as client:
-        found: Precision = client.submit(
-            precision_there, options.device, resources=resources_of(client, options, is_heavy=True), pure=False
-        ).result()
-    return found
+        asks = resources_of(client, options, is_heavy=True)
+        address = next(a for a, worker in workers_of(client).items() if GPU in worker["resources"] or not asks)
+        found: dict[str, Precision] = client.run(
+            precision_there, options.device, workers=[address], on_error="return"
+        )
+    if not isinstance(found[address], str):
+        raise StorageError(f"{options.scheduler}: {address} cannot compute: {found[address]}")
+    return found[address]
 
 
 def precision_there(device: str) -> Precision:

@@ -49,8 +49,9 @@ class Published:
             return cls(out, there, None, set(), known=False)
         try:
             content = json.loads(out.read(PUBLISHED))
-            return cls(out, there, content["stands_on"], set(content["names"]), known=True)
-        except (ValueError, TypeError, KeyError):
+            names = {name for name in content["names"] if isinstance(name, str)}
+            return cls(out, there, content["stands_on"], names, known=True)
+        except (ValueError, TypeError, KeyError, RecursionError):
             return cls(out, there, None, fixed, known=True)
 
     def is_of(self, stands_on: Sequence[Any]) -> bool:

@@ -15,7 +15,7 @@ from flows.console import tell
 from flows.job import Elsewhere, Job
 from flows.options import Address, BatchOptions
 from flows.sharding import METADATA, Found, Making
-from flows.sources import Reopened, file_at, identity, list_pictures, refuse_within
+from flows.sources import Reopened, absolute, file_at, identity, list_pictures, refuse_within
 from storage.archives import open_source
 from storage.ffhq import Split, by_hash, published
 from storage.locations import Entry, Location, StorageError, UnavailableError
@@ -62,7 +62,7 @@ def shard(options: ShardOptions) -> str:
     metadata = _find_metadata(options)
     making = Making(
         Reopened.of(options.source, source),
-        identity(options.target),
+        absolute(options.target),
         metadata,
         options.size,
         options.check,
@@ -114,11 +114,11 @@ def _find_metadata(options: ShardOptions) -> Found | None:
     """The metadata that the options name, else that in the source's folder, or in the one around it."""
     if options.metadata is not None:
         place, name = file_at(options.metadata, f"the address of {METADATA}")
-        return Found(identity(str(place)), place.info(name))
+        return Found(absolute(str(place)), place.info(name))
     source = Location.of(options.source)
     for place in filter(None, (source, source.parent)):
         try:
-            found = Found(identity(str(place)), place.info(METADATA))
+            found = Found(absolute(str(place)), place.info(METADATA))
         except UnavailableError:
             raise
         except StorageError:  # not there, or not for us to see

@@ -67,7 +67,7 @@ class Reopened:
 
     @classmethod
     def of(cls, address: str, source: Source) -> Self:
-        return cls(identity(address), source.is_indexed)
+        return cls(absolute(address), source.is_indexed)
 
     def open(self) -> Source:
         source = open_source(self.address)
@@ -76,8 +76,14 @@ class Reopened:
         return source
 
 
+def absolute(address: str) -> str:
+    """An address that means the same from any folder; links stay what they are."""
+    location = Location.of(address)
+    return str(location.local) if location.local is not None else location.url
+
+
 def identity(address: str) -> str:
-    """The address of a source or target as others know it, however it was spelled."""
+    """The address of a source as a target remembers it, however it was spelled."""
     location = Location.of(address)
     if location.local is not None:
         return str(location.local.resolve())

@@ -32,7 +32,7 @@ def status(options: StatusOptions) -> str:
     if trained := states(entry.key for entry in target.list()):
         return _of_training(target, trained[0])
     if (owner := owner_of(target)) is not None and not target.exists(PLANNED):
-        return f"{target}: nothing is done yet; {_work(owner, is_finished=False)}"
+        return f"{target}: nothing is done yet; {_work(owner)}"
     found = standing(target, options.workers, lambda count: progress(f"read {target}", count, "receipts"))
     for reason, count in found.reasons.most_common(REASONS):
         tell(f"  failed: {reason}" + (f" ({count:,} times)" if count > 1 else ""))
@@ -44,7 +44,8 @@ def _of_training(target: Location, state: str) -> str:
     done = int(state.split("-")[1].split(".")[0])
     lines = (target.read_if_there(LOSSES) or b"").decode(errors="replace").splitlines()
     loss = f", loss {lines[-1].partition(',')[2]}" if len(lines) > 1 else ""
-    return f"{target}: {counted(done, 'step')} saved{loss}; {_work(owner_of(target), is_finished=False)}"
+    owner = owner_of(target)
+    return f"{target}: {counted(done, 'step')} saved{loss}; " + (_work(owner) if owner else "nobody works there")
 
 
 def _progress_of(found: Standing) -> str:
@@ -56,7 +57,7 @@ def _progress_of(found: Standing) -> str:
     )
 
 
-def _work(owner: Owner | None, *, is_finished: bool) -> str:
+def _work(owner: Owner | None, *, is_finished: bool = False) -> str:
     if owner is None:
         return "finished" if is_finished else "nobody works there; run it again to go on"
     if owner.is_gone:

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import warnings
+import zlib
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -123,13 +124,18 @@ class Run:
         self.save()
 
     def _refuse_different_starts(self) -> None:
-        """TrainingError where the processes of a run would go on from different steps."""
+        """TrainingError where the processes of a run would go on from different steps, or with different options."""
         if self.fabric.world_size > 1:
-            starts = torch.as_tensor(
-                self.fabric.all_gather(torch.tensor(self.trainer.done, device=self.fabric.device))
-            )
-            if len(starts.unique()) > 1:
+            if self._differs(self.trainer.done):
                 raise TrainingError("the machines found states of different steps; start them again, all together")
+            told = json.dumps([self.settings.fixed(), self.settings.recipe]).encode()
+            if self._differs(zlib.crc32(told)):
+                raise TrainingError("the machines were started with different options; give all of them the same")
+
+    def _differs(self, number: int) -> bool:
+        """Whether processes of this run have different numbers."""
+        numbers = self.fabric.all_gather(torch.tensor(number, device=self.fabric.device))
+        return len(torch.as_tensor(numbers).unique()) > 1
 
     def _model_is_current(self) -> bool:
         """Whether the folder's model is that of the state that was loaded; a run cut while it saved left another."""

@@ -129,7 +129,7 @@ class UpscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="upscale {options.source}")
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder, an archive, or shards."""
-    load = Chosen(
+    load = Chosen.of(
         options.method,
         options.checkpoint,
         options.device,

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from storage.leases import LEASE, STATE, Owner
-from storage.locations import TEMPORARY, Location, StorageError
+from storage.leases import LEASE, Owner
+from storage.locations import Location, StorageError
 from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, PLANNED, read_parquet
 from storage.survey import UNFINISHED
 from storage.units import unit_name
+from storage.verification import RECEIPT
 
 
 @dataclass
@@ -62,7 +63,7 @@ def standing(
     if PLANNED not in keys:
         raise StorageError(f"{target}: no run has planned anything there")
     planned = _planned(target)
-    receipts = [key for key in keys if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
+    receipts = [key for key in keys if RECEIPT.fullmatch(key)]
     flow = receipts[0].split("/")[2] if receipts else ""
     current = [key for key in receipts if (unit_name(key), _fingerprint(key)) in planned]
     found = Standing(flow, len(planned), sum(planned.values()), owner_of(target), UNFINISHED not in keys)

@@ -10,6 +10,9 @@ from distributed import Client
 
 from tests.services import Service, descendants, free_ports, isolated_environment
 
+ROOT = Path(__file__).parents[1]
+"""Where they run, so that tests can have functions of theirs called there."""
+
 
 class DaskScheduler(Service):
     """A scheduler on a free port of 127.0.0.1."""
@@ -18,6 +21,7 @@ class DaskScheduler(Service):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.cwd = ROOT
         self.port = free_ports(2)
         self.address = f"tcp://127.0.0.1:{self.port}"
 
@@ -41,7 +45,7 @@ class DaskWorker(Service):
     ) -> None:
         self.name = name
         super().__init__(folder)
-        self.cwd = Path(__file__).parents[1]  # so that tests can run functions of theirs there
+        self.cwd = ROOT
         self.scheduler, self.options, self.environment = scheduler, options, environment or {}
 
     def command(self) -> list[str]:

@@ -5,8 +5,9 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
 from threading import Thread
@@ -16,18 +17,23 @@ import pandas as pd
 import pytest
 import torch
 from distributed import Client
+from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoint import DTLS, save_checkpoint
-from flows import runners
+from flows import cluster, runners
+from flows.cluster import Workers
 from flows.downscale import DownscaleOptions, downscale
-from flows.elsewhere import _made
+from flows.elsewhere import do_unit
+from flows.job import Elsewhere, Work
+from flows.options import BatchOptions
 from flows.report import ReportOptions, report
-from flows.runners import Ticks
+from flows.runners import Cluster, Ticks
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.leases import LEASE
-from storage.locations import StorageError
+from storage.locations import StorageError, UnavailableError
+from storage.units import Unit
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place
 from tests.services import free_ports, is_running, wait_until
@@ -45,7 +51,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskSchedule
 
 
 @pytest.fixture(scope="module")
-def cluster(scheduler: DaskScheduler) -> Iterator[list[DaskWorker]]:
+def workers(scheduler: DaskScheduler) -> Iterator[list[DaskWorker]]:
     """Two workers that stay."""
     folder = scheduler.folder
     with (
@@ -90,7 +96,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_and_receipts_are_those_of_threads(
-    kind: str, source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+    kind: str, source: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> None:
     name = "large.zip" if kind == "zip" else "large"
     for folder, runner in by_runner(tmp_path, scheduler):
@@ -99,7 +105,7 @@ def test_results_and_receipts_are_those_of_threads(
 
 
 def test_a_model_in_another_process_makes_the_same_pictures(
-    source: str, checkpoint: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+    source: str, checkpoint: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> None:
     model = {"method": "dtls", "checkpoint": checkpoint, "batch_size": 4, "device": "cpu", "include": ["a/*"]}
     for folder, runner in by_runner(tmp_path, scheduler):
@@ -108,7 +114,7 @@ def test_a_model_in_another_process_makes_the_same_pictures(
 
 
 def test_shards_lr_pictures_and_reports_are_those_of_threads(
-    source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+    source: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> None:
     hr = tmp_path / "hr"
     shutil.copytree(f"{source}/b/00000", hr)
@@ -133,8 +139,8 @@ def test_shards_lr_pictures_and_reports_are_those_of_threads(
 
 def by_runner(folder: Path, scheduler: DaskScheduler) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A folder for each runner, and the options that choose it."""
-    runners: list[dict[str, Any]] = [{}, {"runner": "processes"}, {"runner": "dask", "scheduler": scheduler.address}]
-    for number, runner in enumerate(runners):
+    choices: list[dict[str, Any]] = [{}, {"runner": "processes"}, {"runner": "dask", "scheduler": scheduler.address}]
+    for number, runner in enumerate(choices):
         yield folder / str(number), runner
 
 
@@ -186,7 +192,7 @@ def test_a_run_whose_scheduler_dies_stops_with_one_line_and_goes_on_without_it(s
 
 @pytest.fixture
 def long_run(
-    source: str, scheduler: DaskScheduler, cluster: list[DaskWorker], tmp_path: Path
+    source: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> Iterator[tuple[Popen[str], Path]]:
     """A run of one unit of 3,000 pictures that has made some of them, and its target."""
     many, target = tmp_path / "many", tmp_path / "large"
@@ -237,7 +243,7 @@ def threads(dask_worker: Any) -> int:
 def test_a_scheduler_that_is_not_there_and_one_without_workers_are_told(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runners, "PATIENCE", 2.0)
+    monkeypatch.setattr(cluster, "PATIENCE", 2.0)
     nobody = f"tcp://127.0.0.1:{free_ports()}"
     with pytest.raises(StorageError, match=f"{nobody}: no Dask scheduler answers there"):
         enlarged(source, tmp_path / "large", runner="dask", scheduler=nobody)
@@ -266,13 +272,141 @@ def test_a_gpu_is_asked_for_where_workers_offer_one_and_missed_where_none_does(
             names = {
                 address: worker["name"] for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()
             }
-            made = {names[address]: count for address, count in client.run(works_made).items()}
-    assert made == {"plain": 0, "gpu": 1}
+            loaded = {names[address]: found for address, found in client.run(eval, HAS_WORKED).items()}
+    assert loaded == {"plain": False, "gpu": True}
 
 
-def works_made() -> int:
-    """In how many ways this process has done units."""
-    return _made.cache_info().misses
+HAS_WORKED = "'dtls.unet' in __import__('sys').modules"
+"""A text, as a function of this module would import what it asks for."""
+
+
+def works_kept() -> int:
+    from flows.elsewhere import _works
+
+    return len(_works)
+
+
+def test_a_worker_forgets_a_run_that_has_ended_and_sees_what_is_another_by_then(
+    source: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
+) -> None:
+    where = {"runner": "dask", "scheduler": scheduler.address}
+    archive, target = tmp_path / "source.zip", tmp_path / "large"
+    with Client(scheduler.address, set_as_default=False) as client:
+        before = client.run(works_kept)
+    shutil.make_archive(str(archive.with_suffix("")), "zip", f"{source}/a")
+    assert enlarged(str(archive), target, provenance=False, **where) == "13 done"
+    with Client(scheduler.address, set_as_default=False) as client:
+        assert client.run(works_kept) == before
+    others = Path(shutil.copytree(f"{source}/a", tmp_path / "others"))
+    for number, picture in enumerate(others.rglob("*.png")):
+        Image.new("RGB", (20 + number, 30), "teal").save(picture)
+    shutil.make_archive(str(archive.with_suffix("")), "zip", str(others))
+    assert enlarged(str(archive), target, provenance=False, **where) == "12 done, 1 already done"
+
+
+def test_links_and_relative_addresses_are_what_they_are_here(
+    source: str,
+    checkpoint: str,
+    scheduler: DaskScheduler,
+    workers: list[DaskWorker],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = {"runner": "dask", "scheduler": scheduler.address}
+    shutil.make_archive(str(tmp_path / "blob"), "zip", f"{source}/a")
+    (tmp_path / "blob.zip").rename(tmp_path / "blob")
+    (tmp_path / "in.zip").symlink_to("blob")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "out.zip").symlink_to("store/out.zip")
+    monkeypatch.chdir(tmp_path)
+    assert enlarged("in.zip", Path("out.zip"), **where) == "13 done"
+    shutil.copytree(checkpoint, tmp_path / "model")
+    model = {"method": "dtls", "checkpoint": "model", "device": "cpu", "limit": 2}
+    assert enlarged("in.zip", Path("sr"), **model, **where) == "2 done"
+
+
+def test_results_that_cannot_be_seen_from_here_stop_the_run(
+    source: str, scheduler: DaskScheduler, workers: list[DaskWorker]
+) -> None:
+    with pytest.raises(
+        StorageError, match="made by a worker, and not to be seen from here; give addresses that mean"
+    ):
+        upscale.fn(
+            UpscaleOptions(
+                source=source, target="memory://nowhere/large", method="bicubic", scale=2,
+                runner="dask", scheduler=scheduler.address,
+            )
+        )  # fmt: skip
+
+
+def test_processes_listen_to_this_machine_alone() -> None:
+    options = BatchOptions(runner="processes", in_flight=1)
+    with cluster.connected(options, is_heavy=False) as client:
+        assert cluster.workers_of(client)
+        heard = [host for pid in (*client.run(os.getpid).values(), os.getpid()) for host in listening(pid)]
+    assert set(heard) == {"0100007F"}
+
+
+def listening(pid: int) -> list[str]:
+    """The hosts, as /proc has them, that a process listens on."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            inodes.add(link.readlink().name.removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
+    return [line[1].split(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes]
+
+
+def test_an_error_travels_without_what_it_comes_from(
+    scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
+) -> None:
+    with Client(scheduler.address, set_as_default=False) as client:
+        future = client.submit(do_unit, fails, 1, Unit("upscale", "unit", (), "", ""), "run")
+        error = future.exception()
+    assert isinstance(error, UnavailableError)
+    assert str(error) == "no network"
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def fails(_: int) -> Work:
+    raise UnavailableError("no network") from ValueError("Authorization: secret")
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda"])
+def test_devices_that_processes_cannot_have_are_refused(
+    device: str, source: str, checkpoint: str, tmp_path: Path
+) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    model: dict[str, Any] = {"method": "dtls", "checkpoint": checkpoint, "precision": "fp32", "runner": "processes"}
+    says = {"cuda": "this machine has no GPU", "cuda:1": "say --device cuda, and by CUDA_VISIBLE_DEVICES"}
+    with pytest.raises(StorageError, match=says[device]):
+        enlarged(source, tmp_path / "large", **model, device=device)
+
+
+def test_a_scheduler_that_wants_what_is_not_installed_is_one_line(source: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"tls://127\.0\.0\.1:9: no Dask scheduler answers there"):
+        enlarged(source, tmp_path / "large", runner="dask", scheduler="tls://127.0.0.1:9")
+
+
+def test_a_run_without_workers_says_so_and_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deserted:
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            return {"workers": {}}
+
+    workers = Workers(Deserted(), {})
+    assert workers.threads() == 0
+    assert workers.deserted_for() < 60
+    monkeypatch.setattr(time, "monotonic", lambda: time.perf_counter() + 10**6)
+    told: list[str] = []
+    lonely = Cluster(None, Elsewhere(fails, is_heavy=False), BatchOptions(), workers, 1, tell=told.append)
+    with pytest.raises(UnavailableError, match="no worker is left that does this"):
+        lonely._refuse_desertion()
+    monkeypatch.setattr(runners, "DESERTED", 10.0**9)
+    lonely._refuse_desertion()
+    lonely._refuse_desertion()
+    assert told == ["the processes: no worker is left that does this; waiting for one"]
 
 
 def test_a_unit_that_is_started_again_is_counted_once() -> None:

@@ -161,10 +161,15 @@ def test_two_processes_train_as_one_does(inputs: Literal["degraded", "sampled"],
         torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-5)
 
 
-def two_machines(shards: str, target: Path, *more: str) -> list[subprocess.Popen[str]]:
+def two_machines(
+    shards: str, target: Path, *more: str, seeds: tuple[str, str] = ("0", "0")
+) -> list[subprocess.Popen[str]]:
     """Two runs of the command, which find each other as they would from machine to machine."""
     there = ("--batch-size", "4", "--machines", "2", "--rendezvous", f"127.0.0.1:{free_ports()}", *more)
-    arguments = [[*command(shards, target, *there), "--machine", str(machine)] for machine in range(2)]
+    arguments = [
+        [*command(shards, target, *there), "--machine", str(machine), "--seed", seed]
+        for machine, seed in enumerate(seeds)
+    ]
     return [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in arguments]
 
 
@@ -179,6 +184,14 @@ def test_two_machines_train_as_one_does(shards: str, tmp_path: Path) -> None:
     assert [loss for _, loss in losses(two)] == pytest.approx([loss for _, loss in losses(one)], abs=1e-5)
     assert end(two).keys() == end(one).keys()
     assert not (two / ".dtls").exists()
+
+
+@pytest.mark.slow
+def test_machines_with_different_options_do_not_train(shards: str, tmp_path: Path) -> None:
+    machines = two_machines(shards, tmp_path, seeds=("0", "7"))
+    said = [machine.communicate(timeout=120)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [1, 1]
+    assert "the machines were started with different options; give all of them the same" in said[0]
 
 
 @pytest.mark.slow
