@@ -81,7 +81,8 @@ def test_the_image_gets_the_rooms_and_what_installs_them_and_nothing_else() -> N
     rooms = [path for room in ("dtls", "storage", "reports", "flows") for path in (ROOT / room).rglob("*")]
     assert sent(ROOT) == {
         *(str(path.relative_to(ROOT)) for path in rooms if path.is_file() and path.parent.name != "__pycache__"),
-        *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "prefect.yaml", "deploy/entrypoint.sh"),
+        *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "prefect.yaml"),
+        *("deploy/entrypoint.sh", "deploy/zombies.yaml"),
     }
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     assert copied
@@ -211,6 +212,8 @@ def test_the_deployments_are_made_again_unless_the_last_of_them_is_there() -> No
     assert script.startswith(f"prefect deployment inspect dtls/{declared[-1]['name']} ")
     assert {deployment["work_pool"]["name"] for deployment in declared} == {"dtls"}
     assert "prefect work-pool create dtls --type process; prefect --no-prompt deploy --all" in script
+    assert "prefect work-queue set-concurrency-limit gpu 1 --pool dtls" in script
+    assert "prefect automation create --from-file deploy/zombies.yaml" in script
     assert SERVICES["worker"]["command"] == ["prefect", "worker", "start", "--pool", "dtls", "--type", "process"]
 
 
