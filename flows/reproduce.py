@@ -9,11 +9,11 @@ import json
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from prefect import flow
 from prefect.flows import Flow
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dtls.degradation import Protocol, SizeError
 from dtls.devices import Precision, best_device
@@ -35,12 +35,15 @@ from flows.upscale import UpscaleOptions, upscale
 from reports.tables import METRICS, PRIMARY, Metric
 from storage.locations import Location, StorageError
 
+SATISFIED = Metric("satisfied", "Satisfied", "", "higher", ".0%", "people who graded 3 (good) or 4 (excellent)")
+
 
 class ReproduceOptions(Options):
     """Which table, on what data, and how large; by default the paper's sizes and steps."""
 
-    table: Literal["1", "2", "3", "4", "B1", "5.1", "prediction", "stride", "plus"] = Field(
-        description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, or our own, plus"
+    table: Literal["1", "2", "3", "4", "B1", "5.1", "5.2", "prediction", "stride", "plus"] = Field(
+        description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, tables 5.1 and 5.2 "
+        "of a thesis, or our own, plus"
     )
     source: Address = Field(description="folder or URL of the pictures to train on")
     test: Address = Field(description="folder or URL of the pictures to test on; none of them in source")
@@ -60,6 +63,13 @@ class ReproduceOptions(Options):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+    ratings: list[Address] = Field(default_factory=list, description="for table 5.2: what people saved there")
+
+    @model_validator(mode="after")
+    def _people_rate_what_is_rated(self) -> Self:
+        if self.ratings and not EXPERIMENTS[self.table].rated:
+            raise ValueError(f"table {self.table} is not of ratings; leave them out, or make table 5.2")
+        return self
 
 
 @flow(name="dtls", flow_run_name="reproduce table {options.table}")
@@ -117,11 +127,16 @@ class Reproduction:
                 report,
                 ReportOptions(
                     hr=self._hr, lr=self._lr(low), sr=results, out=out, title=title,
+                    rating="grades" if self.experiment.rated else "none", ratings=self.options.ratings,
                     device=self.options.device, **self.common,
                 ),
             )  # fmt: skip
             summary = json.loads(Location.of(out).read(SUMMARY))
-            numbers |= {(method["method"], low): method for method in summary["methods"]}
+            satisfied = {row["method"]: row for row in summary.get("ratings", {}).get("grades", [])}
+            numbers |= {
+                (method["method"], low): {**satisfied.get(method["method"], {}), **method}
+                for method in summary["methods"]
+            }
         return numbers
 
     def _square(self) -> None:
@@ -198,6 +213,7 @@ class Reproduction:
         """The experiment as Markdown: our means, the published ones in brackets."""
         authors = any("authors_consistency" in row.published for row in self.experiment.rows)
         shown = [m for m in METRICS if m.name in PRIMARY] + [METRICS[-1]] * authors
+        shown += [SATISFIED] * self.experiment.rated
         head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in shown)]
         lines = [head, ["---", "---"] + ["---:"] * (len(head) - 2)]
         for row in self.experiment.rows:

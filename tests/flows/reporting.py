@@ -8,6 +8,7 @@ from PIL import Image
 from skimage import data
 
 from flows.report import ReportOptions, report
+from storage.locations import Location
 
 HOW = {"good": Image.Resampling.BICUBIC, "poor": Image.Resampling.NEAREST}
 
@@ -52,3 +53,18 @@ def made(folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
     report.fn(options(folder, out, **changes))
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return summary
+
+
+def answers(out: Path | str, path: Path, grades: dict[str, int], session: str = "0" * 32) -> str:
+    """What a person saves who gives each method's results one grade."""
+    study = json.loads(Location.of(out).read("study.json"))
+    shown = [(item["id"], result, method) for item in study["items"] for result, method in item["results"].items()]
+    common = {"repeat": False, "seconds": 2.0, "time": "2026-11-21T10:00:00Z"}
+    ratings = [
+        {"order": order, "item": item, "shown": [result], "grade": grades[method], **common}
+        for order, (item, result, method) in enumerate(shown)
+    ]
+    person = {"rater": path.stem, "session": session, "seed": 1, "started": "2026-11-21T10:00:00Z"}
+    head = {"format": "ratings", "version": 1, "study": study["id"], "mode": "grades", "planned": len(ratings)}
+    path.write_text(json.dumps({**head, **person, "ratings": ratings}))
+    return str(path)

@@ -16,6 +16,7 @@ from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports.ratings_table import LARGEST_FILE
 from storage.locations import Location, StorageError
+from tests.flows.reporting import answers
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +60,6 @@ def made(compared: Path, out: Path | str, **options: Any) -> None:
     sr = {name: str(compared / name) for name in ("nearest", "bicubic")}
     settings = {"hr": str(compared / "hr"), "lr": str(compared / "lr"), "sr": sr, "out": str(out), "lpips": "none"}
     report.fn(ReportOptions.model_validate({**settings, "rating": "grades", "gallery": 4, **options}))
-
-
-def answers(out: Path | str, path: Path, grades: dict[str, int], session: str = "0" * 32) -> str:
-    """What a person saves who gives each method's results one grade."""
-    study = json.loads(Location.of(out).read("study.json"))
-    shown = [(item["id"], result, method) for item in study["items"] for result, method in item["results"].items()]
-    common = {"repeat": False, "seconds": 2.0, "time": "2026-11-21T10:00:00Z"}
-    ratings = [
-        {"order": order, "item": item, "shown": [result], "grade": grades[method], **common}
-        for order, (item, result, method) in enumerate(shown)
-    ]
-    person = {"rater": path.stem, "session": session, "seed": 1, "started": "2026-11-21T10:00:00Z"}
-    head = {"format": "ratings", "version": 1, "study": study["id"], "mode": "grades", "planned": len(ratings)}
-    path.write_text(json.dumps({**head, **person, "ratings": ratings}))
-    return str(path)
 
 
 def test_the_page_names_no_method_and_the_key_does(compared: Path, tmp_path: Path) -> None:

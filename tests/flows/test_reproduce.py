@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
 from dtls.degradation import SizeError
 from flows.experiments import EXPERIMENTS
@@ -13,6 +14,7 @@ from flows.reproduce import ReproduceOptions, Reproduction, reproduce
 from flows.train import TrainOptions
 from flows.upscale import UpscaleOptions
 from storage.locations import StorageError
+from tests.flows.reporting import answers
 
 TINY: dict[str, Any] = {"size": 32, "dim": 8, "steps": 2, "batch_size": 2, "device": "cpu", "workers": 2}
 
@@ -42,6 +44,7 @@ def test_the_numbers_of_the_paper_are_those_it_printed() -> None:
     assert sums["4"] == {"ssim": 2.9568, "psnr": 114.5783, "authors_consistency": 0}
     assert sums["B1"] == {"ssim": 1.4641, "psnr": 47.9718, "authors_consistency": 0.26665}
     assert sums["5.1"] == {"ssim": 4.907, "psnr": 167.55, "authors_consistency": 0}
+    assert round(sum(row.published.get("satisfied", 0) for row in EXPERIMENTS["5.2"].rows), 5) == 2.68
 
 
 @pytest.mark.slow
@@ -67,6 +70,32 @@ def test_a_table_is_trained_measured_and_set_beside_the_published_numbers(photog
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
     reproduce.fn(options)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")} == before
+
+
+@pytest.mark.slow
+def test_the_table_of_ratings_has_what_people_said_beside_what_was_published(
+    photographs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photographs, tmp_path / "test")
+    settings = {
+        "table": "5.2",
+        "source": str(photographs),
+        "test": str(tmp_path / "test"),
+        "out": str(tmp_path / "out"),
+    }
+    reproduce.fn(ReproduceOptions.model_validate({**settings, **TINY}))
+    report = tmp_path / "out" / "report-5.2-8"
+    said = answers(report, tmp_path / "anna.json", {"bicubic": 2, "dtls": 4})
+    reproduce.fn(ReproduceOptions.model_validate({**settings, **TINY, "ratings": [said]}))
+    table = (tmp_path / "out" / "table-5.2.md").read_text()
+    lines = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in table.splitlines() if "|" in line}
+    assert lines["ESRGAN"] == "– (40%)"
+    assert (lines["bicubic"], lines["dtls"]) == ("0%", "100%")
+
+
+def test_ratings_are_for_the_table_of_ratings() -> None:
+    with pytest.raises(ValidationError, match=r"table 2 is not of ratings; leave them out, or make table 5\.2"):
+        ReproduceOptions(table="2", source="a", test="b", out="c", ratings=["anna.json"])
 
 
 def test_a_model_is_not_tested_on_what_it_learned_from(tmp_path: Path) -> None:
