@@ -121,7 +121,7 @@ def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
             raise StorageError(f"{address}: no Dask scheduler answers there ({error})") from error
         with client:
             if not workers_of(client):
-                tell(f"{address}: no worker yet; waiting for one")
+                tell(f"{address}: no worker yet; waiting for one, a minute at most")
             try:
                 client.wait_for_workers(1, timeout=PATIENCE)
             except TimeoutError as error:

@@ -63,7 +63,7 @@ def checked(model: type[Model], values: dict[str, Any]) -> Model:
 
 def _complaint(error: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"]).replace("_", "-")
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = str(error["msg"]).replace("Value error, ", "")
     return f"--{where}: {message}" if where else message
 
 

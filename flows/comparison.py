@@ -93,7 +93,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and how. HR or LR may be missing, not both."""
+    """What is compared, and how. HR or LR may be missing, not both. assumed: nothing told the protocol."""
 
     hr: Collection | None
     lr: Collection | None
@@ -105,6 +105,7 @@ class Comparison:
     device: str
     batch_size: int
     workers: int
+    assumed: bool = False
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -258,7 +259,8 @@ class Comparison:
         return found
 
     def _row(self, method: str, key: str, **values: Any) -> Row:
-        return {"method": method, "key": f"{method}/{key}", "protocol": self.protocol, **values}
+        protocol = self.protocol if self.lr is not None else None
+        return {"method": method, "key": f"{method}/{key}", "protocol": protocol, **values}
 
 
 RECEIPT = pa.schema([*SCHEMA, *(SAMPLES.field(name) for name in ("source_bytes", "source_tag", "options"))])

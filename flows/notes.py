@@ -19,10 +19,15 @@ def not_measured(comparison: Comparison, frame: pd.DataFrame) -> str | None:
 def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
     """Sentences for under the summary."""
     hr, lr = comparison.hr, comparison.lr
-    notes = [not_measured(comparison, frame)]
+    notes = [not_measured(comparison, frame), _cropped_away(comparison, frame)]
     if hr is None:
         notes.append("No ground truth: what can be said is how well results shrink back to their LR pictures.")
-    elif lr is not None:
+    if lr is not None and comparison.assumed:
+        notes.append(
+            f"The protocol {comparison.protocol} is assumed: {lr.source} does not say how its pictures were made. "
+            "Where it was otherwise, consistency is wrong: --protocol says it."
+        )
+    if hr is not None and lr is not None:
         notes.append(_extra(sorted(lr.entries.keys() - hr.entries.keys())))
         notes.append(_inconsistent(frame))
     return [note for note in notes if note]
@@ -33,6 +38,17 @@ def _extra(keys: Sequence[str]) -> str | None:
         return None
     some = ", ".join(keys[:NAMED]) + ", …" * (len(keys) > NAMED)
     return f"LR pictures without an HR picture, which nothing is compared with: {some} ({len(keys):,} in all)."
+
+
+def _cropped_away(comparison: Comparison, frame: pd.DataFrame) -> str | None:
+    if comparison.hr is None or not (border := comparison.measure.border):
+        return None
+    count = frame.loc[(frame["status"] == "ok") & frame["psnr"].isna(), "key"].nunique()
+    if not count:
+        return None
+    return (
+        f"PSNR and SSIM: inside a border of {border} pixels nothing is left of {count:,} picture{'s' * (count > 1)}."
+    )
 
 
 def _inconsistent(frame: pd.DataFrame) -> str | None:

@@ -115,7 +115,7 @@ def report(options: ReportOptions) -> str:
     out = Location.of(options.out)
     for address in filter(None, (options.hr, options.lr, *options.sr.values())):
         refuse_within(out, address)
-    protocol = _protocol(options.protocol, options.lr)
+    protocol, is_assumed = _protocol(options.protocol, options.lr)
     if not options.any_protocol:
         _refuse_others(options.sr, protocol)
     hr = Collection.of(options.hr) if options.hr is not None else None
@@ -126,6 +126,7 @@ def report(options: ReportOptions) -> str:
         lr=Reopened.of(options.lr, lr.source) if options.lr is not None and lr is not None else None,
         sr=tuple((name, Reopened.of(options.sr[name], one.source)) for name, one in sr.items()),
         protocol=protocol,
+        assumed=is_assumed,
         measure=Measure(options.colour, options.border, options.data_range),
         network=None if options.lpips == "none" or options.hr is None else options.lpips,
         device=options.device,
@@ -164,14 +165,14 @@ def _gather(rows: Iterable[Row], path: Path) -> None:
     write_metrics(as_in_table(rows), path)
 
 
-def _protocol(wish: Protocol | None, lr: str | None) -> Protocol:
-    """The protocol of the LR pictures; StorageError where their manifest says another than was asked for."""
+def _protocol(wish: Protocol | None, lr: str | None) -> tuple[Protocol, bool]:
+    """The protocol of the LR pictures, and whether nothing told it; StorageError where their manifest says another."""
     made = protocols(lr) if lr is not None else set()
     if not made:
-        return wish or "reference"
+        return wish or "reference", wish is None
     if (wish is not None and made != {wish}) or len(made) > 1:
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
-    return cast(Protocol, made.pop())
+    return cast(Protocol, made.pop()), False
 
 
 def _refuse_others(results: Mapping[str, str], protocol: Protocol) -> None:

@@ -129,9 +129,9 @@ class Cluster:
     def _refuse_desertion(self) -> None:
         """Tell when there is no worker left; UnavailableError when none came back."""
         if (since := self.workers.deserted_for()) > DESERTED:
-            raise UnavailableError(f"{self.name}: no worker is left that does this")
+            raise UnavailableError(f"{self.name}: no worker is connected that does this")
         if since > PATIENCE and self.workers.is_news():
-            self.tell(f"{self.name}: no worker is left that does this; waiting for one")
+            self.tell(f"{self.name}: no worker is connected that does this; waiting for one, ten minutes at most")
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
         _, told = event

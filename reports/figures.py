@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 """The widths, in inches, of figures in journals of two columns."""
 DPI = 300
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which the colour-blind tell apart; the markers tell methods apart in print without colour."""
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's, which the colour-blind tell apart, in the order of the page's; the markers tell methods apart in print without colour."""
 MARKERS = "osD^vP*X<>hd"
 POINTS = 200
 """A distribution of at most so many numbers shows each."""
@@ -217,6 +217,9 @@ def _draw_distributions(axes: "Axes", values: Sequence[pd.Series], metric: Metri
     every = np.concatenate(numbers)
     if len(every) and every.min() > 0 and every.max() > 100 * every.min():
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=5)
+        axes.ticklabel_format(axis="x", scilimits=(-3, 4))
     axes.set_xlabel(f"{_titled(metric)} {metric.arrow}" + f", {infinite} ∞ left out" * bool(infinite))
     axes.tick_params(axis="y", length=0)
 

@@ -161,7 +161,7 @@ def _head(gallery: Sequence[GalleryItem], shown: Sequence[Metric]) -> list[str]:
         return []
     names = " / ".join(f"{m.label}{f' ({m.unit})' if m.unit else ''} {m.arrow}" for m in shown)
     made = conditions(pd.DataFrame(rows).reindex(columns=CONDITIONS))
-    return [f"{made} · under each picture: {names}, the best in bold"]
+    return [made, f"Under each picture: {names}, the best in bold"]
 
 
 def _box(item: GalleryItem) -> tuple[int, int]:

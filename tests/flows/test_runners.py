@@ -401,12 +401,12 @@ def test_a_run_without_workers_says_so_and_does_not_wait_for_ever(monkeypatch: p
     monkeypatch.setattr(time, "monotonic", lambda: time.perf_counter() + 10**6)
     told: list[str] = []
     lonely = Cluster(None, Elsewhere(fails, is_heavy=False), BatchOptions(), workers, 1, tell=told.append)
-    with pytest.raises(UnavailableError, match="no worker is left that does this"):
+    with pytest.raises(UnavailableError, match="no worker is connected that does this"):
         lonely._refuse_desertion()
     monkeypatch.setattr(runners, "DESERTED", 10.0**9)
     lonely._refuse_desertion()
     lonely._refuse_desertion()
-    assert told == ["the processes: no worker is left that does this; waiting for one"]
+    assert told == ["the processes: no worker is connected that does this; waiting for one, ten minutes at most"]
 
 
 def test_a_unit_that_is_started_again_is_counted_once() -> None:

@@ -81,8 +81,8 @@ def test_the_sheet_is_white_around_and_ends_below_the_last_caption(gallery: list
 def test_the_protocol_stands_at_the_head(gallery: list[GalleryItem], written: list[Any]) -> None:
     contact_sheet(gallery)
     assert written[0][0][0].startswith("Protocol: antialias · ×4")
-    assert written[0][0][0].endswith("PSNR (dB) ↑ / LPIPS ↓, the best in bold")
-    assert [line[0][0] for line in written[1:6]] == ["LR", "nearest", "bilinear", "bicubic", "HR"]
+    assert written[1][0][0].endswith("PSNR (dB) ↑ / LPIPS ↓, the best in bold")
+    assert [line[0][0] for line in written[2:7]] == ["LR", "nearest", "bilinear", "bicubic", "HR"]
 
 
 def test_the_best_of_each_number_is_in_bold_ink(gallery: list[GalleryItem], written: list[Any]) -> None:
