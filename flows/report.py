@@ -166,7 +166,7 @@ def _gather(rows: Iterable[Row], path: Path) -> None:
 
 
 def _protocol(wish: Protocol | None, lr: str | None) -> tuple[Protocol, bool]:
-    """The protocol of the LR pictures, and whether nothing told it; StorageError where their manifest says another."""
+    """The protocol of LR pictures, and whether nothing told it; StorageError where their manifest says another."""
     made = protocols(lr) if lr is not None else set()
     if not made:
         return wish or "reference", wish is None

@@ -25,7 +25,7 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 """The widths, in inches, of figures in journals of two columns."""
 DPI = 300
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which the colour-blind tell apart, in the order of the page's; the markers tell methods apart in print without colour."""
+"""Okabe and Ito's, which the colour-blind tell apart, in the order of the page's; markers do in print."""
 MARKERS = "osD^vP*X<>hd"
 POINTS = 200
 """A distribution of at most so many numbers shows each."""
