@@ -14,7 +14,6 @@ import yaml
 
 from flows.shard import ShardOptions, shard
 from flows.training_settings import states_in
-from storage.leases import LEASE
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import descendants, is_running, wait_until
 
@@ -61,12 +60,13 @@ class Installation:
         assert wait_until(lambda: all(word in self.server.flow_run_logs(run) for word in words), GRACE), words
         return self.server.flow_run_logs(run)
 
-    def cancel(self, run: str) -> None:
-        """Cancel a run, which is to be gone with all its processes in time."""
+    def cancel(self, run: str, folder: Path) -> None:
+        """Cancel a run: its work in a folder ends in time, and its processes when Prefect calls it cancelled."""
         processes = self.processes()
         assert processes
         self.server.cancel(run)
-        assert self.server.wait_for_final_state(run, GRACE) == "CANCELLED"
+        assert wait_until(lambda: not list(folder.rglob("lease.json")), GRACE)
+        assert self.server.wait_for_final_state(run, SOON) == "CANCELLED"
         assert wait_until(lambda: not any(map(is_running, processes)), GRACE)
 
 
@@ -96,14 +96,13 @@ def test_a_cancelled_run_stops_in_time_keeps_what_is_done_and_the_next_goes_on(
 ) -> None:
     target = tmp_path / "target"
     options: dict[str, Any] = {
-        "shard": {"source": many, "target": str(target), "samples_per_shard": 10},
-        "upscale": {"source": many, "target": str(target), "method": "lanczos", "scale": 2, "unit_size": 10},
+        "shard": {"source": many, "target": str(target), "samples_per_shard": 3},
+        "upscale": {"source": many, "target": str(target), "method": "lanczos", "scale": 2, "unit_size": 5},
         "report": {"hr": many, "sr": {"same": many}, "out": str(target), "gallery": 1},
     }[name]
     run = installation.start(name, options)
     assert wait_until(lambda: receipts(target) > 1, SOON), installation.server.flow_run_logs(run)
-    installation.cancel(run)
-    assert not (target / LEASE).exists()
+    installation.cancel(run, target)
     done = receipts(target)
     assert done > 1
     installation.ends(installation.start(name, options), "COMPLETED", " already done")
@@ -121,8 +120,7 @@ def test_a_cancelled_reproduction_saves_its_model_and_the_next_uses_what_is_done
     run = installation.start("reproduce", options)
     models = tmp_path / "out" / "models"
     assert wait_until(lambda: bool(list(models.glob("*/loss.csv"))), SOON), installation.server.flow_run_logs(run)
-    installation.cancel(run)
-    assert not list(tmp_path.rglob("lease.json"))
+    installation.cancel(run, tmp_path / "out")
     assert [bool(states_in(model)) for model in models.iterdir()] == [True]
     run = installation.start("reproduce", options | {"steps": 2})
     installation.ends(run, "COMPLETED")
@@ -148,7 +146,7 @@ def test_a_run_waits_while_another_has_the_gpu_and_others_do_not(
     again = {"source": str(photographs), "target": str(tmp_path / "again")}
     installation.ends(installation.start("shard", again), "COMPLETED")
     assert (server.flow_run_state(training), server.flow_run_state(waiting)) == ("RUNNING", "SCHEDULED")
-    installation.cancel(training)
+    installation.cancel(training, model)
     installation.ends(waiting, "COMPLETED")
 
 
@@ -161,7 +159,7 @@ def test_a_run_that_died_with_its_worker_becomes_crashed_and_makes_room_for_the_
     installation.ask("automation", "create", "--from-file", str(hasty))
 
     target = tmp_path / "large"
-    options = {"source": many, "target": str(target), "method": "lanczos", "scale": 2, "unit_size": 10}
+    options = {"source": many, "target": str(target), "method": "lanczos", "scale": 2, "unit_size": 5}
     run = installation.start("upscale", options)
     assert wait_until(lambda: receipts(target) > 1, SOON), installation.server.flow_run_logs(run)
     assert installation.worker.process
