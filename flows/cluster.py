@@ -89,19 +89,27 @@ def workers_of(client: Any) -> Mapping[str, Any]:
 
 def resources_of(client: Any, options: BatchOptions, *, is_heavy: bool) -> dict[str, float]:
     """What a unit asks of a worker: a GPU, where there are such workers and it has use for one."""
-    device = getattr(options, "device", "cpu")
-    if not is_heavy or device not in ("auto", "cuda"):
+    if not _may_want_gpu(options, is_heavy=is_heavy):
         return {}
     if any(GPU in worker["resources"] for worker in workers_of(client).values()):
         return {GPU: 1}
-    if device == "cuda" and options.scheduler is None:
+    if _device(options) != "cuda":
+        return {}
+    if options.scheduler is None:
         raise StorageError("this machine has no GPU for --device cuda")
-    if device == "cuda":
-        raise StorageError(
-            f"{options.scheduler}: no worker offers a GPU for --device cuda; "
-            f"start some by `dask worker {options.scheduler} --nthreads 1 --resources GPU=1`"
-        )
-    return {}
+    raise StorageError(
+        f"{options.scheduler}: no worker offers a GPU for --device cuda; "
+        f"start some by `dask worker {options.scheduler} --nthreads 1 --resources GPU=1`"
+    )
+
+
+def _device(options: BatchOptions) -> str:
+    """The device that options name; flows that compute on none have no such option."""
+    return str(getattr(options, "device", "cpu"))
+
+
+def _may_want_gpu(options: BatchOptions, *, is_heavy: bool) -> bool:
+    return is_heavy and _device(options) in ("auto", "cuda")
 
 
 @contextmanager
@@ -109,9 +117,11 @@ def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
     """A client of the scheduler, once it has a worker; StorageError says why there is none."""
     from distributed import Client
 
-    if re.fullmatch(r"cuda:\d+", getattr(options, "device", "")):
-        raise StorageError("with this --runner each process has a GPU of its own: say --device cuda, and by "
-                           "CUDA_VISIBLE_DEVICES which GPUs there are")  # fmt: skip
+    if re.fullmatch(r"cuda:\d+", _device(options)):
+        raise StorageError(
+            "with this --runner each process has a GPU of its own: say --device cuda, and by CUDA_VISIBLE_DEVICES "
+            "which GPUs there are"
+        )
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is told in the run's own words
     with processes(options, is_heavy=is_heavy) if options.scheduler is None else nullcontext() as cluster:
         address = options.scheduler or "the processes"
@@ -140,7 +150,7 @@ def processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
     import dask
     from distributed import Nanny, Scheduler, SpecCluster
 
-    gpus = _gpus() if is_heavy and getattr(options, "device", "cpu") in ("auto", "cuda") else []
+    gpus = _gpus() if _may_want_gpu(options, is_heavy=is_heavy) else []
     count = len(gpus) or options.in_flight
     threads = {
         f"distributed.nanny.pre-spawn-environ.{name}": max(1, CORES // count)

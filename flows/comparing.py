@@ -24,7 +24,6 @@ class Making:
     lr: Reopened | None
     sr: tuple[tuple[str, Reopened], ...]
     protocol: Protocol
-    assumed: bool
     measure: Measure
     network: str | None
     device: str
@@ -46,7 +45,6 @@ class Making:
             lr=lr,
             sr=sr,
             protocol=self.protocol,
-            assumed=self.assumed,
             measure=self.measure,
             network=self.network,
             lpips=_lpips(self.network, device) if is_here else None,

@@ -22,8 +22,7 @@ Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 class Elsewhere:
     """How another process comes to the work. is_heavy: it is for a GPU, where there is one.
 
-    make: makes the work in the process that is to do it, which does so many units at once; to be pickled, and equal
-    to others that make the same.
+    make: makes the work in the process that is to do it, which does so many units at once; to be pickled.
     """
 
     make: Callable[[int], Work]

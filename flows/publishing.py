@@ -63,10 +63,11 @@ class Publication:
             self.out.download(TABLE, table)
             frame = read_metrics(table)
         said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
-        stands_on = [self.configuration, versions()["dtls"], *astuple(self.out.info(TABLE)), *said]
+        notes = notes_of(self.comparison, frame)
+        stands_on = [self.configuration, versions()["dtls"], *astuple(self.out.info(TABLE)), *said, notes]
         if not self._published().is_of(stands_on):
             with hold(self.out, "report"), self._published().renewing(stands_on, self._planned()) as out:
-                self._make(frame, out)
+                self._make(frame, notes, out)
         text = self.out.read(MARKDOWN).decode()
         if in_flow_run():
             link = f"Page: `{self.out.address(PAGE)}`"
@@ -106,9 +107,9 @@ class Publication:
         """The folder of this run among those that are kept."""
         return f"{RUNS}{self.options['run'] or datetime.now(UTC).strftime('%Y-%m-%d')}"
 
-    def _make(self, frame: pd.DataFrame, out: Recorder) -> None:
+    def _make(self, frame: pd.DataFrame, notes: list[str], out: Recorder) -> None:
         date = datetime.now(UTC)
-        summary = self._summary(frame)
+        summary = self._summary(frame, notes)
         said = read_answers(self.out, self.options["ratings"]) if self.options["ratings"] else None
         content = as_json(summary, self.configuration, date=date) | ({"ratings": said} if said else {})
         gallery = Gallery.of(self.comparison, frame, self.options["gallery"], out)
@@ -145,8 +146,7 @@ class Publication:
             self._keep(content)
         out.write(SUMMARY, text_of(content).encode())
 
-    def _summary(self, frame: pd.DataFrame) -> Summary:
-        notes = notes_of(self.comparison, frame)
+    def _summary(self, frame: pd.DataFrame, notes: list[str]) -> Summary:
         if not self.options["sets"]:
             return summarise(frame, notes)
         collections = (self.comparison.hr, *self.comparison.sr.values())

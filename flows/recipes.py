@@ -30,7 +30,7 @@ THREADS = torch.get_num_threads()
 
 
 class Loader(Protocol):
-    """Loads a method; equal ones load the same."""
+    """Loads a method, in whatever process."""
 
     def __call__(self) -> Method: ...
 

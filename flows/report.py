@@ -5,6 +5,7 @@ Unit: about 256 keys, with all their methods. Proof: its receipt, which holds it
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
@@ -126,14 +127,13 @@ def report(options: ReportOptions) -> str:
         lr=Reopened.of(options.lr, lr.source) if options.lr is not None and lr is not None else None,
         sr=tuple((name, Reopened.of(options.sr[name], one.source)) for name, one in sr.items()),
         protocol=protocol,
-        assumed=is_assumed,
         measure=Measure(options.colour, options.border, options.data_range),
         network=None if options.lpips == "none" or options.hr is None else options.lpips,
         device=options.device,
         batch_size=options.batch_size,
         workers=options.workers,
     )
-    comparison = making.comparison(hr, lr, sr, is_here=options.runner == "threads")
+    comparison = replace(making.comparison(hr, lr, sr, is_here=options.runner == "threads"), assumed=is_assumed)
     job = Job(
         title=f"compare {', '.join(options.sr)}",
         units=comparison.units(),

@@ -6,11 +6,11 @@ from flows.console import progress, tell
 from flows.options import CORES, Address, Options
 from flows.summary import counted
 from flows.training_settings import LOSSES, states
-from storage.leases import Owner
+from storage.leases import Owner, owner_of
 from storage.locations import Location
 from storage.packing import Packing, is_archive
 from storage.receipts import PLANNED
-from storage.standing import Standing, owner_of, standing
+from storage.standing import Standing, standing
 
 REASONS = 5
 

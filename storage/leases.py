@@ -104,8 +104,7 @@ class Lease:
         """Move the end of the lease to `lasts` seconds from now, or find that it is lost."""
         expires = time.time() + lasts
         try:
-            data = self.target.read_if_there(LEASE)
-            owner = Owner.of(data or b"")
+            owner = owner_of(self.target)
             if owner is None or owner.id != self.owner.id:
                 self._lose(f"another run took over ({owner})" if owner else f"somebody removed or changed {LEASE}")
                 return
@@ -118,7 +117,7 @@ class Lease:
 
     def remove(self) -> None:
         """Remove the lease if it is still held."""
-        owner = Owner.of(self.target.read_if_there(LEASE) or b"")
+        owner = owner_of(self.target)
         if owner is not None and owner.id == self.owner.id:
             self.target.delete(LEASE)
             if self.target.local is not None:
@@ -159,6 +158,11 @@ def is_left_over(key: str) -> bool:
     return bool(TEMPORARY.fullmatch(key)) or (key.startswith(LEASE.removesuffix(".json")) and key.endswith(".json"))
 
 
+def owner_of(target: Location, key: str = LEASE) -> Owner | None:
+    """Who holds the lease of a target, or held it when it was killed; None where there is none to be understood."""
+    return Owner.of(target.read_if_there(key) or b"")
+
+
 def is_free(target: Location) -> bool:
     """Whether nobody works on a target, by its lease."""
     return _is_abandoned(target, LEASE)
@@ -176,7 +180,7 @@ def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> 
 
 
 def _is_abandoned(target: Location, key: str) -> bool:
-    owner = Owner.of(target.read_if_there(key) or b"")
+    owner = owner_of(target, key)
     return owner is None or owner.is_gone
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from storage.leases import LEASE, Owner
+from storage.leases import STATE, Owner, owner_of
 from storage.locations import Location, StorageError
 from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, PLANNED, read_parquet
 from storage.survey import UNFINISHED
-from storage.units import unit_name
-from storage.verification import RECEIPT
+
+RECEIPTS = f"{STATE}/receipts/"
 
 
 @dataclass
@@ -22,7 +22,6 @@ class Standing:
     holds the lease, running or not. is_finished: the table of all is made, and nothing of earlier plans is left.
     """
 
-    flow: str
     units: int
     samples: int
     owner: Owner | None
@@ -47,11 +46,6 @@ class Standing:
         return self.samples - self.ok - self.failed
 
 
-def owner_of(target: Location) -> Owner | None:
-    """Who holds the lease of a target, or held it when it was killed."""
-    return Owner.of(target.read_if_there(LEASE) or b"")
-
-
 def standing(
     target: Location, workers: int, progress: Callable[[int], AbstractContextManager[Callable[[int], None]]]
 ) -> Standing:
@@ -63,10 +57,8 @@ def standing(
     if PLANNED not in keys:
         raise StorageError(f"{target}: no run has planned anything there")
     planned = _planned(target)
-    receipts = [key for key in keys if RECEIPT.fullmatch(key)]
-    flow = receipts[0].split("/")[2] if receipts else ""
-    current = [key for key in receipts if (unit_name(key), _fingerprint(key)) in planned]
-    found = Standing(flow, len(planned), sum(planned.values()), owner_of(target), UNFINISHED not in keys)
+    current = [key for key in keys if _file_of(key) in planned]
+    found = Standing(len(planned), sum(planned.values()), owner_of(target), UNFINISHED not in keys)
     with progress(len(current)) as advance:
         for rows in ordered_map(lambda key: _rows(target, key), current, workers):
             advance(1)
@@ -75,18 +67,19 @@ def standing(
     return found
 
 
-def _planned(target: Location) -> Counter[tuple[str, str]]:
-    """The samples of each unit of the plan, by its name and fingerprint."""
+def _planned(target: Location) -> dict[str, int]:
+    """How many samples each unit of the plan has, by the file of its receipt; see `Unit.receipt`."""
     try:
         table = read_parquet(target.read(PLANNED)).select(["unit", "fingerprint"])
     except DAMAGED as error:
         raise StorageError(f"{target.address(PLANNED)}: not a readable plan; run the flow again") from error
     groups = table.group_by(["unit", "fingerprint"]).aggregate([([], "count_all")])
-    return Counter({(row["unit"], row["fingerprint"]): row["count_all"] for row in groups.to_pylist()})
+    return {f"{row['unit']}-{row['fingerprint']}.parquet": row["count_all"] for row in groups.to_pylist()}
 
 
-def _fingerprint(receipt: str) -> str:
-    return receipt.removesuffix(".parquet").rpartition("-")[2]
+def _file_of(key: str) -> str:
+    """A receipt's file below its flow's folder; empty for what is no receipt."""
+    return key.removeprefix(RECEIPTS).partition("/")[2] if key.startswith(RECEIPTS) else ""
 
 
 def _rows(target: Location, key: str) -> list[tuple[str, str | None]] | None:

@@ -26,7 +26,7 @@ from storage.receipts import DAMAGED, MANIFEST, read_parquet
 from storage.shard_reader import LocalShard, ShardReader
 from storage.tars import Damaged
 
-RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/[^./][^/]*\.parquet")
+RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/(?:[^/]+/)*[^./][^/]*\.parquet")
 TOLD, PROOF = ("key", "status"), ("output", "output_bytes", "sha256")
 
 

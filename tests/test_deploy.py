@@ -4,7 +4,6 @@ The files are read by the programs that will read them where those can be had: h
 server, Prefect's Kubernetes worker, SeaweedFS. Kubernetes and the compose specification are there as their schemas.
 """
 
-import asyncio
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
@@ -269,7 +269,9 @@ def test_a_prefect_server_takes_the_work_pool_and_refuses_what_its_form_does_not
 def test_the_kubernetes_worker_makes_a_valid_job_of_the_work_pool(prefect_server: PrefectServer) -> None:
     values = {"image": "registry.example.org/dtls:cuda", "gpus": 2, "env": {"DO_NOT_TRACK": "1"}}
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
-        configuration = asyncio.run(KubernetesWorkerJobConfiguration.from_template_and_values(WORK_POOL, values))
+        configuration: KubernetesWorkerJobConfiguration = run_coro_as_sync(
+            KubernetesWorkerJobConfiguration.from_template_and_values(WORK_POOL, values)
+        )
         configuration.prepare_for_flow_run(FlowRun(flow_id=uuid.uuid4(), name="probe"))
     job = configuration.job_manifest
     for name in ("parallelism", "completions"):  # Prefect's worker wants them here, Kubernetes passes over them

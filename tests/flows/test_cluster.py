@@ -48,6 +48,12 @@ class Cluster:
             "dtls/upscale", {"options": {"source": source, "target": target, **HOW, **where, **options}}
         )
 
+    def begin(self, source: str, target: str) -> str:
+        """Start a run, and wait until some of its units are done, and by far not all."""
+        run = self.start(source, target)
+        assert wait_until(lambda: begun(target), SOON), self.server.flow_run_logs(run)
+        return run
+
     def ends(self, run: str) -> str:
         """The final state of a run, with its log where that is not COMPLETED."""
         state = self.server.wait_for_final_state(run, timeout=SOON)
@@ -78,7 +84,7 @@ def expected(source: str, s3: str, s3_server: S3Server) -> dict[str, Any]:
 
 
 def begun(target: str) -> bool:
-    """Whether some units are done, and by far not all."""
+    """Whether some units are done."""
     receipts = [entry for entry in Location.of(target).list() if "/receipts/" in entry.key]
     return len(receipts) > 2
 
@@ -86,8 +92,7 @@ def begun(target: str) -> bool:
 def test_a_run_completes_though_a_worker_is_killed_and_leaves_what_a_local_run_does(
     cluster: Cluster, source: str, expected: dict[str, Any], s3: str, s3_server: S3Server
 ) -> None:
-    run = cluster.start(source, f"{s3}/large")
-    assert wait_until(lambda: begun(f"{s3}/large"), SOON), cluster.server.flow_run_logs(run)
+    run = cluster.begin(source, f"{s3}/large")
     for pid in cluster.workers[0].pids:
         os.kill(pid, signal.SIGKILL)
     assert cluster.ends(run) == "COMPLETED"
@@ -99,8 +104,7 @@ def test_a_run_completes_though_a_worker_is_killed_and_leaves_what_a_local_run_d
 def test_a_run_goes_on_while_the_prefect_server_is_restarted(
     cluster: Cluster, source: str, expected: dict[str, Any], s3: str, s3_server: S3Server
 ) -> None:
-    run = cluster.start(source, f"{s3}/large")
-    assert wait_until(lambda: begun(f"{s3}/large"), SOON), cluster.server.flow_run_logs(run)
+    run = cluster.begin(source, f"{s3}/large")
     cluster.server.stop()
     cluster.stack.enter_context(cluster.server)
     assert cluster.ends(run) == "COMPLETED"
@@ -111,8 +115,7 @@ def test_a_run_whose_prefect_worker_is_killed_is_gone_and_the_next_one_goes_on(
     cluster: Cluster, source: str, expected: dict[str, Any], s3: str, s3_server: S3Server
 ) -> None:
     """The flow is a process of the worker's; Prefect goes on to call it running, until an automation finds out."""
-    run = cluster.start(source, f"{s3}/large")
-    assert wait_until(lambda: begun(f"{s3}/large"), SOON), cluster.server.flow_run_logs(run)
+    run = cluster.begin(source, f"{s3}/large")
     cluster.worker.stop()
     assert cluster.server.flow_run_state(run) == "RUNNING"
     cluster.server.api("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CRASHED"}, "force": True})

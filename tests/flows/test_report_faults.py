@@ -175,4 +175,5 @@ def test_a_protocol_that_nothing_told_is_a_note_and_without_lr_pictures_there_is
     said = "The protocol reference is assumed"
     assert said in " ".join(made(folder, tmp_path / "assumed", protocol=None)["notes"])
     assert said not in " ".join(made(folder, tmp_path / "told", protocol="reference")["notes"])
+    assert said not in " ".join(made(folder, tmp_path / "assumed", protocol="reference")["notes"])
     assert made(folder, tmp_path / "without", lr=None)["conditions"].startswith("Protocol: none")

@@ -106,6 +106,16 @@ def test_shards_reports_and_trainings_are_told_too(source: Path, tmp_path: Path)
     assert ": 2 steps saved, loss 0." in told(tmp_path / "model")
 
 
+def test_units_in_folders_and_strange_files_among_the_receipts_are_told_apart(source: Path, tmp_path: Path) -> None:
+    (source / "broken.png").unlink()
+    shard.fn(ShardOptions(source=str(source), target=str(tmp_path / "in/some"), samples_per_shard=5))
+    shutil.rmtree(tmp_path / "in/some/.dtls")
+    (tmp_path / "in/some/manifest.parquet").unlink()
+    enlarge(tmp_path / "in", tmp_path / "large", samples_per_shard=5)
+    (tmp_path / "large/.dtls/receipts/.DS_Store").write_bytes(b"")
+    assert "100% of 12 images: 12 done, in 3 of 3 units; finished" in told(tmp_path / "large")
+
+
 def test_where_no_run_was_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place in ("empty", "nowhere", "none.zip"):

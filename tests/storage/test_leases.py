@@ -21,7 +21,7 @@ import pytest
 from flows import fanout
 from flows.console import Advance
 from flows.fanout import RunError
-from flows.job import Job
+from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
 from flows.sources import list_pictures
 from storage.archives import Folder
@@ -89,7 +89,8 @@ def job(target: Location, work: Callable[[str], None] = lambda _: None, **option
         return rows
 
     units = [Unit.of("upscale", f"unit-{i}", ENTRIES[i : i + 2], {}) for i in (0, 2, 4)]
-    return Job(**{"title": "upscale", "units": units, "work": do, "receipts": Receipts(target, "upscale"), **options})
+    facts = {"title": "upscale", "units": units, "work": do, "receipts": Receipts(target, "upscale")}
+    return Job(**{**facts, "elsewhere": Elsewhere(lambda _: do, is_heavy=False), **options})
 
 
 def lost_after(lease: Lease, harm: Callable[..., None], *given: Any) -> bool:

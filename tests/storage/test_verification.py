@@ -59,6 +59,15 @@ def test_a_whole_target_has_no_problems(target: Location) -> None:
     assert problems(target) == {}
 
 
+def test_units_whose_names_have_folders_are_checked(target: Location) -> None:
+    made = unit("some/folder/a.png")
+    finish(target, made)
+    gather(target, made)
+    assert problems(target) == {}
+    target.delete("some/folder/a.png")
+    assert problems(target) == {"some/folder/a.png": ("missing", frozenset({made.receipt}))}
+
+
 def test_of_two_receipts_of_a_file_the_one_that_is_wrong_goes(target: Location) -> None:
     old, new = unit("a.png", scale=2), unit("a.png", scale=3)
     for data in (b"other", b"larger"):
