@@ -34,13 +34,15 @@ class CheckpointError(ValueError):
 class ModelConfig:
     """All that makes a model: the network's widths and the degradation it undoes.
 
-    size, stride and steps are S, the stride in pixels and T of the degradation. predicts: what the network learned to
-    give at t, x_0 as in the paper, or the previous step x_{t−1} = D(x_0, t − 1) of its ablation (DTLS B2).
+    patch: side in pixels of what the network sees as one. size, stride and steps are S, the stride in pixels and T of
+    the degradation. predicts: what the network learned to give at t, x_0 as in the paper, or the previous step
+    x_{t−1} = D(x_0, t − 1) of its ablation (DTLS B2).
     """
 
     dim: int = 64
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
     residual: bool = False
+    patch: int = 1
     predicts: Prediction = "x0"
     size: int = 128
     stride: int = 4
@@ -60,11 +62,14 @@ class ModelConfig:
             raise SizeError(f"dim_mults must be whole numbers and start with 1, not {self.multipliers!r}")
         if self.predicts not in get_args(Prediction):
             raise SizeError(f"predicts is {' or '.join(get_args(Prediction))}, not {self.predicts!r}")
-        multiple = 2 ** (len(self.multipliers) - 1)
+        if type(self.patch) is not int or self.patch < 1:
+            raise SizeError(f"patch must be at least 1, not {self.patch!r}")
+        multiple = self.patch * 2 ** (len(self.multipliers) - 1)
         if self.size % multiple:
+            patches = f" of patches of {self.patch}" if self.patch > 1 else ""
             raise SizeError(
                 f"size {self.size} is no multiple of {multiple}, as {len(self.multipliers)} levels "
-                f"({','.join(map(str, self.multipliers))}) need"
+                f"({','.join(map(str, self.multipliers))}){patches} need"
             )
         Degradation(self.size, self.stride, self.steps, self.protocol)
         return self
@@ -86,7 +91,9 @@ class DTLS(nn.Module, PyTorchModelHubMixin, library_name="dtls", tags=["super-re
         config.pop("config", None)  # the mixin hands over the whole file once more under this name
         config["multipliers"] = tuple(config.get("multipliers", ModelConfig.multipliers))
         self.config = ModelConfig(**config).validate()
-        self.unet = UNet(self.config.dim, self.config.multipliers, residual=self.config.residual)
+        self.unet = UNet(
+            self.config.dim, self.config.multipliers, residual=self.config.residual, patch=self.config.patch
+        )
         self.degradation = Degradation(self.config.size, self.config.stride, self.config.steps, self.config.protocol)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The time-conditioned U-Net of DTLS (Fig. 5): ConvNeXt blocks and linear attention, widths `dim × multipliers`.
 
 Shapes: N pictures, C channels, H×W pixels. Each level but the last halves H and W, so both are multiples of
-`UNet.multiple`. The network is convolutional (attention is linear in H·W), so any such size will do.
+`UNet.multiple`. The network is convolutional (attention is linear in H·W), so any such size will do. With a patch
+of p pixels the first level works at H/p×W/p, each of its pixels being p×p of the picture's: p² times less work.
 """
 
 import math
@@ -129,23 +130,27 @@ class UNet(nn.Module):
         dim: width of the first level and of the time embedding; even, at least 4.
         multipliers: width of each level as a multiple of `dim`.
         residual: predict what to add to x_t instead of the picture itself (the authors' `residual` switch).
+        patch: side in pixels of what the first level sees as one (1 in the paper; as in 2301.11093 §3.2).
     """
 
-    def __init__(self, dim: int, multipliers: tuple[int, ...], *, residual: bool = False) -> None:
+    def __init__(self, dim: int, multipliers: tuple[int, ...], *, residual: bool = False, patch: int = 1) -> None:
         super().__init__()
         if dim < 4 or dim % 2:
             raise ValueError(f"dim must be even and at least 4, not {dim}")
         if not multipliers or min(multipliers) < 1 or multipliers[0] != 1:
             raise ValueError(f"dim_mults must be positive and start with 1, not {multipliers}")
-        self.residual = residual
-        self.multiple: int = 2 ** (len(multipliers) - 1)
+        if patch < 1:
+            raise ValueError(f"a patch is at least 1 pixel, not {patch}")
+        self.residual, self.patch = residual, patch
+        self.multiple: int = patch * 2 ** (len(multipliers) - 1)
+        channels = 3 * patch**2
         widths = [dim * m for m in multipliers]
         pairs = list(pairwise(widths))
 
         self.time = TimeEmbedding(dim)
         self.encoder = nn.ModuleList(
             Level(c_in, c_out, dim, halve(c_out) if i < len(pairs) else nn.Identity(), norm=i > 0)
-            for i, (c_in, c_out) in enumerate([(3, widths[0]), *pairs])
+            for i, (c_in, c_out) in enumerate([(channels, widths[0]), *pairs])
         )
         self.middle1 = ConvNextBlock(widths[-1], widths[-1], dim)
         self.middle_attention = LinearAttention(widths[-1])
@@ -154,7 +159,7 @@ class UNet(nn.Module):
             Level(2 * c_deep, c_shallow, dim, double(c_shallow)) for c_shallow, c_deep in reversed(pairs)
         )
         self.head = ConvNextBlock(dim, dim, None)
-        self.rgb = nn.Conv2d(dim, 3, 1)
+        self.rgb = nn.Conv2d(dim, channels, 1)
         if residual:  # starts as the identity, a good first guess
             nn.init.zeros_(self.rgb.weight)
             nn.init.zeros_(cast(Tensor, self.rgb.bias))
@@ -162,7 +167,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Pictures x (N, 3, H, W) in [0, 1] and their timesteps t (N,) → (N, 3, H, W), not clamped."""
         time = self.time(t)
-        h, skips = x, []
+        h, skips = F.pixel_unshuffle(x, self.patch), []  # (N, 3 p², H / p, W / p)
         for level in cast(Iterable[Level], self.encoder):
             h = level(h, time)
             skips.append(h)
@@ -172,7 +177,7 @@ class UNet(nn.Module):
             h = level.resample(level(torch.cat((h, skips.pop()), dim=1), time))  # (N, C, 2 H, 2 W)
         h = self.head(h, None)
         with torch.autocast(x.device.type, enabled=False):  # a picture wants more than bfloat16's 8 bits
-            out = self.rgb(h.to(self.rgb.weight.dtype))
+            out = F.pixel_shuffle(self.rgb(h.to(self.rgb.weight.dtype)), self.patch)
         return out + x if self.residual else out
 
 
