@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dtls.checkpoint import DTLS, CheckpointError, ModelConfig, load_weights, save_checkpoint, steps_between
+from dtls.checkpoint import CheckpointError, load_weights, save_checkpoint
 from dtls.degradation import SizeError
+from dtls.models.domain_transfer import DTLS, ModelConfig, steps_between
 from dtls.presets import PRESETS
 
 

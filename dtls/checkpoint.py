@@ -1,117 +1,43 @@
-"""A DTLS model and its folder: `config.json` and `model.safetensors`, the Hugging Face convention.
+"""A model and its folder: `config.json` and `model.safetensors`, the Hugging Face convention. Nothing is unpickled.
 
-`DTLS.from_pretrained(folder)` and `push_to_hub` work as with any model there. Nothing is unpickled.
+config.json holds the name of the model's class, `method`, and its configuration; without a name it is `dtls`.
 """
 
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from dtls.degradation import Degradation, Protocol, SizeError
-from dtls.unet import UNet
+from dtls.methods import model_class
+from dtls.model import Model
 
+M = TypeVar("M", bound=Model)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-Prediction = Literal["x0", "previous"]
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, or of another shape than it should be."""
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """All that makes a model: the network's widths and the degradation it undoes.
-
-    patch: side in pixels of what the network sees as one. size, stride and steps are S, the stride in pixels and T of
-    the degradation. predicts: what the network learned to give at t, x_0 as in the paper, or the previous step
-    x_{t−1} = D(x_0, t − 1) of its ablation (DTLS B2).
-    """
-
-    dim: int = 64
-    multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    residual: bool = False
-    patch: int = 1
-    predicts: Prediction = "x0"
-    size: int = 128
-    stride: int = 4
-    steps: int = 28
-    protocol: Protocol = "reference"
-
-    @property
-    def lr_size(self) -> int:
-        """The side in pixels of the smallest LR picture, S − T·stride."""
-        return self.size - self.steps * self.stride
-
-    def validate(self) -> Self:
-        """Return self, or raise SizeError where the parts do not fit."""
-        if type(self.dim) is not int or self.dim < 4 or self.dim % 2:
-            raise SizeError(f"dim must be even and at least 4, not {self.dim!r}")
-        if any(type(m) is not int or m < 1 for m in self.multipliers) or self.multipliers[:1] != (1,):
-            raise SizeError(f"dim_mults must be whole numbers and start with 1, not {self.multipliers!r}")
-        if self.predicts not in get_args(Prediction):
-            raise SizeError(f"predicts is {' or '.join(get_args(Prediction))}, not {self.predicts!r}")
-        if type(self.patch) is not int or self.patch < 1:
-            raise SizeError(f"patch must be at least 1, not {self.patch!r}")
-        multiple = self.patch * 2 ** (len(self.multipliers) - 1)
-        if self.size % multiple:
-            patches = f" of patches of {self.patch}" if self.patch > 1 else ""
-            raise SizeError(
-                f"size {self.size} is no multiple of {multiple}, as {len(self.multipliers)} levels "
-                f"({','.join(map(str, self.multipliers))}){patches} need"
-            )
-        Degradation(self.size, self.stride, self.steps, self.protocol)
-        return self
-
-
-def steps_between(lr_size: int, size: int, stride: int) -> int:
-    """T of a model from `lr_size` to `size` pixels; SizeError where no whole number of strides leads there."""
-    steps, rest = divmod(size - lr_size, stride) if stride > 0 else (0, 0)
-    if rest or steps < 1:
-        raise SizeError(f"{lr_size}→{size} pixels is no whole number of strides of {stride}")
-    return steps
-
-
-class DTLS(nn.Module, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolution"]):
-    """The U-Net and the degradation it was trained to undo; called like the U-Net."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__()
-        config.pop("config", None)  # the mixin hands over the whole file once more under this name
-        config["multipliers"] = tuple(config.get("multipliers", ModelConfig.multipliers))
-        self.config = ModelConfig(**config).validate()
-        self.unet = UNet(
-            self.config.dim, self.config.multipliers, residual=self.config.residual, patch=self.config.patch
-        )
-        self.degradation = Degradation(self.config.size, self.config.stride, self.config.steps, self.config.protocol)
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """U(x, t): pictures (N, 3, H, W) in [0, 1] and timesteps (N,) → (N, 3, H, W)."""
-        prediction: Tensor = self.unet(x, t)
-        return prediction
-
-
-def save_checkpoint(model: DTLS, folder: Path) -> None:
+def save_checkpoint(model: Model, folder: Path) -> None:
     """Write `config.json` and `model.safetensors`; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / CONFIG, config_json(model.config))
+    write_whole(folder / CONFIG, config_json(model.name, model.config))
     save_tensors(dict(model.state_dict()), folder / WEIGHTS)
 
 
-def config_json(config: ModelConfig) -> bytes:
-    """What `config.json` holds."""
-    return (json.dumps(asdict(config), indent=2) + "\n").encode()
+def config_json(name: str, config: Any) -> bytes:
+    """What `config.json` holds for a model's name and configuration."""
+    return (json.dumps({"method": name, **asdict(config)}, indent=2) + "\n").encode()
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -143,15 +69,21 @@ def _renamed(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> DTLS:
+def load_checkpoint(folder: Path, kind: type[M] = Model) -> M:  # type: ignore[assignment]
     """The model in `folder`, ready for inference; CheckpointError says what is wrong with it."""
-    return load_hashed(folder, device)[0]
+    model = load_hashed(folder)[0]
+    if not isinstance(model, kind):
+        raise CheckpointError(f"{folder}: a model of the method {model.name}, not {kind.name}")
+    return model
 
 
-def load_hashed(folder: Path, device: str | torch.device = "cpu") -> tuple[DTLS, str]:
-    """The model in `folder`, and the sha256 of the very bytes it was made of: what its results depend on."""
+def load_hashed(folder: Path, device: str | torch.device = "cpu", wish: str | None = None) -> tuple[Model, str]:
+    """The model in `folder`, and the sha256 of the very bytes it was made of: what its results depend on.
+
+    wish: the name that the model should have; a model's weights serve those that are made of it, too.
+    """
     config, weights = (_read(folder, name) for name in (CONFIG, WEIGHTS))
-    model = DTLS(**_parsed(config, folder / CONFIG))
+    model = _made(config, folder / CONFIG, wish)
     try:
         tensors = load(weights)
     except SafetensorError as error:
@@ -183,12 +115,27 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], name: str) -> Non
     model.load_state_dict(tensors)
 
 
-def _parsed(content: bytes, path: Path) -> dict[str, Any]:
+def _made(content: bytes, path: Path, wish: str | None) -> Model:
+    """The model, without its weights, of which config.json tells."""
     try:
         config = json.loads(content)
-        config.pop("config", None)  # the mixin hands over the whole file once more under this name
-        config["multipliers"] = tuple(config["multipliers"])
-        ModelConfig(**config).validate()
+        config.pop("config", None)  # the hub's way of saving hands over the whole file once more under this name
+        name, _ = config.pop("method", "dtls"), config["size"]  # every model's has one
+        there, wanted = model_class(name), model_class(wish or name)
+        if issubclass(wanted, there):
+            return wanted(**config)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not the configuration of a DTLS model ({error})") from error
-    return dict(config)
+        raise CheckpointError(f"{path}: not the configuration of a model ({error})") from error
+    raise CheckpointError(f"{path.parent}: a model of the method {name}, not {wish}")
+
+
+def make_model(config: Mapping[str, Any]) -> Model:
+    """A new model by what config.json says; a ValueError tells what does not fit."""
+    config = {"method": "dtls", **config}
+    return model_class(config.pop("method"))(**config)
+
+
+def read_config(folder: Path) -> tuple[str, Any]:
+    """A model's name and configuration; CheckpointError where there is none."""
+    model = _made(_read(folder, CONFIG), folder / CONFIG, None)
+    return model.name, model.config

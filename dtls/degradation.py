@@ -24,6 +24,8 @@ Protocol = Literal["reference", "antialias"]
 stand.
 """
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+LRProtocol = Literal["reference", "antialias", "realworld"]
+"""How LR pictures are made: by a linear downscaling, or as in `dtls.realworld`, which is not linear."""
 
 
 class SizeError(ValueError):
@@ -135,7 +137,7 @@ class Degradation:
 
     def __call__(self, x: Tensor, t: int | Sequence[int] | Tensor) -> Tensor:
         """D(x, t) of x (N, C, H, W), with one t for all or N of them; t = 0 is the identity."""
-        steps = [t] if isinstance(t, int) else [int(s) for s in t]
+        steps = [t] if isinstance(t, int) else t.tolist() if isinstance(t, Tensor) else list(t)
         if len(steps) not in (1, len(x)):
             raise SizeError(f"{len(steps)} timesteps for {len(x)} pictures")
         if any(not 0 <= s <= self.steps for s in steps):

@@ -2,28 +2,31 @@
 
 A method is called with a batch of LR pictures (N, C, h, w), float32 in [0, 1], C = 1 (grey) or 3 (RGB), and the size
 (H, W) wanted, and returns (N, C, H, W) in [0, 1]; SizeError where it cannot reach that size. `identity` is what its
-results depend on.
+results depend on. What is named here is imported when it is asked for: some of it takes seconds.
 """
 
-import math
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from dtls.degradation import Protocol as DownscalingProtocol
-from dtls.degradation import SizeError, resize, scale_between
-from dtls.domain_transfer import DEFAULT, DomainTransfer, Sampling
-from dtls.spandrel_models import SpandrelModel
+    from dtls.model import Model
+    from dtls.trained import Sampling
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-TRAINED = ("dtls", "spandrel")
-METHODS = (*INTERPOLATIONS, *TRAINED)
+MODELS: Mapping[str, str] = {
+    "dtls": "dtls.models.domain_transfer:DTLS",
+    "cold": "dtls.models.domain_transfer:Cold",
+    "srcnn": "dtls.models.srcnn:SRCNN",
+    "fsrcnn": "dtls.models.fsrcnn:FSRCNN",
+    "edsr": "dtls.models.edsr:EDSR",
+    "rrdb": "dtls.models.rrdb:RRDB",
+}
+"""What `dtls train` trains, by name: a subclass of `dtls.model.Model` each."""
+METHODS = (*INTERPOLATIONS, *MODELS, "spandrel")
 
 
 class Method(Protocol):
@@ -34,74 +37,37 @@ class Method(Protocol):
     @property
     def identity(self) -> Mapping[str, str]: ...
 
-    def __call__(self, lr: Tensor, size: tuple[int, int], /) -> Tensor: ...
+    def __call__(self, lr: "Tensor", size: tuple[int, int], /) -> "Tensor": ...
 
 
-class Interpolation:
-    """nearest, bilinear, bicubic (a = −0.5), or lanczos (a = 3) as Pillow does them, of any number of channels.
-
-    All but nearest go across, are cut to [0, 1], then down.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.identity: Mapping[str, str] = {"method": name}
-
-    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        if self.name == "nearest":
-            return F.interpolate(lr.contiguous(), size, mode="nearest-exact")  # twice as fast so
-        across = F.interpolate(lr, (lr.shape[-2], size[1]), mode=self.name, antialias=True).clamp_(0, 1)
-        return F.interpolate(across, size, mode=self.name, antialias=True).clamp_(0, 1)
+def model_class(name: str) -> "type[Model]":
+    """The model called `name`; ValueError for one that is not in the registry."""
+    if name not in MODELS:
+        raise ValueError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
+    module, _, cls = MODELS[name].partition(":")
+    found: type[Model] = getattr(import_module(module), cls)
+    return found
 
 
-def nearest(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """What the interpolation nearest makes of an array (h, w, …), of any type: (H, W, …); no number is computed."""
-    rows, columns = (
-        ((np.arange(m) + 0.5) * (n / m)).astype(np.intp) for n, m in zip(pixels.shape[:2], size, strict=True)
-    )
-    rest = pixels.shape[2:]
-    channels = math.prod(rest)
-    places = (columns[:, None] * channels + np.arange(channels)).ravel()  # one channel after the other is faster
-    return pixels.reshape(len(pixels), -1).take(places, axis=1).take(rows, axis=0).reshape(*size, *rest)
-
-
-class Square:
-    """The centre square, reduced to the size wanted by Pillow's bicubic: makes HR pictures of one size."""
-
-    name = "square"
-    identity: Mapping[str, str] = MappingProxyType({"method": name})
-
-    def __call__(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        height, width = x.shape[-2:]
-        side = min(height, width)
-        if side < max(size):
-            raise SizeError(f"{width}×{height} is smaller than the size {max(size)}")
-        top, left = (height - side) // 2, (width - side) // 2
-        return resize(x[..., top : top + side, left : left + side], size, "antialias").clamp(0, 1)
-
-
-class Downscaling:
-    """A of a protocol: makes LR pictures from HR pictures, by one scale in both directions."""
-
-    def __init__(self, protocol: DownscalingProtocol) -> None:
-        self.name = f"downscale-{protocol}"
-        self.protocol = protocol
-        self.identity: Mapping[str, str] = {"method": self.name, "protocol": protocol}
-
-    def __call__(self, hr: Tensor, size: tuple[int, int]) -> Tensor:
-        scale_between(size, (hr.shape[-2], hr.shape[-1]))
-        return resize(hr, size, self.protocol).clamp(0, 1)
-
-
-def load_method(name: str, checkpoint: Path | None = None, device: str = "cpu", how: Sampling = DEFAULT) -> Method:
-    """The method called `name`; `dtls` wants a checkpoint's folder, `spandrel` a file of weights.
+def load_method(
+    name: str, checkpoint: Path | None = None, device: str = "cpu", how: "Sampling | None" = None
+) -> Method:
+    """The method called `name`; a trained one wants its checkpoint's folder, `spandrel` a file of weights.
 
     ValueError or CheckpointError says what is wrong.
     """
     if name in INTERPOLATIONS:
+        from dtls.interpolation import Interpolation
+
         return Interpolation(name)
-    if name in TRAINED:
-        if checkpoint is None:
-            raise ValueError(f"the method {name} needs a checkpoint")
-        return DomainTransfer(checkpoint, device, how) if name == "dtls" else SpandrelModel(checkpoint, device, how)
-    raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    if checkpoint is None:
+        raise ValueError(f"the method {name} needs a checkpoint")
+    from dtls.trained import DEFAULT, Trained
+
+    if name != "spandrel":
+        return Trained(checkpoint, device, how or DEFAULT, name)
+    from dtls.spandrel_models import SpandrelModel
+
+    return SpandrelModel(checkpoint, device, how or DEFAULT)

@@ -1,8 +1,13 @@
-"""Models and recipes by name: `16-128` and `32-512` are the paper's (DTLS §3), `16-128-plus` is what won over it."""
+"""Models and recipes by name: `16-128` and `32-512` are the paper's (DTLS §3), `16-128-plus` is what won over it.
+
+Models of other methods have a recipe of their own.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
-from dtls.checkpoint import ModelConfig
+from dtls.methods import model_class
+from dtls.models.domain_transfer import DTLS, ModelConfig
 from dtls.training import Recipe
 
 
@@ -10,7 +15,7 @@ from dtls.training import Recipe
 class Preset:
     """A model, how to train it, and with how many pictures a step."""
 
-    model: ModelConfig
+    model: Any
     recipe: Recipe
     batch_size: int
 
@@ -28,3 +33,13 @@ PRESETS = {
         batch_size=32,
     ),
 }
+
+
+def preset_of(method: str, name: str | None = None) -> Preset:
+    """The preset called `name`, or what a method is trained by where none is said."""
+    kind = model_class(method)
+    if issubclass(kind, DTLS):
+        return PRESETS[name or "16-128"]
+    choices = dict(kind.defaults)
+    batch_size = choices.pop("batch_size", 32)
+    return Preset(kind.config_type(), Recipe(**choices), batch_size)

@@ -24,8 +24,8 @@ from dtls.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
 from dtls.degradation import scale_between
 from dtls.devices import Precision, best_precision
-from dtls.domain_transfer import DEFAULT, Sampling
 from dtls.tiling import SMALLEST, Tiler
+from dtls.trained import DEFAULT, Sampling
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 

@@ -1,4 +1,4 @@
-"""Training: the loss between x_0 and U(D(x_0, t), t), AdamW, EMA, and a state from which a run goes on exactly.
+"""Training, of any model: its loss, AdamW, EMA, and a state from which a run goes on exactly.
 
 Everything random follows from (seed, step), so a resumed run sees the pictures and timesteps that the undisturbed
 run would have seen, and on one device ends with the same weights. Several processes, and parts of a batch, share
@@ -8,15 +8,18 @@ what one process would have drawn.
 import math
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtls.checkpoint import DTLS, CheckpointError, load_weights
+from dtls.checkpoint import CheckpointError, load_weights
+from dtls.critic import Critic
+from dtls.model import Draws, Model
 
 if TYPE_CHECKING:  # it takes seconds to import, and only the training process needs it
     from lightning_fabric import Fabric
@@ -35,6 +38,7 @@ class Recipe:
     `degraded` pictures D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
     batch are degraded, every second of them to T, the other half are D_1 of the network's own first prediction.
     first_timestep: 1 as in the paper's text, 0 as in its code. perceptual: weight of LPIPS beside the loss.
+    adversarial: weight of the loss against a critic that is trained beside the model, as in GANs.
     clip: largest norm of the gradient. accumulate: parts that a batch is computed in, to save memory.
     """
 
@@ -46,6 +50,7 @@ class Recipe:
     inputs: Literal["degraded", "sampled"] = "degraded"
     first_timestep: Literal[0, 1] = 1
     perceptual: float = 0.0
+    adversarial: float = 0.0
     clip: float | None = None
     accumulate: int = 1
     ema_decay: float = 0.995
@@ -60,26 +65,22 @@ class Recipe:
         return self.learning_rate * rise * fall
 
 
+M = TypeVar("M", bound=Model)
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
+
+
+def check_recipe(model: type[Model], recipe: Recipe) -> None:
+    """ValueError where a recipe wants what a model does not have."""
+    if not model.compares and (recipe.perceptual or recipe.adversarial):
+        raise ValueError(f"{model.name} learns by its own loss, not between pictures: no perceptual, no adversarial")
+    if recipe.inputs == "sampled" and not hasattr(model, "preferred"):
+        raise ValueError(f"inputs sampled goes with dtls, whose sampler takes two calls, not with {model.name}")
 
 
 def generator_for(seed: int, step: int) -> torch.Generator:
     """The source of everything random at one step of one run."""
     mixed = zlib.crc32(f"{seed} {step}".encode())  # of a larger number, torch's generator takes the low 32 bits only
     return torch.Generator().manual_seed(mixed)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What is drawn for each picture of a step: its timestep, whether it is mirrored, and whether the network learns
-    from what it first predicts of it; (N,) each."""
-
-    t: Tensor
-    mirrored: Tensor
-    own: Tensor
-
-    def part(self, which: slice) -> "Draws":
-        return Draws(self.t[which], self.mirrored[which], self.own[which])
 
 
 def draw(recipe: Recipe, step: int, count: int, steps: int) -> Draws:
@@ -91,10 +92,58 @@ def draw(recipe: Recipe, step: int, count: int, steps: int) -> Draws:
     if recipe.inputs == "sampled":
         t = torch.where(torch.rand(count, generator=generator) < 0.5, steps, t)
         own[::2] = True  # every second one, so that each process and each part has as many
-    return Draws(t, mirrored, own)
+    return Draws(t, mirrored, own, torch.randint(2**62, (count,), generator=generator))
 
 
-class Trainer:
+class Objective(nn.Module):
+    """What a step optimises: the loss of a model, and the critic of a GAN stage with its own.
+
+    autocast: the context in which networks run; the arithmetic around them keeps fp32. perceptual: LPIPS of two
+    batches in [−1, 1].
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        recipe: Recipe,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        perceptual: nn.Module | None,
+        *,
+        compiled: bool,
+    ) -> None:
+        super().__init__()
+        self.model, self.recipe = model, recipe
+        self.critic = Critic() if recipe.adversarial else None
+        self._autocast = autocast
+        self._others = (torch.compile(model, dynamic=False) if compiled else model, perceptual)  # no part of it
+
+    def forward(self, batch: Tensor, drawn: Draws) -> Tensor:
+        """The loss of uint8 pictures (N, 3, S, S), a scalar."""
+        hr = batch.float() / 255
+        hr = torch.where(drawn.mirrored.to(hr.device)[:, None, None, None], hr.flip(-1), hr)
+        drawn = drawn._replace(t=drawn.t.to(hr.device))
+        with torch.autocast(hr.device.type, enabled=False):
+            return self.model.loss(self._network, hr, drawn, self._compare)
+
+    def _network(self, x: Tensor, t: Tensor) -> Tensor:
+        with self._autocast():
+            made: Tensor = self._others[0](x, t)
+        return made.float()
+
+    def _compare(self, prediction: Tensor, target: Tensor) -> Tensor:
+        value, perceptual = LOSSES[self.recipe.loss](prediction, target), self._others[1]
+        if perceptual is not None:
+            with self._autocast():
+                distance = perceptual(prediction * 2 - 1, target * 2 - 1).float().mean()
+            value = value + self.recipe.perceptual * distance
+        if self.critic is not None:
+            with self._autocast():
+                fooled, told_apart = self.critic.losses(prediction, target)
+            value = value + self.recipe.adversarial * fooled + told_apart
+        return value
+
+
+class Trainer(Generic[M]):
     """A model in training, its average (`ema`, the one to use), its optimiser, and the number of steps done.
 
     fabric: precision, and the other processes, if there are any. perceptual: LPIPS of two batches in [−1, 1].
@@ -103,27 +152,27 @@ class Trainer:
 
     def __init__(
         self,
-        model: DTLS,
+        model: M,
         recipe: Recipe,
         fabric: "Fabric",
         perceptual: nn.Module | None = None,
         *,
         compiled: bool = False,
     ) -> None:
+        check_recipe(type(model), recipe)
         if recipe.inputs == "sampled" and model.config.predicts != "x0":
             raise CheckpointError("a network that predicts the previous step has no two-call sampler to learn from")
         if bool(recipe.perceptual) != (perceptual is not None):
             raise ValueError("a perceptual weight and a perceptual model go together")
         self.model, self.recipe, self.done = model, recipe, 0
-        self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = Objective(model, recipe, fabric.autocast, perceptual, compiled=compiled)
+        self.objective.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True
+            self.objective.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True
         )
         self._fabric = fabric
-        self._perceptual = perceptual
-        network: nn.Module = torch.compile(model, dynamic=False) if compiled else model  # type: ignore[assignment]
-        self._network, self._optimizer = fabric.setup(network, self.optimizer)
+        self._loss, self._optimizer = fabric.setup(self.objective, self.optimizer)
 
     def step(self, batch: Tensor) -> float:
         """One step on this process's share of the batch, uint8 (N, 3, S, S); returns the loss of the whole batch.
@@ -132,7 +181,7 @@ class Trainer:
         """
         count, recipe = len(batch), self.recipe
         first = count * self._fabric.global_rank
-        drawn = draw(recipe, self.done, count * self._fabric.world_size, self.model.degradation.steps)
+        drawn = draw(recipe, self.done, count * self._fabric.world_size, self.model.steps)
         drawn = drawn.part(slice(first, first + count))
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.done)
@@ -141,15 +190,16 @@ class Trainer:
         size = -(-count // recipe.accumulate)
         for start in range(0, count, size):
             part = slice(start, start + size)
-            with self._fabric.no_backward_sync(self._network, enabled=start + size < count):
-                loss = self._loss(batch[part], drawn.part(part)) * (len(batch[part]) / count)
+            given = batch[part].to(self._fabric.device, memory_format=torch.channels_last, non_blocking=True)
+            with self._fabric.no_backward_sync(self._loss, enabled=start + size < count):
+                loss = self._loss(given, drawn.part(part)) * (len(given) / count)
                 self._fabric.backward(loss)
             value += loss.detach()
         if self._fabric.world_size > 1:
             value = cast(Tensor, self._fabric.all_reduce(value, reduce_op="mean"))
         self._check(value, "loss")
         norm = self._fabric.clip_gradients(
-            self._network, self._optimizer, max_norm=recipe.clip or math.inf, error_if_nonfinite=False
+            self._loss, self._optimizer, max_norm=recipe.clip or math.inf, error_if_nonfinite=False
         )
         self._check(cast(Tensor, norm), "norm of the gradient")
         self._optimizer.step()
@@ -157,24 +207,6 @@ class Trainer:
             self._average()
         self.done += 1
         return value.item()
-
-    def _loss(self, batch: Tensor, drawn: Draws) -> Tensor:
-        device, degrade = self._fabric.device, self.model.degradation
-        x0 = batch.to(device, memory_format=torch.channels_last, non_blocking=True).float() / 255
-        t, mirrored = drawn.t.to(device), drawn.mirrored.to(device)
-        x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
-        x = degrade(x0, drawn.t)
-        if drawn.own.any():
-            own = drawn.own.nonzero().flatten().to(device)
-            with torch.no_grad(), self._fabric.autocast():
-                predicted = self.model(x[own], t[own]).float()
-            x, t = x.index_copy(0, own, degrade(predicted, 1)), t.index_fill(0, own, 1)
-        prediction = self._network(x, t)
-        target = x0 if self.model.config.predicts == "x0" else degrade(x0, (drawn.t - 1).clamp(min=0))
-        value = LOSSES[self.recipe.loss](prediction, target)
-        if self._perceptual is not None:
-            value = value + self.recipe.perceptual * self._perceptual(prediction * 2 - 1, target * 2 - 1).mean()
-        return value
 
     def _check(self, value: Tensor, name: str) -> None:
         if not torch.isfinite(value):
@@ -190,7 +222,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything a resumed run needs: weights, average, optimiser, and the steps done."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors = dict(self.objective.state_dict())
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
@@ -200,14 +232,16 @@ class Trainer:
         """Go on from `state()`; CheckpointError, with `name`, where it is another model's."""
         if "done" not in tensors:
             raise CheckpointError(f"{name}: not the state of a training run")
-        load_weights(self.model, _below("model.", tensors), name)
+        learned = {key: tensors[key] for key in tensors if key.startswith(("model.", "critic."))}
+        load_weights(self.objective, learned, name)
         load_weights(self.ema, _below("ema.", tensors), name)
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _below("optimizer.", tensors).items():
             index, _, moment = key.partition(".")
             moments.setdefault(int(index), {})[moment] = value
-        parameters = list(self.model.parameters())
-        if moments.keys() != (set(range(len(parameters))) if int(tensors["done"]) else set()):
+        parameters = list(self.objective.parameters())
+        complete = set(range(len(parameters))) if int(tensors["done"]) else set()
+        if moments.keys() != complete and not (self.model.staged and moments.keys() < complete):
             raise CheckpointError(f"{name}: lacks moments of the optimiser")
         for place, of_one in moments.items():
             like = parameters[place]  # the fused optimiser wants moments that lie in memory as their parameter
@@ -219,7 +253,7 @@ class Trainer:
 
 
 def train(
-    trainer: Trainer,
+    trainer: Trainer[Any],
     batches: Iterable[Tensor],
     on_step: Callable[[int, float], None],
     stop: Callable[[], bool] = lambda: False,

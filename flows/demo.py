@@ -16,7 +16,8 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.options import Options
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
-from flows.train import TrainOptions, train
+from flows.train import train
+from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import encode_png
 from storage.locations import Location

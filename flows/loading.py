@@ -10,8 +10,9 @@ from typing import Self
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradation import Protocol
 from dtls.devices import best_device
-from dtls.domain_transfer import DomainTransfer, Sampling
-from dtls.methods import Downscaling, Method, load_method
+from dtls.interpolation import Downscaling
+from dtls.methods import Method, load_method
+from dtls.trained import Sampling, Trained
 from flows.sources import absolute
 from storage.locations import Location, StorageError
 
@@ -53,10 +54,10 @@ class Reduction:
         return Downscaling(self.protocol)
 
 
-def load_checkpointed(address: str, device: str, how: Sampling) -> DomainTransfer:
-    """The method of the checkpoint at `address`, a folder or a URL."""
+def load_checkpointed(address: str, device: str, how: Sampling, wish: str | None = None) -> Trained:
+    """The method of the checkpoint at `address`, a folder or a URL, which should be of the model `wish`."""
     with _at_hand(Location.of(address), (CONFIG, WEIGHTS)) as folder:
-        return DomainTransfer(folder, device, how)
+        return Trained(folder, device, how, wish)
 
 
 def load_spandrel(address: str, device: str, how: Sampling) -> Method:

@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from dtls.methods import Downscaling, Interpolation, Method, Square
+from dtls.interpolation import Downscaling, Interpolation, Square
+from dtls.methods import Method
 from flows import fanout
 from flows.estimate import tell_plan
 from flows.job import Elsewhere, Job, Left

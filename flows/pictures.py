@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from dtls.degradation import SizeError
-from dtls.methods import Interpolation, Method, nearest
+from dtls.interpolation import Interpolation, nearest
+from dtls.methods import Method
 from dtls.tiling import TILE
 from dtls.transparency import bounded, fill
 from flows.naming import Names

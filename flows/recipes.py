@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from dtls.degradation import SizeError, downscale_size
-from dtls.methods import Interpolation, Method
+from dtls.interpolation import Interpolation
+from dtls.methods import Method
 from flows.console import Advance
 from flows.job import Work
 from flows.memory import pixels_at_once

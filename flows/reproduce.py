@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from dtls.degradation import Protocol, SizeError
 from dtls.devices import Precision, best_device
-from dtls.methods import Square
+from dtls.interpolation import Square
 from dtls.presets import PRESETS
 from flows.console import in_flow_run, tell_markdown
 from flows.downscale import DownscaleOptions, downscale
@@ -30,7 +30,8 @@ from flows.report import ReportOptions, report
 from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
 from flows.sources import refuse_within
-from flows.train import TrainOptions, train
+from flows.train import train
+from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from reports.tables import METRICS, PRIMARY, Metric
 from storage.locations import Location, StorageError

@@ -22,11 +22,22 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
-from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint, save_tensors, write_whole
+from dtls.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_weights,
+    make_model,
+    save_checkpoint,
+    save_tensors,
+    write_whole,
+)
 from dtls.degradation import SizeError
+from dtls.methods import model_class
 from dtls.tiling import ran_out_of_memory
 from dtls.training import Recipe, Trainer, TrainingError, train
 from flows.batches import Batches, load_batches
@@ -47,7 +58,9 @@ class Run:
         self.fabric = _fabric(settings)
         recipe = Recipe(**settings.recipe)
         torch.manual_seed(recipe.seed)
-        model = DTLS(**settings.model)
+        model = make_model(settings.model)
+        if settings.start is not None:
+            load_weights(model, load_file(settings.start), "the model that training starts with")
         perceptual = load_lpips(self.fabric.device) if recipe.perceptual else None
         self.trainer = Trainer(model, recipe, self.fabric, perceptual, compiled=settings.compile)
         self.losses: list[str] = []
@@ -140,7 +153,7 @@ class Run:
     def _model_is_current(self) -> bool:
         """Whether the folder's model is that of the state that was loaded; a run cut while it saved left another."""
         try:
-            saved = load_checkpoint(self.folder).state_dict()
+            saved: dict[str, Tensor] = load_checkpoint(self.folder).state_dict()
         except CheckpointError:
             return False
         return all(torch.equal(saved[name], tensor.cpu()) for name, tensor in self.trainer.ema.state_dict().items())
@@ -176,11 +189,13 @@ def _fabric(settings: Settings) -> Fabric:
     """Precision, device, and the processes that torchrun started, if it did."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    staged = model_class(settings.model["method"]).staged
     kind, _, index = settings.device.partition(":")
     fabric = Fabric(
         accelerator=kind,
         devices=[int(index)] if index and processes == 1 else processes,
         num_nodes=nodes,
+        strategy=DDPStrategy(find_unused_parameters=True) if processes * nodes > 1 and staged else "auto",
         precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
     )
     fabric.launch()

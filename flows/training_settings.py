@@ -14,7 +14,7 @@ STOPPED = 143
 
 @dataclass(frozen=True)
 class Settings:
-    """What `dtls/train` hands over; paths are local."""
+    """What `dtls/train` hands over; paths are local. start: a file of the weights that training starts with."""
 
     shards: list[tuple[str, int | None]]
     folder: str
@@ -28,6 +28,7 @@ class Settings:
     precision: str
     compile: bool
     resume: bool
+    start: str | None = None
 
     def fixed(self) -> dict[str, Any]:
         """What may not change when a run is resumed; a cosine's course depends on its length, too."""

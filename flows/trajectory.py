@@ -8,8 +8,8 @@ import torch
 from pydantic import Field, model_validator
 
 from dtls.devices import Precision, best_device
-from dtls.domain_transfer import Sampling
-from dtls.sampler import SAMPLERS, SamplerName
+from dtls.sampler import SamplerName
+from dtls.trained import Sampling
 from flows.loading import load_checkpointed
 from flows.options import Address, Options
 from flows.sources import list_pictures, refuse_within
@@ -53,9 +53,9 @@ def trajectory(options: TrajectoryOptions) -> str:
     source, out = open_source(options.source), Location.of(options.out)
     refuse_within(out, options.source)
     how = Sampling(sampler=options.sampler, precision=options.precision)
-    method = load_checkpointed(options.checkpoint, best_device(options.device), how)
+    method = load_checkpointed(options.checkpoint, best_device(options.device), how, "dtls")
     if options.sampler is None and method.model.config.predicts == "x0":
-        method.sampler = SAMPLERS["current"]
+        method.sample, _ = method.model.sampler("current", None)
     refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     items = []
     for entry in list_pictures(source)[: options.pictures]:

@@ -12,11 +12,11 @@ from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoint import CheckpointError
 from dtls.devices import Precision
-from dtls.domain_transfer import DomainTransfer, Sampling
 from dtls.methods import INTERPOLATIONS
 from dtls.sampler import SamplerName
 from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
+from dtls.trained import Sampling, Trained
 from flows.loading import SPANDREL, Chosen
 from flows.mapping import transform
 from flows.options import Address
@@ -136,7 +136,7 @@ def upscale(options: UpscaleOptions) -> str:
         replace(options.sampling(), precision=precision_of(options)),
     )
     method = replace(load, device=device_here(options))()
-    if isinstance(method, DomainTransfer):
+    if isinstance(method, Trained):
         refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     scale = options.scale
     if scale is None and options.size is None and isinstance(method, SpandrelModel):
@@ -148,10 +148,10 @@ def upscale(options: UpscaleOptions) -> str:
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
 
 
-def refuse_misfits(method: DomainTransfer, source: str, scale: float | None, *, any_protocol: bool) -> None:
+def refuse_misfits(method: Trained, source: str, scale: float | None, *, any_protocol: bool) -> None:
     """Refuse, before any work, a scale or pictures that the model was not trained for."""
     if scale is not None:
-        method.model.degradation.timestep(scale)
+        method.model.check_scale(scale)
     trained, made = method.model.config.protocol, protocols(source)
     if made - {trained} and not any_protocol:
         raise CheckpointError(

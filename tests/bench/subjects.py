@@ -79,12 +79,15 @@ def random_weights(shape: Shape, device: str) -> Weights:
 
 def trained_weights(folder: Path) -> tuple[Shape, Weights]:
     """The model of a checkpoint and its weights; ValueError where it cannot be sampled by two calls."""
-    from dtls.checkpoint import load_checkpoint  # it needs more than torch
+    from dtls.checkpoint import load_checkpoint  # these need more than torch
+    from dtls.models.domain_transfer import DTLS
 
-    model = load_checkpoint(folder)
+    model = load_checkpoint(folder, DTLS)
     c = model.config
     if c.predicts != "x0":
         raise ValueError(f"{folder}: its network predicts {c.predicts}, so two calls do not do")
+    if c.patch != 1:
+        raise ValueError(f"{folder}: its network works on patches; the textbook's does not")
     return Shape(c.dim, c.multipliers, c.residual, c.size, c.stride, c.steps, c.protocol), model.unet.state_dict()
 
 

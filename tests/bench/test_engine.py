@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.checkpoint import DTLS, save_checkpoint
+from dtls.checkpoint import save_checkpoint
+from dtls.models.domain_transfer import DTLS
 from dtls.presets import PRESETS
 from dtls.unet import UNet
 from tests.bench.engine import main

@@ -15,8 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dtls.checkpoint import DTLS, ModelConfig, save_checkpoint
-from dtls.domain_transfer import DomainTransfer
+from dtls.checkpoint import save_checkpoint
+from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.trained import Trained
 from flows.tensors import to_unit
 from flows.upscale import UpscaleOptions, upscale
 from storage.encoding import PNG_LEVEL
@@ -76,7 +77,7 @@ class Sampler:
     """The sampler of a checkpoint alone, over batches of pictures in the device's memory."""
 
     def __init__(self, model: Path, files: Sequence[Path], device: str, batch: int, scale: int) -> None:
-        self.method, self.device = DomainTransfer(model, device), device
+        self.method, self.device = Trained(model, device), device
         pixels = np.stack([open_photograph(path.read_bytes()).pixels for path in files])
         self.batches = to_unit(pixels).to(device).split(batch)
         self.size = (pixels.shape[1] * scale, pixels.shape[2] * scale)

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from dtls.authors import import_checkpoint
-from dtls.checkpoint import DTLS, load_checkpoint
+from dtls.checkpoint import load_checkpoint
+from dtls.models.domain_transfer import DTLS
 
 DATA = Path(__file__).parent / "data"
 
@@ -49,7 +50,7 @@ def imported(authors_pt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def model(imported: Path) -> DTLS:
-    return load_checkpoint(imported)
+    return load_checkpoint(imported, DTLS)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from dtls.authors import import_checkpoint
-from dtls.checkpoint import CheckpointError, ModelConfig, load_checkpoint
+from dtls.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradation import SizeError
+from dtls.models.domain_transfer import DTLS, ModelConfig
 from dtls.presets import PRESETS
 from dtls.sampler import two_call
 
@@ -55,7 +56,7 @@ def test_the_returned_model_is_the_one_saved(authors_pt: Path, tmp_path: Path, e
     named = tmp_path / "my_8_32_s4_best.pt"
     named.write_bytes(authors_pt.read_bytes())
     model = import_checkpoint(named, tmp_path / "out")
-    loaded = load_checkpoint(tmp_path / "out")
+    loaded = load_checkpoint(tmp_path / "out", DTLS)
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
     sr = two_call(loaded, loaded.degradation, expected["lr_up"], 6)
     torch.testing.assert_close(sr, expected["sr"], rtol=0, atol=1e-5)
@@ -65,7 +66,7 @@ def test_the_averaged_weights_are_taken(content: dict[str, Any], tmp_path: Path,
     content["model"] = {key: torch.zeros_like(tensor) for key, tensor in content["ema"].items()}
     torch.save(content, tmp_path / "SR_8_32_s4.pt")
     taken = import_checkpoint(tmp_path / "SR_8_32_s4.pt", tmp_path / "out").state_dict()
-    assert all(torch.equal(taken[k], v) for k, v in load_checkpoint(imported).state_dict().items())
+    assert all(torch.equal(taken[k], v) for k, v in load_checkpoint(imported, DTLS).state_dict().items())
 
 
 def test_a_preset_of_other_widths_is_refused(content: dict[str, Any], tmp_path: Path) -> None:

@@ -13,18 +13,16 @@ from safetensors.torch import load_file, save_file
 
 from dtls.checkpoint import (
     CONFIG,
-    DTLS,
     WEIGHTS,
     CheckpointError,
-    ModelConfig,
     load_checkpoint,
     load_hashed,
     save_checkpoint,
     save_tensors,
-    steps_between,
     write_whole,
 )
 from dtls.degradation import SizeError
+from dtls.models.domain_transfer import DTLS, ModelConfig, steps_between
 from dtls.presets import PRESETS
 from dtls.training import Recipe
 
@@ -56,7 +54,7 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
     model = DTLS(**asdict(replace(SMALL, residual=True)))
     torch.nn.init.normal_(model.unet.rgb.weight)
     save_checkpoint(model, tmp_path / "new" / "model")
-    loaded = load_checkpoint(tmp_path / "new" / "model")
+    loaded = load_checkpoint(tmp_path / "new" / "model", DTLS)
     assert loaded.config == model.config
     assert loaded.degradation == model.degradation
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
@@ -72,15 +70,15 @@ def test_a_checkpoint_is_two_files_that_everybody_may_read(saved: Path) -> None:
 
 
 def test_a_checkpoint_loads_as_any_model_of_the_hub(saved: Path) -> None:
-    ours, hub = load_checkpoint(saved), DTLS.from_pretrained(saved)
+    ours, hub = load_checkpoint(saved, DTLS), DTLS.from_pretrained(saved)
     assert hub.config == ours.config
     assert all(torch.equal(hub.state_dict()[k], v) for k, v in ours.state_dict().items())
 
 
 def test_what_the_hub_s_way_saves_is_a_checkpoint(saved: Path, tmp_path: Path) -> None:
-    model = load_checkpoint(saved)
+    model = load_checkpoint(saved, DTLS)
     model.save_pretrained(tmp_path / "hub")
-    loaded = load_checkpoint(tmp_path / "hub")
+    loaded = load_checkpoint(tmp_path / "hub", DTLS)
     assert loaded.config == model.config
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
 
@@ -116,7 +114,7 @@ def test_a_file_instead_of_a_folder_is_refused(saved: Path) -> None:
 )
 def test_a_broken_configuration_is_refused(saved: Path, content: bytes) -> None:
     (saved / CONFIG).write_bytes(content)
-    assert refusal(saved).startswith(f"{saved / CONFIG}: not the configuration of a DTLS model")
+    assert refusal(saved).startswith(f"{saved / CONFIG}: not the configuration of a model")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_a_broken_configuration_is_refused(saved: Path, content: bytes) -> None:
 )
 def test_a_configuration_that_makes_no_model_is_refused(saved: Path, changes: dict[str, Any]) -> None:
     change_config(saved, **changes)
-    assert refusal(saved).startswith(f"{saved / CONFIG}: not the configuration of a DTLS model")
+    assert refusal(saved).startswith(f"{saved / CONFIG}: not the configuration of a model")
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])

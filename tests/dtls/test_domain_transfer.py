@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.checkpoint import CONFIG, DTLS, WEIGHTS, CheckpointError, ModelConfig, load_checkpoint, save_checkpoint
+from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradation import PROTOCOLS, SizeError, resize
-from dtls.domain_transfer import DomainTransfer, Sampling
+from dtls.models.domain_transfer import DTLS, ModelConfig
 from dtls.sampler import SAMPLERS, SamplerName, current, two_call
+from dtls.trained import Sampling, Trained
 
 SMALL = ModelConfig(8, (1, 2, 2, 2), residual=True, size=32, stride=4, steps=6)
 
@@ -67,7 +68,7 @@ def error(a: Tensor, b: Tensor) -> Tensor:
 
 def test_dtls_is_the_authors_sampler(imported: Path, expected: dict[str, Tensor]) -> None:
     lr = resize(expected["x"], (8, 8), "reference")
-    sr = DomainTransfer(imported)(lr, (32, 32))
+    sr = Trained(imported)(lr, (32, 32))
     torch.testing.assert_close(sr, expected["sr"].clamp(0, 1), rtol=0, atol=1e-5)
 
 
@@ -77,14 +78,14 @@ def test_every_sampler_can_be_chosen(name: SamplerName, imported: Path, model: D
     x = resize(lr, (32, 32), "reference")
     by_hand = SAMPLERS[name](model, model.degradation, x, 6).clamp(0, 1)
     torch.testing.assert_close(
-        DomainTransfer(imported, how=Sampling(sampler=name))(lr, (32, 32)), by_hand, rtol=0, atol=1e-5
+        Trained(imported, how=Sampling(sampler=name))(lr, (32, 32)), by_hand, rtol=0, atol=1e-5
     )
 
 
 def test_a_network_that_predicts_the_previous_step_has_a_sampler_of_its_own(stepping: Path, pictures: Tensor) -> None:
     lr = unit(pictures)[:1, :, :8, :8]
-    by_itself, asked_for = DomainTransfer(stepping), DomainTransfer(stepping, how=Sampling(sampler="previous"))
-    assert by_itself.sampler is SAMPLERS["previous"]
+    by_itself, asked_for = Trained(stepping), Trained(stepping, how=Sampling(sampler="previous"))
+    assert by_itself.identity["sampler"] == "previous"
     assert by_itself.identity == asked_for.identity
     assert [t for t, _ in by_itself.trajectory(lr, (32, 32))] == [6, 5, 4, 3, 2, 1, 0]
 
@@ -95,7 +96,7 @@ def test_a_sampler_that_its_network_cannot_serve_is_refused(
 ) -> None:
     folder, predicts = (imported, "x0") if name == "previous" else (stepping, "previous")
     with pytest.raises(CheckpointError) as refused:
-        DomainTransfer(folder, how=Sampling(sampler=name))
+        Trained(folder, how=Sampling(sampler=name))
     assert str(refused.value) == f"{folder}: its network predicts {predicts}, so the sampler {name} cannot use it"
 
 
@@ -103,7 +104,7 @@ def test_sampling_starts_at_the_timestep_of_the_scale(imported: Path, model: DTL
     lr = resize(unit(pictures), (32, 32), "reference")
     enlarged = resize(lr, (64, 64), "reference")
     by_hand = current(model, model.degradation, enlarged, 4).clamp(0, 1)
-    torch.testing.assert_close(DomainTransfer(imported)(lr, (64, 64)), by_hand, rtol=0, atol=1e-5)
+    torch.testing.assert_close(Trained(imported)(lr, (64, 64)), by_hand, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +123,11 @@ def test_sampling_starts_at_the_timestep_of_the_scale(imported: Path, model: DTL
 def test_any_scale_starts_at_the_nearest_timestep_and_any_side_is_padded_and_cut(
     low: tuple[int, int], high: tuple[int, int], t: int, faces: Path
 ) -> None:
-    model = load_checkpoint(faces)
+    model = load_checkpoint(faces, DTLS)
     lr = torch.rand(2, 3, *low, generator=torch.Generator().manual_seed(0))
     x = padded(resize(lr, high, "reference"), 8)
     by_hand = two_call(model, model.degradation, x, t)[..., : high[0], : high[1]].clamp(0, 1)
-    sr = DomainTransfer(faces)(lr, high)
+    sr = Trained(faces)(lr, high)
     assert sr.shape == (2, 3, *high)
     torch.testing.assert_close(sr, by_hand, rtol=0, atol=1e-5)
 
@@ -140,14 +141,14 @@ def test_results_have_exactly_the_size_wanted_and_stay_in_range(
     sides: tuple[int, int], size: tuple[int, int], how: Sampling, imported: Path, pictures: Tensor
 ) -> None:
     lr = unit(pictures)[:2, :, : sides[0], : sides[1]]
-    sr = DomainTransfer(imported, how=how)(lr, size)
+    sr = Trained(imported, how=how)(lr, size)
     assert sr.shape == (2, 3, *size)
     assert sr.min() >= 0
     assert sr.max() <= 1
 
 
 def test_a_scale_beyond_the_model_is_refused_with_the_largest(imported: Path) -> None:
-    method = DomainTransfer(imported)
+    method = Trained(imported)
     for size, scale in (((64, 64), "8"), ((8, 8), "1"), ((33, 33), "4.125"), ((4, 4), "0.5")):
         with pytest.raises(SizeError) as refused:
             method(torch.rand(1, 3, 8, 8), size)
@@ -155,14 +156,14 @@ def test_a_scale_beyond_the_model_is_refused_with_the_largest(imported: Path) ->
 
 
 def test_the_largest_scale_may_be_rounded_to_whole_pixels(tmp_path: Path) -> None:
-    method = DomainTransfer(saved(tmp_path, ModelConfig(8, (1, 2), size=32, stride=4, steps=3)))  # 20→32, ×1.6
+    method = Trained(saved(tmp_path, ModelConfig(8, (1, 2), size=32, stride=4, steps=3)))  # 20→32, ×1.6
     assert method(torch.rand(1, 3, 67, 45), (107, 72)).shape == (1, 3, 107, 72)
     assert method(torch.rand(1, 3, 68, 46), (109, 74)).shape == (1, 3, 109, 74)
 
 
 def test_two_scales_at_once_are_refused(imported: Path) -> None:
     with pytest.raises(SizeError, match="×2 across and ×4 down: one scale is needed"):
-        DomainTransfer(imported)(torch.rand(1, 3, 8, 8), (32, 16))
+        Trained(imported)(torch.rand(1, 3, 8, 8), (32, 16))
 
 
 CLEAN = [
@@ -181,7 +182,7 @@ CLEAN = [
 def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is_saved(
     low: tuple[int, int], high: tuple[int, int], little: Path, pictures: Tensor
 ) -> None:
-    method = DomainTransfer(little, how=Sampling(projected=True))
+    method = Trained(little, how=Sampling(projected=True))
     protocol = method.model.config.protocol
     lr = resize(soft(pictures)[..., : high[0], : high[1]], low, protocol)
     sr = method(lr, high)
@@ -189,14 +190,14 @@ def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is
     assert error(resize(sr, low, protocol), lr).max() < 1e-10
     as_saved = (sr * 255).round() / 255
     assert error(resize(as_saved, low, protocol), lr).max() < 1e-5
-    assert error(resize(DomainTransfer(little)(lr, high), low, protocol), lr).min() > 1e-5
+    assert error(resize(Trained(little)(lr, high), low, protocol), lr).min() > 1e-5
 
 
 @pytest.mark.parametrize(("low", "high"), CLEAN)
 def test_projection_never_costs_psnr_for_a_clean_lr(
     low: tuple[int, int], high: tuple[int, int], little: Path, pictures: Tensor
 ) -> None:
-    plain, projected = (DomainTransfer(little, how=Sampling(projected=p)) for p in (False, True))
+    plain, projected = (Trained(little, how=Sampling(projected=p)) for p in (False, True))
     for hr in (unit(pictures)[..., : high[0], : high[1]], soft(pictures)[..., : high[0], : high[1]]):
         lr = resize(hr, low, plain.model.config.protocol)
         before, after = error(plain(lr, high), hr), error(projected(lr, high), hr)
@@ -209,10 +210,10 @@ def test_projection_never_costs_psnr_for_a_clean_lr(
 def test_with_the_ensemble_a_mirrored_picture_gives_the_mirrored_result(
     low: tuple[int, int], high: tuple[int, int], projected: bool, imported: Path, pictures: Tensor
 ) -> None:
-    method = DomainTransfer(imported, how=Sampling(ensemble=True, projected=projected))
+    method = Trained(imported, how=Sampling(ensemble=True, projected=projected))
     lr = unit(pictures)[:4, :, : low[0], : low[1]]
     torch.testing.assert_close(method(lr.flip(-1), high), method(lr, high).flip(-1), rtol=0, atol=1e-5)
-    plain = DomainTransfer(imported)
+    plain = Trained(imported)
     assert (plain(lr.flip(-1), high) - plain(lr, high).flip(-1)).abs().max() > 1e-3
 
 
@@ -221,7 +222,7 @@ def test_the_ensemble_is_the_mean_with_the_mirrored_picture_s(
     low: tuple[int, int], high: tuple[int, int], little: Path, pictures: Tensor
 ) -> None:
     lr = soft(pictures)[:4, :, : low[0], : low[1]]
-    one, both = DomainTransfer(little), DomainTransfer(little, how=Sampling(ensemble=True))
+    one, both = Trained(little), Trained(little, how=Sampling(ensemble=True))
     straight, mirrored = one(lr, high), one(lr.flip(-1), high).flip(-1)
     assert 0 < min(straight.min(), mirrored.min()) < max(straight.max(), mirrored.max()) < 1
     assert (straight - mirrored).abs().max() > 1e-4
@@ -230,17 +231,17 @@ def test_the_ensemble_is_the_mean_with_the_mirrored_picture_s(
 
 def test_bf16_is_nearly_the_same_picture_and_another_identity(imported: Path, expected: dict[str, Tensor]) -> None:
     lr = resize(expected["x"], (8, 8), "reference")
-    exact, fast = (DomainTransfer(imported, how=Sampling(precision=p)) for p in ("fp32", "bf16"))
+    exact, fast = (Trained(imported, how=Sampling(precision=p)) for p in ("fp32", "bf16"))
     missed = error(exact(lr, (32, 32)), fast(lr, (32, 32)))
     assert missed.min() > 1e-9
     assert (10 * torch.log10(1 / missed)).min() > 48  # 53 dB and more, measured
     assert exact.identity != fast.identity
     assert (exact.identity["precision"], fast.identity["precision"]) == ("fp32", "bf16")
-    assert DomainTransfer(imported).identity == exact.identity  # what auto is on a CPU
+    assert Trained(imported).identity == exact.identity  # what auto is on a CPU
 
 
 def test_the_identity_tells_apart_what_changes_the_picture_and_only_that(imported: Path, little: Path) -> None:
-    plain = DomainTransfer(imported).identity
+    plain = Trained(imported).identity
     others = [
         Sampling(sampler="current"),
         Sampling(projected=True),
@@ -248,10 +249,10 @@ def test_the_identity_tells_apart_what_changes_the_picture_and_only_that(importe
         Sampling(precision="bf16"),
         Sampling(tile=512),
     ]
-    identities = [plain, DomainTransfer(little).identity, *(DomainTransfer(imported, how=h).identity for h in others)]
+    identities = [plain, Trained(little).identity, *(Trained(imported, how=h).identity for h in others)]
     assert len({str(dict(identity)) for identity in identities}) == len(identities)
     for same in (Sampling(sampler="two-call"), Sampling(precision="fp32"), Sampling(compiled=True)):
-        assert DomainTransfer(imported, how=same).identity == plain
+        assert Trained(imported, how=same).identity == plain
     assert plain["protocol"] == "reference"
     assert len(plain["checkpoint"]) == 64
 
@@ -264,7 +265,7 @@ def test_the_trajectory_is_what_the_sampler_predicts_cut_to_size_and_then_the_re
     seen: list[tuple[int, Tensor]] = []
     x = padded(resize(lr, size, "reference"), 4)
     SAMPLERS[name](model, model.degradation, x, 6, lambda t, made: seen.append((t, made)))
-    method = DomainTransfer(imported, how=Sampling(sampler=name))
+    method = Trained(imported, how=Sampling(sampler=name))
     *predictions, (end, result) = method.trajectory(lr, size)
     assert [t for t, _ in predictions] == ([6, 1] if name == "two-call" else [6, 5, 4, 3, 2, 1])
     for (t, ours), (s, made) in zip(predictions, seen, strict=True):
@@ -278,7 +279,7 @@ def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles
     little: Path, pictures: Tensor
 ) -> None:
     lr = unit(pictures)[:2, :, :33, :50]
-    whole, tiled = (DomainTransfer(little, how=Sampling(tile=tile)) for tile in (1024, 128))
+    whole, tiled = (Trained(little, how=Sampling(tile=tile)) for tile in (1024, 128))
     assert not torch.equal(tiled(lr, (132, 200)), whole(lr, (132, 200)))
     assert (10 * torch.log10(1 / error(tiled(lr, (132, 200)), whole(lr, (132, 200))))).min() > 50
     lr = lr[..., :32, :32]
@@ -287,8 +288,8 @@ def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles
 
 def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little: Path, pictures: Tensor) -> None:
     lr = unit(pictures)[:2, :, :, :32]
-    enough = DomainTransfer(little, how=Sampling(ensemble=True, projected=True, tile=128))(lr, (256, 128))
-    method = DomainTransfer(little, how=Sampling(ensemble=True, projected=True))
+    enough = Trained(little, how=Sampling(ensemble=True, projected=True, tile=128))(lr, (256, 128))
+    method = Trained(little, how=Sampling(ensemble=True, projected=True))
     network, asked = method.network, []
 
     def short(x: Tensor, t: Tensor) -> Tensor:
@@ -307,7 +308,7 @@ def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little
 def test_a_compiled_network_gives_the_same_picture(tmp_path: Path, pictures: Tensor) -> None:
     folder = saved(tmp_path, ModelConfig(4, (1,), residual=True, size=32, stride=4, steps=6))
     lr = unit(pictures)[:1, :, :8, :8]
-    plain, compiled = (DomainTransfer(folder, how=Sampling(compiled=c)) for c in (False, True))
+    plain, compiled = (Trained(folder, how=Sampling(compiled=c)) for c in (False, True))
     assert (plain(lr, (32, 32)) - resize(lr, (32, 32), "reference")).abs().max() > 1e-3
     torch.testing.assert_close(compiled(lr, (32, 32)), plain(lr, (32, 32)), rtol=0, atol=1e-5)
 
@@ -319,7 +320,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(
 ) -> None:
     model.state_dict()[name].view(-1)[-1] = value
     save_checkpoint(model, tmp_path)
-    for load in (load_checkpoint, DomainTransfer):
+    for load in (load_checkpoint, Trained):
         with pytest.raises(CheckpointError) as refused:
             load(tmp_path)
         assert str(refused.value) == f"{tmp_path / WEIGHTS}: {name} holds values that are no numbers"
@@ -328,16 +329,16 @@ def test_weights_that_are_no_numbers_are_refused_by_name(
 def test_the_identity_is_that_of_the_very_bytes(imported: Path, tmp_path: Path) -> None:
     for name in (CONFIG, WEIGHTS):
         (tmp_path / name).write_bytes((imported / name).read_bytes())
-    assert DomainTransfer(tmp_path).identity == DomainTransfer(imported).identity
+    assert Trained(tmp_path).identity == Trained(imported).identity
     (tmp_path / CONFIG).write_text((tmp_path / CONFIG).read_text().replace('"stride": 4', '"stride": 3'))
-    assert DomainTransfer(tmp_path).identity["checkpoint"] != DomainTransfer(imported).identity["checkpoint"]
+    assert Trained(tmp_path).identity["checkpoint"] != Trained(imported).identity["checkpoint"]
 
 
 @pytest.mark.parametrize("how", [Sampling(), Sampling(projected=True, ensemble=True)])
 def test_a_grey_picture_is_the_mean_of_that_of_three_equal_channels(
     how: Sampling, imported: Path, pictures: Tensor
 ) -> None:
-    method, grey = DomainTransfer(imported, how=how), unit(pictures)[:2, :1, :10, :13]
+    method, grey = Trained(imported, how=how), unit(pictures)[:2, :1, :10, :13]
     three = method(grey.expand(-1, 3, -1, -1), (40, 52))
     assert (three[:, 0] - three[:, 1]).abs().max() > 1e-3
     sr = method(grey, (40, 52))
@@ -346,7 +347,7 @@ def test_a_grey_picture_is_the_mean_of_that_of_three_equal_channels(
 
 
 def test_pictures_that_ran_out_of_memory_teach_the_next(little: Path, pictures: Tensor) -> None:
-    method, lr = DomainTransfer(little), unit(pictures)[:1, :, :64, :64]
+    method, lr = Trained(little), unit(pictures)[:1, :, :64, :64]
     network, failures = method.network, []
 
     def short(x: Tensor, t: Tensor) -> Tensor:

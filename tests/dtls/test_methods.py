@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dtls.checkpoint import CheckpointError
 from dtls.degradation import PROTOCOLS, Protocol, SizeError, resize
-from dtls.domain_transfer import DomainTransfer, Sampling
-from dtls.methods import INTERPOLATIONS, Downscaling, load_method
+from dtls.interpolation import Downscaling
+from dtls.methods import INTERPOLATIONS, MODELS, load_method
+from dtls.trained import Sampling, Trained
 
 PILLOW = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 
@@ -81,11 +82,11 @@ def test_downscaling_is_a_of_its_protocol(protocol: Protocol, pictures: Tensor) 
 def test_dtls_is_the_checkpoint_s_and_samples_as_told(imported: Path, pictures: Tensor) -> None:
     how = Sampling(sampler="one-call", projected=True)
     method = load_method("dtls", imported, "cpu", how)
-    assert isinstance(method, DomainTransfer)
+    assert isinstance(method, Trained)
     assert method.how == how
-    assert load_method("dtls", imported).identity == DomainTransfer(imported).identity
+    assert load_method("dtls", imported).identity == Trained(imported).identity
     lr = unit(pictures)[:2, :, :8, :8]
-    assert torch.equal(method(lr, (32, 32)), DomainTransfer(imported, how=how)(lr, (32, 32)))
+    assert torch.equal(method(lr, (32, 32)), Trained(imported, how=how)(lr, (32, 32)))
 
 
 def test_identities_differ_where_results_do(imported: Path) -> None:
@@ -102,7 +103,9 @@ def test_identities_differ_where_results_do(imported: Path) -> None:
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
     with pytest.raises(
         ValueError,
-        match=re.escape("unknown method 'magic'; known: nearest, bilinear, bicubic, lanczos, dtls, spandrel"),
+        match=re.escape(
+            f"unknown method 'magic'; known: nearest, bilinear, bicubic, lanczos, {', '.join(MODELS)}, spandrel"
+        ),
     ):
         load_method("magic")
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from dtls.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
 from dtls.degradation import SizeError
-from dtls.domain_transfer import Sampling
 from dtls.methods import load_method
 from dtls.spandrel_models import SpandrelModel
+from dtls.trained import Sampling
 
 
 def compact(channels: int = 3, scale: int = 4) -> nn.Module:

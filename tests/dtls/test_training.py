@@ -12,8 +12,10 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dtls.checkpoint import DTLS, CheckpointError, ModelConfig, save_tensors
-from dtls.training import Draws, Recipe, Trainer, TrainingError, draw, train
+from dtls.checkpoint import CheckpointError, save_tensors
+from dtls.model import Draws
+from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.training import Recipe, Trainer, TrainingError, draw, train
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=32, stride=8, steps=3)
 RECIPE = Recipe(steps=12, learning_rate=1e-3)
@@ -26,7 +28,7 @@ class Distance(nn.Module):
         return (a - b).square().mean(dim=(1, 2, 3), keepdim=True)
 
 
-def trainer(recipe: Recipe = RECIPE, seed: int = 0, *, bf16: bool = False, **changes: Any) -> Trainer:
+def trainer(recipe: Recipe = RECIPE, seed: int = 0, *, bf16: bool = False, **changes: Any) -> Trainer[DTLS]:
     torch.manual_seed(seed)
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if bf16 else "32-true")
     perceptual = Distance() if recipe.perceptual else None

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from dtls.methods import Interpolation, Method
+from dtls.interpolation import Interpolation
+from dtls.methods import Method
 from flows import pictures
 from flows.memory import memory, pixels_at_once
 from flows.naming import Names

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dtls.checkpoint import DTLS, CheckpointError, save_checkpoint
+from dtls.checkpoint import CheckpointError, save_checkpoint
+from dtls.models.domain_transfer import DTLS
 from flows import gallery, publishing
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError

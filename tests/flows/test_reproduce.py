@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dtls.degradation import SizeError
 from flows.experiments import EXPERIMENTS
 from flows.reproduce import ReproduceOptions, Reproduction, reproduce
-from flows.train import TrainOptions
+from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions
 from storage.locations import StorageError
 from tests.flows.reporting import answers

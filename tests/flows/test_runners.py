@@ -20,7 +20,8 @@ from distributed import Client
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoint import DTLS, save_checkpoint
+from dtls.checkpoint import save_checkpoint
+from dtls.models.domain_transfer import DTLS
 from flows import cluster, runners
 from flows.cluster import Workers
 from flows.downscale import DownscaleOptions, downscale

@@ -12,7 +12,8 @@ import pytest
 import s3fs
 from PIL import Image
 
-from dtls.checkpoint import DTLS, save_checkpoint
+from dtls.checkpoint import save_checkpoint
+from dtls.models.domain_transfer import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard

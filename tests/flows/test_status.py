@@ -12,7 +12,8 @@ from flows import pictures
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.status import StatusOptions, status
-from flows.train import TrainOptions, train
+from flows.train import train
+from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.leases import LEASE, Owner
 from storage.locations import Location, StorageError

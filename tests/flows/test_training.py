@@ -18,11 +18,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint
+from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError
+from dtls.models.domain_transfer import DTLS
 from dtls.training import TrainingError
 from flows.shard import ShardOptions, shard
-from flows.train import TrainOptions, train
+from flows.train import train
+from flows.train_options import TrainOptions
 from flows.training_settings import states
 from storage.locations import Location, StorageError
 from tests.services import free_ports, wait_until

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoint import DTLS, CheckpointError, ModelConfig, save_checkpoint
+from dtls.checkpoint import CheckpointError, save_checkpoint
+from dtls.models.domain_transfer import DTLS, ModelConfig
 from flows.downscale import DownscaleOptions, downscale
 from flows.trajectory import TrajectoryOptions, trajectory
 

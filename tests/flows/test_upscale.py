@@ -11,8 +11,9 @@ from PIL import Image
 from prefect.artifacts import Artifact
 from pydantic import ValidationError
 
-from dtls.checkpoint import DTLS, CheckpointError, load_checkpoint, save_checkpoint
+from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError
+from dtls.models.domain_transfer import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.fanout import RunError
 from flows.shard import ShardOptions, shard
@@ -284,7 +285,7 @@ def test_linked_pictures_count_and_broken_links_are_recorded(source: Path, targe
 
 
 def test_pixels_that_are_no_numbers_are_failures(source: Path, target: Path, checkpoint: Path) -> None:
-    model = load_checkpoint(checkpoint)
+    model = load_checkpoint(checkpoint, DTLS)
     for name, weight in model.unet.named_parameters():
         if name.endswith("expand.weight"):
             weight.fill_(3e38)  # a number, but what it is multiplied with is none
@@ -295,7 +296,7 @@ def test_pixels_that_are_no_numbers_are_failures(source: Path, target: Path, che
 
 
 def test_a_checkpoint_of_no_numbers_is_refused_before_any_work(source: Path, target: Path, checkpoint: Path) -> None:
-    model = load_checkpoint(checkpoint)
+    model = load_checkpoint(checkpoint, DTLS)
     model.unet.rgb.weight.fill_(float("nan"))
     save_checkpoint(model, target / "model")
     with pytest.raises(CheckpointError, match=r"unet\.rgb\.weight holds values that are no numbers"):

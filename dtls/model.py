@@ -1,0 +1,140 @@
+"""What a model offers so that the one training loop trains it and every flow can use it.
+
+A model is a network with the loss it learns by and the way its results are made. Shapes: N pictures of 3 channels in
+[0, 1], HR ones with sides of S pixels, LR ones with sides of s.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dtls.degradation import LRProtocol, SizeError, resize
+from dtls.realworld import realworld
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""A model's `forward` in the precision of a run: (x, t) → what it predicts, float32."""
+Compare = Callable[[Tensor, Tensor], Tensor]
+"""The loss between predicted and true pictures."""
+Callback = Callable[[int, Tensor], None]
+Sample = Callable[[Network, Tensor, float, Tensor, Callback | None], Tensor]
+"""From network, input x, scale, the pictures' seeds (N,) and a callback(t, predicted pictures) to SR pictures."""
+
+
+class Draws(NamedTuple):
+    """What is drawn for each picture of a step, (N,) each: its timestep, whether it is mirrored, whether the network
+    learns from what it first predicts of it, and the seed of its noise."""
+
+    t: Tensor
+    mirrored: Tensor
+    own: Tensor
+    seeds: Tensor
+
+    def part(self, which: slice) -> "Draws":
+        return Draws(*(each[which] for each in self))
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every model's configuration has, but for DTLS's own: the sides of its HR and LR pictures in training, and
+    how these were made from those."""
+
+    size: int = 128
+    lr_size: int = 16
+    protocol: LRProtocol = "antialias"
+
+    @property
+    def scale(self) -> int:
+        return self.size // self.lr_size
+
+    def validate(self) -> Self:
+        """Return self, or raise SizeError where the parts do not fit."""
+        if self.protocol not in get_args(LRProtocol):
+            raise SizeError(f"unknown protocol {self.protocol!r}; known: {', '.join(get_args(LRProtocol))}")
+        if self.lr_size < 1 or self.size <= self.lr_size or self.size % self.lr_size:
+            raise SizeError(f"{self.lr_size}→{self.size} pixels is no whole scale")
+        return self
+
+
+def departing(**choices: Any) -> Mapping[str, Any]:
+    """What of a model's training departs from `dtls.training.Recipe`; and its batch_size, 32 if not said."""
+    return MappingProxyType(choices)
+
+
+class Model(nn.Module):
+    """Base of all models. A subclass says what is below, and `forward(x, t)` is its network.
+
+    scale: how many times larger its results are than what goes in; 1 where enlarged LR pictures go in. multiple: of
+    which the sides of what goes in have to be. steps: T, the timesteps it learns. name: in the registry, and in
+    config.json. defaults: what departs from the training recipe's. compares: whether its loss is between pictures,
+    so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
+    draws: whether results depend on noise.
+    """
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[Any]] = Config
+    defaults: ClassVar[Mapping[str, Any]] = departing()
+    compares: ClassVar[bool] = True
+    staged: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    config: Any
+    scale: int = 1
+    multiple: int = 1
+    steps: int = 1
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = self.config_type(**config).validate()
+
+    def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
+        """The loss of HR pictures (N, 3, S, S), a scalar."""
+        raise NotImplementedError
+
+    def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
+        """How results are made, by a sampler's name and its number of steps, and what to call that in receipts.
+
+        ValueError for choices that it does not have.
+        """
+        if name is not None:
+            raise ValueError(f"{self.name} has no sampler {name}")
+        if steps is not None:
+            raise ValueError(f"{self.name} makes its results in one step")
+        return self.restore, {}
+
+    def restore(
+        self, network: Network, x: Tensor, scale: float, seeds: Tensor, callback: Callback | None, /
+    ) -> Tensor:
+        """SR pictures of x: LR pictures, or enlarged ones where the model's scale is 1. Not clamped."""
+        raise NotImplementedError
+
+    def check_scale(self, scale: float) -> None:
+        """SizeError for a scale that it was not made for."""
+
+    def lr(self, hr: Tensor, drawn: Draws) -> Tensor:
+        """LR pictures (N, 3, s, s) of HR pictures as files have them: by the protocol, in 8 bits."""
+        side = hr.shape[-1] * self.config.lr_size // self.config.size
+        protocol: LRProtocol = self.config.protocol
+        if protocol == "realworld":
+            made = realworld(hr, (side, side), drawn.seeds)
+        else:
+            made = resize(hr, (side, side), protocol)
+        return (made.clamp(0, 1) * 255).round() / 255
+
+    def enlarged(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
+        """LR pictures at HR size, by the interpolation that belongs to the protocol."""
+        return resize(lr, size, "reference" if self.config.protocol == "reference" else "antialias")
+
+
+class Noise:
+    """Standard normal noise, each picture's from a generator of its own: the same in any batch, on any device."""
+
+    def __init__(self, seeds: Tensor) -> None:
+        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Noise (N, …) of the shape, device and type of `like`."""
+        drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
+        return torch.stack(drawn).to(like)

@@ -1,0 +1,68 @@
+"""EDSR (1707.02921): residual blocks without normalisation on the LR picture; small enough for a laptop.
+
+Its picture is added to the bicubically enlarged one, so that it starts as that.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dtls.degradation import SizeError
+from dtls.model import Config, departing
+from dtls.models.regression import Regression
+
+
+@dataclass(frozen=True)
+class EDSRConfig(Config):
+    """features: width of every layer. blocks: how many residual blocks."""
+
+    features: int = 64
+    blocks: int = 8
+
+    def validate(self) -> Self:
+        if min(self.features, self.blocks) < 1:
+            raise SizeError(f"features and blocks are at least 1, not {self.features} and {self.blocks}")
+        return super().validate()
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))) (Fig. 2c)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(x)))
+
+
+class EDSR(Regression):
+    """Head, residual blocks with a shortcut over all of them, and pixel shuffle by the whole scale."""
+
+    name = "edsr"
+    config_type = EDSRConfig
+    defaults = departing(
+        learning_rate=5e-4,
+        schedule="cosine",
+        warmup=200,
+        clip=1.0,
+        batch_size=16,
+    )
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.scale, width = self.config.scale, self.config.features
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks)))
+        self.last = nn.Conv2d(width, width, 3, padding=1)
+        self.tail = nn.Conv2d(width, 3 * self.scale**2, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+
+    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+        h = self.head(x)
+        h = self.tail(h + self.last(self.body(h)))
+        size = (self.scale * x.shape[-2], self.scale * x.shape[-1])
+        return F.pixel_shuffle(h, self.scale).float() + self.enlarged(x.float(), size)

@@ -1,0 +1,24 @@
+"""Base of the models that predict the SR picture in one step and learn by its distance from the HR picture."""
+
+import torch
+from torch import Tensor, nn
+
+from dtls.model import Compare, Draws, Model, Network
+
+
+class Regression(Model):
+    """x ↦ SR by one network. Where `scale` is 1, x is the enlarged LR picture, else the LR picture itself."""
+
+    network: nn.Module
+
+    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+        made: Tensor = self.network(x)
+        return made
+
+    def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
+        lr = self.lr(hr, drawn)
+        x = lr if self.scale > 1 else self.enlarged(lr, (hr.shape[-2], hr.shape[-1]))
+        return compare(network(x, drawn.t), hr)
+
+    def restore(self, network: Network, x: Tensor, *_: object) -> Tensor:
+        return network(x, torch.ones(len(x), device=x.device))

@@ -1,0 +1,49 @@
+"""ESRGAN's network (1809.00219), spandrel's architecture; by L1, or with a GAN stage by --adversarial.
+
+Files of weights made of it load wherever ESRGAN's do.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from dtls.compat import allow_torchvision_import
+from dtls.degradation import SizeError
+from dtls.model import Config, departing
+from dtls.models.regression import Regression
+
+
+@dataclass(frozen=True)
+class RRDBConfig(Config):
+    """features: width of every layer. blocks: residual-in-residual dense blocks; 23 in ESRGAN."""
+
+    features: int = 64
+    blocks: int = 23
+
+    def validate(self) -> Self:
+        if self.features < 1 or self.blocks < 1:
+            raise SizeError(f"features and blocks are at least 1, not {self.features} and {self.blocks}")
+        if (scale := self.size // self.lr_size) not in (2, 4, 8):
+            raise SizeError(f"rrdb enlarges by 2, 4 or 8, not by {scale}")
+        return super().validate()
+
+
+class RRDB(Regression):
+    """Dense blocks on the LR picture, then nearest-neighbour doubling with a convolution after each (Fig. 4)."""
+
+    name = "rrdb"
+    config_type = RRDBConfig
+    defaults = departing(
+        learning_rate=2e-4,
+        schedule="cosine",
+        warmup=200,
+        clip=1.0,
+        batch_size=16,
+    )
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        allow_torchvision_import()
+        from spandrel.architectures.ESRGAN import ESRGAN  # takes seconds
+
+        self.scale = self.config.scale
+        self.network = ESRGAN(num_filters=self.config.features, num_blocks=self.config.blocks, scale=self.scale)

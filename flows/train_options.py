@@ -1,0 +1,194 @@
+"""What `dtls/train` can be told: the model, its data, and how to train it."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from dtls.degradation import LRProtocol
+from dtls.devices import Precision
+from dtls.methods import MODELS, model_class
+from dtls.models.domain_transfer import DTLS, ModelConfig, Prediction, steps_between
+from dtls.presets import preset_of
+from dtls.training import Recipe, check_recipe
+from flows.options import Address, Options
+from reports.metrics import LPIPS_MIN_SIDE
+
+OF_DTLS = ("preset", "dim", "dim_mults", "patch", "stride", "residual", "predicts", "inputs", "first_timestep")
+
+
+def _numbers(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _pairs(value: object) -> object:
+    """What NAME=VALUE, several times, says."""
+    if not isinstance(value, list):
+        return value
+    pairs = [str(part).partition("=") for part in value]
+    if bad := [name for name, sign, _ in pairs if not sign]:
+        raise ValueError(f"{bad[0]}: say NAME=VALUE")
+    return {name: given for name, _, given in pairs}
+
+
+class TrainOptions(Options):
+    """What to train, on what, and how; what is not said is the preset's."""
+
+    source: Address = Field(description="folder or URL of the shards")
+    target: Address = Field(description="folder or URL for the model")
+    method: str = Field("dtls", description=f"what to train: {', '.join(MODELS)}")
+    preset: Literal["16-128", "32-512", "16-128-plus"] | None = Field(
+        None, description="model and recipe of dtls: the paper's two, or the first one improved; 16-128 by default"
+    )
+    network: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(
+        default_factory=dict, description="choices of another method's network, like blocks=8; may be repeated"
+    )
+    start: Address | None = Field(
+        None, description="folder or URL of a model whose weights training starts with; the network is that one's"
+    )
+    steps: int | None = Field(None, ge=1, description="training steps; 50000 by default")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="pictures a step; 32, or the method's choice")
+    dim: int | None = Field(None, ge=4, le=1024, description="width of the first level")
+    dim_mults: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = Field(
+        None, description="widths of the levels as multiples of dim, like 1,2,4"
+    )
+    patch: int | None = Field(
+        None, ge=1, le=64, description="side of what the network sees as one pixel: 4 is far faster than 1"
+    )
+    size: int | None = Field(None, ge=8, le=4096, description="side of the HR pictures")
+    lr_size: int | None = Field(None, ge=1, le=4096, description="side of the LR pictures")
+    stride: int | None = Field(None, ge=1, le=4096, description="pixels between timesteps")
+    protocol: LRProtocol | None = Field(
+        None,
+        description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic; realworld: blur, "
+        "resizing, noise and JPEG in any order",
+    )
+    residual: bool | None = Field(None, description="predict what to add to the enlarged picture, not the picture")
+    predicts: Prediction | None = Field(None, description="predict the picture, or the previous step x_(t-1)")
+    loss: Literal["l1", "mse"] | None = Field(None, description="the paper's L1, or the mean squared error")
+    inputs: Literal["degraded", "sampled"] | None = Field(
+        None, description="learn from degraded pictures, or from what the two-call sampler shows the network"
+    )
+    first_timestep: Literal[0, 1] | None = Field(None, description="timesteps are drawn from this one on")
+    perceptual: float | None = Field(None, ge=0, le=100, description="weight of LPIPS beside the loss")
+    adversarial: float | None = Field(
+        None, ge=0, le=100, description="weight of the loss against a critic that learns beside the model, as in GANs"
+    )
+    learning_rate: float | None = Field(None, gt=0, le=1, description="AdamW's learning rate")
+    schedule: Literal["constant", "cosine"] | None = Field(None, description="constant, or falling to 0")
+    warmup: int | None = Field(
+        None, ge=0, description="steps over which the learning rate rises; the preset's, at most a twentieth"
+    )
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
+    save_every: int = Field(1000, ge=1, description="steps between checkpoints")
+    keep: int = Field(2, ge=1, le=1000, description="training states kept, the newest")
+    resume: bool = Field(
+        False, description="go on from the target's newest training state, if there is one; with the same options"
+    )
+    workers: int | None = Field(None, ge=0, le=256, description="processes that decode; by default 0 on a CPU")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    processes: int = Field(1, ge=1, le=64, description="processes that share each batch, one a GPU (torchrun)")
+    machines: int = Field(1, ge=1, le=4096, description="machines that share each batch; each runs this command")
+    machine: int = Field(0, ge=0, description="which of the machines this is, from 0; machine 0 saves")
+    rendezvous: str | None = Field(
+        None, pattern=r"^\S+:\d+$", description="HOST:PORT of machine 0, where the others find it"
+    )
+    accumulate: int = Field(1, ge=1, le=4096, description="parts a batch is computed in, to save memory")
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+    compile: bool = Field(False, description="compile the network: minutes at the start, faster steps")
+    cache: str | None = Field(None, description="folder for shards fetched from a URL; by default ~/.cache/dtls")
+
+    def model(self, start: Any = None) -> Any:
+        """The configuration of the model to train, or of the one to start from in other sizes.
+
+        SizeError where its sizes do not fit.
+        """
+        base = start or preset_of(self.method, self.preset).model
+        if not isinstance(base, ModelConfig):
+            return self._other(base)
+        size, stride = self.size or base.size, self.stride or base.stride
+        lr_size = self.lr_size or size * base.lr_size // base.size
+        given = self.model_dump(include={"dim", "residual", "patch", "predicts", "protocol"}, exclude_none=True)
+        return replace(
+            base,
+            multipliers=self.dim_mults or base.multipliers,
+            size=size,
+            stride=stride,
+            steps=steps_between(lr_size, size, stride),
+            **given,
+        ).validate()
+
+    def _other(self, base: Any) -> Any:
+        """The configuration of a model of another method."""
+        chosen: dict[str, Any] = self.model_dump(include={"size", "lr_size", "protocol"}, exclude_none=True)
+        if self.size and not self.lr_size:
+            chosen["lr_size"] = max(1, self.size * base.lr_size // base.size)
+        return replace(base, **chosen, **_network(type(base), self.network)).validate()
+
+    def recipe(self) -> Recipe:
+        """How to train it."""
+        names = {field.name for field in fields(Recipe)}
+        recipe = replace(
+            preset_of(self.method, self.preset).recipe, **self.model_dump(include=names, exclude_none=True)
+        )
+        if self.warmup is not None or recipe.schedule != "cosine":
+            return recipe
+        return replace(recipe, warmup=min(recipe.warmup, recipe.steps // 20))
+
+    @field_validator("method")
+    @classmethod
+    def _is_known(cls, method: str) -> str:
+        model_class(method)
+        return method
+
+    @model_validator(mode="after")
+    def _is_of_the_method(self) -> Self:
+        kind = model_class(self.method)
+        foreign = ("network",) if issubclass(kind, DTLS) else OF_DTLS
+        given = [name for name in (*foreign, *(("dim", "network") if self.start else ())) if getattr(self, name)]
+        if given:
+            owner = "the model that training starts with" if self.start else f"the method {self.method}"
+            raise ValueError(f"{given[0].replace('_', '-')} does not go with {owner}")
+        if not issubclass(kind, DTLS):
+            _network(kind.config_type, self.network)
+        check_recipe(kind, self.recipe())
+        return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        preset, recipe = preset_of(self.method, self.preset), self.recipe()
+        batch_size = self.batch_size or preset.batch_size
+        if batch_size % (self.processes * self.machines):
+            raise ValueError(
+                f"a batch of {batch_size} cannot be shared by {self.processes * self.machines} processes"
+            )
+        if (self.machines > 1) != (self.rendezvous is not None):
+            raise ValueError("--machines and --rendezvous HOST:PORT go together")
+        if self.machine >= self.machines:
+            raise ValueError(f"of {self.machines} machines the last is --machine {self.machines - 1}")
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(f"{self.processes} processes take the first devices of their kind, not {self.device}")
+        if recipe.inputs == "sampled" and self.predicts == "previous":
+            raise ValueError("inputs sampled goes with predicts x0: the two-call sampler wants a prediction of x0")
+        if recipe.inputs == "sampled" and batch_size < 2:
+            raise ValueError("inputs sampled wants a batch of at least 2: every second picture is a predicted one")
+        if recipe.perceptual and (self.size or preset.model.size) < LPIPS_MIN_SIDE:
+            raise ValueError(f"perceptual wants a size of at least {LPIPS_MIN_SIDE}")
+        return self
+
+
+def _network(kind: type[Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """What is said of a configuration's own fields, each of its type; ValueError names those there are."""
+    own = {name: hint for name, hint in get_type_hints(kind).items() if name not in ("size", "lr_size", "protocol")}
+    read = {}
+    for name, value in given.items():
+        if name not in own:
+            raise ValueError(f"network has no {name}; there are {', '.join(own) or 'no choices'}")
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(own[name])
+            read[name] = adapter.validate_python(value)
+        except ValidationError as error:
+            raise ValueError(f"network {name}={value}: {error.errors()[0]['msg']}") from error
+    return read
