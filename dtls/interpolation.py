@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dtls.degradation import Protocol, SizeError, resize, scale_between
+from dtls.degradation import LRProtocol, SizeError, resize, scale_between
+from dtls.realworld import realworld, seeds_of
 
 
 class Interpolation:
@@ -57,13 +58,19 @@ class Square:
 
 
 class Downscaling:
-    """A of a protocol: makes LR pictures from HR pictures, by one scale in both directions."""
+    """Makes LR pictures from HR pictures by a protocol, by one scale in both directions.
 
-    def __init__(self, protocol: Protocol) -> None:
+    seed: of what `realworld` draws, for each picture by its own pixels; the others draw nothing.
+    """
+
+    def __init__(self, protocol: LRProtocol, seed: int = 0) -> None:
         self.name = f"downscale-{protocol}"
-        self.protocol = protocol
-        self.identity: Mapping[str, str] = {"method": self.name, "protocol": protocol}
+        self.protocol, self.seed = protocol, seed
+        drawn = {"seed": str(seed)} if protocol == "realworld" else {}
+        self.identity: Mapping[str, str] = {"method": self.name, "protocol": protocol, **drawn}
 
     def __call__(self, hr: Tensor, size: tuple[int, int]) -> Tensor:
         scale_between(size, (hr.shape[-2], hr.shape[-1]))
+        if self.protocol == "realworld":
+            return realworld(hr, size, seeds_of(hr, self.seed))
         return resize(hr, size, self.protocol).clamp(0, 1)

@@ -24,6 +24,11 @@ MODELS: Mapping[str, str] = {
     "fsrcnn": "dtls.models.fsrcnn:FSRCNN",
     "edsr": "dtls.models.edsr:EDSR",
     "rrdb": "dtls.models.rrdb:RRDB",
+    "sr3": "dtls.models.sr3:SR3",
+    "vae-ddpm": "dtls.models.latent:VAEDDPM",
+    "vqvae-ddpm": "dtls.models.latent:VQVAEDDPM",
+    "resshift": "dtls.models.resshift:ResShift",
+    "heat": "dtls.models.heat:Heat",
 }
 """What `dtls train` trains, by name: a subclass of `dtls.model.Model` each."""
 METHODS = (*INTERPOLATIONS, *MODELS, "spandrel")

@@ -71,7 +71,7 @@ class Model(nn.Module):
     which the sides of what goes in have to be. steps: T, the timesteps it learns. name: in the registry, and in
     config.json. defaults: what departs from the training recipe's. compares: whether its loss is between pictures,
     so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
-    draws: whether results depend on noise.
+    draws: whether results depend on noise. progress: in training, the share of the steps that is done.
     """
 
     name: ClassVar[str]
@@ -84,6 +84,7 @@ class Model(nn.Module):
     scale: int = 1
     multiple: int = 1
     steps: int = 1
+    progress: float = 0.0
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class Model(nn.Module):
         if name is not None:
             raise ValueError(f"{self.name} has no sampler {name}")
         if steps is not None:
-            raise ValueError(f"{self.name} makes its results in one step")
+            raise ValueError(f"{self.name} has no choice of steps")
         return self.restore, {}
 
     def restore(

@@ -1,8 +1,128 @@
-"""LR pictures as cameras and websites make them (the thesis, §2.1): y = (x ⊗ k)↓ + n, its parts in any order."""
+"""LR pictures as cameras and websites make them (the thesis, §2.1): y = (x ⊗ k)↓ + n, its parts in any order.
 
+The parts are an isotropic and an anisotropic Gaussian blur, down-sampling, white noise, and JPEG, shuffled as in the
+paper that the thesis follows (BSRGAN, arXiv 2103.14006, §3). The thesis gives no numbers. Those below are milder than
+that paper's, which at ×4 blurs by up to σ = 2.8 pixels before and after down-sampling, and goes to noise of 25/255
+and to JPEG's quality 30.
+
+It is random, and not linear: nothing can be projected on such a picture, and there is no consistency with it.
+"""
+
+import hashlib
+import io
+import math
+import zlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
+BLUR = (0.1, 0.6)
+"""σ of the isotropic blur, and of each axis of the other: in LR pixels, so that it is as strong in any order."""
+NOISE = (1 / 255, 10 / 255)
+"""σ of the noise, of which some goes again where blur or down-sampling come after it."""
+QUALITY = (50, 95)
+"""Of JPEG, as libjpeg counts it, with colour at half the resolution."""
+MODES = ("bilinear", "bicubic")
+"""Of down-sampling, with their support widened by the scale, as Pillow does it."""
 
+
+@torch.no_grad()
 def realworld(hr: Tensor, size: tuple[int, int], seeds: Tensor) -> Tensor:
-    """LR pictures (N, 3, h, w) of HR pictures (N, 3, H, W) in [0, 1], each by what its seed draws."""
-    raise NotImplementedError
+    """LR pictures (N, C, h, w) of HR pictures (N, C, H, W), C = 1 or 3, both in [0, 1], of one type, on one device.
+
+    Each is made alone, on the CPU, by what is drawn from its seed in `seeds` (N,), whole numbers: evenly from BLUR
+    (three times), [0, π) (the turn of the anisotropic kernel), MODES, NOISE and QUALITY, and any order of the five
+    parts. So a picture is the same in any batch. It has no gradient.
+    """
+    pictures, generators = hr.float().cpu().split(1), map(_generator, seeds.tolist())
+    return torch.cat([_made(x, size, generator) for x, generator in zip(pictures, generators, strict=True)]).to(hr)
+
+
+def seeds_of(pictures: Tensor, seed: int) -> Tensor:
+    """Seeds (N,) of pictures (N, C, H, W), each of the run's seed and its own pixels: the same in any order."""
+    head = f"{seed} {tuple(pictures.shape[1:])} {pictures.dtype} ".encode()
+    digests = (hashlib.sha256(head + x.cpu().contiguous().numpy().tobytes()).digest() for x in pictures)
+    return torch.tensor([int.from_bytes(digest[:4], "big") for digest in digests])
+
+
+def _generator(seed: int) -> torch.Generator:
+    """Of draws that have nothing to do with those of a model's own noise, whose seed may be the same."""
+    return torch.Generator().manual_seed(zlib.crc32(f"realworld {seed}".encode()))
+
+
+def _made(x: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """The LR picture (1, C, h, w) of x (1, C, H, W)."""
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
+
+    def whole(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    width, axes, turn = uniform(*BLUR), (uniform(*BLUR), uniform(*BLUR)), uniform(0, math.pi)
+    mode, noise, quality = MODES[whole(0, 1)], uniform(*NOISE), whole(*QUALITY)
+
+    def pixel(x: Tensor) -> float:
+        """The side of an LR picture's pixel in pixels of x."""
+        return float(x.shape[-2] / size[0])
+
+    parts = (
+        lambda x: blurred(x, width * pixel(x)),
+        lambda x: blurred_along(x, (axes[0] * pixel(x), axes[1] * pixel(x)), turn),
+        lambda x: reduced(x, size, mode),
+        lambda x: with_noise(x, noise, generator),
+        lambda x: compressed(x, quality),
+    )
+    for place in torch.randperm(len(parts), generator=generator).tolist():
+        x = parts[place](x)
+    return x.clamp(0, 1)
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """x (N, C, H, W) under an isotropic Gaussian of σ pixels."""
+    from kornia.filters import gaussian_blur2d  # takes a second to import
+
+    return gaussian_blur2d(x, 2 * _radius(sigma) + 1, (sigma, sigma), "replicate")
+
+
+def blurred_along(x: Tensor, sigmas: tuple[float, float], turn: float) -> Tensor:
+    """x (N, C, H, W) under a Gaussian of `sigmas` pixels along two axes at right angles.
+
+    turn: by how many radians the first is turned from the row towards the column.
+    """
+    from kornia.filters import fft_conv
+
+    radius = _radius(max(sigmas))
+    steps = torch.arange(-radius, radius + 1, dtype=x.dtype)
+    down, across = steps[:, None], steps[None]
+    along = (across * math.cos(turn) + down * math.sin(turn)) / sigmas[0]
+    aside = (down * math.cos(turn) - across * math.sin(turn)) / sigmas[1]
+    kernel = torch.exp(-(along.square() + aside.square()) / 2)
+    return fft_conv(x, kernel[None], "replicate", normalized=True)  # wide kernels cost no more than narrow ones
+
+
+def reduced(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """x (N, C, H, W) at another size, by one of MODES. Not clamped."""
+    return F.interpolate(x, size, mode=mode, antialias=True)
+
+
+def with_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """x (N, C, H, W) with white Gaussian noise of that σ, each channel with its own. Not clamped."""
+    return x + sigma * torch.randn(x.shape, generator=generator)
+
+
+def compressed(x: Tensor, quality: int) -> Tensor:
+    """x (1, C, H, W), C = 1 or 3, as it comes out of a JPEG file of that quality: in [0, 1], in steps of 1/255."""
+    levels = (x[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()  # (H, W, C)
+    file = io.BytesIO()
+    Image.fromarray(levels if levels.shape[-1] > 1 else levels[..., 0]).save(file, "JPEG", quality=quality)
+    with Image.open(file) as opened:
+        pixels = np.array(opened).reshape(levels.shape)
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def _radius(sigma: float) -> int:
+    return max(1, math.ceil(3 * sigma))

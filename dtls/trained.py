@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtls.channels import in_colour
 from dtls.checkpoint import CheckpointError, load_hashed
-from dtls.degradation import Protocol, SizeError, project, scale_between
+from dtls.degradation import project, scale_between
 from dtls.devices import Precision, accelerated, best_precision
 from dtls.model import Callback
 from dtls.tiling import SMALLEST, TILE, Tiler
@@ -57,6 +57,8 @@ class Trained:
             self.sample, chosen = self.model.sampler(how.sampler, how.steps)
         except ValueError as error:
             raise CheckpointError(f"{checkpoint}: {error}") from error
+        if how.projected and self.model.config.protocol == "realworld":
+            raise CheckpointError(f"{checkpoint}: made for realworld, which is not linear: nothing to project on")
         if how.seed and not self.model.draws:
             raise CheckpointError(f"{checkpoint}: {self.name} draws nothing, so that a seed changes nothing")
         scale = self.model.scale
@@ -91,7 +93,7 @@ class Trained:
         if sr.shape[-2:] != size:
             sr = F.interpolate(sr, size, mode="bicubic", antialias=True)
         if self.how.projected:
-            sr = project(sr, lr, self._linear)
+            sr = project(sr, lr, self.model.config.protocol)
         return torch.where(sr.isfinite(), sr, torch.nan).clamp(0, 1)  # an infinity is no white pixel
 
     @torch.inference_mode()
@@ -131,10 +133,3 @@ class Trained:
         seeds = torch.full((len(x),), self.how.seed)
         sr = self.sample(self.network, padded, scale, seeds, callback)
         return sr[..., : larger * height, : larger * width]
-
-    @property
-    def _linear(self) -> Protocol:
-        protocol = self.model.config.protocol
-        if protocol == "realworld":
-            raise SizeError("a picture made by the protocol realworld cannot be projected on: that is not linear")
-        return protocol

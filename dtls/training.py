@@ -183,6 +183,7 @@ class Trainer(Generic[M]):
         first = count * self._fabric.global_rank
         drawn = draw(recipe, self.done, count * self._fabric.world_size, self.model.steps)
         drawn = drawn.part(slice(first, first + count))
+        self.model.progress = self.done / recipe.steps
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.done)
         self.optimizer.zero_grad()

@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dtls.interpolation import Downscaling, Interpolation
+from dtls.methods import Method
+from dtls.trained import Trained
+
 
 def fill(colour: Tensor, alpha: Tensor) -> Tensor:
     """`colour` (N, 1 or 3, h, w) with that of its surroundings where `alpha` (N, 1, h, w) is 0; both in [0, 1].
@@ -43,3 +47,10 @@ def bounded(alpha_sr: Tensor, alpha_lr: Tensor) -> Tensor:
         for sign in (-1, 1)
     )
     return torch.clamp(alpha_sr, least, greatest)
+
+
+def of_alpha(method: Method) -> Method:
+    """What resizes alpha: the method, unless it draws, or adds noise, which would show as specks."""
+    if isinstance(method, Downscaling) and method.protocol == "realworld":
+        return Downscaling("antialias")
+    return Interpolation("bicubic") if isinstance(method, Trained) and method.model.draws else method

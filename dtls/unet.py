@@ -131,9 +131,12 @@ class UNet(nn.Module):
         multipliers: width of each level as a multiple of `dim`.
         residual: predict what to add to x_t instead of the picture itself (the authors' `residual` switch).
         patch: side in pixels of what the first level sees as one (1 in the paper; as in 2301.11093 §3.2).
+        conditions: channels that are seen behind the picture's three, and are no part of what comes out.
     """
 
-    def __init__(self, dim: int, multipliers: tuple[int, ...], *, residual: bool = False, patch: int = 1) -> None:
+    def __init__(
+        self, dim: int, multipliers: tuple[int, ...], *, residual: bool = False, patch: int = 1, conditions: int = 0
+    ) -> None:
         super().__init__()
         if dim < 4 or dim % 2:
             raise ValueError(f"dim must be even and at least 4, not {dim}")
@@ -141,16 +144,18 @@ class UNet(nn.Module):
             raise ValueError(f"dim_mults must be positive and start with 1, not {multipliers}")
         if patch < 1:
             raise ValueError(f"a patch is at least 1 pixel, not {patch}")
+        if conditions < 0:
+            raise ValueError(f"conditions are at least 0 channels, not {conditions}")
         self.residual, self.patch = residual, patch
         self.multiple: int = patch * 2 ** (len(multipliers) - 1)
-        channels = 3 * patch**2
+        channels, seen = 3 * patch**2, (3 + conditions) * patch**2
         widths = [dim * m for m in multipliers]
         pairs = list(pairwise(widths))
 
         self.time = TimeEmbedding(dim)
         self.encoder = nn.ModuleList(
             Level(c_in, c_out, dim, halve(c_out) if i < len(pairs) else nn.Identity(), norm=i > 0)
-            for i, (c_in, c_out) in enumerate([(channels, widths[0]), *pairs])
+            for i, (c_in, c_out) in enumerate([(seen, widths[0]), *pairs])
         )
         self.middle1 = ConvNextBlock(widths[-1], widths[-1], dim)
         self.middle_attention = LinearAttention(widths[-1])
@@ -165,9 +170,9 @@ class UNet(nn.Module):
             nn.init.zeros_(cast(Tensor, self.rgb.bias))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Pictures x (N, 3, H, W) in [0, 1] and their timesteps t (N,) → (N, 3, H, W), not clamped."""
+        """Pictures x (N, 3 + conditions, H, W) in [0, 1] and their timesteps t (N,) → (N, 3, H, W), not clamped."""
         time = self.time(t)
-        h, skips = F.pixel_unshuffle(x, self.patch), []  # (N, 3 p², H / p, W / p)
+        h, skips = F.pixel_unshuffle(x, self.patch), []  # (N, (3 + conditions) p², H / p, W / p)
         for level in cast(Iterable[Level], self.encoder):
             h = level(h, time)
             skips.append(h)
@@ -178,7 +183,7 @@ class UNet(nn.Module):
         h = self.head(h, None)
         with torch.autocast(x.device.type, enabled=False):  # a picture wants more than bfloat16's 8 bits
             out = F.pixel_shuffle(self.rgb(h.to(self.rgb.weight.dtype)), self.patch)
-        return out + x if self.residual else out
+        return out + x[:, :3] if self.residual else out
 
 
 def halve(channels: int) -> nn.Module:

@@ -55,6 +55,8 @@ COMMANDS = {
             "dtls train shards model --preset 16-128 --steps 50000 --batch-size 32",
             "dtls train shards small --dim 16 --dim-mults 1,2,4 --steps 500 --batch-size 8",
             "dtls train s3://bucket/shards s3://bucket/model --resume",
+            "dtls train shards edsr --method edsr --size 192 --lr-size 48 --network blocks=16",
+            "dtls train shards tuned --method edsr --start photo-x4 --steps 500",
         ),
     ),
     "downscale": Command(
@@ -68,6 +70,8 @@ COMMANDS = {
         "UpscaleOptions",
         ("source", "target"),
         (
+            "dtls upscale photographs large --scale 4",
+            "dtls upscale faces large --checkpoint faces-x8 --scale 8",
             "dtls upscale lr sr --checkpoint model --scale 8",
             "dtls upscale lr sr --checkpoint s3://bucket/model --size 128",
             "dtls upscale s3://bucket/small s3://bucket/large --method lanczos --scale 2 --dry-run",
@@ -94,6 +98,17 @@ COMMANDS = {
             "dtls reproduce --table 2 --source ffhq/train --test ffhq/validation --out reproduced",
             "dtls reproduce --table 4 --source faces --test others --out small --size 64 --dim 8 --steps 200 "
             "--batch-size 8",
+        ),
+        printed=True,
+    ),
+    "compare": Command(
+        "compare",
+        "CompareOptions",
+        (),
+        (
+            "dtls compare --source faces --test others --out compared --minutes 8",
+            "dtls compare --source faces --test others --out small --methods bicubic,srcnn,dtls --size 64 "
+            "--lr-sizes 8 --minutes 1",
         ),
         printed=True,
     ),

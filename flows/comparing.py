@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dtls.checkpoint import CheckpointError
-from dtls.degradation import Protocol
+from dtls.degradation import LRProtocol
 from dtls.devices import best_device
 from flows.comparison import Collection, Comparison
 from flows.job import Work
@@ -23,7 +23,7 @@ class Making:
     hr: Reopened | None
     lr: Reopened | None
     sr: tuple[tuple[str, Reopened], ...]
-    protocol: Protocol
+    protocol: LRProtocol
     measure: Measure
     network: str | None
     device: str

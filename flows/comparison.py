@@ -12,12 +12,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from dtls.degradation import Protocol, SizeError
+from dtls.degradation import LRProtocol, SizeError
 from flows.console import Advance
 from flows.naming import refuse_twins
 from flows.sources import list_pictures
 from flows.waiting import in_batches
-from reports.metrics import Measure
+from reports.metrics import Measure, reduced_size
 from reports.scoring import score
 from reports.tables import SCHEMA, SCHEMA_VERSION
 from storage import images
@@ -98,7 +98,7 @@ class Comparison:
     hr: Collection | None
     lr: Collection | None
     sr: Mapping[str, Collection]
-    protocol: Protocol
+    protocol: LRProtocol
     measure: Measure
     network: str | None
     lpips: nn.Module | None
@@ -217,7 +217,7 @@ class Comparison:
                     yield self._row(method, scene.key, status="failed", error=numbers)
                 else:
                     found = {name: values[place].item() for name, values in numbers.items()}
-                    yield self._row(method, scene.key, status="ok", **self._conditions(scene, method, found), **found)
+                    yield self._row(method, scene.key, status="ok", **self._conditions(scene, method), **found)
 
     def _numbers(self, batch: Sequence[Scene]) -> dict[str, dict[str, Tensor] | str]:
         """By method its numbers, each (N,), or why there are none."""
@@ -250,10 +250,9 @@ class Comparison:
         found = [picture for picture in pictures if picture is not None]
         return torch.cat(found).to(self.device) if found else None
 
-    def _conditions(self, scene: Scene, method: str, numbers: Mapping[str, float]) -> dict[str, Any]:
+    def _conditions(self, scene: Scene, method: str) -> dict[str, Any]:
         x = scene.sr[method]
-        scale = x.shape[-1] / scene.lr.shape[-1] if scene.lr is not None and "consistency" in numbers else None
-        found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": scale}
+        found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": _scale(x, scene.lr)}
         if scene.hr is not None:
             found |= {**asdict(self.measure), "lpips_network": self.network}
         return found
@@ -271,6 +270,17 @@ def as_in_table(rows: Iterable[Row]) -> Iterable[Row]:
     """The rows of units as they stand in the table: METHOD/KEY becomes the key."""
     for row in rows:
         yield {name: row[name] for name in SCHEMA.names} | {"key": row["key"].partition("/")[2]}
+
+
+def _scale(sr: Tensor, lr: Tensor | None) -> float | None:
+    """How many times wider SR is than LR; None where there is no LR that fits."""
+    if lr is None:
+        return None
+    try:
+        _, width = reduced_size(sr, lr)
+    except SizeError:
+        return None
+    return float(sr.shape[-1] / width)
 
 
 def _size(x: Tensor) -> str:

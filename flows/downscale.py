@@ -1,12 +1,14 @@
-"""`dtls downscale`: the LR pictures of a folder of HR pictures, made by the A of a protocol.
+"""`dtls downscale`: the LR pictures of a folder of HR pictures, made by a protocol.
 
 What a comparison starts from. Its manifest keeps the protocol, so that a report knows it.
 """
 
-from prefect import flow
-from pydantic import Field
+from typing import Self
 
-from dtls.degradation import Protocol
+from prefect import flow
+from pydantic import Field, model_validator
+
+from dtls.degradation import LRProtocol
 from flows.loading import Reduction
 from flows.mapping import transform
 from flows.options import Address
@@ -20,13 +22,22 @@ class DownscaleOptions(SelectionOptions):
     source: Address = Field(description="folder, archive or URL of the HR pictures")
     target: Target = Field(description="folder, archive or URL for the LR pictures")
     scale: float = Field(gt=1, le=64, description="how many times smaller")
-    protocol: Protocol = Field(
-        "reference", description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic"
+    protocol: LRProtocol = Field(
+        "reference",
+        description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic; "
+        "realworld: blur, bilinear or bicubic, noise and JPEG at random, in any order",
     )
+    seed: int = Field(0, ge=0, lt=2**31, description="of what realworld draws, for each picture by its own pixels")
+
+    @model_validator(mode="after")
+    def _seed_changes_something(self) -> Self:
+        if self.seed and self.protocol != "realworld":
+            raise ValueError(f"the protocol {self.protocol} draws nothing, so that a seed changes nothing")
+        return self
 
 
 @flow(name="dtls", flow_run_name="downscale {options.source}")
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR pictures of a folder of HR pictures."""
-    recipe = Recipe("downscale", Reduction(options.protocol), Reduced(options.scale))
+    recipe = Recipe("downscale", Reduction(options.protocol, options.seed), Reduced(options.scale))
     return transform(recipe, options.source, options.target, options)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Self
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
-from dtls.degradation import Protocol
+from dtls.degradation import LRProtocol
 from dtls.devices import best_device
 from dtls.interpolation import Downscaling
 from dtls.methods import Method, load_method
+from dtls.shipped import SHIPPED
 from dtls.trained import Sampling, Trained
 from flows.sources import absolute
 from storage.locations import Location, StorageError
@@ -20,25 +21,39 @@ SPANDREL = "spandrel:"
 """What the name of a method begins with that is a file of weights."""
 
 
+OURS = "shipped:"
+"""What the address of a model begins with that comes with dtls: it lies elsewhere on each machine."""
+
+
+def found(checkpoint: str) -> str:
+    """A checkpoint's address as any process finds it; a folder goes before a model of ours with the same name."""
+    if checkpoint.startswith(OURS):
+        return checkpoint
+    is_ours = checkpoint in SHIPPED and not Path(checkpoint).exists()
+    return OURS + checkpoint if is_ours else absolute(checkpoint)
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Loads the method that the options name, on the device that they name, or the best there is."""
 
-    method: str
+    method: str | None
     checkpoint: str | None
     device: str
     sampling: Sampling
 
     @classmethod
-    def of(cls, method: str, checkpoint: str | None, device: str, sampling: Sampling) -> Self:
+    def of(cls, method: str | None, checkpoint: str | None, device: str, sampling: Sampling) -> Self:
         """The same from any folder."""
-        name, colon, file = method.partition(":")
-        method = f"{SPANDREL}{absolute(file)}" if name + colon == SPANDREL else method
-        return cls(method, absolute(checkpoint) if checkpoint is not None else None, device, sampling)
+        if method is not None and method.startswith(SPANDREL):
+            method = f"{SPANDREL}{absolute(method.removeprefix(SPANDREL))}"
+        return cls(method, found(checkpoint) if checkpoint is not None else None, device, sampling)
 
     def __call__(self) -> Method:
         if self.checkpoint is not None:
-            return load_checkpointed(self.checkpoint, best_device(self.device), self.sampling)
+            return load_checkpointed(self.checkpoint, best_device(self.device), self.sampling, self.method)
+        if self.method is None:
+            raise CheckpointError("say a method or a checkpoint")
         if self.method.startswith(SPANDREL):
             return load_spandrel(self.method.removeprefix(SPANDREL), best_device(self.device), self.sampling)
         return load_method(self.method)
@@ -46,16 +61,20 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Reduction:
-    """Loads the A of a protocol."""
+    """Loads what makes LR pictures by a protocol. seed: of what it draws."""
 
-    protocol: Protocol
+    protocol: LRProtocol
+    seed: int = 0
 
     def __call__(self) -> Method:
-        return Downscaling(self.protocol)
+        return Downscaling(self.protocol, self.seed)
 
 
 def load_checkpointed(address: str, device: str, how: Sampling, wish: str | None = None) -> Trained:
-    """The method of the checkpoint at `address`, a folder or a URL, which should be of the model `wish`."""
+    """The method of the checkpoint at `address`, a folder, a URL or a shipped model's name; of the model `wish`."""
+    address = found(address)
+    if address.startswith(OURS):
+        return Trained(SHIPPED[address.removeprefix(OURS)].folder, device, how, wish)
     with _at_hand(Location.of(address), (CONFIG, WEIGHTS)) as folder:
         return Trained(folder, device, how, wish)
 

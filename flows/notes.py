@@ -7,6 +7,10 @@ import pandas as pd
 from flows.comparison import Comparison
 
 NAMED = 5
+NOT_LINEAR = (
+    "The LR pictures are made by the protocol realworld, which is random and not linear: there is no downscaling by "
+    "which results should shrink to them, and so no consistency and no LR-PSNR."
+)
 
 
 def not_measured(comparison: Comparison, frame: pd.DataFrame) -> str | None:
@@ -27,9 +31,12 @@ def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
             f"The protocol {comparison.protocol} is assumed: {lr.source} does not say how its pictures were made. "
             "Where it was otherwise, consistency is wrong: --protocol says it."
         )
+    is_random = comparison.protocol == "realworld"
+    if lr is not None and is_random:
+        notes.append(NOT_LINEAR)
     if hr is not None and lr is not None:
         notes.append(_extra(sorted(lr.entries.keys() - hr.entries.keys())))
-        notes.append(_inconsistent(frame))
+        notes.append(_unfit(frame, "no scale there" if is_random else "no consistency there"))
     return [note for note in notes if note]
 
 
@@ -51,8 +58,8 @@ def _cropped_away(comparison: Comparison, frame: pd.DataFrame) -> str | None:
     )
 
 
-def _inconsistent(frame: pd.DataFrame) -> str | None:
-    count = frame.loc[(frame["status"] == "ok") & frame["consistency"].isna(), "key"].nunique()
+def _unfit(frame: pd.DataFrame, so: str) -> str | None:
+    count = frame.loc[(frame["status"] == "ok") & frame["scale"].isna(), "key"].nunique()
     if not count:
         return None
-    return f"LR pictures are missing or do not fit for {count:,} picture{'s' * (count > 1)}: no consistency there."
+    return f"LR pictures are missing or do not fit for {count:,} picture{'s' * (count > 1)}: {so}."

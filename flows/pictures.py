@@ -19,7 +19,7 @@ from dtls.degradation import SizeError
 from dtls.interpolation import Interpolation, nearest
 from dtls.methods import Method
 from dtls.tiling import TILE
-from dtls.transparency import bounded, fill
+from dtls.transparency import bounded, fill, of_alpha
 from flows.naming import Names
 from flows.selection import MISSING
 from flows.tensors import to_pixels, to_unit
@@ -237,7 +237,8 @@ class Transform:
         if transparent:
             alpha = to_unit(np.stack(transparent))  # (N, 1, h, w)
             colours = fill(colours, alpha)
-            alphas = list(to_pixels(bounded(self.method(alpha, size).nan_to_num().cpu(), alpha), dtype)[..., 0])
+            enlarged = of_alpha(self.method)(alpha, size).nan_to_num().cpu()
+            alphas = list(to_pixels(bounded(enlarged, alpha), dtype)[..., 0])
         if isinstance(self.method, Interpolation):  # each channel alone takes a third of the memory
             channels = [to_pixels(self.method(channel, size), dtype) for channel in colours.split(1, dim=1)]
             return list(np.concatenate(channels, axis=-1)), alphas

@@ -13,7 +13,7 @@ from prefect import flow
 from pydantic import BeforeValidator, Field, model_validator
 
 from dtls.checkpoint import CheckpointError
-from dtls.degradation import Protocol
+from dtls.degradation import LRProtocol
 from flows import fanout
 from flows.comparing import Making
 from flows.comparison import RECEIPT, Collection, as_in_table
@@ -66,9 +66,10 @@ class ReportOptions(BatchOptions):
     compare: list[Address] = Field(
         default_factory=list, description="instead of these: reports made before, to put in one table over time"
     )
-    protocol: Protocol | None = Field(
+    protocol: LRProtocol | None = Field(
         None,
-        description="the downscaling that made the LR pictures; by default what their manifest says, else reference",
+        description="what made the LR pictures; by default what their manifest says, else reference; of realworld "
+        "there is no consistency",
     )
     any_protocol: bool = Field(
         False, description="measure results of models that were trained for another downscaling than the LR pictures'"
@@ -117,6 +118,10 @@ def report(options: ReportOptions) -> str:
     for address in filter(None, (options.hr, options.lr, *options.sr.values())):
         refuse_within(out, address)
     protocol, is_assumed = _protocol(options.protocol, options.lr)
+    if protocol == "realworld" and options.hr is None:
+        raise StorageError(
+            f"{options.lr}: made by realworld, which has no consistency: nothing to measure without --hr"
+        )
     if not options.any_protocol:
         _refuse_others(options.sr, protocol)
     hr = Collection.of(options.hr) if options.hr is not None else None
@@ -165,20 +170,20 @@ def _gather(rows: Iterable[Row], path: Path) -> None:
     write_metrics(as_in_table(rows), path)
 
 
-def _protocol(wish: Protocol | None, lr: str | None) -> tuple[Protocol, bool]:
+def _protocol(wish: LRProtocol | None, lr: str | None) -> tuple[LRProtocol, bool]:
     """The protocol of LR pictures, and whether nothing told it; StorageError where their manifest says another."""
     made = protocols(lr) if lr is not None else set()
     if not made:
         return wish or "reference", wish is None
     if (wish is not None and made != {wish}) or len(made) > 1:
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
-    return cast(Protocol, made.pop()), False
+    return cast(LRProtocol, made.pop()), False
 
 
-def _refuse_others(results: Mapping[str, str], protocol: Protocol) -> None:
+def _refuse_others(results: Mapping[str, str], protocol: LRProtocol) -> None:
     """CheckpointError for results whose model was trained for another protocol than that of the LR pictures."""
     for name, address in results.items():
-        if others := protocols(address, "dtls") - {protocol}:
+        if others := protocols(address, "") - {protocol}:
             raise CheckpointError(
                 f"{name} ({address}) is of a model for {', '.join(sorted(others))}, and the LR pictures are made by "
                 f"{protocol}; --any-protocol measures it all the same"

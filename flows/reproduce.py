@@ -12,29 +12,19 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from prefect import flow
-from prefect.flows import Flow
 from pydantic import Field, model_validator
 
 from dtls.degradation import Protocol, SizeError
 from dtls.devices import Precision, best_device
-from dtls.interpolation import Square
 from dtls.presets import PRESETS
-from flows.console import in_flow_run, tell_markdown
-from flows.downscale import DownscaleOptions, downscale
+from flows.console import tell_markdown
 from flows.experiments import EXPERIMENTS, Experiment, Row
-from flows.mapping import transform
 from flows.options import Address, Options
-from flows.publishing import SUMMARY
-from flows.recipes import Recipe, Squared
-from flows.report import ReportOptions, report
-from flows.selection import SelectionOptions
-from flows.shard import ShardOptions, shard
-from flows.sources import refuse_within
 from flows.train import train
 from flows.train_options import TrainOptions
-from flows.upscale import UpscaleOptions, upscale
+from flows.trial import Trial
 from reports.tables import METRICS, PRIMARY, Metric
-from storage.locations import Location, StorageError
+from storage.locations import Location
 
 SATISFIED = Metric("satisfied", "Satisfied", "", "higher", ".0%", "people who graded 3 (good) or 4 (excellent)")
 
@@ -93,15 +83,19 @@ class Reproduction:
         self.experiment: Experiment = EXPERIMENTS[options.table]
         self.preset = PRESETS[self.experiment.preset]
         self.size = options.size or self.preset.model.size
-        self.common = {"workers": options.workers} if options.workers else {}
+        self.trial = Trial(
+            options.source,
+            options.test,
+            options.out,
+            self.size,
+            options.protocol,
+            options.device,
+            {"workers": options.workers} if options.workers else {},
+        )
 
     def check(self) -> None:
         """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
-        source, test, out = (Location.of(a) for a in (self.options.source, self.options.test, self.options.out))
-        refuse_within(out, self.options.source)
-        refuse_within(out, self.options.test)
-        if source.within(test) or test.within(source):
-            raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
+        self.trial.check()
         for row in self.experiment.rows:
             self._shrunk(row.low)
             if row.has_model:
@@ -109,30 +103,22 @@ class Reproduction:
 
     def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
         """The means of every row of ours, by label and LR size."""
-        self._square()
+        self.trial.make_hr()
         self._train()
         numbers: dict[tuple[str, int], Mapping[str, Any]] = {}
         for low in dict.fromkeys(row.low for row in self.experiment.rows if row.ours):
             rows = [row for row in self.experiment.rows if row.ours and row.low == low]
-            self._run(
-                downscale,
-                DownscaleOptions(
-                    source=self._hr, target=self._lr(low), scale=self.size / self._shrunk(low),
-                    protocol=self.options.protocol, **self.common,
-                ),
-            )  # fmt: skip
+            shrunk = self._shrunk(low)
+            self.trial.make_lr(shrunk)
             results = {row.label: self._upscaled(row) for row in rows}
-            out = self._at(f"report-{self.options.table}-{self._shrunk(low)}")
-            title = f"{self.experiment.title}, {self._shrunk(low)}→{self.size}"
-            self._run(
-                report,
-                ReportOptions(
-                    hr=self._hr, lr=self._lr(low), sr=results, out=out, title=title,
-                    rating="grades" if self.experiment.rated else "none", ratings=self.options.ratings,
-                    device=self.options.device, **self.common,
-                ),
-            )  # fmt: skip
-            summary = json.loads(Location.of(out).read(SUMMARY))
+            summary = self.trial.reported(
+                shrunk,
+                f"report-{self.options.table}-{shrunk}",
+                results,
+                title=f"{self.experiment.title}, {shrunk}→{self.size}",
+                rating="grades" if self.experiment.rated else "none",
+                ratings=self.options.ratings,
+            )
             satisfied = {row["method"]: row for row in summary.get("ratings", {}).get("grades", [])}
             numbers |= {
                 (method["method"], low): {**satisfied.get(method["method"], {}), **method}
@@ -140,27 +126,20 @@ class Reproduction:
             }
         return numbers
 
-    def _square(self) -> None:
-        """The test pictures as squares of the HR size."""
-        recipe = Recipe("square", Square, Squared(self.size))
-        transform(recipe, self.options.test, self._hr, SelectionOptions(**self.common))
-
     def _upscaled(self, row: Row) -> str:
         """Where the row's SR pictures are, made if they were missing."""
-        target = self._at(f"sr/{self.options.table}-{self._shrunk(row.low)}/{row.label}")
-        chosen: dict[str, Any] = {**self.common, "device": self.options.device, **row.upscale}
+        chosen = dict(row.upscale)
         if row.has_model:
             chosen |= {"checkpoint": self._training(row).target, "precision": self.options.precision}
-        self._run(upscale, UpscaleOptions(source=self._lr(row.low), target=target, size=self.size, **chosen))
-        return target
+        low = self._shrunk(row.low)
+        return self.trial.upscaled(low, f"sr/{self.options.table}-{low}/{row.label}", **chosen)
 
     def _train(self) -> None:
         """Every model of the experiment, trained if it is missing, or gone on with; rows may share one."""
         trainings = {(t := self._training(row)).target: t for row in self.experiment.rows if row.has_model}
-        shards = self._at(f"shards-{self.size}")
-        self._run(shard, ShardOptions(source=self.options.source, target=shards, size=self.size, **self.common))
+        self.trial.make_shards()
         for training in trainings.values():
-            self._run(train, training)
+            self.trial.run(train, training)
 
     def _training(self, row: Row) -> TrainOptions:
         """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
@@ -170,8 +149,8 @@ class Reproduction:
         departures = "".join(f"-{name}-{value}" for name, value in row.train.items())
         digest = hashlib.sha256(json.dumps([self.options.source, chosen], sort_keys=True).encode()).hexdigest()[:8]
         return TrainOptions(
-            source=self._at(f"shards-{self.size}"),
-            target=self._at(f"models/{self.experiment.preset}{departures}-{digest}"),
+            source=self.trial.shards,
+            target=self.trial.at(f"models/{self.experiment.preset}{departures}-{digest}"),
             preset=self.experiment.preset,
             device=self.options.device,
             resume=True,
@@ -196,19 +175,6 @@ class Reproduction:
                 "halve the paper's size once or more"
             )
         return shrunk
-
-    @property
-    def _hr(self) -> str:
-        return self._at(f"hr-{self.size}")
-
-    def _lr(self, low: int) -> str:
-        return self._at(f"lr-{self.size}-{self._shrunk(low)}-{self.options.protocol}")
-
-    def _at(self, name: str) -> str:
-        return Location.of(self.options.out).address(name)
-
-    def _run(self, called: Flow[[Any], Any], options: Options) -> None:
-        (called if in_flow_run() else called.fn)(options)
 
     def table(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
         """The experiment as Markdown: our means, the published ones in brackets."""

@@ -93,7 +93,8 @@ def identity(address: str) -> str:
 def protocols(address: str, method: str = "downscale") -> set[str]:
     """The protocols that a manifest beside the pictures there names: by which downscalings they were made.
 
-    With the method `dtls`: those for which the models that made them were trained.
+    method: what the name of the method begins with that made them; of SR pictures, any model's tells for which
+    downscaling it was trained.
     """
     manifest = read_manifest(Location.of(address))
     names = manifest.column_names if manifest is not None else []

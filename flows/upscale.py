@@ -12,12 +12,13 @@ from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoint import CheckpointError
 from dtls.devices import Precision
-from dtls.methods import INTERPOLATIONS
-from dtls.sampler import SamplerName
+from dtls.methods import INTERPOLATIONS, MODELS
+from dtls.shipped import SHIPPED, shipped_for
 from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
 from dtls.trained import Sampling, Trained
-from flows.loading import SPANDREL, Chosen
+from flows.console import tell
+from flows.loading import OURS, SPANDREL, Chosen
 from flows.mapping import transform
 from flows.options import Address
 from flows.placement import device_here, precision_of
@@ -27,7 +28,7 @@ from flows.sources import protocols
 from storage.encoding import Encoding, Format
 
 OF_NETWORKS = ("precision", "tile")
-OF_DTLS = ("project", "ensemble", "sampler", "any_protocol", "compile")
+OF_MODELS = ("project", "ensemble", "sampler", "sampling_steps", "seed", "any_protocol", "compile")
 
 
 class UpscaleOptions(SelectionOptions):
@@ -35,10 +36,16 @@ class UpscaleOptions(SelectionOptions):
 
     source: Address = Field(description="folder, zip, tar, tar.gz or URL of the pictures, or of shards")
     target: Target = Field(description="folder, zip, tar, tar.gz or URL for the results")
-    method: str = Field(
-        "dtls", description="dtls (with a checkpoint), spandrel:FILE, nearest, bilinear, bicubic or lanczos"
+    method: str | None = Field(
+        None,
+        description=f"{', '.join(INTERPOLATIONS)} or spandrel:FILE; of a checkpoint, its own if not said: "
+        f"{', '.join(MODELS)}",
     )
-    checkpoint: Address | None = Field(None, description="folder or URL of a trained model, for the method dtls")
+    checkpoint: Address | None = Field(
+        None,
+        description=f"folder or URL of a trained model, or one that comes with dtls: {', '.join(SHIPPED)}; without a "
+        "method, the one of these that fits the scale",
+    )
     scale: float | None = Field(None, gt=1, le=64, description="how many times larger")
     size: int | None = Field(None, ge=8, le=65_536, description="instead of a scale: the longer side of the results")
     format: Format = Field("png", description="of the results; same: as the source, where that keeps pixels whole")
@@ -57,9 +64,13 @@ class UpscaleOptions(SelectionOptions):
     any_protocol: bool = Field(
         False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
     )
-    sampler: SamplerName | None = Field(
-        None, description="by default two-call, the paper's picture in two passes; the others are for comparison"
+    sampler: str | None = Field(
+        None,
+        description="of models that have several, the model's choice if not said: two-call for dtls, the paper's "
+        "picture in two passes; ddim for sr3",
     )
+    sampling_steps: int | None = Field(None, ge=1, description="of samplers that have a choice, like 50 of ddim")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the noise that some models start from")
     batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that go through the model together")
     unit_size: int = Field(256, ge=1, le=100_000, description="about how many pictures make one unit")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
@@ -69,11 +80,13 @@ class UpscaleOptions(SelectionOptions):
 
     @field_validator("method")
     @classmethod
-    def _is_known(cls, method: str) -> str:
+    def _is_known(cls, method: str | None) -> str | None:
+        if method is None:
+            return None
         name, colon, file = method.partition(":")
         if name.lower() + colon == SPANDREL and file:
             return SPANDREL + file
-        known = (*INTERPOLATIONS, "dtls")
+        known = (*INTERPOLATIONS, *MODELS)
         if method.lower() in known:
             return method.lower()
         near = get_close_matches(method.lower(), (*known, f"{SPANDREL}FILE"), 1)
@@ -93,16 +106,17 @@ class UpscaleOptions(SelectionOptions):
             raise ValueError("say how far: --scale or --size")
         if self.scale is not None and self.size is not None:
             raise ValueError("say --scale or --size, not both")
-        if self.method == "dtls" and self.checkpoint is None:
+        has_model = self.method is None or self.method in MODELS
+        if self.method is not None and has_model and self.checkpoint is None:
             raise ValueError(
-                "the method dtls needs a checkpoint: --checkpoint MODEL, as `dtls train` makes it; "
-                "or choose another --method"
+                f"the method {self.method} needs a checkpoint: --checkpoint MODEL, as `dtls train` makes it; "
+                "or leave the method out for a model that comes with dtls"
             )
-        if self.method != "dtls" and self.checkpoint is not None:
-            raise ValueError(f"the method {self.method} has no checkpoint; leave it out, or choose the method dtls")
-        self._refuse_options_of_others(OF_DTLS, "the method dtls", fits=self.method == "dtls")
-        is_network = self.method == "dtls" or self.is_spandrel
-        self._refuse_options_of_others(OF_NETWORKS, "the method dtls or spandrel:FILE", fits=is_network)
+        if self.checkpoint is not None and not has_model:
+            raise ValueError(f"the method {self.method} has no checkpoint; leave one of the two out")
+        self._refuse_options_of_others(OF_MODELS, "a trained model", fits=has_model)
+        is_network = has_model or self.is_spandrel
+        self._refuse_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
         return self
 
     def _refuse_options_of_others(self, names: tuple[str, ...], owner: str, *, fits: bool) -> None:
@@ -112,12 +126,14 @@ class UpscaleOptions(SelectionOptions):
 
     @property
     def is_spandrel(self) -> bool:
-        return self.method.startswith(SPANDREL)
+        return self.method is not None and self.method.startswith(SPANDREL)
 
     def sampling(self) -> Sampling:
         """How the checkpoint is used."""
         return Sampling(
             sampler=self.sampler,
+            steps=self.sampling_steps,
+            seed=self.seed,
             projected=self.project,
             ensemble=self.ensemble,
             precision=self.precision,
@@ -129,9 +145,12 @@ class UpscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="upscale {options.source}")
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder, an archive, or shards."""
+    checkpoint = options.checkpoint
+    if options.method is None and checkpoint is None:
+        checkpoint = _shipped(options.scale)
     load = Chosen.of(
         options.method,
-        options.checkpoint,
+        checkpoint,
         options.device,
         replace(options.sampling(), precision=precision_of(options)),
     )
@@ -146,6 +165,14 @@ def upscale(options: UpscaleOptions) -> str:
     )
     recipe = Recipe("upscale", load, Enlarged(scale, options.size), results, options.batch_size)
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
+
+
+def _shipped(scale: float | None) -> str:
+    """The name of the model that comes with dtls and fits a scale, told to the user."""
+    model = shipped_for(scale)
+    others = ", ".join(f"--checkpoint {m.name} for {m.subject}" for m in SHIPPED.values() if m is not model)
+    tell(f"with {model.name}, trained on {model.subject}; there is also {others}")
+    return OURS + model.name
 
 
 def refuse_misfits(method: Trained, source: str, scale: float | None, *, any_protocol: bool) -> None:

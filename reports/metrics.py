@@ -134,6 +134,15 @@ def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
 
     A is the downscaling of `protocol`, neither rounded nor clamped, so LR's own rounding leaves about 1.3e-6 even for
     the HR picture. sr: uint8 (N, 3, H, W); lr: uint8 (N, 3, h, w) on the same device; returns float64 (N,).
+    SizeError where `reduced_size` has it.
+    """
+    low = reduced_size(sr, lr)
+    return _in_groups(lambda x, y: _mse(resize(x.double(), low, protocol), y), sr, lr) / PEAK**2
+
+
+def reduced_size(sr: Tensor, lr: Tensor) -> tuple[int, int]:
+    """The (h, w) of LR pictures, uint8 (N, 3, h, w), which are as many as the SR pictures, uint8 (N, 3, H, W).
+
     SizeError when H/h and W/w are not one scale, at least 1, that divides.
     """
     _check(sr)
@@ -142,7 +151,7 @@ def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
     scale = size[0] / low[0]
     if len(sr) != len(lr) or scale < 1 or downscale_size(size, scale) != low:
         raise SizeError(f"{_named(lr)} is no downscaled {_named(sr)}")
-    return _in_groups(lambda x, y: _mse(resize(x.double(), low, protocol), y), sr, lr) / PEAK**2
+    return low
 
 
 def lr_psnr(consistency: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dtls.degradation import Protocol
+from dtls.degradation import LRProtocol
 from reports.metrics import (
     WHOLE,
     Measure,
@@ -23,17 +23,19 @@ def score(
     *,
     hr: Tensor | None = None,
     lr: Tensor | None = None,
-    protocol: Protocol = "reference",
+    protocol: LRProtocol = "reference",
     model: nn.Module | None = None,
     measure: Measure = WHOLE,
 ) -> dict[str, dict[str, Tensor]]:
     """By method and by name of the number, float64 (N,) on the pictures' device.
 
     With `hr`: psnr, ssim, ssim_gaussian, and lpips where there is a `model` for it. With `lr`: consistency under
-    `protocol`, and lr_psnr. With both: authors_consistency. What is not given is left out, and so are its numbers.
+    `protocol`, and lr_psnr. With both: authors_consistency. What is not given is left out, and so are its numbers;
+    and `realworld` leaves out those of `lr`, as no downscaling is known that SR should agree with.
     sr, by method, and hr: uint8 (N, 3, H, W) of one shape; lr: uint8 (N, 3, h, w). `measure` is of PSNR and SSIM.
     SizeError when sizes do not fit, ValueError for other tensors.
     """
+    linear = None if protocol == "realworld" else protocol
     with torch.inference_mode():
         found: dict[str, dict[str, Tensor]] = {method: {} for method in sr}
         for method, x in sr.items():
@@ -42,10 +44,10 @@ def score(
                 numbers["psnr"] = psnr(x, hr, measure)
                 numbers["ssim"] = ssim(x, hr, measure)
                 numbers["ssim_gaussian"] = ssim(x, hr, measure, "gaussian")
-            if lr is not None:
-                numbers["consistency"] = consistency(x, lr, protocol)
+            if lr is not None and linear is not None:
+                numbers["consistency"] = consistency(x, lr, linear)
                 numbers["lr_psnr"] = lr_psnr(numbers["consistency"])
-            if hr is not None and lr is not None:
+            if hr is not None and lr is not None and linear is not None:
                 numbers["authors_consistency"] = authors_consistency(x, hr, (lr.shape[-2], lr.shape[-1]))
         if hr is not None and model is not None:
             for numbers, values in zip(found.values(), lpips_to_one(list(sr.values()), hr, model), strict=True):

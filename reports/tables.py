@@ -86,7 +86,7 @@ SCHEMA = pa.schema(
     [
         _field("method", pa.string(), "what made the SR picture", nullable=False),
         _field("key", pa.string(), "the picture's name within its source", nullable=False),
-        _field("protocol", pa.string(), "the downscaling A that made the LR picture"),
+        _field("protocol", pa.string(), "what made the LR picture: the downscaling A, or realworld"),
         _field("scale", pa.float64(), "HR side / LR side"),
         _field("width", pa.int32(), "width of the HR picture", "px"),
         _field("height", pa.int32(), "height of the HR picture", "px"),

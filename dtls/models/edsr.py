@@ -1,6 +1,6 @@
 """EDSR (1707.02921): residual blocks without normalisation on the LR picture; small enough for a laptop.
 
-Its picture is added to the bicubically enlarged one, so that it starts as that.
+It learns what to add to the bicubically enlarged picture.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dtls.interpolation import Downscaling
 from dtls.methods import INTERPOLATIONS, load_method
-from dtls.transparency import bounded, fill
+from dtls.transparency import bounded, fill, of_alpha
 
 RED, GREEN, BLACK = (torch.tensor(c).view(1, 3, 1, 1) for c in ((0.9, 0.1, 0.1), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)))
 
@@ -119,3 +120,12 @@ def test_reduced_alpha_is_only_cut_to_its_range() -> None:
     alpha[..., :8] = 1
     reduced = torch.tensor([[[[0.75, -0.1], [1.1, 0.5]]]])
     assert bounded(reduced, alpha).flatten().tolist() == [0.75, 0.0, 1.0, 0.5]
+
+
+def test_alpha_is_resized_by_the_method_unless_that_adds_noise() -> None:
+    for method in (load_method("bicubic"), Downscaling("reference")):
+        assert of_alpha(method) is method
+    alpha = disc(40, 40)
+    torch.testing.assert_close(
+        of_alpha(Downscaling("realworld"))(alpha, (10, 10)), Downscaling("antialias")(alpha, (10, 10))
+    )

@@ -58,3 +58,34 @@ def test_a_width_that_cannot_be_is_refused(dim: int) -> None:
 def test_multipliers_that_cannot_be_are_refused(multipliers: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="dim_mults must be positive and start with 1"):
         UNet(8, multipliers)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_conditions_are_seen_behind_the_picture_and_are_no_part_of_the_result(patch: int) -> None:
+    torch.manual_seed(0)
+    unet, x, t = UNet(8, (1, 2), residual=True, patch=patch, conditions=3), torch.rand(2, 6, 16, 16), torch.ones(2)
+    assert torch.equal(unet(x, t), x[:, :3])
+    torch.nn.init.normal_(unet.rgb.weight)
+    other = torch.cat((x[:, :3], x[:, 3:].flip(0)), 1)
+    made = unet(x, t)
+    assert made.shape == (2, 3, 16, 16)
+    assert (unet(other, t) - made).abs().max() > 1e-3
+
+
+def test_without_conditions_the_weights_are_what_they_were() -> None:
+    plain = UNet(8, (1, 2), patch=2).state_dict()
+    seeing = UNet(8, (1, 2), patch=2, conditions=1).state_dict()
+    assert plain["encoder.0.block1.depthwise.weight"].shape == (12, 1, 7, 7)
+    widened = {name for name, tensor in seeing.items() if tensor.shape != plain[name].shape}
+    assert plain.keys() == seeing.keys()
+    assert {name.removeprefix("encoder.0.block1.").partition(".")[0] for name in widened} == {
+        "depthwise",
+        "shift",
+        "expand",
+        "shortcut",
+    }
+
+
+def test_conditions_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="conditions are at least 0 channels, not -1"):
+        UNet(8, (1, 2), conditions=-1)

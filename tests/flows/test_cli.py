@@ -98,7 +98,7 @@ def test_wrong_use_is_exit_code_2(dtls: Command, arguments: tuple[str, ...]) -> 
     ("arguments", "words"),
     [
         (("upscale", "a", "b", "--method", "bicubic"), "say how far: --scale or --size"),
-        (("upscale", "a", "b", "--scale", "2"), "needs a checkpoint"),
+        (("upscale", "a", "b", "--method", "dtls", "--scale", "2"), "needs a checkpoint"),
         (("report", "--hr", "a", "--lr", "b", "--sr", "nameless", "--out", "c"), "NAME=FOLDER"),
         (("train", "a", "b", "--dim-mults", "1,two"), "dim-mults"),
     ],

@@ -21,7 +21,7 @@ def test_the_demo_ends_with_the_path_of_a_page_that_compares_held_out_crops(tmp_
     assert page.is_file()
     table = pd.read_parquet(page.parent / "metrics.parquet")
     assert sorted(set(table.key)) == sorted(Path(name).stem for name in HELD_OUT)
-    assert set(table.method) == {"bicubic", "dtls"}
+    assert set(table.method) == {"bicubic", "photo-x4", "tuned"}
     assert (table.status == "ok").all()
     for name, (left, _) in HELD_OUT.items():
         stem = Path(name).stem

@@ -28,7 +28,7 @@ from tests.services import S3Server, Service, wait_until
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
-DEPLOYMENTS = ("shard", "train", "upscale", "report", "reproduce")
+DEPLOYMENTS = ("shard", "train", "upscale", "report", "reproduce", "compare")
 SCHEDULED = DEPLOYMENTS[:4]
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

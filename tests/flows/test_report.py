@@ -151,6 +151,46 @@ def test_without_ground_truth_there_is_consistency_and_a_sentence_that_says_so(
     assert "No ground truth" in (tmp_path / "index.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def realworld(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same hr, lr made by realworld (×4), and one result."""
+    folder = tmp_path_factory.mktemp("realworld")
+    (folder / "hr").symlink_to(compared / "hr")
+    hr, lr = str(folder / "hr"), str(folder / "lr")
+    downscale.fn(DownscaleOptions(source=hr, target=lr, scale=4, protocol="realworld"))
+    upscale.fn(UpscaleOptions(source=lr, target=str(folder / "bicubic"), method="bicubic", scale=4))
+    return folder
+
+
+@pytest.mark.parametrize("told", [None, "realworld"])
+def test_of_lr_pictures_made_by_realworld_there_is_no_consistency_and_a_sentence_says_why(
+    realworld: Path, tmp_path: Path, told: str | None
+) -> None:
+    report.fn(options(realworld, tmp_path, sr={"bicubic": str(realworld / "bicubic")}, protocol=told))
+    table = pd.read_parquet(tmp_path / "metrics.parquet")
+    assert table.status.eq("ok").all()
+    assert set(table.protocol) == {"realworld"}
+    assert table.scale.eq(4).all()
+    assert table[["psnr", "ssim", "ssim_gaussian", "lpips"]].notna().all(axis=None)
+    assert table[["consistency", "lr_psnr", "authors_consistency"]].isna().all(axis=None)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["metrics"]) == {"psnr", "ssim", "ssim_gaussian", "lpips"}
+    assert summary["conditions"].startswith("Protocol: realworld · ×4")
+    (note,) = summary["notes"]
+    assert "realworld, which is random and not linear" in note
+    assert note in (tmp_path / "index.html").read_text()
+    assert note in (tmp_path / "summary.md").read_text()
+
+
+def test_lr_pictures_made_by_realworld_say_nothing_without_ground_truth(realworld: Path, tmp_path: Path) -> None:
+    sr = {"bicubic": str(realworld / "bicubic")}
+    with pytest.raises(StorageError, match="made by realworld, which has no consistency: nothing to measure without"):
+        report.fn(options(realworld, tmp_path, sr=sr, hr=None))
+    with pytest.raises(StorageError, match="made with the protocol realworld, not antialias"):
+        report.fn(options(realworld, tmp_path, sr=sr, protocol="antialias"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_lr_pictures_there_is_all_but_consistency(compared: Path, tmp_path: Path) -> None:
     report.fn(options(compared, tmp_path, lr=None, lpips="none"))
     table = pd.read_parquet(tmp_path / "metrics.parquet")

@@ -132,6 +132,17 @@ def test_lr_pictures_that_are_missing_or_do_not_fit_cost_only_consistency(folder
     assert said in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_lr_pictures_of_realworld_that_are_missing_or_do_not_fit_are_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "lr" / "0.png").unlink()
+    save(Image.new("RGB", (9, 10)), folder / "lr" / "1.png")
+    summary = made(folder, tmp_path / "out", protocol="realworld")
+    table = pd.read_parquet(tmp_path / "out" / "metrics.parquet").set_index("key").sort_index()
+    assert table.status.eq("ok").all()
+    assert table.loc[["0", "1"], "scale"].isna().all()
+    assert table.loc["2":, "scale"].eq(4).all()
+    assert summary["notes"][1] == "LR pictures are missing or do not fit for 2 pictures: no scale there."
+
+
 def test_lr_pictures_that_are_missing_are_failures_without_ground_truth(folder: Path, tmp_path: Path) -> None:
     (folder / "lr" / "0.png").write_bytes(b"no picture")
     made(folder, tmp_path / "out", hr=None)

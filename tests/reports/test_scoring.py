@@ -48,6 +48,14 @@ def test_every_method_has_the_numbers_that_it_has_alone(
             torch.testing.assert_close(found[method][name], values, atol=1e-9, rtol=0)
 
 
+def test_of_lr_pictures_made_by_realworld_there_is_no_consistency(
+    sr: dict[str, Tensor], hr: Tensor, lr: Tensor, model: nn.Module
+) -> None:
+    found = score(sr, hr=hr, lr=lr, protocol="realworld", model=model)
+    assert found.keys() == sr.keys()
+    assert all(numbers.keys() == {"psnr", "ssim", "ssim_gaussian", "lpips"} for numbers in found.values())
+
+
 def test_without_ground_truth_there_is_consistency_alone(sr: dict[str, Tensor], lr: Tensor, model: nn.Module) -> None:
     found = score(sr, lr=lr, protocol="antialias", model=model)
     assert set(found["bicubic"]) == {"consistency", "lr_psnr"}

@@ -1,0 +1,170 @@
+"""What the diffusion models share: their network, noise schedules, loss and samplers, which are diffusers'.
+
+x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε with ε ~ N(0, 1), t = 1 … T (2006.11239, eq. 4), where diffusers counts from 0. x_0 is
+what a model makes of the HR picture, its condition what it makes of the enlarged LR picture; both are (N, C, h, w).
+"""
+
+import math
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, Self, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dtls.compat import allow_torchvision_import
+from dtls.degradation import SizeError
+from dtls.model import Callback, Config, Draws, Model, Network, Noise, Sample
+
+allow_torchvision_import()
+diffusers: Any = import_module("diffusers")  # it has no types
+
+Schedule = Literal["linear", "cosine", "quadratic", "sigmoid"]
+NoiseLoss = Literal["l1", "mse", "smooth-l1"]
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2", "quadratic": "scaled_linear", "sigmoid": "sigmoid"}
+LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss, "smooth-l1": F.smooth_l1_loss}
+SAMPLERS = {"ddim": diffusers.DDIMScheduler, "ddpm": diffusers.DDPMScheduler}
+BETAS, OF_STEPS, LARGEST_BETA, DDIM_STEPS = (0.001, 0.02), 2000, 0.999, 50
+"""The first and last β (the thesis, §4.1) of its 2000 steps; other T scale them (as 2102.09672's code does)."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(Config):
+    """width: of the first of `levels` levels, those below it are 2, 4, then 8 times as wide. blocks: residual blocks
+    a level. timesteps: T. schedule: of β. noise_loss: between ε and what the network predicts.
+    """
+
+    width: int = 32
+    levels: int = 4
+    blocks: int = 1
+    timesteps: int = 2000
+    schedule: Schedule = "cosine"
+    noise_loss: NoiseLoss = "l1"
+
+    @property
+    def channels(self) -> int:
+        """C of x_0."""
+        return 3
+
+    @property
+    def multiple(self) -> int:
+        """Of which the sides of pictures have to be."""
+        return int(2 ** (self.levels - 1))
+
+    def validate(self) -> Self:
+        if self.width < 8 or self.width % 8:
+            raise SizeError(f"width is a multiple of 8, not {self.width}")
+        for name in ("levels", "blocks", "timesteps"):
+            if getattr(self, name) < 1:
+                raise SizeError(f"{name} is at least 1, not {getattr(self, name)}")
+        for name, known in (("schedule", Schedule), ("noise_loss", NoiseLoss)):
+            if getattr(self, name) not in get_args(known):
+                raise SizeError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(get_args(known))}")
+        if self.size % self.multiple:
+            raise SizeError(f"size {self.size} is no multiple of {self.multiple}, as {self.levels} levels need")
+        return super().validate()
+
+
+def groups(width: int) -> int:
+    """How many groups of channels GroupNorm has in a network of this width: at most 32, of at least 4 channels."""
+    return math.gcd(32, width // 4)
+
+
+def betas(schedule: Schedule, steps: int) -> Tensor:
+    """β_1 … β_T, (T,), such that x_T is nearly noise for any T."""
+    first, last = (min(beta * OF_STEPS / steps, LARGEST_BETA) for beta in BETAS)
+    made: Tensor = diffusers.DDPMScheduler(
+        num_train_timesteps=steps, beta_start=first, beta_end=last, beta_schedule=SCHEDULES[schedule]
+    ).betas
+    return made
+
+
+class Diffusion(Model):
+    """Predicts the noise in x_t, given its condition; diffusers' U-Net, with attention at the lowest resolution.
+
+    limit: the largest magnitude of x_0, to which samplers clip their predictions of it.
+    """
+
+    config_type = DiffusionConfig
+    compares = False
+    draws = True
+    limit: float = 1.0
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        c: DiffusionConfig = self.config
+        self.steps, self.multiple = c.timesteps, c.multiple
+        self.unet = diffusers.UNet2DModel(
+            in_channels=2 * c.channels,
+            out_channels=c.channels,
+            block_out_channels=tuple(c.width * min(2**level, 8) for level in range(c.levels)),
+            layers_per_block=c.blocks,
+            down_block_types=("DownBlock2D",) * (c.levels - 1) + ("AttnDownBlock2D",),
+            up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (c.levels - 1),
+            norm_num_groups=groups(c.width),
+        )
+        self.chain = self._scheduler("ddpm")
+
+    def encoded(self, pictures: Tensor) -> Tensor:
+        """x_0, or the condition, of pictures (N, 3, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def decoded(self, x0: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W), not clamped, of x_0."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """ε_θ of the condition and x_t, one after the other (N, 2·C, h, w), and t in 1 … T (N,); 0 counts as 1."""
+        predicted: Tensor = self.unet(x, _index(t), return_dict=False)[0]
+        return predicted
+
+    def noise_loss(self, network: Network, hr: Tensor, drawn: Draws) -> Tensor:
+        """Between ε, each picture's by its seed, and ε_θ(condition, x_t, t) (2104.07636, eq. 6)."""
+        with torch.no_grad():
+            x0 = self.encoded(hr)
+            condition = self.encoded(self.enlarged(self.lr(hr, drawn), (hr.shape[-2], hr.shape[-1])))
+            noise = Noise(drawn.seeds)(x0)
+            noisy = self.chain.add_noise(x0, noise, _index(drawn.t))
+        return LOSSES[self.config.noise_loss](network(torch.cat((condition, noisy), dim=1), drawn.t), noise)
+
+    def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
+        """`ddim` (2010.02502, η = 0), in 50 steps unless said, or `ddpm`, in T; steps are a divisor of T."""
+        chosen = name or "ddim"
+        if chosen not in SAMPLERS:
+            raise ValueError(f"{self.name} has no sampler {chosen}; there are {', '.join(SAMPLERS)}")
+        few = next(n for n in range(min(DDIM_STEPS, self.steps), 0, -1) if self.steps % n == 0)
+        count = steps if steps is not None else few if chosen == "ddim" else self.steps
+        if count < 1 or self.steps % count:
+            raise ValueError(f"the steps of {chosen} are a divisor of {self.steps}, not {count}")
+        scheduler = self._scheduler(chosen)
+        scheduler.set_timesteps(count)
+
+        def restore(network: Network, x: Tensor, _: float, seeds: Tensor, callback: Callback | None) -> Tensor:
+            condition, noise = self.encoded(x), Noise(seeds)
+            state = noise(condition)
+            for index in scheduler.timesteps.tolist():
+                t = torch.full((len(x),), index + 1, device=x.device)
+                predicted = network(torch.cat((condition, state), dim=1), t).float()
+                made = scheduler.step(predicted, index, state, generator=noise.generators)
+                state = made.prev_sample
+                if callback is not None:
+                    callback(index + 1, self.decoded(made.pred_original_sample))
+            return self.decoded(state)
+
+        return restore, {"sampler": chosen, "steps": str(count)}
+
+    def _scheduler(self, name: str) -> Any:
+        """diffusers' scheduler of a sampler, its numbers on the CPU; its steps start from T (2305.08891, §3.3)."""
+        with torch.device("cpu"):
+            return SAMPLERS[name](
+                num_train_timesteps=self.steps,
+                trained_betas=betas(self.config.schedule, self.steps).tolist(),
+                clip_sample_range=self.limit,
+                timestep_spacing="trailing",
+            )
+
+
+def _index(t: Tensor) -> Tensor:
+    """What diffusers calls t."""
+    return (t - 1).clamp(min=0)

@@ -1,0 +1,201 @@
+"""`dtls/compare`: methods trained on the same data for the same time, and tested on the same pictures.
+
+Unit: a method. Proof: the receipts and training states of the flows it calls, so that a second run does only what is
+missing; how many steps each method gets is measured once, and kept in `pace.json`. The table is `table.md`, beside it
+lies a report with pictures for each LR size.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from dtls.degradation import Protocol
+from dtls.devices import Precision, best_device, best_precision
+from dtls.methods import model_class
+from dtls.trained import Sampling
+from flows.console import tell, tell_markdown
+from flows.contenders import CONTENDERS, chosen, training_of
+from flows.options import Address, Options
+from flows.pace import Cost, cost_of, steps_in
+from flows.train import train
+from flows.train_options import TrainOptions
+from flows.trial import Trial
+from reports.tables import METRICS, PRIMARY
+from storage.locations import Location
+
+PACE = "pace.json"
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    chosen(names)
+    return names
+
+
+class CompareOptions(Options):
+    """What to compare, on what data, and for how long each method is trained."""
+
+    source: Address = Field(description="folder or URL of the pictures to train on")
+    test: Address = Field(description="folder or URL of the pictures to test on; none of them in source")
+    out: Address = Field(description="folder or URL for shards, models, pictures, reports and the table")
+    methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
+        (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(CONTENDERS)}"
+    )
+    minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
+    size: int = Field(128, ge=32, le=1024, description="side of the HR pictures")
+    lr_sizes: Annotated[tuple[int, ...], BeforeValidator(_listed)] = Field(
+        (16, 32),
+        description="sides of the LR pictures, by comma; all train for the first, and networks that enlarge by one "
+        "scale alone once more for each other",
+    )
+    protocol: Protocol = Field("antialias", description="downscaling for training and testing")
+    sets: bool = Field(False, description="KID and FID as well; wants the extra fid, and pictures by the hundred")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Precision = Field("auto", description="bf16 or fp32 in training; auto is bf16 on GPUs that have it")
+    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
+
+
+@flow(name="dtls", flow_run_name="compare {options.source}")
+def compare(options: CompareOptions) -> str:
+    """Train methods for the same time, test them on the same pictures, and set the numbers side by side."""
+    comparison = Comparison(options)
+    comparison.trial.check()
+    comparison.trial.make_hr()
+    comparison.train()
+    table = comparison.table({low: comparison.tested(low) for low in options.lr_sizes})
+    out = Location.of(options.out)
+    out.write("table.md", table.encode())
+    tell_markdown(table)
+    return out.address("table.md")
+
+
+class Comparison:
+    """One comparison on given data."""
+
+    def __init__(self, options: CompareOptions) -> None:
+        self.options = options
+        self.contenders = chosen(options.methods)
+        common = {"workers": options.workers} if options.workers else {}
+        self.trial = Trial(
+            options.source, options.test, options.out, options.size, options.protocol, options.device, common
+        )
+
+    def train(self) -> None:
+        """Every model that is wanted, trained if it is missing, or gone on with."""
+        self.trial.make_shards()
+        for name in dict.fromkeys(filter(None, map(training_of, self.contenders))):
+            lows = self.options.lr_sizes if self._is_of_one_scale(name) else self.options.lr_sizes[:1]
+            for low in lows:
+                training = self._training(name, low)
+                steps = self._steps(training)
+                self.trial.run(train, training.model_copy(update={"steps": steps}))
+
+    def tested(self, low: int) -> dict[str, dict[str, Any]]:
+        """By contender, the means of a report on what it makes of LR pictures of `low` pixels, and its cost."""
+        self.trial.make_lr(low)
+        results, costs = {}, {}
+        for name, contender in self.contenders.items():
+            options = dict(contender.upscale)
+            if (model := training_of(name)) is not None:
+                options["checkpoint"] = self._training(model, self._trained_for(model, low)).target
+                how = Sampling(sampler=options.get("sampler"), projected=bool(options.get("project")))
+                device = best_device(self.options.device)
+                costs[name] = cost_of(options["checkpoint"], low, self.options.size, device, how)
+            results[name] = self.trial.upscaled(low, f"sr-{low}/{name}", **options)
+        title = f"Methods trained for {self.options.minutes:g} minutes each, {low}→{self.options.size}"
+        summary = self.trial.reported(low, f"report-{low}", results, title=title, sets=self.options.sets)
+        return {row["method"]: {**row, **_told(costs.get(row["method"]))} for row in summary["methods"]}
+
+    def _is_of_one_scale(self, name: str) -> bool:
+        training = self._training(name, self.options.lr_sizes[0])
+        kind = model_class(training.method)
+        return kind(**vars(training.model())).scale > 1
+
+    def _trained_for(self, name: str, low: int) -> int:
+        return low if self._is_of_one_scale(name) else self.options.lr_sizes[0]
+
+    def _training(self, name: str, low: int) -> TrainOptions:
+        """How a contender is trained, but for the steps."""
+        given = self.options.model_dump(include={"size", "protocol", "device", "precision", "seed"})
+        said = CONTENDERS[name].train or {}
+        stride = max(1, (self.options.size - low) // 28)
+        geometry = {"lr_size": low, **({"stride": stride} if said["method"] == "dtls" else {})}
+        target = self.trial.at(f"models/{name}-{low}")
+        return TrainOptions(source=self.trial.shards, target=target, resume=True, **{**given, **geometry, **said})
+
+    def _steps(self, training: TrainOptions) -> int:
+        """The steps that fit into the time, measured once for each training on this kind of device."""
+        out, device = Location.of(self.options.out), best_device(self.options.device)
+        told = training.model_dump(exclude={"source", "target", "device", "resume"}, exclude_none=True)
+        said = json.dumps([self.options.minutes, device.partition(":")[0], told], sort_keys=True)
+        kept: dict[str, int] = json.loads(out.read_if_there(PACE) or b"{}")
+        if said not in kept:
+            tell(f"measuring how fast {training.target.rpartition('/')[2]} trains here")
+            kept[said] = steps_in(60 * self.options.minutes, training)
+            out.write(PACE, json.dumps(kept, indent=2).encode())
+        return kept[said]
+
+    def table(self, numbers: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+        """The numbers of all methods as Markdown, a table for each LR size."""
+        shown = [m for m in METRICS if m.name in (*PRIMARY, *(("kid",) if self.options.sets else ()))]
+        parts = [f"# Methods trained alike\n\n{self._conditions()}"]
+        for low, rows in numbers.items():
+            head = ["Method", *(f"{m.label} {m.arrow}" for m in shown), "parameters", "s a picture", "MB a picture"]
+            lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+            for name in self.contenders:
+                row = rows.get(name, {})
+                cost = [_number(row.get("parameters"), ",d"), _number(row.get("seconds_a_picture"), ".3f")]
+                memory = row.get("memory")
+                cost.append(_number(memory / 1e6 if memory is not None else None, ".0f"))
+                lines.append([name, *(m.text(row.get(m.name)) for m in shown), *cost])
+            text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+            parts.append(f"## {low}→{self.options.size}\n\n{text}\n\n{_winners(rows)}")
+        return "\n\n".join(parts) + "\n"
+
+    def _conditions(self) -> str:
+        """Under what the numbers were taken."""
+        options = self.options
+        device = best_device(options.device)
+        facts = [
+            f"Protocol {options.protocol}",
+            f"trained on {options.source}, tested on {options.test}",
+            f"{options.minutes:g} minutes of training each on {device}, {best_precision(options.precision, device)}",
+            f"{datetime.now(UTC):%Y-%m-%d}",
+        ]
+        asked = options.model_dump(exclude_defaults=True)
+        said = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for k, v in asked.items()}
+        command = shlex.join(part for k, v in said.items() for part in (f"--{k.replace('_', '-')}", v))
+        return f"{' · '.join(facts)}\n\n`dtls compare {command}`"
+
+
+def _told(cost: Cost | None) -> dict[str, Any]:
+    if cost is None:
+        return {}
+    return {"parameters": cost.parameters, "seconds_a_picture": cost.seconds, "memory": cost.memory}
+
+
+def _number(value: float | None, form: str) -> str:
+    return "—" if value is None else format(value, form)
+
+
+def _winners(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Who is best by distortion, and who by perception."""
+    by_psnr = {name: row["psnr"] for name, row in rows.items() if row.get("psnr") is not None}
+    by_lpips = {name: row["lpips"] for name, row in rows.items() if row.get("lpips") is not None}
+    told = []
+    if by_psnr:
+        best = max(by_psnr, key=by_psnr.__getitem__)
+        told.append(f"Least distortion: {best} ({by_psnr[best]:.2f} dB).")
+    if by_lpips:
+        best = min(by_lpips, key=by_lpips.__getitem__)
+        told.append(f"Nearest to the eye: {best} (LPIPS {by_lpips[best]:.4f}).")
+    return " ".join(told)

@@ -1,0 +1,63 @@
+"""What `dtls/compare` compares: each method's training and sampling, as data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method as it takes part. train: its options of training; None for what needs none. upscale: of upscaling.
+
+    trained_as: another contender whose weights it uses, too. slow: only taken when it is named.
+    """
+
+    train: Mapping[str, Any] | None = None
+    upscale: Mapping[str, Any] = field(default_factory=dict)
+    trained_as: str | None = None
+    slow: bool = False
+
+
+ON_PATCHES = {"dim": "64", "levels": "2", "patch": "4"}
+PLUS = {"preset": "16-128-plus", "dim": 64, "dim_mults": (1, 2), "patch": 4}
+"""DTLS as this project improved it, on patches of 4×4 pixels, which make a wide network fast."""
+
+CONTENDERS: Mapping[str, Contender] = {
+    "nearest": Contender(upscale={"method": "nearest"}),
+    "bilinear": Contender(upscale={"method": "bilinear"}),
+    "bicubic": Contender(upscale={"method": "bicubic"}),
+    "srcnn": Contender({"method": "srcnn"}),
+    "fsrcnn": Contender({"method": "fsrcnn"}),
+    "edsr": Contender({"method": "edsr"}),
+    "rrdb": Contender({"method": "rrdb", "network": {"blocks": "8"}}),
+    "rrdb-gan": Contender(
+        {"method": "rrdb", "network": {"blocks": "8"}, "perceptual": 0.1, "adversarial": 0.005}, slow=True
+    ),
+    "sr3": Contender({"method": "sr3"}),
+    "sr3-2000": Contender(upscale={"sampler": "ddpm"}, trained_as="sr3", slow=True),
+    "vae-ddpm": Contender({"method": "vae-ddpm"}),
+    "vqvae-ddpm": Contender({"method": "vqvae-ddpm"}),
+    "resshift": Contender({"method": "resshift", "network": ON_PATCHES}),
+    "resshift-4": Contender(
+        {"method": "resshift", "network": {**ON_PATCHES, "timesteps": "4", "first_noise": "0.2"}}
+    ),
+    "heat": Contender({"method": "heat", "network": ON_PATCHES}),
+    "dtls-paper": Contender({"method": "dtls", "preset": "16-128"}),
+    "dtls": Contender({"method": "dtls", **PLUS}),
+    "dtls-projected": Contender(upscale={"project": True}, trained_as="dtls"),
+    "dtls-lpips": Contender({"method": "dtls", **PLUS, "perceptual": 0.004}),
+    "cold": Contender(upscale={"sampler": "cold"}, trained_as="dtls"),
+}
+
+
+def chosen(names: Sequence[str]) -> dict[str, Contender]:
+    """The contenders with these names, or all that are not slow; ValueError for a name that there is not."""
+    if unknown := [name for name in names if name not in CONTENDERS]:
+        raise ValueError(f"there is no {unknown[0]!r}; there are {', '.join(CONTENDERS)}")
+    return {name: c for name, c in CONTENDERS.items() if (name in names if names else not c.slow)}
+
+
+def training_of(name: str) -> str | None:
+    """The contender whose training makes the weights of `name`; None where it has none."""
+    contender = CONTENDERS[name]
+    return contender.trained_as or (name if contender.train is not None else None)

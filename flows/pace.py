@@ -1,0 +1,117 @@
+"""How long a training step takes on a device, and what an SR picture costs: measured, not counted.
+
+`python -m flows.pace CHECKPOINT SIDE SIZE DEVICE OPTIONS` is a process of its own, so that its peak of memory is the
+method's.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+
+from dtls.checkpoint import make_model
+from dtls.devices import best_device, best_precision
+from dtls.presets import preset_of
+from dtls.trained import Sampling, Trained
+from dtls.training import Trainer
+from flows.loading import load_checkpointed
+from flows.train_options import TrainOptions
+from reports.lpips_alexnet import load_lpips
+
+WARM_UP, LEAST, SECONDS = 2, 3, 3.0
+"""Steps that do not count; then so many steps and so many seconds are measured at least."""
+
+
+class Cost(NamedTuple):
+    """What one picture costs: seconds, peak memory in bytes beside the model's own, None where the system does not
+    tell, and the model's parameters."""
+
+    seconds: float
+    memory: int | None
+    parameters: int
+
+
+def steps_in(seconds: float, options: TrainOptions) -> int:
+    """The training steps that a device makes in so many seconds; at least one."""
+    device, recipe, config = best_device(options.device), options.recipe(), options.model()
+    kind, _, index = device.partition(":")
+    precision = "bf16-mixed" if best_precision(options.precision, device) == "bf16" else "32-true"
+    fabric = Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=precision)  # type: ignore[arg-type]
+    model = make_model({"method": options.method, **asdict(config)})
+    trainer = Trainer(model, recipe, fabric, load_lpips(fabric.device) if recipe.perceptual else None)
+    count = options.batch_size or preset_of(options.method, options.preset).batch_size
+    batch = torch.randint(0, 256, (count, 3, config.size, config.size), dtype=torch.uint8)
+    first = model.config.first_stage if model.staged else 0.0
+    shares = [(0.0, first), (first, 1 - first)] if first else [(0.0, 1.0)]
+    a_step = 0.0
+    for progress, share in shares:
+        trainer.done = round(progress * recipe.steps)
+        a_step += share * _seconds(lambda: trainer.step(batch), device)
+    return max(1, round(seconds / a_step))
+
+
+def cost_of(checkpoint: str, side: int, size: int, device: str, how: Sampling) -> Cost:
+    """What one SR picture of `size` pixels from an LR picture of `side` costs, with nothing else around."""
+    given = json.dumps(asdict(how))
+    command = [sys.executable, "-m", "flows.pace", checkpoint, str(side), str(size), device, given]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return Cost(**json.loads(told.splitlines()[-1]))
+
+
+def _seconds(call: Callable[[], Any], device: str) -> float:
+    """The mean time of a call."""
+    for _ in range(WARM_UP):
+        call()
+    count, start = 0, _now(device)
+    while count < LEAST or _now(device) - start < SECONDS:
+        call()
+        count += 1
+    return (_now(device) - start) / count
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _main(checkpoint: str, side: str, size: str, device: str, how: str) -> None:
+    """Print what a picture costs, as JSON."""
+    method: Trained = load_checkpointed(checkpoint, device, Sampling(**json.loads(how)))
+    lr = torch.rand(1, 3, int(side), int(side), generator=torch.Generator().manual_seed(0))
+    before = _memory(device, "VmRSS")
+    _forget_peak(device)
+    seconds = _seconds(lambda: method(lr, (int(size), int(size))), device)
+    peak = _memory(device, "VmHWM")
+    parameters = sum(parameter.numel() for parameter in method.model.parameters())
+    cost = Cost(seconds, peak - before if peak is not None and before is not None else None, parameters)
+    sys.stdout.write(json.dumps(cost._asdict()) + "\n")
+
+
+def _memory(device: str, which: str) -> int | None:
+    """What the device, or this process on Linux, holds (VmRSS) or held at most (VmHWM), in bytes."""
+    if device.startswith("cuda"):
+        return torch.cuda.memory_allocated(device) if which == "VmRSS" else torch.cuda.max_memory_allocated(device)
+    try:
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return 1024 * int(told.partition(f"{which}:")[2].split()[0])
+
+
+def _forget_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (references := Path("/proc/self/clear_refs")).exists():
+        references.write_text("5")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

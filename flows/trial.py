@@ -1,0 +1,98 @@
+"""Methods tested alike: the test pictures as HR squares and as LR pictures, what methods make of these, and a report.
+
+What `dtls/reproduce` and `dtls/compare` share. Everything is done by the other flows, so that a second run does only
+what is missing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.flows import Flow
+
+from dtls.degradation import Protocol, SizeError
+from dtls.interpolation import Square
+from flows.console import in_flow_run
+from flows.downscale import DownscaleOptions, downscale
+from flows.mapping import transform
+from flows.options import Options
+from flows.publishing import SUMMARY
+from flows.recipes import Recipe, Squared
+from flows.report import ReportOptions, report
+from flows.selection import SelectionOptions
+from flows.shard import ShardOptions, shard
+from flows.sources import refuse_within
+from flows.upscale import UpscaleOptions, upscale
+from storage.locations import Location, StorageError
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A test at one HR size below a folder. common: options of all flows that work in units."""
+
+    source: str
+    test: str
+    out: str
+    size: int
+    protocol: Protocol
+    device: str = "auto"
+    common: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """StorageError, before any work, for folders that lie in each other."""
+        source, test, out = (Location.of(a) for a in (self.source, self.test, self.out))
+        refuse_within(out, self.source)
+        refuse_within(out, self.test)
+        if source.within(test) or test.within(source):
+            raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
+
+    def at(self, name: str) -> str:
+        """The address of something in the folder."""
+        return Location.of(self.out).address(name)
+
+    @property
+    def hr(self) -> str:
+        return self.at(f"hr-{self.size}")
+
+    @property
+    def shards(self) -> str:
+        return self.at(f"shards-{self.size}")
+
+    def lr(self, low: int) -> str:
+        """Where the LR pictures of `low` pixels are."""
+        return self.at(f"lr-{self.size}-{low}-{self.protocol}")
+
+    def make_hr(self) -> None:
+        """The test pictures as squares of the HR size."""
+        recipe = Recipe("square", Square, Squared(self.size))
+        transform(recipe, self.test, self.hr, SelectionOptions(**self.common))
+
+    def make_shards(self) -> None:
+        """The training pictures as squares of the HR size, in shards."""
+        self.run(shard, ShardOptions(source=self.source, target=self.shards, size=self.size, **self.common))
+
+    def make_lr(self, low: int) -> None:
+        """The LR pictures of `low` pixels."""
+        if self.size % low:
+            raise SizeError(f"{low}→{self.size} pixels is no whole scale")
+        chosen = {"scale": self.size / low, "protocol": self.protocol, **self.common}
+        self.run(downscale, DownscaleOptions(source=self.hr, target=self.lr(low), **chosen))
+
+    def upscaled(self, low: int, name: str, **options: Any) -> str:
+        """Where SR pictures of the LR pictures are, made if they were missing."""
+        chosen = {**self.common, "device": self.device, **options}
+        self.run(upscale, UpscaleOptions(source=self.lr(low), target=self.at(name), size=self.size, **chosen))
+        return self.at(name)
+
+    def reported(self, low: int, name: str, results: Mapping[str, str], **options: Any) -> dict[str, Any]:
+        """The summary of a report on results, by their labels."""
+        chosen = {"device": self.device, **self.common, **options}
+        self.run(report, ReportOptions(hr=self.hr, lr=self.lr(low), sr=dict(results), out=self.at(name), **chosen))
+        summary: dict[str, Any] = json.loads(Location.of(self.at(name)).read(SUMMARY))
+        return summary
+
+    @staticmethod
+    def run(called: Flow[[Any], Any], options: Options) -> None:
+        """Another flow, as a part of this run where there is one."""
+        (called if in_flow_run() else called.fn)(options)

@@ -1,0 +1,100 @@
+"""What the one training loop and the one checkpoint format promise of every model of the registry."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from dtls.checkpoint import load_checkpoint, make_model, save_checkpoint
+from dtls.methods import MODELS
+from dtls.model import Model
+from dtls.trained import Sampling, Trained
+from dtls.training import Recipe, Trainer
+
+DTLS_TINY: dict[str, Any] = {"dim": 8, "multipliers": (1, 2), "stride": 8, "steps": 3, "size": 32}
+TINY: dict[str, Any] = {"size": 32, "lr_size": 8}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "dtls": DTLS_TINY,
+    "cold": DTLS_TINY,
+    "edsr": {**TINY, "features": 8, "blocks": 1},
+    "rrdb": {**TINY, "features": 8, "blocks": 1},
+    "sr3": {**TINY, "width": 8, "levels": 2, "timesteps": 20},
+    "vae-ddpm": {**TINY, "width": 8, "levels": 1, "timesteps": 20},
+    "vqvae-ddpm": {**TINY, "width": 8, "levels": 1, "timesteps": 20},
+    "resshift": {**TINY, "dim": 8, "levels": 2},
+    "heat": {**TINY, "dim": 8, "levels": 2, "timesteps": 6},
+}
+RECIPE = Recipe(steps=6, learning_rate=1e-3)
+
+
+def made(name: str) -> Model:
+    torch.manual_seed(0)
+    return make_model({"method": name, **NETWORKS.get(name, TINY)})
+
+
+def trainer(name: str, **changes: Any) -> Trainer[Model]:
+    return Trainer(made(name), replace(RECIPE, **changes), Fabric(accelerator="cpu", devices=1))
+
+
+@pytest.fixture(scope="module")
+def crops(pictures: Tensor) -> Tensor:
+    """Real pictures, uint8 (12, 3, 32, 32)."""
+    return pictures[:, :, 16:48, 16:48].contiguous()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor) -> None:
+    whole, first = trainer(name), trainer(name)
+    losses = [whole.step(crops[i : i + 2]) for i in range(6)]
+    for i in range(3):
+        first.step(crops[i : i + 2])
+    state = {key: tensor.clone() for key, tensor in first.state().items()}
+    second = trainer(name)
+    second.load_state(state, "state")
+    assert [second.step(crops[i : i + 2]) for i in range(3, 6)] == losses[3:]
+    assert all(torch.equal(second.model.state_dict()[k], v) for k, v in whole.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_in_parts_has_the_loss_of_a_whole_one(name: str, crops: Tensor) -> None:
+    whole, parts = (trainer(name, accumulate=n).step(crops[:4]) for n in (1, 2))
+    assert whole == pytest.approx(parts, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bf16_trains(name: str, crops: Tensor) -> None:
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    running = Trainer(made(name), RECIPE, fabric)
+    exact = trainer(name).step(crops[:4])
+    assert running.step(crops[:4]) == pytest.approx(exact, rel=0.1, abs=0.01)
+    assert {weight.dtype for weight in running.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_checkpoint_comes_back_as_it_went(name: str, tmp_path: Path) -> None:
+    model = made(name)
+    save_checkpoint(model, tmp_path)
+    loaded: Model = load_checkpoint(tmp_path)
+    assert (loaded.name, asdict(loaded.config)) == (name, asdict(model.config))
+    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", [(32, 32), (24, 44), (31, 43)])
+def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
+    name: str, size: tuple[int, int], pictures: Tensor, tmp_path: Path
+) -> None:
+    save_checkpoint(made(name), tmp_path)
+    steps = 4 if name in ("sr3", "vae-ddpm", "vqvae-ddpm") else None
+    method = Trained(tmp_path, how=Sampling(steps=steps))
+    lr = pictures[:3, :, : -(-size[0] // 4), : -(-size[1] // 4)].float() / 255
+    sr = method(lr, size)
+    assert sr.shape == (3, 3, *size)
+    assert sr.min() >= 0
+    assert sr.max() <= 1
+    torch.testing.assert_close(method(lr[1:2], size), sr[1:2], rtol=0, atol=1e-3)  # a chain adds up rounding
+    assert method(lr[:1, :1], size).shape == (1, 1, *size)

@@ -1,0 +1,110 @@
+"""Methods compared alike: the same time, the same pictures, and a second run that trains nothing again."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dtls.checkpoint import read_config
+from dtls.methods import MODELS
+from flows.compare import CompareOptions, compare
+from flows.contenders import CONTENDERS, chosen, training_of
+from flows.pace import steps_in
+from flows.train_options import TrainOptions
+from flows.upscale import UpscaleOptions
+from storage.locations import StorageError
+
+TINY: dict[str, Any] = {"size": 32, "lr_sizes": (4, 8), "minutes": 0.005, "device": "cpu", "workers": 2}
+HEADS = ["Method", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "Consistency ↓", "parameters", "s a picture", "MB a picture"]
+
+
+def training(name: str, **changes: Any) -> TrainOptions:
+    return TrainOptions(source="shards", target="model", **{**(CONTENDERS[name].train or {}), **changes})
+
+
+def test_contenders_depart_by_options_that_there_are() -> None:
+    assert {key for c in CONTENDERS.values() for key in c.train or ()} <= set(TrainOptions.model_fields)
+    assert {key for c in CONTENDERS.values() for key in c.upscale} <= set(UpscaleOptions.model_fields)
+    assert {training_of(name) for name in CONTENDERS} - {None} <= {n for n, c in CONTENDERS.items() if c.train}
+
+
+def test_every_model_takes_part() -> None:
+    methods = {c.train["method"] for c in CONTENDERS.values() if c.train}
+    assert methods | {"cold"} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", [name for name, c in CONTENDERS.items() if c.train])
+def test_contenders_can_be_trained(name: str) -> None:
+    options = training(name)
+    assert (options.model().size, options.model().lr_size) == (128, 16)
+
+
+def test_the_slow_ones_take_part_only_when_they_are_named() -> None:
+    assert not any(contender.slow for contender in chosen([]).values())
+    assert list(chosen(["sr3-2000", "bicubic"])) == ["bicubic", "sr3-2000"]
+
+
+def test_steps_fit_into_the_time_by_what_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = training("srcnn", size=32, lr_size=4, batch_size=2, device="cpu")
+    clock = iter(range(1000))
+    monkeypatch.setattr(
+        "flows.pace._now", lambda _: next(clock)
+    )  # it is asked before, after each step, and at the end
+    assert steps_in(100, options) == 125  # five steps in four ticks
+    assert steps_in(1e-6, options) == 1
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
+    with pytest.raises(ValidationError, match="there is no 'magic'; there are nearest, "):
+        CompareOptions(**folders, methods=("magic",))
+    with pytest.raises(StorageError, match="a model is not tested on what it learned from"):
+        compare.fn(CompareOptions(**{**folders, "test": folders["source"]}))
+
+
+@pytest.mark.slow
+def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.pace.SECONDS", 0.0)
+    shutil.copytree(photographs, tmp_path / "test")
+    out = tmp_path / "out"
+    options = CompareOptions(
+        source=str(photographs),
+        test=str(tmp_path / "test"),
+        out=str(out),
+        methods=("bicubic", "fsrcnn", "dtls", "cold"),
+        **TINY,
+    )
+    assert compare.fn(options) == str(out / "table.md")
+    table = (out / "table.md").read_text()
+    for low in (4, 8):
+        part = table.partition(f"## {low}→32")[2].partition("##")[0]
+        lines = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
+        assert lines[0] == HEADS
+        rows = {line[0]: line[1:] for line in lines[2:]}
+        assert list(rows) == list(options.methods)
+        assert rows["bicubic"][-3:] == ["—"] * 3
+        assert rows["fsrcnn"][4] == "24,683"
+        assert all(re.fullmatch(r"\d+\.\d{3}", rows[name][5]) for name in ("fsrcnn", "dtls", "cold"))
+        assert float(rows["cold"][5]) > float(rows["dtls"][5])
+        assert "Least distortion: " in part
+        assert "Nearest to the eye: " in part
+        assert (out / f"report-{low}" / "index.html").exists()
+    assert "0.005 minutes of training each on cpu" in table
+    assert "--methods bicubic,fsrcnn,dtls,cold" in table
+
+    models = sorted(path.name for path in (out / "models").iterdir())
+    assert models == ["dtls-4", "fsrcnn-4", "fsrcnn-8"]
+    assert read_config(out / "models" / "fsrcnn-8")[1].scale == 4
+    pace = json.loads((out / "pace.json").read_text())
+    assert len(pace) == len(models)
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    compare.fn(options)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
+    assert json.loads((out / "pace.json").read_text()) == pace

@@ -1,0 +1,160 @@
+"""Every method of the registry is trained by the one loop, saved in one format, and enlarges pictures by its name."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from dtls.checkpoint import CheckpointError, load_checkpoint, read_config
+from dtls.degradation import SizeError
+from dtls.methods import MODELS
+from dtls.models.edsr import EDSR
+from dtls.shipped import SHIPPED
+from flows.downscale import DownscaleOptions, downscale
+from flows.shard import ShardOptions, shard
+from flows.train import train
+from flows.train_options import TrainOptions
+from flows.upscale import UpscaleOptions, upscale
+
+TINY: dict[str, Any] = {"size": 32, "lr_size": 8, "batch_size": 2, "steps": 4, "device": "cpu", "workers": 0}
+DTLS_TINY: dict[str, Any] = {"dim": 8, "dim_mults": (1, 2), "stride": 8}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "dtls": DTLS_TINY,
+    "cold": DTLS_TINY,
+    "edsr": {"network": {"features": "8", "blocks": "1"}},
+    "rrdb": {"network": {"features": "8", "blocks": "1"}},
+    "sr3": {"network": {"width": "8", "levels": "2", "timesteps": "20"}},
+    "vae-ddpm": {"network": {"width": "8", "levels": "1", "timesteps": "20"}},
+    "vqvae-ddpm": {"network": {"width": "8", "levels": "1", "timesteps": "20"}},
+    "resshift": {"network": {"dim": "8", "levels": "2"}},
+    "heat": {"network": {"dim": "8", "levels": "2", "timesteps": "6"}},
+}
+
+
+@pytest.fixture(scope="module")
+def shards(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    target = str(tmp_path_factory.mktemp("shards"))
+    shard.fn(ShardOptions(source=str(photographs), target=target, samples_per_shard=6))
+    return target
+
+
+@pytest.fixture(scope="module")
+def lr(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lr")
+    downscale.fn(
+        DownscaleOptions(source=str(photographs), target=str(folder), scale=4, protocol="antialias", limit=2)
+    )
+    return folder
+
+
+def trained(shards: str, target: Path, method: str, **changes: Any) -> Path:
+    options = {**TINY, **NETWORKS.get(method, {}), "protocol": "antialias", **changes}
+    train.fn(TrainOptions(source=shards, target=str(target), method=method, **options))
+    return target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", MODELS)
+def test_a_method_is_trained_and_enlarges_under_its_name(method: str, shards: str, lr: Path, tmp_path: Path) -> None:
+    folder = trained(shards, tmp_path / "model", method)
+    name, config = read_config(folder)
+    assert (name, config.size, config.lr_size, config.protocol) == (method, 32, 8, "antialias")
+    options = {"scale": 4, "device": "cpu", "checkpoint": str(folder), "batch_size": 2}
+    upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
+    manifest = pd.read_parquet(tmp_path / "sr" / "manifest.parquet")
+    assert set(manifest.method) == {method}
+    assert set(manifest.protocol) == {"antialias"}
+    assert list(manifest.status) == ["ok", "ok"]
+    assert {Image.open(path).size for path in (tmp_path / "sr").rglob("*.png")} == {(64, 64)}
+
+
+def test_training_starts_with_the_weights_it_is_given(shards: str, tmp_path: Path) -> None:
+    first = trained(shards, tmp_path / "first", "edsr")
+    chosen = {"start": str(first), "network": {}, "learning_rate": 1e-12, "warmup": 0, "steps": 1, "size": 48}
+    second = trained(shards, tmp_path / "second", "edsr", **chosen, lr_size=12)
+    before, after = (load_checkpoint(folder, EDSR).state_dict() for folder in (first, second))
+    for key, weight in before.items():
+        torch.testing.assert_close(after[key], weight, rtol=0, atol=1e-9)
+    assert read_config(second)[1].size == 48
+    assert sorted(path.name for path in second.iterdir()) == sorted(path.name for path in first.iterdir())
+
+
+def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_path: Path) -> None:
+    first = trained(shards, tmp_path / "first", "edsr")
+    with pytest.raises(CheckpointError, match="a model of the method edsr, not srcnn"):
+        trained(shards, tmp_path / "second", "srcnn", start=str(first))
+    with pytest.raises(ValidationError, match="network does not go with the model that training starts with"):
+        trained(shards, tmp_path / "second", "edsr", start=str(first))
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"method": "magic"}, "no model is called 'magic'; there are dtls, cold, srcnn, "),
+        ({"method": "edsr", "dim": 8}, "dim does not go with the method edsr"),
+        ({"method": "edsr", "preset": "16-128"}, "preset does not go with the method edsr"),
+        ({"method": "edsr", "inputs": "sampled"}, "inputs does not go with the method edsr"),
+        ({"network": {"blocks": "2"}}, "network does not go with the method dtls"),
+        ({"method": "edsr", "network": {"magic": "2"}}, "network has no magic; there are features, blocks"),
+        ({"method": "srcnn", "network": {"blocks": "2"}}, "network has no blocks; there are no choices"),
+        ({"method": "edsr", "network": {"blocks": "two"}}, "network blocks=two: Input should be a valid integer"),
+        ({"method": "edsr", "network": ["blocks"]}, "blocks: say NAME=VALUE"),
+        ({"method": "sr3", "perceptual": 0.1}, "sr3 learns by its own loss, not between pictures"),
+    ],
+)
+def test_options_of_another_method_are_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        TrainOptions(source="shards", target="model", **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "complaint"),
+    [
+        ("edsr", {"size": 50, "lr_size": 20}, "20→50 pixels is no whole scale"),
+        ("rrdb", {"size": 30, "lr_size": 10}, "rrdb enlarges by 2, 4 or 8, not by 3"),
+        ("edsr", {"network": {"blocks": "0"}}, "features and blocks are at least 1, not 64 and 0"),
+        ("dtls", {"protocol": "realworld"}, "unknown protocol 'realworld'; known: reference, antialias"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_before_anything_is_written(
+    method: str, changes: dict[str, Any], complaint: str, shards: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SizeError, match=complaint):
+        trained(shards, tmp_path / "model", method, **{"network": {}, **changes} if method != "dtls" else changes)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("scale", "name"), [(2, "photo-x4"), (4, "photo-x4"), (4.5, "faces-x8"), (8, "faces-x8")])
+def test_without_a_method_the_model_that_fits_the_scale_is_taken_and_named(
+    scale: float, name: str, lr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"scale": scale, "device": "cpu"}
+    upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
+    assert f"with {name}, trained on {SHIPPED[name].subject}" in capsys.readouterr().err
+    named = {**options, "checkpoint": name}
+    upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "named"), **named))
+    made, same = (pd.read_parquet(tmp_path / where / "manifest.parquet") for where in ("sr", "named"))
+    assert list(made.sha256) == list(same.sha256)
+    assert len(set(made.checkpoint)) == 1
+
+
+def test_beyond_the_models_that_come_with_dtls_a_method_has_to_be_named(lr: Path, tmp_path: Path) -> None:
+    with pytest.raises(SizeError, match="no model that comes with dtls enlarges by 9, 8 is the most; say --method"):
+        upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), scale=9))
+    assert not (tmp_path / "sr").exists()
+
+
+def test_a_folder_goes_before_a_model_of_the_same_name(
+    shards: str, lr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(shards, tmp_path / "photo-x4", "edsr")
+    monkeypatch.chdir(tmp_path)
+    upscale.fn(UpscaleOptions(source=str(lr), target="mine", scale=4, device="cpu", checkpoint="photo-x4"))
+    upscale.fn(UpscaleOptions(source=str(lr), target="theirs", scale=4, device="cpu"))
+    mine, theirs = (set(pd.read_parquet(f"{where}/manifest.parquet").checkpoint) for where in ("mine", "theirs"))
+    assert not mine & theirs
