@@ -25,8 +25,8 @@ MODELS: Mapping[str, str] = {
     "edsr": "dtls.models.edsr:EDSR",
     "rrdb": "dtls.models.rrdb:RRDB",
     "sr3": "dtls.models.sr3:SR3",
-    "vae-ddpm": "dtls.models.latent:VAEDDPM",
-    "vqvae-ddpm": "dtls.models.latent:VQVAEDDPM",
+    "vae-ddpm": "dtls.models.vae_ddpm:VAEDDPM",
+    "vqvae-ddpm": "dtls.models.vqvae_ddpm:VQVAEDDPM",
     "resshift": "dtls.models.resshift:ResShift",
     "heat": "dtls.models.heat:Heat",
 }

@@ -1,4 +1,4 @@
-"""Latent diffusion (2112.10752; the thesis, §4.3): an autoencoder first, then a DDPM of what it encodes.
+"""Base of latent diffusion (2112.10752; the thesis, §4.3): an autoencoder first, then a DDPM of what it encodes.
 
 In the first share of the steps the autoencoder learns by `compare`, between pictures and their reconstructions, so
 that there, and only there, a perceptual and an adversarial loss apply (2112.10752, §3.1). Then it stays as it is, and
@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, distributed, nn
 
 from dtls.degradation import SizeError
-from dtls.diffusion import Diffusion, DiffusionConfig, NoiseLoss, diffusers, groups
-from dtls.model import Compare, Draws, Network, Noise, departing
+from dtls.diffusion import Diffusion, DiffusionConfig, NoiseLoss, groups
+from dtls.model import Compare, Draws, Network, departing
 
 LEVELS = 3
 """Of the autoencoder, each with half the sides of the one before: a latent has a fourth of the picture's."""
-KL_WEIGHT = 1e-6
 NEWS = 0.1
 """The weight of what a step sees in the statistics of latents."""
 
@@ -70,21 +69,16 @@ class LatentConfig(DiffusionConfig):
 class Latent(Diffusion):
     """x_0 is the latent of the HR picture, with about zero mean and unit variance in each channel.
 
-    latent_moments: the mean and the mean
-    square of each channel of latents, a running estimate of the first stage. It is a parameter, without a gradient,
-    and no buffer, so that the average of the weights averages it with the encoder it belongs to.
+    latent_moments: the mean and the mean square of each channel of latents, a running estimate of the first stage. It
+    is a parameter, without a gradient, and no buffer, so that the average of the weights averages it with the encoder
+    it belongs to.
     """
 
     compares = True
     staged = True
     limit = 3.0  # standard deviations; DDIM's first predictions are far off, and wider ones cost it PSNR
     autoencoder: Any
-    defaults = departing(
-        learning_rate=2e-4,
-        warmup=500,
-        clip=1.0,
-        batch_size=16,
-    )
+    defaults = departing(learning_rate=2e-4, warmup=500, clip=1.0, batch_size=16)
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -132,57 +126,3 @@ class Latent(Diffusion):
             distributed.all_reduce(seen)
             seen /= distributed.get_world_size()
         self.latent_moments.lerp_(seen, NEWS)
-
-
-class VAEDDPM(Latent):
-    """With a variational autoencoder; x_0 is the mean of its latents."""
-
-    name = "vae-ddpm"
-    config_type = LatentConfig
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        self.autoencoder = diffusers.AutoencoderKL(**self.config.autoencoder)
-
-    def latents(self, x: Tensor) -> Tensor:
-        mean: Tensor = self.autoencoder.encode(x).latent_dist.mean
-        return mean
-
-    def reconstructed(self, x: Tensor, drawn: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """With the KL divergence from N(0, 1), of weight 1e-6 where the pixels' differences are summed, too."""
-        found = self.autoencoder.encode(x).latent_dist
-        z = found.mean + found.std * Noise(drawn.seeds)(found.mean)
-        return self.autoencoder.decode(z).sample, found.mean, KL_WEIGHT * found.kl().mean() / x[0].numel()
-
-
-@dataclass(frozen=True)
-class VQConfig(LatentConfig):
-    """codebook: how many vectors there are for a pixel of a latent."""
-
-    codebook: int = 512
-
-    def validate(self) -> Self:
-        if self.codebook < 1:
-            raise SizeError(f"codebook is at least 1, not {self.codebook}")
-        return super().validate()
-
-
-class VQVAEDDPM(Latent):
-    """With a vector-quantised autoencoder; x_0 is not quantised yet: the decoder does that (2112.10752, §3.1)."""
-
-    name = "vqvae-ddpm"
-    config_type = VQConfig
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        self.autoencoder = diffusers.VQModel(**self.config.autoencoder, num_vq_embeddings=self.config.codebook)
-
-    def latents(self, x: Tensor) -> Tensor:
-        z: Tensor = self.autoencoder.encode(x).latents
-        return z
-
-    def reconstructed(self, x: Tensor, _: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """With the codebook's loss and the commitment loss, of diffusers' weights."""
-        z = self.latents(x)
-        made = self.autoencoder.decode(z)
-        return made.sample, z, made.commit_loss

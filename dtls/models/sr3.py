@@ -1,7 +1,7 @@
 """SR3 (2104.07636), and the thesis's DDPM: a U-Net takes the noise out of a picture, given the enlarged LR picture.
 
 What departs from SR3: the U-Net is DDPM's (2006.11239), without BigGAN's blocks, and is told t, not the noise level.
-The loss is L1, which SR3's own ablation prefers slightly; the thesis's (§5.2) is `noise_loss = smooth-l1`.
+The loss is L1, one of the two of its eq. 6; the thesis's (§5.2) is `noise_loss = smooth-l1`.
 """
 
 from torch import Tensor
@@ -14,12 +14,7 @@ class SR3(Diffusion):
     """x_0 is the HR picture in [−1, 1], its condition the enlarged LR picture in [−1, 1]."""
 
     name = "sr3"
-    defaults = departing(
-        learning_rate=1e-4,
-        warmup=500,
-        clip=1.0,
-        batch_size=16,
-    )
+    defaults = departing(learning_rate=1e-4, warmup=500, clip=1.0, batch_size=16)
 
     def encoded(self, pictures: Tensor) -> Tensor:
         return pictures * 2 - 1

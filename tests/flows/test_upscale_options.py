@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from dtls.methods import MODELS
 from flows.upscale import UpscaleOptions
 
 
@@ -41,7 +42,7 @@ def test_dtls_is_known_in_any_case() -> None:
 def test_an_unknown_method_is_guessed_and_all_are_told(given: str, guess: str) -> None:
     with pytest.raises(ValidationError) as refused:
         options(method=given)
-    known = "nearest, bilinear, bicubic, lanczos, dtls and spandrel:FILE"
+    known = f"nearest, bilinear, bicubic, lanczos, {', '.join(MODELS)} and spandrel:FILE"
     assert f"no method is called {given!r}{guess}; there are {known}" in str(refused.value)
 
 

@@ -14,7 +14,9 @@ from torch import Tensor, distributed
 from dtls.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError, resize
 from dtls.model import Draws
-from dtls.models.latent import VAEDDPM, VQVAEDDPM, Latent
+from dtls.models.latent import Latent
+from dtls.models.vae_ddpm import VAEDDPM
+from dtls.models.vqvae_ddpm import VQVAEDDPM
 from dtls.trained import Sampling, Trained
 from dtls.training import Recipe, Trainer, draw, train
 

@@ -1,0 +1,79 @@
+"""The models that come along are what their cards say: their bytes, their size, numbers that anyone can repeat."""
+
+import hashlib
+import re
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dtls.checkpoint import CONFIG, WEIGHTS, read_config
+from dtls.degradation import SizeError
+from dtls.interpolation import Downscaling
+from dtls.methods import Method, load_method
+from dtls.shipped import FOLDER, SHIPPED, Shipped, shipped_for
+
+CROPS = {
+    "photo-x4": ("coffee.png", (260, 110, 388, 238), (32, 32)),
+    "faces-x8": ("astronaut.png", (160, 64, 288, 192), (16, 16)),
+}
+"""A photograph of scikit-image's, a crop of it, and the size of its LR picture."""
+
+
+def card(model: Shipped) -> str:
+    return (model.folder / "README.md").read_text()
+
+
+def in_8_bits(x: Tensor) -> Tensor:
+    return (x * 255).round() / 255
+
+
+def psnr(method: Method, hr: Tensor, lr: Tensor) -> float:
+    error = (in_8_bits(method(lr, (128, 128))) - hr).square().mean()
+    return float(-10 * torch.log10(error))
+
+
+@pytest.mark.parametrize("model", SHIPPED.values(), ids=SHIPPED)
+def test_a_card_tells_what_its_file_is(model: Shipped) -> None:
+    weights = (model.folder / WEIGHTS).read_bytes()
+    assert len(weights) <= 16e6
+    text = card(model)
+    assert hashlib.sha256(weights).hexdigest() in text
+    for part in ("dtls train ", "--seed 0", "research", "antialias", "bicubic"):
+        assert part in text
+    name, config = read_config(model.folder)
+    assert config.protocol == "antialias"
+    assert config.size / config.lr_size == model.scale
+    assert name in ("dtls", "edsr")
+
+
+@pytest.mark.parametrize("model", SHIPPED.values(), ids=SHIPPED)
+def test_the_number_that_a_card_has_of_a_picture_at_hand_is_found_again(model: Shipped) -> None:
+    name, box, low = CROPS[model.name]
+    with (files("skimage") / "data" / name).open("rb") as stream, Image.open(stream) as photograph:
+        pixels = np.asarray(photograph.convert("RGB").crop(box))
+    hr = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+    lr = in_8_bits(Downscaling("antialias")(hr, low))
+    told = re.search(rf"{re.escape(name)}.*\| (\d+\.\d\d) \| (\d+\.\d\d) \|", card(model))
+    assert told is not None
+    bicubic, ours = map(float, told.groups())
+    assert psnr(load_method("bicubic"), hr, lr) == pytest.approx(bicubic, abs=0.02)
+    assert psnr(load_method(read_config(model.folder)[0], model.folder), hr, lr) == pytest.approx(ours, abs=0.02)
+    assert ours > bicubic + 1
+
+
+def test_nothing_else_is_shipped() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(SHIPPED)
+    for model in SHIPPED.values():
+        assert {path.name for path in model.folder.iterdir()} <= {CONFIG, WEIGHTS, "README.md", "data.txt"}
+
+
+def test_the_smallest_model_that_reaches_a_scale_is_taken() -> None:
+    assert [shipped_for(scale).name for scale in (None, 1.5, 4, 4.01, 8)] == [
+        "photo-x4", "photo-x4", "photo-x4", "faces-x8", "faces-x8",
+    ]  # fmt: skip
+    with pytest.raises(SizeError, match=r"enlarges by 8\.5, 8 is the most"):
+        shipped_for(8.5)
