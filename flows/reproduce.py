@@ -143,22 +143,31 @@ class Reproduction:
 
     def _training(self, row: Row) -> TrainOptions:
         """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
-        same = self.options.model_dump(include={"protocol", "dim", "batch_size", "precision"})
+        same = self.options.model_dump(include={"protocol", "batch_size", "precision"})
+        method = row.train.get("method", "dtls")
+        if method == "dtls":
+            same |= {"dim": self.options.dim, "preset": self.experiment.preset}
         steps = max(1, round((self.options.steps or self.preset.recipe.steps) * row.share))
         chosen = {**same, **row.train, **self.geometry(row), "steps": steps}
-        departures = "".join(f"-{name}-{value}" for name, value in row.train.items())
+        base = self.experiment.preset if method == "dtls" else f"{method}-{chosen['lr_size']}-{self.size}"
+        departed = {name: value for name, value in row.train.items() if name not in ("method", "network")}
+        departures = "".join(f"-{name}-{value}" for name, value in departed.items())
         digest = hashlib.sha256(json.dumps([self.options.source, chosen], sort_keys=True).encode()).hexdigest()[:8]
         return TrainOptions(
             source=self.trial.shards,
-            target=self.trial.at(f"models/{self.experiment.preset}{departures}-{digest}"),
-            preset=self.experiment.preset,
+            target=self.trial.at(f"models/{base}{departures}-{digest}"),
             device=self.options.device,
             resume=True,
             **chosen,
         )
 
     def geometry(self, row: Row) -> dict[str, int]:
-        """HR side, LR side and stride of the row's model at the size of this run; a stride of one pixel stays one."""
+        """HR side, LR side and stride of the row's model at the size of this run; a stride of one pixel stays one.
+
+        Models of other methods are trained for the LR side of their row.
+        """
+        if "method" in row.train:
+            return {"size": self.size, "lr_size": self._shrunk(row.low)}
         stride = row.train.get("stride", self.preset.model.stride)
         return {
             "size": self.size,

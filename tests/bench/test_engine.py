@@ -65,7 +65,7 @@ def test_the_plain_network_is_ours_with_every_gradient(preset: str, residual: bo
 @pytest.mark.parametrize("preset", list(SHAPES))
 def test_the_shapes_are_those_of_the_presets(preset: str) -> None:
     config = asdict(PRESETS[preset].model)
-    assert config.pop("predicts") == "x0"
+    assert (config.pop("predicts"), config.pop("patch")) == ("x0", 1)
     assert asdict(SHAPES[preset]) == config
 
 

@@ -122,3 +122,16 @@ def test_a_stride_of_one_pixel_stays_one(tmp_path: Path) -> None:
     options = ReproduceOptions(table="stride", source="a", test="b", out=str(tmp_path), **TINY | {"size": 64})
     strides = [Reproduction(options).geometry(row)["stride"] for row in EXPERIMENTS["stride"].rows]
     assert strides == [2, 1]
+
+
+@pytest.mark.parametrize("table", EXPERIMENTS)
+def test_the_models_of_every_row_can_be_trained(table: str, tmp_path: Path) -> None:
+    folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
+    made = Reproduction(ReproduceOptions(table=table, protocol="antialias", **folders))
+    made.check()
+    for row in made.experiment.rows:
+        if row.has_model:
+            options = made._training(row)
+            low = row.low if "method" in row.train else made.preset.model.lr_size
+            assert (options.model().size, options.model().lr_size) == (made.size, low)
+            assert options.method == row.train.get("method", "dtls")
