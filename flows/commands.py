@@ -114,7 +114,7 @@ def _is_choice(kind: Any) -> bool:
 def _listed(annotation: Any) -> str:
     """What one of several values of an option is called."""
     if get_origin(annotation) is dict:
-        return "NAME=FOLDER"
+        return "NAME=VALUE" if get_args(annotation) == (str, str) else "NAME=FOLDER"
     return "PATTERN" if get_args(annotation) == (str,) else "ADDRESS"
 
 

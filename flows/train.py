@@ -40,7 +40,7 @@ MODEL_FILES = (CONFIG, WEIGHTS)
 
 @flow(name="dtls", flow_run_name="train {options.source}")
 def train(options: TrainOptions) -> str:
-    """Train DTLS on shards."""
+    """Train a model on shards."""
     source, target = Location.of(options.source), Location.of(options.target)
     device = best_device(options.device)
     start = load_checkpointed(options.start, "cpu", DEFAULT, options.method).model if options.start else None

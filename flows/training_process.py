@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -74,13 +75,14 @@ class Run:
     def resume(self) -> None:
         """Go on from the folder's newest whole state, if it has one; CheckpointError where its options differ."""
         found = states_in(self.folder) if self.folder.exists() else []
+        now = json.loads(json.dumps(self.settings.fixed()))
         for name in found:
             try:
                 options, tensors = self._read_state(self.folder / name)
+                options = _completed(options, now)
             except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
                 self.tell(event="told", message=f"{self.folder / name} is not whole ({error}); trying an older one")
                 continue
-            now = json.loads(json.dumps(self.settings.fixed()))
             if options != now:
                 raise CheckpointError(
                     f"{self.folder}: trained with other options: {_difference(options, now)}; "
@@ -202,6 +204,13 @@ def _fabric(settings: Settings) -> Fabric:
     if settings.batch_size % fabric.world_size:
         raise TrainingError(f"a batch of {settings.batch_size} cannot be shared by {fabric.world_size} processes")
     return fabric
+
+
+def _completed(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The options of a state, with what an earlier version did not know yet as it did it."""
+    model = {"method": "dtls", "patch": 1} if "method" not in saved["model"] else {}
+    recipe = {name: value for name, value in asdict(Recipe()).items() if name in now["recipe"] and name != "steps"}
+    return {**saved, "model": model | saved["model"], "recipe": recipe | saved["recipe"]}
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError
@@ -305,6 +306,19 @@ def test_a_model_in_the_target_is_never_overwritten(shards: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_a_run_of_an_earlier_version_goes_on(shards: str, tmp_path: Path) -> None:
+    """Its state does not say what it did not know yet: other methods, patches, a GAN stage."""
+    run(shards, tmp_path / "whole", 4)
+    run(shards, tmp_path / "old", 2)
+    state = newest(tmp_path / "old")
+    with safe_open(state, "pt") as file:
+        options = json.loads(file.metadata()["options"])
+    del options["model"]["method"], options["model"]["patch"], options["recipe"]["adversarial"]
+    save_file(load_file(state), state, metadata={"options": json.dumps(options)})
+    run(shards, tmp_path / "old", 4, resume=True)
+    assert end(tmp_path / "old")["loss.csv"] == end(tmp_path / "whole")["loss.csv"]
+
+
 def test_a_run_is_not_resumed_with_other_options(shards: str, tmp_path: Path) -> None:
     run(shards, tmp_path, 2, schedule="cosine")
     before = content(tmp_path)
