@@ -153,6 +153,8 @@ class TrainOptions(Options):
             raise ValueError(f"{given[0].replace('_', '-')} does not go with {owner}")
         if not issubclass(kind, DTLS):
             _network(kind.config_type, self.network)
+        if self.loss is not None and not kind.compares:
+            raise ValueError(f"loss does not go with the method {self.method}, which has its own")
         check_recipe(kind, self.recipe())
         return self
 
