@@ -122,10 +122,11 @@ def _made(content: bytes, path: Path, wish: str | None) -> Model:
         config.pop("config", None)  # the hub's way of saving hands over the whole file once more under this name
         name, _ = config.pop("method", "dtls"), config["size"]  # every model's has one
         there, wanted = model_class(name), model_class(wish or name)
-        if issubclass(wanted, there):
+        if issubclass(wanted, there) or issubclass(there, wanted):
             return wanted(**config)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not the configuration of a model ({error})") from error
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: not the configuration of a model ({reason})") from error
     raise CheckpointError(f"{path.parent}: a model of the method {name}, not {wish}")
 
 
@@ -133,9 +134,3 @@ def make_model(config: Mapping[str, Any]) -> Model:
     """A new model by what config.json says; a ValueError tells what does not fit."""
     config = {"method": "dtls", **config}
     return model_class(config.pop("method"))(**config)
-
-
-def read_config(folder: Path) -> tuple[str, Any]:
-    """A model's name and configuration; CheckpointError where there is none."""
-    model = _made(_read(folder, CONFIG), folder / CONFIG, None)
-    return model.name, model.config

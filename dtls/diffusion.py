@@ -61,6 +61,9 @@ class DiffusionConfig(Config):
         for name, known in (("schedule", Schedule), ("noise_loss", NoiseLoss)):
             if getattr(self, name) not in get_args(known):
                 raise SizeError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(get_args(known))}")
+        few = range(DDIM_STEPS // 5, DDIM_STEPS + 1)
+        if self.timesteps > DDIM_STEPS and all(self.timesteps % n for n in few):
+            raise SizeError(f"timesteps {self.timesteps} have no divisor from {few[0]} to {few[-1]}, as ddim needs")
         if self.size % self.multiple:
             raise SizeError(f"size {self.size} is no multiple of {self.multiple}, as {self.levels} levels need")
         return super().validate()

@@ -112,7 +112,11 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def check_scale(self, scale: float) -> None:
-        """SizeError for a scale that it was not made for."""
+        """SizeError for a scale beyond the one that it was trained for."""
+        largest = self.config.scale
+        if scale > largest * (1 + 1e-6):
+            low, size = self.config.lr_size, self.config.size
+            raise SizeError(f"this checkpoint ({low}→{size}) upscales by at most ×{largest}, not ×{scale:g}")
 
     def lr(self, hr: Tensor, drawn: Draws) -> Tensor:
         """LR pictures (N, 3, s, s) of HR pictures as files have them: by the protocol, in 8 bits."""

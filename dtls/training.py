@@ -120,8 +120,9 @@ class Objective(nn.Module):
     def forward(self, batch: Tensor, drawn: Draws) -> Tensor:
         """The loss of uint8 pictures (N, 3, S, S), a scalar."""
         hr = batch.float() / 255
-        hr = torch.where(drawn.mirrored.to(hr.device)[:, None, None, None], hr.flip(-1), hr)
-        drawn = drawn._replace(t=drawn.t.to(hr.device))
+        t, mirrored, own = (each.to(hr.device) for each in drawn[:3])
+        drawn = Draws(t, mirrored, own, drawn.seeds.cpu())
+        hr = torch.where(drawn.mirrored[:, None, None, None], hr.flip(-1), hr)
         with torch.autocast(hr.device.type, enabled=False):
             return self.model.loss(self._network, hr, drawn, self._compare)
 

@@ -5,22 +5,24 @@ missing; how many steps each method gets is measured once, and kept in `pace.jso
 lies a report with pictures for each LR size.
 """
 
+import hashlib
 import json
-import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import torch
 from prefect import flow
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from dtls.degradation import Protocol
+from dtls.checkpoint import make_model
+from dtls.degradation import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
-from dtls.methods import model_class
 from dtls.trained import Sampling
 from flows.console import tell, tell_markdown
 from flows.contenders import CONTENDERS, chosen, training_of
-from flows.options import Address, Options
+from flows.options import Address, Options, command_line
 from flows.pace import Cost, cost_of, steps_in
 from flows.train import train
 from flows.train_options import TrainOptions
@@ -51,8 +53,9 @@ class CompareOptions(Options):
     )
     minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
     size: int = Field(128, ge=32, le=1024, description="side of the HR pictures")
-    lr_sizes: Annotated[tuple[int, ...], BeforeValidator(_listed)] = Field(
+    lr_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
         (16, 32),
+        min_length=1,
         description="sides of the LR pictures, by comma; all train for the first, and networks that enlarge by one "
         "scale alone once more for each other",
     )
@@ -68,7 +71,7 @@ class CompareOptions(Options):
 def compare(options: CompareOptions) -> str:
     """Train methods for the same time, test them on the same pictures, and set the numbers side by side."""
     comparison = Comparison(options)
-    comparison.trial.check()
+    comparison.check()
     comparison.trial.make_hr()
     comparison.train()
     table = comparison.table({low: comparison.tested(low) for low in options.lr_sizes})
@@ -88,6 +91,14 @@ class Comparison:
         self.trial = Trial(
             options.source, options.test, options.out, options.size, options.protocol, options.device, common
         )
+
+    def check(self) -> None:
+        """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
+        self.trial.check()
+        for low in self.options.lr_sizes:
+            downscale_size((self.options.size, self.options.size), self.options.size / low)
+            for name in filter(None, map(training_of, self.contenders)):
+                self._training(name, self._trained_for(name, low)).model()
 
     def train(self) -> None:
         """Every model that is wanted, trained if it is missing, or gone on with."""
@@ -117,8 +128,8 @@ class Comparison:
 
     def _is_of_one_scale(self, name: str) -> bool:
         training = self._training(name, self.options.lr_sizes[0])
-        kind = model_class(training.method)
-        return kind(**vars(training.model())).scale > 1
+        with torch.device("meta"):
+            return make_model({"method": training.method, **asdict(training.model())}).scale > 1
 
     def _trained_for(self, name: str, low: int) -> int:
         return low if self._is_of_one_scale(name) else self.options.lr_sizes[0]
@@ -127,10 +138,13 @@ class Comparison:
         """How a contender is trained, but for the steps."""
         given = self.options.model_dump(include={"size", "protocol", "device", "precision", "seed"})
         said = CONTENDERS[name].train or {}
-        stride = max(1, (self.options.size - low) // 28)
+        span = self.options.size - low
+        stride = next((s for s in range(max(1, span // 28), 0, -1) if span % s == 0), 1)
         geometry = {"lr_size": low, **({"stride": stride} if said["method"] == "dtls" else {})}
-        target = self.trial.at(f"models/{name}-{low}")
-        return TrainOptions(source=self.trial.shards, target=target, resume=True, **{**given, **geometry, **said})
+        chosen = {**given, **geometry, **said}
+        told = json.dumps([self.options.source, self.options.minutes, chosen], sort_keys=True)
+        target = self.trial.at(f"models/{name}-{low}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
+        return TrainOptions(source=self.trial.shards, target=target, resume=True, **chosen)
 
     def _steps(self, training: TrainOptions) -> int:
         """The steps that fit into the time, measured once for each training on this kind of device."""
@@ -171,10 +185,7 @@ class Comparison:
             f"{options.minutes:g} minutes of training each on {device}, {best_precision(options.precision, device)}",
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]
-        asked = options.model_dump(exclude_defaults=True)
-        said = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for k, v in asked.items()}
-        command = shlex.join(part for k, v in said.items() for part in (f"--{k.replace('_', '-')}", v))
-        return f"{' · '.join(facts)}\n\n`dtls compare {command}`"
+        return f"{' · '.join(facts)}\n\n`{command_line('compare', options)}`"
 
 
 def _told(cost: Cost | None) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def load_checkpointed(address: str, device: str, how: Sampling, wish: str | None
     """The method of the checkpoint at `address`, a folder, a URL or a shipped model's name; of the model `wish`."""
     address = found(address)
     if address.startswith(OURS):
+        if address.removeprefix(OURS) not in SHIPPED:
+            raise CheckpointError(f"{address}: no model that comes with dtls; there are {', '.join(SHIPPED)}")
         return Trained(SHIPPED[address.removeprefix(OURS)].folder, device, how, wish)
     with _at_hand(Location.of(address), (CONFIG, WEIGHTS)) as folder:
         return Trained(folder, device, how, wish)

@@ -1,6 +1,7 @@
 """What the options of all flows share: bounds and descriptions that show as a form, as `--help`, and as refusals."""
 
 import os
+import shlex
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -43,3 +44,17 @@ class BatchOptions(Options):
         if (self.runner == "dask") != (self.scheduler is not None):
             raise ValueError("--runner dask and --scheduler ADDRESS go together")
         return self
+
+
+def command_line(name: str, options: Options) -> str:
+    """The command that says what departs from the defaults."""
+    words = ["dtls", name]
+    for field, value in options.model_dump(exclude_defaults=True).items():
+        flag = f"--{field.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, list):
+            words += [word for one in value for word in (flag, str(one))]
+        else:
+            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return shlex.join(words)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from dtls.checkpoint import make_model
 from dtls.devices import best_device, best_precision
 from dtls.presets import preset_of
 from dtls.trained import Sampling, Trained
-from dtls.training import Trainer
+from dtls.training import Trainer, TrainingError
 from flows.loading import load_checkpointed
 from flows.train_options import TrainOptions
 from reports.lpips_alexnet import load_lpips
@@ -53,7 +54,14 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
     a_step = 0.0
     for progress, share in shares:
         trainer.done = round(progress * recipe.steps)
-        a_step += share * _seconds(lambda: trainer.step(batch), device)
+        try:
+            a_step += share * _seconds(partial(trainer.step, batch), device)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(f"{options.method} cannot be trained on {device}: {reason}") from error
+    if device.startswith("cuda"):
+        del trainer, model
+        torch.cuda.empty_cache()  # the training process wants it
     return max(1, round(seconds / a_step))
 
 
@@ -61,8 +69,12 @@ def cost_of(checkpoint: str, side: int, size: int, device: str, how: Sampling) -
     """What one SR picture of `size` pixels from an LR picture of `side` costs, with nothing else around."""
     given = json.dumps(asdict(how))
     command = [sys.executable, "-m", "flows.pace", checkpoint, str(side), str(size), device, given]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return Cost(**json.loads(told.splitlines()[-1]))
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode:
+        raise TrainingError(
+            f"{checkpoint}: its cost cannot be measured: {ended.stderr.strip().rpartition(chr(10))[2]}"
+        )
+    return Cost(**json.loads(ended.stdout.splitlines()[-1]))
 
 
 def _seconds(call: Callable[[], Any], device: str) -> float:

@@ -6,7 +6,6 @@ missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in 
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
@@ -19,7 +18,7 @@ from dtls.devices import Precision, best_device
 from dtls.presets import PRESETS
 from flows.console import tell_markdown
 from flows.experiments import EXPERIMENTS, Experiment, Row
-from flows.options import Address, Options
+from flows.options import Address, Options, command_line
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
@@ -143,7 +142,8 @@ class Reproduction:
 
     def _training(self, row: Row) -> TrainOptions:
         """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
-        same = self.options.model_dump(include={"protocol", "batch_size", "precision"})
+        same = self.options.model_dump(include={"protocol", "precision"})
+        same["batch_size"] = self.options.batch_size or self.preset.batch_size
         method = row.train.get("method", "dtls")
         if method == "dtls":
             same |= {"dim": self.options.dim, "preset": self.experiment.preset}
@@ -217,9 +217,7 @@ class Reproduction:
             f"device {best_device(options.device)}",
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]
-        asked = options.model_dump(exclude_defaults=True)
-        command = shlex.join(part for name, v in asked.items() for part in (f"--{name.replace('_', '-')}", str(v)))
-        return f"{' · '.join(facts)}\n\n`dtls reproduce {command}`"
+        return f"{' · '.join(facts)}\n\n`{command_line('reproduce', options)}`"
 
 
 def _cell(metric: Metric, ours: object, published: float | None) -> str:

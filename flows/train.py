@@ -43,8 +43,8 @@ def train(options: TrainOptions) -> str:
     """Train a model on shards."""
     source, target = Location.of(options.source), Location.of(options.target)
     device = best_device(options.device)
-    start = load_checkpointed(options.start, "cpu", DEFAULT, options.method).model if options.start else None
-    config = options.model(start.config if start is not None else None)
+    start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None
+    config = options.model(start.model.config if start is not None else None)
     if device == "cuda" and options.processes > torch.cuda.device_count():
         raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
     listed = list_shards(source)
@@ -61,7 +61,7 @@ def train(options: TrainOptions) -> str:
         if lease is not None and not kept:
             target.write(CONFIG, config_json(options.method, config))  # a target that cannot be written is found now
         present = [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]
-        begun = nullcontext() if start is None or kept else _saved(start)
+        begun = nullcontext() if start is None or kept else _saved(start.model)
         with begun as weights, _folder(target, present, publishes=group.leads) as (folder, publish):
             settings = Settings(
                 shards=[(str(shard.path), shard.count) for shard in shards],
@@ -77,6 +77,7 @@ def train(options: TrainOptions) -> str:
                 compile=options.compile,
                 resume=options.resume,
                 start=weights,
+                started_from=start.identity["checkpoint"] if start is not None else None,
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
             run = training if in_flow_run() else training.fn

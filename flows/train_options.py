@@ -78,7 +78,9 @@ class TrainOptions(Options):
     learning_rate: float | None = Field(None, gt=0, le=1, description="AdamW's learning rate")
     schedule: Literal["constant", "cosine"] | None = Field(None, description="constant, or falling to 0")
     warmup: int | None = Field(
-        None, ge=0, description="steps over which the learning rate rises; the preset's, at most a twentieth"
+        None,
+        ge=0,
+        description="steps over which the learning rate rises; the preset's, of a cosine at most a twentieth",
     )
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
@@ -147,7 +149,8 @@ class TrainOptions(Options):
     def _is_of_the_method(self) -> Self:
         kind = model_class(self.method)
         foreign = ("network",) if issubclass(kind, DTLS) else OF_DTLS
-        given = [name for name in (*foreign, *(("dim", "network") if self.start else ())) if getattr(self, name)]
+        fixed = ("dim", "dim_mults", "patch", "residual", "predicts", "network") if self.start else ()
+        given = [name for name in (*foreign, *fixed) if getattr(self, name) not in (None, {})]
         if given:
             owner = "the model that training starts with" if self.start else f"the method {self.method}"
             raise ValueError(f"{given[0].replace('_', '-')} does not go with {owner}")

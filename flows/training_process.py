@@ -210,7 +210,7 @@ def _completed(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """The options of a state, with what an earlier version did not know yet as it did it."""
     model = {"method": "dtls", "patch": 1} if "method" not in saved["model"] else {}
     recipe = {name: value for name, value in asdict(Recipe()).items() if name in now["recipe"] and name != "steps"}
-    return {**saved, "model": model | saved["model"], "recipe": recipe | saved["recipe"]}
+    return {"start": None, **saved, "model": model | saved["model"], "recipe": recipe | saved["recipe"]}
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -220,6 +220,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
             **{_SPELLED.get(key, key): value for key, value in options["model"].items()},
             **options["recipe"],
             "batch_size": options["batch_size"],
+            "start": options["start"],
         }
         for options in (before, now)
     ]

@@ -14,7 +14,8 @@ STOPPED = 143
 
 @dataclass(frozen=True)
 class Settings:
-    """What `dtls/train` hands over; paths are local. start: a file of the weights that training starts with."""
+    """What `dtls/train` hands over; paths are local. start: a file of the weights that training starts with;
+    started_from: their hash."""
 
     shards: list[tuple[str, int | None]]
     folder: str
@@ -29,13 +30,14 @@ class Settings:
     compile: bool
     resume: bool
     start: str | None = None
+    started_from: str | None = None
 
     def fixed(self) -> dict[str, Any]:
-        """What may not change when a run is resumed; a cosine's course depends on its length, too."""
+        """What may not change when a run is resumed; a cosine's course depends on its length, and so do stages."""
         recipe = {key: value for key, value in self.recipe.items() if key not in ("steps", "accumulate")}
-        if recipe["schedule"] == "cosine":
+        if recipe["schedule"] == "cosine" or "first_stage" in self.model:
             recipe["steps"] = self.recipe["steps"]
-        return {"model": self.model, "recipe": recipe, "batch_size": self.batch_size}
+        return {"model": self.model, "recipe": recipe, "batch_size": self.batch_size, "start": self.started_from}
 
 
 @dataclass(frozen=True)

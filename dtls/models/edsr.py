@@ -6,6 +6,7 @@ It learns what to add to the bicubically enlarged picture.
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,4 +66,5 @@ class EDSR(Regression):
         h = self.head(x)
         h = self.tail(h + self.last(self.body(h)))
         size = (self.scale * x.shape[-2], self.scale * x.shape[-1])
-        return F.pixel_shuffle(h, self.scale).float() + self.enlarged(x.float(), size)
+        with torch.autocast(x.device.type, enabled=False):  # a picture wants more than bfloat16's 8 bits
+            return F.pixel_shuffle(h, self.scale).float() + self.enlarged(x.float(), size)

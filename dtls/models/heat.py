@@ -43,6 +43,8 @@ class HeatConfig(UNetConfig):
 
     def validate(self) -> Self:
         super().validate()
+        if self.protocol == "realworld":
+            raise SizeError("heat learns from blurred pictures, never from LR pictures: there is no realworld for it")
         if type(self.timesteps) is not int or self.timesteps < 2:
             raise SizeError(f"timesteps are at least 2, not {self.timesteps}")
         if not PER_SCALE * self.scale <= self.widest < math.inf:

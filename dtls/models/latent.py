@@ -78,7 +78,7 @@ class Latent(Diffusion):
     staged = True
     limit = 3.0  # standard deviations; DDIM's first predictions are far off, and wider ones cost it PSNR
     autoencoder: Any
-    defaults = departing(learning_rate=2e-4, warmup=500, clip=1.0, batch_size=16)
+    defaults = departing(learning_rate=2e-4, schedule="cosine", warmup=500, clip=1.0, batch_size=16)
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

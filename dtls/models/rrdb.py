@@ -22,9 +22,10 @@ class RRDBConfig(Config):
     def validate(self) -> Self:
         if self.features < 1 or self.blocks < 1:
             raise SizeError(f"features and blocks are at least 1, not {self.features} and {self.blocks}")
-        if (scale := self.size // self.lr_size) not in (2, 4, 8):
-            raise SizeError(f"rrdb enlarges by 2, 4 or 8, not by {scale}")
-        return super().validate()
+        super().validate()
+        if self.scale not in (2, 4, 8):
+            raise SizeError(f"rrdb enlarges by 2, 4 or 8, not by {self.scale}")
+        return self
 
 
 class RRDB(Regression):

@@ -14,7 +14,7 @@ class SR3(Diffusion):
     """x_0 is the HR picture in [−1, 1], its condition the enlarged LR picture in [−1, 1]."""
 
     name = "sr3"
-    defaults = departing(learning_rate=1e-4, warmup=500, clip=1.0, batch_size=16)
+    defaults = departing(learning_rate=1e-4, schedule="cosine", warmup=500, clip=1.0, batch_size=16)
 
     def encoded(self, pictures: Tensor) -> Tensor:
         return pictures * 2 - 1

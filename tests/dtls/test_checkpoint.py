@@ -217,3 +217,19 @@ def test_steps_lead_from_lr_to_hr_or_are_refused() -> None:
     for low, size, stride in ((16, 128, 5), (128, 128, 4), (128, 16, 4)):
         with pytest.raises(SizeError, match=f"{low}→{size} pixels is no whole number of strides of {stride}"):
             steps_between(low, size, stride)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"method": "rrdb", "size": 32, "lr_size": 0},
+        {"method": "resshift", "kappa": 10**400, "size": 32, "lr_size": 8},
+        {"method": "edsr", "features": 10**9, "size": 32, "lr_size": 8},
+        {"method": ["edsr"], "size": 32},
+        {"method": "edsr", "size": [32]},
+        {"method": "edsr", "size": 32, "lr_size": 8, "magic": 1},
+    ],
+)
+def test_a_configuration_of_any_method_that_makes_no_model_is_refused(saved: Path, config: dict[str, object]) -> None:
+    (saved / CONFIG).write_text(json.dumps(config))
+    assert refusal(saved).startswith(f"{saved / CONFIG}: not the configuration of a model")

@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.checkpoint import CONFIG, WEIGHTS, read_config
+from dtls.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from dtls.degradation import SizeError
 from dtls.interpolation import Downscaling
 from dtls.methods import Method, load_method
+from dtls.model import Model
 from dtls.shipped import FOLDER, SHIPPED, Shipped, shipped_for
+from dtls.trained import Trained
 
 CROPS = {
     "photo-x4": ("coffee.png", (260, 110, 388, 238), (32, 32)),
@@ -44,7 +46,8 @@ def test_a_card_tells_what_its_file_is(model: Shipped) -> None:
     assert hashlib.sha256(weights).hexdigest() in text
     for part in ("dtls train ", "--seed 0", "research", "antialias", "bicubic"):
         assert part in text
-    name, config = read_config(model.folder)
+    loaded = load_checkpoint(model.folder, Model)
+    name, config = loaded.name, loaded.config
     assert config.protocol == "antialias"
     assert config.size / config.lr_size == model.scale
     assert name in ("dtls", "edsr")
@@ -61,7 +64,7 @@ def test_the_number_that_a_card_has_of_a_picture_at_hand_is_found_again(model: S
     assert told is not None
     bicubic, ours = map(float, told.groups())
     assert psnr(load_method("bicubic"), hr, lr) == pytest.approx(bicubic, abs=0.02)
-    assert psnr(load_method(read_config(model.folder)[0], model.folder), hr, lr) == pytest.approx(ours, abs=0.02)
+    assert psnr(Trained(model.folder), hr, lr) == pytest.approx(ours, abs=0.02)
     assert ours > bicubic + 1
 
 

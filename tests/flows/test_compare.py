@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dtls.checkpoint import read_config
+from dtls.checkpoint import load_checkpoint
+from dtls.degradation import SizeError
 from dtls.methods import MODELS
+from dtls.model import Model
 from flows.compare import CompareOptions, compare
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.pace import steps_in
@@ -66,6 +68,16 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         compare.fn(CompareOptions(**{**folders, "test": folders["source"]}))
 
 
+@pytest.mark.parametrize(("size", "lr_sizes"), [(40, (8,)), (128, (16, 3)), (192, (12,))])
+def test_sizes_that_some_method_cannot_have_are_refused_before_any_work(
+    size: int, lr_sizes: tuple[int, ...], tmp_path: Path
+) -> None:
+    folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
+    with pytest.raises(SizeError):
+        compare.fn(CompareOptions(**folders, size=size, lr_sizes=lr_sizes))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,9 +110,9 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
     assert "0.005 minutes of training each on cpu" in table
     assert "--methods bicubic,fsrcnn,dtls,cold" in table
 
-    models = sorted(path.name for path in (out / "models").iterdir())
-    assert models == ["dtls-4", "fsrcnn-4", "fsrcnn-8"]
-    assert read_config(out / "models" / "fsrcnn-8")[1].scale == 4
+    models = {path.name.rpartition("-")[0]: path for path in (out / "models").iterdir()}
+    assert set(models) == {"dtls-4", "fsrcnn-4", "fsrcnn-8"}
+    assert load_checkpoint(models["fsrcnn-8"], Model).scale == 4
     pace = json.loads((out / "pace.json").read_text())
     assert len(pace) == len(models)
 

@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoint import CheckpointError, load_checkpoint, read_config
+from dtls.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradation import SizeError
 from dtls.methods import MODELS
+from dtls.model import Model
 from dtls.models.edsr import EDSR
 from dtls.shipped import SHIPPED
+from dtls.training import TrainingError
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.train import train
@@ -61,7 +63,8 @@ def trained(shards: str, target: Path, method: str, **changes: Any) -> Path:
 @pytest.mark.parametrize("method", MODELS)
 def test_a_method_is_trained_and_enlarges_under_its_name(method: str, shards: str, lr: Path, tmp_path: Path) -> None:
     folder = trained(shards, tmp_path / "model", method)
-    name, config = read_config(folder)
+    model = load_checkpoint(folder, Model)
+    name, config = model.name, model.config
     assert (name, config.size, config.lr_size, config.protocol) == (method, 32, 8, "antialias")
     options = {"scale": 4, "device": "cpu", "checkpoint": str(folder), "batch_size": 2}
     upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
@@ -79,9 +82,18 @@ def test_training_starts_with_the_weights_it_is_given(shards: str, tmp_path: Pat
     before, after = (load_checkpoint(folder, EDSR).state_dict() for folder in (first, second))
     for key, weight in before.items():
         torch.testing.assert_close(after[key], weight, rtol=0, atol=1e-9)
-    assert read_config(second)[1].size == 48
+    assert load_checkpoint(second, EDSR).config.size == 48
     made = {path.name for path in second.iterdir()}
     assert made == {"config.json", "loss.csv", "model.safetensors", "training-000000001.safetensors"}
+
+
+def test_a_run_goes_on_with_the_start_it_had(shards: str, tmp_path: Path) -> None:
+    first, other = (trained(shards, tmp_path / name, "edsr", seed=n) for n, name in enumerate(("first", "other")))
+    chosen = {"network": {}, "steps": 1, "schedule": "constant", "warmup": 0}
+    second = trained(shards, tmp_path / "second", "edsr", start=str(first), **chosen)
+    with pytest.raises(TrainingError, match="trained with other options: start was '"):
+        trained(shards, second, "edsr", start=str(other), resume=True, **{**chosen, "steps": 2})
+    trained(shards, second, "edsr", start=str(first), resume=True, **{**chosen, "steps": 2})
 
 
 def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_path: Path) -> None:
@@ -120,6 +132,8 @@ def test_options_of_another_method_are_refused(changes: dict[str, Any], complain
         ("edsr", {"size": 50, "lr_size": 20}, "20→50 pixels is no whole scale"),
         ("rrdb", {"size": 30, "lr_size": 10}, "rrdb enlarges by 2, 4 or 8, not by 3"),
         ("edsr", {"network": {"blocks": "0"}}, "features and blocks are at least 1, not 64 and 0"),
+        ("heat", {"protocol": "realworld"}, "there is no realworld for it"),
+        ("sr3", {"network": {"timesteps": "1999"}}, "timesteps 1999 have no divisor from 10 to 50, as ddim needs"),
         ("dtls", {"protocol": "realworld"}, "unknown protocol 'realworld'; known: reference, antialias"),
     ],
 )
@@ -149,6 +163,14 @@ def test_beyond_the_models_that_come_with_dtls_a_method_has_to_be_named(lr: Path
     with pytest.raises(SizeError, match="no model that comes with dtls enlarges by 9, 8 is the most; say --method"):
         upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), scale=9))
     assert not (tmp_path / "sr").exists()
+
+
+def test_a_scale_beyond_the_model_s_is_refused_before_any_work(lr: Path, tmp_path: Path) -> None:
+    options = {"checkpoint": "photo-x4", "scale": 6, "device": "cpu"}
+    with pytest.raises(SizeError, match="upscales by at most ×4, not ×6"):
+        upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
+    with pytest.raises(CheckpointError, match="shipped:magic: no model that comes with dtls; there are photo-x4, "):
+        upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), checkpoint="shipped:magic", scale=2))
 
 
 def test_a_folder_goes_before_a_model_of_the_same_name(

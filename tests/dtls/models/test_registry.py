@@ -15,7 +15,9 @@ from dtls.model import Model
 from dtls.trained import Sampling, Trained
 from dtls.training import Recipe, Trainer
 
-DTLS_TINY: dict[str, Any] = {"dim": 8, "multipliers": (1, 2), "stride": 8, "steps": 3, "size": 32}
+DTLS_TINY: dict[str, Any] = {
+    "dim": 8, "multipliers": (1, 2), "stride": 8, "steps": 3, "size": 32, "protocol": "antialias",
+}  # fmt: skip
 TINY: dict[str, Any] = {"size": 32, "lr_size": 8}
 NETWORKS: dict[str, dict[str, Any]] = {
     "dtls": DTLS_TINY,
@@ -98,3 +100,16 @@ def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
     assert sr.max() <= 1
     torch.testing.assert_close(method(lr[1:2], size), sr[1:2], rtol=0, atol=1e-3)  # a chain adds up rounding
     assert method(lr[:1, :1], size).shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bf16_gives_whole_numbers_near_those_of_fp32(name: str, pictures: Tensor, tmp_path: Path) -> None:
+    save_checkpoint(made(name), tmp_path)
+    steps = 4 if name in ("sr3", "vae-ddpm", "vqvae-ddpm") else None
+    lr = pictures[:2, :, :7, :9].float() / 255
+    exact, fast = (
+        Trained(tmp_path, how=Sampling(steps=steps, precision=precision, projected=True))(lr, (25, 33))
+        for precision in ("fp32", "bf16")
+    )
+    assert fast.dtype == torch.float32
+    assert (fast - exact).abs().mean() < 0.05
