@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 
 from dtls.checkpoint import make_model
 from dtls.devices import best_device, best_precision
@@ -41,6 +40,8 @@ class Cost(NamedTuple):
 
 def steps_in(seconds: float, options: TrainOptions) -> int:
     """The training steps that a device makes in so many seconds; at least one."""
+    from lightning_fabric import Fabric  # takes seconds, and `--help` needs none of it
+
     device, recipe, config = best_device(options.device), options.recipe(), options.model()
     kind, _, index = device.partition(":")
     precision = "bf16-mixed" if best_precision(options.precision, device) == "bf16" else "32-true"
@@ -71,9 +72,8 @@ def cost_of(checkpoint: str, side: int, size: int, device: str, how: Sampling) -
     command = [sys.executable, "-m", "flows.pace", checkpoint, str(side), str(size), device, given]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     if ended.returncode:
-        raise TrainingError(
-            f"{checkpoint}: its cost cannot be measured: {ended.stderr.strip().rpartition(chr(10))[2]}"
-        )
+        reason = ended.stderr.strip().rpartition("\n")[2]
+        raise TrainingError(f"{checkpoint}: its cost cannot be measured: {reason}")
     return Cost(**json.loads(ended.stdout.splitlines()[-1]))
 
 

@@ -3,29 +3,14 @@
 It learns what to add to the bicubically enlarged picture.
 """
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtls.degradation import SizeError
-from dtls.model import Config, departing
-from dtls.models.regression import Regression
-
-
-@dataclass(frozen=True)
-class EDSRConfig(Config):
-    """features: width of every layer. blocks: how many residual blocks."""
-
-    features: int = 64
-    blocks: int = 8
-
-    def validate(self) -> Self:
-        if min(self.features, self.blocks) < 1:
-            raise SizeError(f"features and blocks are at least 1, not {self.features} and {self.blocks}")
-        return super().validate()
+from dtls.model import departing
+from dtls.models.regression import BlocksConfig, Regression
 
 
 class ResidualBlock(nn.Module):
@@ -44,14 +29,8 @@ class EDSR(Regression):
     """Head, residual blocks with a shortcut over all of them, and pixel shuffle by the whole scale."""
 
     name = "edsr"
-    config_type = EDSRConfig
-    defaults = departing(
-        learning_rate=5e-4,
-        schedule="cosine",
-        warmup=200,
-        clip=1.0,
-        batch_size=16,
-    )
+    config_type = BlocksConfig
+    defaults = departing(learning_rate=5e-4, schedule="cosine", warmup=200, clip=1.0, batch_size=16)
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

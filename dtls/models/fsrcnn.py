@@ -14,12 +14,7 @@ class FSRCNN(Regression):
     """Extraction, shrinking, mapping, expanding, and a 9×9 transposed convolution by the scale (§3.2)."""
 
     name = "fsrcnn"
-    defaults = departing(
-        learning_rate=1e-3,
-        schedule="cosine",
-        warmup=100,
-        loss="mse",
-    )
+    defaults = departing(learning_rate=1e-3, schedule="cosine", warmup=100, loss="mse")
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from dtls.degradation import SizeError
-from dtls.model import Callback, Compare, Draws, Model, Network, Noise, departing
-from dtls.models.unet_config import UNetConfig
-from dtls.unet import UNet
+from dtls.model import Callback, Compare, Draws, Network, Noise, departing
+from dtls.models.unet_based import UNetConfig, UNetModel
 
 SMALLEST = 0.5
 """σ_1 in pixels, as in the paper's experiments."""
@@ -81,26 +80,17 @@ def blurred(x: Tensor, sigma: Tensor) -> Tensor:
     return rows.T @ (decay * (rows @ x @ columns.T)) @ columns
 
 
-class Heat(Model):
+class Heat(UNetModel):
     """U(u_t + σ ε, t) → u_{t−1}; the network learns what to add (§3), and starts as the identity."""
 
     name = "heat"
     config_type = HeatConfig
-    draws = True
     defaults = departing(learning_rate=2e-4, schedule="cosine", warmup=500, clip=1.0, loss="mse")
     sigma: Tensor
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        c: HeatConfig = self.config
-        self.unet = UNet(c.dim, c.multipliers, residual=True, patch=c.patch)
-        self.register_buffer("sigma", blurs(c).float(), persistent=False)
-        self.steps, self.multiple = c.timesteps, self.unet.multiple
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Pictures (N, 3, H, W) and timesteps (N,) → (N, 3, H, W)."""
-        prediction: Tensor = self.unet(x, t)
-        return prediction
+        self.register_buffer("sigma", blurs(self.config).float(), persistent=False)
 
     def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
         """Between u_{t−1} and U(u_t + σ ε, t) (algorithm 1)."""

@@ -1,9 +1,26 @@
 """Base of the models that predict the SR picture in one step and learn by its distance from the HR picture."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
-from dtls.model import Compare, Draws, Model, Network
+from dtls.degradation import SizeError
+from dtls.model import Compare, Config, Draws, Model, Network
+
+
+@dataclass(frozen=True)
+class BlocksConfig(Config):
+    """features: width of every layer. blocks: how many blocks there are one after the other."""
+
+    features: int = 64
+    blocks: int = 8
+
+    def validate(self) -> Self:
+        if min(self.features, self.blocks) < 1:
+            raise SizeError(f"features and blocks are at least 1, not {self.features} and {self.blocks}")
+        return super().validate()
 
 
 class Regression(Model):

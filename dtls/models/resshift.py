@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from dtls.degradation import SizeError
-from dtls.model import Callback, Compare, Draws, Model, Network, Noise, departing
-from dtls.models.unet_config import UNetConfig
-from dtls.unet import UNet
+from dtls.model import Callback, Compare, Draws, Network, Noise, departing
+from dtls.models.unet_based import UNetConfig, UNetModel
 
 LAST_ETA = 0.999
 
@@ -54,26 +53,18 @@ def shifts(config: ResShiftConfig) -> Tensor:
     return torch.cat([place.new_zeros(1), (first * (last / first) ** place) ** 2])
 
 
-class ResShift(Model):
+class ResShift(UNetModel):
     """U(y_0, x_t, t) → x_0. It learns what to add to y_0, so that it starts as the enlarged picture."""
 
     name = "resshift"
     config_type = ResShiftConfig
-    draws = True
+    conditions = 3
     defaults = departing(learning_rate=1e-3, schedule="cosine", warmup=500, clip=1.0, loss="mse")
     eta: Tensor
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        c: ResShiftConfig = self.config
-        self.unet = UNet(c.dim, c.multipliers, residual=True, patch=c.patch, conditions=3)
-        self.register_buffer("eta", shifts(c).float(), persistent=False)
-        self.steps, self.multiple = c.timesteps, self.unet.multiple
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """U of what `seen` makes (N, 6, H, W), and timesteps (N,) → (N, 3, H, W)."""
-        prediction: Tensor = self.unet(x, t)
-        return prediction
+        self.register_buffer("eta", shifts(self.config).float(), persistent=False)
 
     def noised(self, x0: Tensor, y0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = x_0 + η_t (y_0 − x_0) + κ√η_t / 2 ε (§2.1), of timesteps (N,); t = 0 is x_0."""

@@ -8,20 +8,17 @@ from typing import Any, Self
 
 from dtls.compat import allow_torchvision_import
 from dtls.degradation import SizeError
-from dtls.model import Config, departing
-from dtls.models.regression import Regression
+from dtls.model import departing
+from dtls.models.regression import BlocksConfig, Regression
 
 
 @dataclass(frozen=True)
-class RRDBConfig(Config):
-    """features: width of every layer. blocks: residual-in-residual dense blocks; 23 in ESRGAN."""
+class RRDBConfig(BlocksConfig):
+    """blocks: residual-in-residual dense ones; 23 in ESRGAN."""
 
-    features: int = 64
     blocks: int = 23
 
     def validate(self) -> Self:
-        if self.features < 1 or self.blocks < 1:
-            raise SizeError(f"features and blocks are at least 1, not {self.features} and {self.blocks}")
         super().validate()
         if self.scale not in (2, 4, 8):
             raise SizeError(f"rrdb enlarges by 2, 4 or 8, not by {self.scale}")
@@ -33,13 +30,7 @@ class RRDB(Regression):
 
     name = "rrdb"
     config_type = RRDBConfig
-    defaults = departing(
-        learning_rate=2e-4,
-        schedule="cosine",
-        warmup=200,
-        clip=1.0,
-        batch_size=16,
-    )
+    defaults = departing(learning_rate=2e-4, schedule="cosine", warmup=200, clip=1.0, batch_size=16)
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

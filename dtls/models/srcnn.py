@@ -12,12 +12,7 @@ class SRCNN(Regression):
     """Patch extraction, non-linear mapping, reconstruction (§3.1), of 64 and 32 features; sides stay as they are."""
 
     name = "srcnn"
-    defaults = departing(
-        learning_rate=1e-3,
-        schedule="cosine",
-        warmup=100,
-        loss="mse",
-    )
+    defaults = departing(learning_rate=1e-3, schedule="cosine", warmup=100, loss="mse")
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

@@ -1,10 +1,13 @@
-"""The configuration of the models beside DTLS that have our U-Net."""
+"""Base of the models beside DTLS that have our U-Net, and its configuration."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
 
 from dtls.degradation import SizeError
-from dtls.model import Config
+from dtls.model import Config, Model
+from dtls.unet import UNet
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,24 @@ class UNetConfig(Config):
                 f"size {self.size} is no multiple of {multiple}: {self.levels} levels of patches of {self.patch}"
             )
         return super().validate()
+
+
+class UNetModel(Model):
+    """A chain of T timesteps with noise, and a network that learns what to add to the first three channels.
+
+    conditions: channels of its input behind those.
+    """
+
+    draws = True
+    conditions: ClassVar[int] = 0
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        c = self.config
+        self.unet = UNet(c.dim, c.multipliers, residual=True, patch=c.patch, conditions=self.conditions)
+        self.steps, self.multiple = c.timesteps, self.unet.multiple
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """U of (N, 3 + conditions, H, W) and timesteps (N,) → (N, 3, H, W)."""
+        prediction: Tensor = self.unet(x, t)
+        return prediction
