@@ -58,3 +58,9 @@ def pictures(photographs: Path) -> Tensor:
     """Real pictures, uint8 (12, 3, 64, 64)."""
     loaded = [np.asarray(Image.open(path)) for path in sorted(photographs.rglob("*.png"))]
     return torch.from_numpy(np.stack(loaded)).permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.fixture(scope="session")
+def crops(pictures: Tensor) -> Tensor:
+    """Real pictures, uint8 (12, 3, 32, 32)."""
+    return pictures[:, :, 16:48, 16:48].contiguous()

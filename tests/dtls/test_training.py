@@ -41,12 +41,6 @@ def shown(crops: Tensor, drawn: Draws) -> Tensor:
     return torch.stack(mirrored).float() / 255
 
 
-@pytest.fixture(scope="module")
-def crops(pictures: Tensor) -> Tensor:
-    """Real pictures, uint8 (12, 3, 32, 32)."""
-    return pictures[:, :, 16:48, 16:48].contiguous()
-
-
 def batches(crops: Tensor, start: int = 0) -> Iterator[Tensor]:
     """Two crops for each step from `start` on, without end."""
     while True:

@@ -67,18 +67,6 @@ def restored(model: Latent, x: Tensor, seeds: Tensor, sampler: str | None = None
     return model.eval().sampler(sampler, None)[0](model, x, 4.0, seeds, None)
 
 
-@pytest.fixture(scope="module")
-def hr(pictures: Tensor) -> Tensor:
-    """Real pictures in [0, 1], (12, 3, 16, 16)."""
-    return resize(pictures.float() / 255, (16, 16), "antialias").clamp(0, 1)
-
-
-@pytest.fixture(scope="module")
-def enlarged(hr: Tensor) -> Tensor:
-    """What two of them are after ×4 down and up again."""
-    return resize(resize(hr[:2], (4, 4), "antialias"), (16, 16), "antialias")
-
-
 @BOTH
 def test_the_loss_goes_down_in_both_stages(kind: type[Latent], hr: Tensor) -> None:
     model = made(kind)

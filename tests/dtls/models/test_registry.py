@@ -42,12 +42,6 @@ def trainer(name: str, **changes: Any) -> Trainer[Model]:
     return Trainer(made(name), replace(RECIPE, **changes), Fabric(accelerator="cpu", devices=1))
 
 
-@pytest.fixture(scope="module")
-def crops(pictures: Tensor) -> Tensor:
-    """Real pictures, uint8 (12, 3, 32, 32)."""
-    return pictures[:, :, 16:48, 16:48].contiguous()
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor) -> None:
     whole, first = trainer(name), trainer(name)

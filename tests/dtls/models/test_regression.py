@@ -62,12 +62,6 @@ def parameters(model: nn.Module) -> int:
 
 
 @pytest.fixture(scope="module")
-def crops(pictures: Tensor) -> Tensor:
-    """Real pictures, uint8 (12, 3, 32, 32)."""
-    return pictures[:, :, 16:48, 16:48].contiguous()
-
-
-@pytest.fixture(scope="module")
 def lr(crops: Tensor) -> Tensor:
     """The same as the protocol antialias makes them, (12, 3, 8, 8) in [0, 1]."""
     return resize(crops.float() / 255, (8, 8), "antialias").clamp(0, 1)

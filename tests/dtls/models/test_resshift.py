@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError, resize
-from dtls.model import Draws, Noise
+from dtls.model import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts
 from dtls.trained import Sampling, Trained
 from dtls.training import Recipe, Trainer, train
+from tests.dtls.models.drawing import draws, seeds
 
 KAPPA = 2.0
 
@@ -28,19 +29,10 @@ def made(**changes: Any) -> ResShift:
     return model.eval()
 
 
-def draws(*t: int) -> Draws:
-    nothing = torch.zeros(len(t), dtype=torch.bool)
-    return Draws(torch.tensor(t), nothing, nothing, 100 + torch.arange(len(t)))
-
-
-def seeds(*values: int) -> Tensor:
-    return torch.tensor(values)
-
-
 @pytest.fixture(scope="module")
-def hr(pictures: Tensor) -> Tensor:
+def hr(crops: Tensor) -> Tensor:
     """Real pictures in [0, 1], (12, 3, 32, 32)."""
-    return pictures[:, :, 16:48, 16:48].float() / 255
+    return crops.float() / 255
 
 
 @pytest.fixture(scope="module")

@@ -57,18 +57,6 @@ def restored(model: SR3, x: Tensor, seeds: Tensor, sampler: str | None = None, s
     return model.eval().sampler(sampler, steps)[0](model, x, 4.0, seeds, None)
 
 
-@pytest.fixture(scope="module")
-def hr(pictures: Tensor) -> Tensor:
-    """Real pictures in [0, 1], (12, 3, 16, 16)."""
-    return resize(pictures.float() / 255, (16, 16), "antialias").clamp(0, 1)
-
-
-@pytest.fixture(scope="module")
-def enlarged(hr: Tensor) -> Tensor:
-    """What two of them are after ×4 down and up again."""
-    return resize(resize(hr[:2], (4, 4), "antialias"), (16, 16), "antialias")
-
-
 def test_loss_goes_down_on_real_pictures(hr: Tensor) -> None:
     losses = learn(made(), hr[:4], 30, 8e-3)
     assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
