@@ -83,12 +83,13 @@ def _parameter(name: str, info: FieldInfo, positional: bool, panel: str) -> insp
     if kind == list[str]:
         extra = typer.Option(flag, help=words, metavar=_listed(info.annotation), rich_help_panel=panel)
         return _keyword(name, Annotated[kind, extra], ... if info.is_required() else [])
-    shown = info.default not in (None, False)
+    default = (",".join(map(str, info.default)) or None) if isinstance(info.default, tuple) else info.default
+    shown = default not in (None, False)
     metavar = "NAME" if _is_choice(kind) else None
     extra = typer.Option(flag, help=words, metavar=metavar, show_default=shown, rich_help_panel=panel)
     if info.is_required():
         return _keyword(name, Annotated[kind, extra], ...)
-    return _keyword(name, Annotated[kind | None if info.default is None else kind, extra], info.default)
+    return _keyword(name, Annotated[kind | None if default is None else kind, extra], default)
 
 
 def _words(info: FieldInfo) -> str:

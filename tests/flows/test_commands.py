@@ -79,3 +79,15 @@ def test_help_leaves_room_for_words_at_80_columns(name: str) -> None:
     result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80", "TERM": "dumb"})
     (last,) = [line for line in result.stdout.splitlines() if line.strip("│ ").startswith("--help")]
     assert last.index("Show this message") <= 54
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "report"])
+def test_a_command_with_no_more_than_it_needs_takes_the_defaults(name: str) -> None:
+    found, app, taken = COMMANDS[name], typer.Typer(callback=lambda: None), list[Options]()
+    model: type[Options] = getattr(import_module(f"flows.{found.module}"), found.options)
+    command(app, name, model, taken.append, found.arguments)
+    needed = [field for field, info in model.model_fields.items() if info.is_required()]
+    wanted = {**dict.fromkeys(needed, "2"), **({"scale": "2"} if name == "upscale" else {})}
+    flags = [word for field in wanted if field not in found.arguments for word in (f"--{field}", "2")]
+    assert CliRunner().invoke(app, [name, *("2" for _ in found.arguments), *flags]).exception is None
+    assert taken == [model.model_validate(wanted)]
