@@ -31,12 +31,14 @@ BETAS, OF_STEPS, LARGEST_BETA, DDIM_STEPS = (0.001, 0.02), 2000, 0.999, 50
 
 @dataclass(frozen=True)
 class DiffusionConfig(Config):
-    """width: of the first of `levels` levels, those below it are 2, 4, then 8 times as wide. blocks: residual blocks
-    a level. timesteps: T. schedule: of β. noise_loss: between ε and what the network predicts.
+    """width: of the first of `levels` levels, those below it are 2, 4, then 8 times as wide. patch: side of what the
+    network sees as one pixel (2301.11093, §3.2). blocks: residual blocks a level. timesteps: T. schedule: of β.
+    noise_loss: between ε and what the network predicts.
     """
 
     width: int = 32
     levels: int = 4
+    patch: int = 1
     blocks: int = 1
     timesteps: int = 2000
     schedule: Schedule = "cosine"
@@ -50,12 +52,12 @@ class DiffusionConfig(Config):
     @property
     def multiple(self) -> int:
         """Of which the sides of pictures have to be."""
-        return int(2 ** (self.levels - 1))
+        return int(self.patch * 2 ** (self.levels - 1))
 
     def validate(self) -> Self:
         if self.width < 8 or self.width % 8:
             raise SizeError(f"width is a multiple of 8, not {self.width}")
-        for name in ("levels", "blocks", "timesteps"):
+        for name in ("levels", "patch", "blocks", "timesteps"):
             if getattr(self, name) < 1:
                 raise SizeError(f"{name} is at least 1, not {getattr(self, name)}")
         for name, known in (("schedule", Schedule), ("noise_loss", NoiseLoss)):
@@ -65,7 +67,10 @@ class DiffusionConfig(Config):
         if self.timesteps > DDIM_STEPS and all(self.timesteps % n for n in few):
             raise SizeError(f"timesteps {self.timesteps} have no divisor from {few[0]} to {few[-1]}, as ddim needs")
         if self.size % self.multiple:
-            raise SizeError(f"size {self.size} is no multiple of {self.multiple}, as {self.levels} levels need")
+            patches = f" of patches of {self.patch}" if self.patch > 1 else ""
+            raise SizeError(
+                f"size {self.size} is no multiple of {self.multiple}, as {self.levels} levels{patches} need"
+            )
         return super().validate()
 
 
@@ -99,8 +104,8 @@ class Diffusion(Model):
         c: DiffusionConfig = self.config
         self.steps, self.multiple = c.timesteps, c.multiple
         self.unet = diffusers.UNet2DModel(
-            in_channels=2 * c.channels,
-            out_channels=c.channels,
+            in_channels=2 * c.channels * c.patch**2,
+            out_channels=c.channels * c.patch**2,
             block_out_channels=tuple(c.width * min(2**level, 8) for level in range(c.levels)),
             layers_per_block=c.blocks,
             down_block_types=("DownBlock2D",) * (c.levels - 1) + ("AttnDownBlock2D",),
@@ -119,8 +124,8 @@ class Diffusion(Model):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """ε_θ of the condition and x_t, one after the other (N, 2·C, h, w), and t in 1 … T (N,); 0 counts as 1."""
-        predicted: Tensor = self.unet(x, _index(t), return_dict=False)[0]
-        return predicted
+        patch = self.config.patch
+        return F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, patch), _index(t), return_dict=False)[0], patch)
 
     def noise_loss(self, network: Network, hr: Tensor, drawn: Draws) -> Tensor:
         """Between ε, each picture's by its seed, and ε_θ(condition, x_t, t) (2104.07636, eq. 6)."""

@@ -103,12 +103,8 @@ class Comparison:
     def train(self) -> None:
         """Every model that is wanted, trained if it is missing, or gone on with."""
         self.trial.make_shards()
-        for name in dict.fromkeys(filter(None, map(training_of, self.contenders))):
-            lows = self.options.lr_sizes if self._is_of_one_scale(name) else self.options.lr_sizes[:1]
-            for low in lows:
-                training = self._training(name, low)
-                steps = self._steps(training)
-                self.trial.run(train, training.model_copy(update={"steps": steps}))
+        for training in [self._timed(training) for training in self._trainings()]:
+            self.trial.run(train, training)
 
     def tested(self, low: int) -> dict[str, dict[str, Any]]:
         """By contender, the means of a report on what it makes of LR pictures of `low` pixels, and its cost."""
@@ -131,6 +127,14 @@ class Comparison:
         with torch.device("meta"):
             return make_model({"method": training.method, **asdict(training.model())}).scale > 1
 
+    def _trainings(self) -> list[TrainOptions]:
+        """All that are wanted, but for their steps."""
+        made = []
+        for name in dict.fromkeys(filter(None, map(training_of, self.contenders))):
+            lows = self.options.lr_sizes if self._is_of_one_scale(name) else self.options.lr_sizes[:1]
+            made += [self._training(name, low) for low in lows]
+        return made
+
     def _trained_for(self, name: str, low: int) -> int:
         return low if self._is_of_one_scale(name) else self.options.lr_sizes[0]
 
@@ -146,8 +150,8 @@ class Comparison:
         target = self.trial.at(f"models/{name}-{low}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
         return TrainOptions(source=self.trial.shards, target=target, resume=True, **chosen)
 
-    def _steps(self, training: TrainOptions) -> int:
-        """The steps that fit into the time, measured once for each training on this kind of device."""
+    def _timed(self, training: TrainOptions) -> TrainOptions:
+        """With the steps that fit into the time, measured once for each training on this kind of device."""
         out, device = Location.of(self.options.out), best_device(self.options.device)
         told = training.model_dump(exclude={"source", "target", "device", "resume"}, exclude_none=True)
         said = json.dumps([self.options.minutes, device.partition(":")[0], told], sort_keys=True)
@@ -156,7 +160,7 @@ class Comparison:
             tell(f"measuring how fast {training.target.rpartition('/')[2]} trains here")
             kept[said] = steps_in(60 * self.options.minutes, training)
             out.write(PACE, json.dumps(kept, indent=2).encode())
-        return kept[said]
+        return training.model_copy(update={"steps": kept[said]})
 
     def table(self, numbers: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
         """The numbers of all methods as Markdown, a table for each LR size."""

@@ -19,8 +19,11 @@ class Contender:
 
 
 ON_PATCHES = {"dim": "64", "levels": "2", "patch": "4"}
-PLUS = {"preset": "16-128-plus", "dim": 64, "dim_mults": (1, 2), "patch": 4}
-"""DTLS as this project improved it, on patches of 4×4 pixels, which make a wide network fast."""
+NETWORK = {"dim": 64, "dim_mults": (1, 2), "patch": 4}
+"""All U-Nets are of one size, some 4 million parameters, on patches of 4×4 pixels, which make a wide network fast."""
+PLUS = {"preset": "16-128-plus", **NETWORK}
+"""DTLS as this project improved it."""
+LATENT = {"levels": "2", "ae_width": "16"}
 
 CONTENDERS: Mapping[str, Contender] = {
     "nearest": Contender(upscale={"method": "nearest"}),
@@ -33,16 +36,16 @@ CONTENDERS: Mapping[str, Contender] = {
     "rrdb-gan": Contender(
         {"method": "rrdb", "network": {"blocks": "8"}, "perceptual": 0.1, "adversarial": 0.005}, slow=True
     ),
-    "sr3": Contender({"method": "sr3"}),
+    "sr3": Contender({"method": "sr3", "network": {"width": "64", "levels": "2", "patch": "4", "blocks": "2"}}),
     "sr3-2000": Contender(upscale={"sampler": "ddpm"}, trained_as="sr3", slow=True),
-    "vae-ddpm": Contender({"method": "vae-ddpm"}),
-    "vqvae-ddpm": Contender({"method": "vqvae-ddpm"}),
+    "vae-ddpm": Contender({"method": "vae-ddpm", "network": LATENT}),
+    "vqvae-ddpm": Contender({"method": "vqvae-ddpm", "network": LATENT}),
     "resshift": Contender({"method": "resshift", "network": ON_PATCHES}),
     "resshift-4": Contender(
         {"method": "resshift", "network": {**ON_PATCHES, "timesteps": "4", "first_noise": "0.2"}}
     ),
     "heat": Contender({"method": "heat", "network": ON_PATCHES}),
-    "dtls-paper": Contender({"method": "dtls", "preset": "16-128"}),
+    "dtls-paper": Contender({"method": "dtls", "preset": "16-128", **NETWORK}),
     "dtls": Contender({"method": "dtls", **PLUS}),
     "dtls-projected": Contender(upscale={"project": True}, trained_as="dtls"),
     "dtls-lpips": Contender({"method": "dtls", **PLUS, "perceptual": 0.004}),

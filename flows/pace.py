@@ -5,6 +5,7 @@ method's.
 """
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -45,6 +46,7 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
     device, recipe, config = best_device(options.device), options.recipe(), options.model()
     kind, _, index = device.partition(":")
     precision = "bf16-mixed" if best_precision(options.precision, device) == "bf16" else "32-true"
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it says what the options say
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=precision)  # type: ignore[arg-type]
     model = make_model({"method": options.method, **asdict(config)})
     trainer = Trainer(model, recipe, fabric, load_lpips(fabric.device) if recipe.perceptual else None)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +77,24 @@ def test_sizes_that_some_method_cannot_have_are_refused_before_any_work(
     with pytest.raises(SizeError):
         compare.fn(CompareOptions(**folders, size=size, lr_sizes=lr_sizes))
     assert not (tmp_path / "out").exists()
+
+
+def test_how_fast_all_train_is_measured_before_any_of_them_does(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StartedError(Exception):
+        pass
+
+    def begin(_: TrainOptions) -> None:
+        raise StartedError
+
+    monkeypatch.setattr("flows.compare.train", SimpleNamespace(fn=begin))
+    monkeypatch.setattr("flows.compare.steps_in", lambda *_: 1)
+    shutil.copytree(photographs, tmp_path / "test")
+    folders = {"source": str(photographs), "test": str(tmp_path / "test"), "out": str(tmp_path / "out")}
+    with pytest.raises(StartedError):
+        compare.fn(CompareOptions(**folders, methods=("fsrcnn", "dtls", "cold"), **TINY))
+    assert len(json.loads((tmp_path / "out" / "pace.json").read_text())) == 3
 
 
 @pytest.mark.slow

@@ -99,6 +99,16 @@ def test_the_network_sees_t_and_its_0_is_1(enlarged: Tensor) -> None:
     assert not torch.allclose(first, last)
 
 
+def test_on_patches_the_network_sees_each_as_a_pixel(enlarged: Tensor) -> None:
+    model, x = made(patch=2), torch.cat((enlarged, enlarged), dim=1)
+    sizes = []
+    model.unet.register_forward_hook(lambda _, given, made: sizes.extend([given[0].shape, made[0].shape]))
+    with torch.no_grad():
+        assert model(x, torch.ones(2)).shape == (2, 3, 16, 16)
+    assert sizes == [(2, 24, 8, 8), (2, 12, 8, 8)]
+    assert model.multiple == 4
+
+
 @pytest.mark.parametrize("steps", [2, 20, 1000, 2000])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_ends_in_noise(schedule: Schedule, steps: int) -> None:
@@ -221,6 +231,8 @@ def test_unknown_samplers_and_steps_are_refused_in_one_line(
         ({"schedule": "cubic"}, "unknown schedule 'cubic'; known: linear, cosine, quadratic, sigmoid"),
         ({"noise_loss": "l0"}, "unknown noise_loss 'l0'; known: l1, mse, smooth-l1"),
         ({"levels": 6}, "size 16 is no multiple of 32, as 6 levels need"),
+        ({"patch": 0}, "patch is at least 1, not 0"),
+        ({"levels": 4, "patch": 4}, "size 16 is no multiple of 32, as 4 levels of patches of 4 need"),
     ],
 )
 def test_configurations_that_do_not_fit_are_refused(config: dict[str, Any], message: str) -> None:
