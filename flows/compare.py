@@ -199,7 +199,7 @@ def _told(cost: Cost | None) -> dict[str, Any]:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "—" if value is None else format(value, form)
+    return "–" if value is None else format(value, form)
 
 
 def _winners(rows: Mapping[str, Mapping[str, Any]]) -> str:

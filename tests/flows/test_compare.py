@@ -119,7 +119,7 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
         assert lines[0] == HEADS
         rows = {line[0]: line[1:] for line in lines[2:]}
         assert list(rows) == list(options.methods)
-        assert rows["bicubic"][-3:] == ["—"] * 3
+        assert rows["bicubic"][-3:] == ["–"] * 3
         assert rows["fsrcnn"][4] == "24,683"
         assert all(re.fullmatch(r"\d+\.\d{3}", rows[name][5]) for name in ("fsrcnn", "dtls", "cold"))
         assert float(rows["cold"][5]) > float(rows["dtls"][5])
