@@ -127,7 +127,7 @@ def _made(content: bytes, path: Path, wish: str | None) -> Model:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not the configuration of a model ({reason})") from error
-    raise CheckpointError(f"{path.parent}: a model of the method {name}, not {wish}")
+    raise CheckpointError(f"{path.parent}: a model of the method {name}, not {wish}; say --method {name}")
 
 
 def make_model(config: Mapping[str, Any]) -> Model:

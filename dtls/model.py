@@ -55,7 +55,7 @@ class Config:
         if self.protocol not in get_args(LRProtocol):
             raise SizeError(f"unknown protocol {self.protocol!r}; known: {', '.join(get_args(LRProtocol))}")
         if self.lr_size < 1 or self.size <= self.lr_size or self.size % self.lr_size:
-            raise SizeError(f"{self.lr_size}→{self.size} pixels is no whole scale")
+            raise SizeError(f"{self.lr_size}→{self.size} pixels is no whole scale of at least 2")
         return self
 
 
@@ -115,8 +115,8 @@ class Model(nn.Module):
         """SizeError for a scale beyond the one that it was trained for."""
         largest = self.config.scale
         if scale > largest * (1 + 1e-6):
-            low, size = self.config.lr_size, self.config.size
-            raise SizeError(f"this checkpoint ({low}→{size}) upscales by at most ×{largest}, not ×{scale:g}")
+            trained = f"{self.config.lr_size}→{self.config.size}"
+            raise SizeError(f"this checkpoint ({trained}) upscales by at most ×{largest}, not ×{scale:g}")
 
     def lr(self, hr: Tensor, drawn: Draws) -> Tensor:
         """LR pictures (N, 3, s, s) of HR pictures as files have them: by the protocol, in 8 bits."""

@@ -58,7 +58,9 @@ def checked(model: type[Model], values: dict[str, Any]) -> Model:
     try:
         return model(**values)
     except ValidationError as error:
-        raise UsageError("; ".join(_complaint(dict(e)) for e in error.errors())) from error
+        errors = error.errors()
+        inner = [e for e in errors if not any(e["loc"] == other["loc"][:-1] for other in errors if other["loc"])]
+        raise UsageError("; ".join(_complaint(dict(e)) for e in inner)) from error
 
 
 def _complaint(error: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import pyarrow.compute as pc
 import torch
 from prefect import flow
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -23,12 +24,14 @@ from dtls.trained import Sampling
 from flows.console import tell, tell_markdown
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.options import Address, Options, command_line
-from flows.pace import Cost, cost_of, steps_in
+from flows.pace import cost_of, steps_in
+from flows.summary import counted
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
-from reports.tables import METRICS, PRIMARY
+from reports.tables import METRICS, PRIMARY, SET_METRICS
 from storage.locations import Location
+from storage.receipts import read_manifest
 
 PACE = "pace.json"
 
@@ -72,6 +75,8 @@ def compare(options: CompareOptions) -> str:
     """Train methods for the same time, test them on the same pictures, and set the numbers side by side."""
     comparison = Comparison(options)
     comparison.check()
+    comparison.trial.refuse_learned()
+    comparison.trial.make_shards()
     comparison.trial.make_hr()
     comparison.train()
     table = comparison.table({low: comparison.tested(low) for low in options.lr_sizes})
@@ -102,25 +107,26 @@ class Comparison:
 
     def train(self) -> None:
         """Every model that is wanted, trained if it is missing, or gone on with."""
-        self.trial.make_shards()
         for training in [self._timed(training) for training in self._trainings()]:
             self.trial.run(train, training)
 
     def tested(self, low: int) -> dict[str, dict[str, Any]]:
         """By contender, the means of a report on what it makes of LR pictures of `low` pixels, and its cost."""
         self.trial.make_lr(low)
-        results, costs = {}, {}
+        results, costs = {}, dict[str, dict[str, Any]]()
         for name, contender in self.contenders.items():
             options = dict(contender.upscale)
             if (model := training_of(name)) is not None:
-                options["checkpoint"] = self._training(model, self._trained_for(model, low)).target
+                training = self._timed(self._training(model, self._trained_for(model, low)))
+                options["checkpoint"] = training.target
                 how = Sampling(sampler=options.get("sampler"), projected=bool(options.get("project")))
                 device = best_device(self.options.device)
-                costs[name] = cost_of(options["checkpoint"], low, self.options.size, device, how)
+                cost = cost_of(training.target, low, self.options.size, device, how)
+                costs[name] = {"steps": training.steps, **cost._asdict()}
             results[name] = self.trial.upscaled(low, f"sr-{low}/{name}", **options)
         title = f"Methods trained for {self.options.minutes:g} minutes each, {low}→{self.options.size}"
         summary = self.trial.reported(low, f"report-{low}", results, title=title, sets=self.options.sets)
-        return {row["method"]: {**row, **_told(costs.get(row["method"]))} for row in summary["methods"]}
+        return {row["method"]: {**row, **costs.get(row["method"], {})} for row in summary["methods"]}
 
     def _is_of_one_scale(self, name: str) -> bool:
         training = self._training(name, self.options.lr_sizes[0])
@@ -163,20 +169,22 @@ class Comparison:
         return training.model_copy(update={"steps": kept[said]})
 
     def table(self, numbers: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
-        """The numbers of all methods as Markdown, a table for each LR size."""
-        shown = [m for m in METRICS if m.name in (*PRIMARY, *(("kid",) if self.options.sets else ()))]
+        """The numbers of all methods as Markdown, a table for each LR size, the best of each column in bold."""
+        names = (*PRIMARY, *(("kid",) if self.options.sets else ()))
+        shown = [m for m in (*METRICS, *SET_METRICS) if m.name in names]
         parts = [f"# Methods trained alike\n\n{self._conditions()}"]
         for low, rows in numbers.items():
-            head = ["Method", *(f"{m.label} {m.arrow}" for m in shown), "parameters", "s a picture", "MB a picture"]
+            head = ["Method", *(f"{m.label} {m.arrow}" for m in shown), *(cost.label for cost in COSTS)]
             lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+            best = {m: m.best(row.get(m.name) for row in rows.values()) for m in shown}
             for name in self.contenders:
                 row = rows.get(name, {})
-                cost = [_number(row.get("parameters"), ",d"), _number(row.get("seconds_a_picture"), ".3f")]
-                memory = row.get("memory")
-                cost.append(_number(memory / 1e6 if memory is not None else None, ".0f"))
-                lines.append([name, *(m.text(row.get(m.name)) for m in shown), *cost])
+                said = {m: m.text(row.get(m.name)) for m in shown}
+                marked = [f"**{text}**" if text == best[m] else text for m, text in said.items()]
+                lines.append([name, *marked, *(cost.text(row.get(cost.name)) for cost in COSTS)])
             text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-            parts.append(f"## {low}→{self.options.size}\n\n{text}\n\n{_winners(rows)}")
+            link = f"[Intervals, differences and pictures](report-{low}/index.html)"
+            parts.append(f"## {low}→{self.options.size}\n\n{text}\n\n{' '.join([*_winners(rows), link])}")
         return "\n\n".join(parts) + "\n"
 
     def _conditions(self) -> str:
@@ -185,24 +193,41 @@ class Comparison:
         device = best_device(options.device)
         facts = [
             f"Protocol {options.protocol}",
-            f"trained on {options.source}, tested on {options.test}",
+            f"trained on {_count(self.trial.shards)} of {options.source}",
+            f"tested on {_count(self.trial.hr)} of {options.test}",
             f"{options.minutes:g} minutes of training each on {device}, {best_precision(options.precision, device)}",
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]
         return f"{' · '.join(facts)}\n\n`{command_line('compare', options)}`"
 
 
-def _told(cost: Cost | None) -> dict[str, Any]:
-    if cost is None:
-        return {}
-    return {"parameters": cost.parameters, "seconds_a_picture": cost.seconds, "memory": cost.memory}
+class Column(NamedTuple):
+    """What a method costs: how it is called and printed, in which unit."""
+
+    name: str
+    label: str
+    form: str
+    unit: float = 1
+
+    def text(self, value: float | None) -> str:
+        return "–" if value is None else format(value / self.unit if self.unit != 1 else value, self.form)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+COSTS = (
+    Column("steps", "steps", ",d"),
+    Column("parameters", "parameters", ",d"),
+    Column("seconds", "s a picture", ".3f"),
+    Column("memory", "MB a picture", ".0f", 1e6),
+)
 
 
-def _winners(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def _count(target: str) -> str:
+    """How many pictures a flow has made."""
+    manifest = read_manifest(Location.of(target))
+    return counted(manifest.filter(pc.equal(manifest["status"], "ok")).num_rows if manifest else 0, "picture")
+
+
+def _winners(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Who is best by distortion, and who by perception."""
     by_psnr = {name: row["psnr"] for name, row in rows.items() if row.get("psnr") is not None}
     by_lpips = {name: row["lpips"] for name, row in rows.items() if row.get("lpips") is not None}
@@ -213,4 +238,4 @@ def _winners(rows: Mapping[str, Mapping[str, Any]]) -> str:
     if by_lpips:
         best = min(by_lpips, key=by_lpips.__getitem__)
         told.append(f"Nearest to the eye: {best} (LPIPS {by_lpips[best]:.4f}).")
-    return " ".join(told)
+    return told

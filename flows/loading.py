@@ -77,7 +77,10 @@ def load_checkpointed(address: str, device: str, how: Sampling, wish: str | None
         if address.removeprefix(OURS) not in SHIPPED:
             raise CheckpointError(f"{address}: no model that comes with dtls; there are {', '.join(SHIPPED)}")
         return Trained(SHIPPED[address.removeprefix(OURS)].folder, device, how, wish)
-    with _at_hand(Location.of(address), (CONFIG, WEIGHTS)) as folder:
+    where = Location.of(address)
+    if where.local is not None and not where.local.exists():
+        raise CheckpointError(f"{address}: no such folder; models that come with dtls are {' and '.join(SHIPPED)}")
+    with _at_hand(where, (CONFIG, WEIGHTS)) as folder:
         return Trained(folder, device, how, wish)
 
 

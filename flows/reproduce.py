@@ -102,6 +102,7 @@ class Reproduction:
 
     def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
         """The means of every row of ours, by label and LR size."""
+        self.trial.refuse_learned()
         self.trial.make_hr()
         self._train()
         numbers: dict[tuple[str, int], Mapping[str, Any]] = {}

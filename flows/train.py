@@ -45,6 +45,8 @@ def train(options: TrainOptions) -> str:
     device = best_device(options.device)
     start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None
     config = options.model(start.model.config if start is not None else None)
+    if start is not None and start.model.scale not in (1, config.scale):
+        raise CheckpointError(f"{options.start}: enlarges by {start.model.scale}, not by {config.scale}")
     if device == "cuda" and options.processes > torch.cuda.device_count():
         raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
     listed = list_shards(source)

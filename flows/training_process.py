@@ -214,7 +214,10 @@ def _completed(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first run's options that this one lacks, as one would have to write them."""
+    """The first run's options that this one lacks, as one would have to write them; of another method, that alone."""
+    methods = [options["model"]["method"] for options in (before, now)]
+    if methods[0] != methods[1]:
+        return f"method was {methods[0]!r}, not {methods[1]!r}"
     flat = [
         {
             **{_SPELLED.get(key, key): value for key, value in options["model"].items()},
@@ -224,11 +227,13 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         }
         for options in (before, now)
     ]
-    return ", ".join(
+    told = ", ".join(
         f"{key.replace('_', '-')} was {flat[0].get(key, 'not fixed')!r}, not {flat[1].get(key, 'not fixed')!r}"
         for key in {**flat[0], **flat[1]}
         if flat[0].get(key) != flat[1].get(key)
     )
+    is_longer = flat[0].get("steps") != flat[1].get("steps") and flat[0].get("schedule") == "cosine"
+    return f"{told} (the learning rate's cosine ends with the last step)" if is_longer else told
 
 
 _SPELLED = {"multipliers": "dim_mults", "steps": "timesteps"}

@@ -5,6 +5,7 @@ what is missing.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,10 @@ from flows.report import ReportOptions, report
 from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
 from flows.sources import refuse_within
+from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
+from storage import images
+from storage.archives import open_source
 from storage.locations import Location, StorageError
 
 
@@ -46,6 +50,14 @@ class Trial:
         refuse_within(out, self.test)
         if source.within(test) or test.within(source):
             raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
+
+    def refuse_learned(self) -> None:
+        """StorageError where test pictures are learned: what the two sources both have, byte by byte."""
+        if both := _in_both(self.source, self.test):
+            raise StorageError(
+                f"{self.test}: {counted(len(both), 'picture')} of {self.source}, too, such as {both[0]}: a model is "
+                "not tested on what it learned from; take them out of one of the two"
+            )
 
     def at(self, name: str) -> str:
         """The address of something in the folder."""
@@ -96,3 +108,17 @@ class Trial:
     def run(called: Flow[[Any], Any], options: Options) -> None:
         """Another flow, as a part of this run where there is one."""
         (called if in_flow_run() else called.fn)(options)
+
+
+def _in_both(learned: str, tested: str) -> list[str]:
+    """The pictures of the second source that the first one has, too, whatever they are called there."""
+    first, second = open_source(learned), open_source(tested)
+    by_size = defaultdict(list)
+    for entry in first.list():
+        by_size[entry.size].append(entry)
+    return [
+        entry.key
+        for entry in second.list()
+        if images.is_image(entry.key)
+        and any(first.fetch(twin) == second.fetch(entry) for twin in by_size.get(entry.size, ()))
+    ]

@@ -157,6 +157,8 @@ def upscale(options: UpscaleOptions) -> str:
     method = replace(load, device=device_here(options))()
     if isinstance(method, Trained):
         refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
+        if options.project and "realworld" in protocols(options.source):
+            raise CheckpointError(f"{options.source}: made by realworld, which is not linear: nothing to project on")
     scale = options.scale
     if scale is None and options.size is None and isinstance(method, SpandrelModel):
         scale = method.scale
@@ -170,8 +172,10 @@ def upscale(options: UpscaleOptions) -> str:
 def _shipped(scale: float | None) -> str:
     """The name of the model that comes with dtls and fits a scale, told to the user."""
     model = shipped_for(scale)
-    others = ", ".join(f"--checkpoint {m.name} for {m.subject}" for m in SHIPPED.values() if m is not model)
-    tell(f"with {model.name}, trained on {model.subject}; there is also {others}")
+    others = [m for m in SHIPPED.values() if m is not model and (scale is None or scale <= m.scale)]
+    less = [f"; for {m.subject}, ×{m.scale} is the most" for m in SHIPPED.values() if m.scale < (scale or 0)]
+    also = "".join(f"; there is also --checkpoint {m.name} for {m.subject}" for m in others)
+    tell(f"with {model.name}, trained on {model.subject}{also}{''.join(less)}")
     return OURS + model.name
 
 

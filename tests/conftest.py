@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 import s3fs
 import skimage
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server
@@ -98,6 +98,16 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             top = photograph.height // 2 - 64
             crop = photograph.convert("RGB").crop((left, top, left + 128, top + 128))
         crop.reduce(2).save(root / "00000" / f"{number:05}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def others(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures that are none of the photographs; not to be changed."""
+    root = tmp_path_factory.mktemp("others")
+    for path in photographs.rglob("*.png"):
+        with Image.open(path) as photograph:
+            ImageOps.mirror(photograph).save(root / path.name)
     return root
 
 

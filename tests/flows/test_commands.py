@@ -67,6 +67,14 @@ def test_a_bound_that_is_not_kept_is_told_in_one_line(app: typer.Typer, value: s
         checked(Some, {"over": value})
 
 
+def test_what_is_wrong_with_a_part_is_not_told_of_the_whole_again() -> None:
+    model: type[Options] = import_module("flows.compare").CompareOptions
+    with pytest.raises(UsageError) as error:
+        checked(model, {"source": "a", "test": "b", "out": "c", "lr_sizes": "eight"})
+    assert str(error.value).startswith("--lr-sizes.0: Input should be a valid integer")
+    assert ";" not in str(error.value)
+
+
 def test_what_is_within_the_bounds_is_taken(app: typer.Typer) -> None:
     assert CliRunner().invoke(app, ["some", "--over", "1.001"]).stdout == "1.001\n"
 

@@ -22,7 +22,17 @@ from flows.upscale import UpscaleOptions
 from storage.locations import StorageError
 
 TINY: dict[str, Any] = {"size": 32, "lr_sizes": (4, 8), "minutes": 0.005, "device": "cpu", "workers": 2}
-HEADS = ["Method", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "Consistency ↓", "parameters", "s a picture", "MB a picture"]
+HEADS = [
+    "Method",
+    "PSNR ↑",
+    "SSIM ↑",
+    "LPIPS ↓",
+    "Consistency ↓",
+    "steps",
+    "parameters",
+    "s a picture",
+    "MB a picture",
+]
 
 
 def training(name: str, **changes: Any) -> TrainOptions:
@@ -79,8 +89,20 @@ def test_sizes_that_some_method_cannot_have_are_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_pictures_that_are_trained_on_are_refused_as_tests(photographs: Path, others: Path, tmp_path: Path) -> None:
+    tested = Path(shutil.copytree(others, tmp_path / "test"))
+    shutil.copy(photographs / "00000" / "00003.png", tested / "other.png")
+    options = CompareOptions(
+        source=str(photographs), test=str(tested), out=str(tmp_path / "out"), methods=("fsrcnn",), **TINY
+    )
+    expected = f"{tested}: 1 picture of {photographs}, too, such as other.png: a model is not tested on "
+    with pytest.raises(StorageError, match=re.escape(expected)):
+        compare.fn(options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_how_fast_all_train_is_measured_before_any_of_them_does(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class StartedError(Exception):
         pass
@@ -90,8 +112,7 @@ def test_how_fast_all_train_is_measured_before_any_of_them_does(
 
     monkeypatch.setattr("flows.compare.train", SimpleNamespace(fn=begin))
     monkeypatch.setattr("flows.compare.steps_in", lambda *_: 1)
-    shutil.copytree(photographs, tmp_path / "test")
-    folders = {"source": str(photographs), "test": str(tmp_path / "test"), "out": str(tmp_path / "out")}
+    folders = {"source": str(photographs), "test": str(others), "out": str(tmp_path / "out")}
     with pytest.raises(StartedError):
         compare.fn(CompareOptions(**folders, methods=("fsrcnn", "dtls", "cold"), **TINY))
     assert len(json.loads((tmp_path / "out" / "pace.json").read_text())) == 3
@@ -99,14 +120,13 @@ def test_how_fast_all_train_is_measured_before_any_of_them_does(
 
 @pytest.mark.slow
 def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.pace.SECONDS", 0.0)
-    shutil.copytree(photographs, tmp_path / "test")
     out = tmp_path / "out"
     options = CompareOptions(
         source=str(photographs),
-        test=str(tmp_path / "test"),
+        test=str(others),
         out=str(out),
         methods=("bicubic", "fsrcnn", "dtls", "cold"),
         **TINY,
@@ -119,14 +139,19 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
         assert lines[0] == HEADS
         rows = {line[0]: line[1:] for line in lines[2:]}
         assert list(rows) == list(options.methods)
-        assert rows["bicubic"][-3:] == ["–"] * 3
-        assert rows["fsrcnn"][4] == "24,683"
-        assert all(re.fullmatch(r"\d+\.\d{3}", rows[name][5]) for name in ("fsrcnn", "dtls", "cold"))
-        assert float(rows["cold"][5]) > float(rows["dtls"][5])
+        assert rows["bicubic"][-4:] == ["–"] * 4
+        assert rows["fsrcnn"][5] == "24,683"
+        assert all(int(rows[name][4]) >= 1 for name in ("fsrcnn", "dtls", "cold"))
+        assert all(re.fullmatch(r"\d+\.\d{3}", rows[name][6]) for name in ("fsrcnn", "dtls", "cold"))
+        assert float(rows["cold"][6]) > float(rows["dtls"][6])
+        for column in range(4):
+            assert sum("**" in row[column] for row in rows.values()) >= 1
+        assert f"[Intervals, differences and pictures](report-{low}/index.html)" in part
         assert "Least distortion: " in part
         assert "Nearest to the eye: " in part
         assert (out / f"report-{low}" / "index.html").exists()
     assert "0.005 minutes of training each on cpu" in table
+    assert f"trained on 12 pictures of {photographs} · tested on 12 pictures of {others}" in table
     assert "--methods bicubic,fsrcnn,dtls,cold" in table
 
     models = {path.name.rpartition("-")[0]: path for path in (out / "models").iterdir()}

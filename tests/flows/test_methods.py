@@ -96,12 +96,26 @@ def test_a_run_goes_on_with_the_start_it_had(shards: str, tmp_path: Path) -> Non
     trained(shards, second, "edsr", start=str(first), resume=True, **{**chosen, "steps": 2})
 
 
+def test_what_keeps_a_run_from_going_on_is_told(shards: str, tmp_path: Path) -> None:
+    first = trained(shards, tmp_path / "first", "edsr", steps=1)
+    with pytest.raises(
+        TrainingError, match="trained with other options: method was 'edsr', not 'srcnn'; say the same"
+    ):
+        trained(shards, first, "srcnn", resume=True)
+    with pytest.raises(
+        TrainingError, match=r"steps was 1, not 2 \(the learning rate's cosine ends with the last step\)"
+    ):
+        trained(shards, first, "edsr", steps=2, resume=True)
+
+
 def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_path: Path) -> None:
     first = trained(shards, tmp_path / "first", "edsr")
     with pytest.raises(CheckpointError, match="a model of the method edsr, not srcnn"):
         trained(shards, tmp_path / "second", "srcnn", start=str(first))
     with pytest.raises(ValidationError, match="network does not go with the model that training starts with"):
         trained(shards, tmp_path / "second", "edsr", start=str(first))
+    with pytest.raises(CheckpointError, match="enlarges by 4, not by 2"):
+        trained(shards, tmp_path / "second", "edsr", start=str(first), network={}, lr_size=16)
     assert not (tmp_path / "second").exists()
 
 
@@ -129,7 +143,7 @@ def test_options_of_another_method_are_refused(changes: dict[str, Any], complain
 @pytest.mark.parametrize(
     ("method", "changes", "complaint"),
     [
-        ("edsr", {"size": 50, "lr_size": 20}, "20→50 pixels is no whole scale"),
+        ("edsr", {"size": 50, "lr_size": 20}, "20→50 pixels is no whole scale of at least 2"),
         ("rrdb", {"size": 30, "lr_size": 10}, "rrdb enlarges by 2, 4 or 8, not by 3"),
         ("edsr", {"network": {"blocks": "0"}}, "features and blocks are at least 1, not 64 and 0"),
         ("heat", {"protocol": "realworld"}, "there is no realworld for it"),
@@ -163,6 +177,29 @@ def test_beyond_the_models_that_come_with_dtls_a_method_has_to_be_named(lr: Path
     with pytest.raises(SizeError, match="no model that comes with dtls enlarges by 9, 8 is the most; say --method"):
         upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), scale=9))
     assert not (tmp_path / "sr").exists()
+
+
+def test_of_photographs_beyond_the_model_s_scale_the_limit_is_told(
+    lr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for scale, also in ((4, "there is also --checkpoint faces-x8 for faces"), (5, "for photographs, ×4 is the most")):
+        options = {"scale": scale, "dry_run": True, "device": "cpu"}
+        upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
+        assert f"trained on {'photographs' if scale == 4 else 'faces'}; {also}\n" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_refused_with_those_that_are(lr: Path, tmp_path: Path) -> None:
+    options = {"checkpoint": str(tmp_path / "photo-x5"), "scale": 2, "device": "cpu"}
+    told = f"{tmp_path}/photo-x5: no such folder; models that come with dtls are photo-x4 and faces-x8"
+    with pytest.raises(CheckpointError, match=told):
+        upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
+
+
+def test_results_of_realworld_pictures_are_not_projected(lr: Path, tmp_path: Path) -> None:
+    downscale.fn(DownscaleOptions(source=str(lr), target=str(tmp_path / "small"), scale=2, protocol="realworld"))
+    options = {"scale": 2, "device": "cpu", "any_protocol": True, "project": True}
+    with pytest.raises(CheckpointError, match="made by realworld, which is not linear: nothing to project on"):
+        upscale.fn(UpscaleOptions(source=str(tmp_path / "small"), target=str(tmp_path / "sr"), **options))
 
 
 def test_a_scale_beyond_the_model_s_is_refused_before_any_work(lr: Path, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_samplers_and_steps_are_no_choice_of_it() -> None:
         ({"sigma_max": math.inf}, "×4 blurs by 1.72 pixels, not by inf"),
         ({"sigma_max": math.nan}, "×4 blurs by 1.72 pixels, not by nan"),
         ({"dim": 7}, "dim must be even and at least 4, not 7"),
-        ({"lr_size": 0}, "0→32 pixels is no whole scale"),
+        ({"lr_size": 0}, "0→32 pixels is no whole scale of at least 2"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_in_a_line(changes: dict[str, Any], words: str) -> None:

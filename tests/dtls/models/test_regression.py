@@ -192,7 +192,8 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
     for wish, folder in (("dtls", "srcnn"), ("srcnn", "cold"), ("edsr", "srcnn")):
         with pytest.raises(CheckpointError) as refused:
             load_method(wish, tmp_path / folder)
-        assert str(refused.value) == f"{tmp_path / folder}: a model of the method {folder}, not {wish}"
+        expected = f"{tmp_path / folder}: a model of the method {folder}, not {wish}; say --method {folder}"
+        assert str(refused.value) == expected
 
 
 def test_dtls_and_cold_serve_as_each_other(tmp_path: Path) -> None:
@@ -217,8 +218,8 @@ def test_an_unknown_method_in_a_config_is_refused_in_a_line(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("srcnn", {"lr_size": 0}, "0→32 pixels is no whole scale"),
-        ("fsrcnn", {"size": 33}, "8→33 pixels is no whole scale"),
+        ("srcnn", {"lr_size": 0}, "0→32 pixels is no whole scale of at least 2"),
+        ("fsrcnn", {"size": 33}, "8→33 pixels is no whole scale of at least 2"),
         ("edsr", {"blocks": 0}, "features and blocks are at least 1, not 8 and 0"),
         ("rrdb", {"features": 0}, "features and blocks are at least 1, not 0 and 1"),
         ("srcnn", {"protocol": "magic"}, "unknown protocol 'magic'; known: reference, antialias, realworld"),

@@ -229,7 +229,7 @@ def test_samplers_and_steps_are_no_choice_of_it() -> None:
         ({"levels": 0}, "levels and patch are at least 1, not 0 and 1"),
         ({"patch": 0}, "levels and patch are at least 1, not 2 and 0"),
         ({"levels": 4, "patch": 8}, "size 32 is no multiple of 64: 4 levels of patches of 8"),
-        ({"lr_size": 32}, "32→32 pixels is no whole scale"),
+        ({"lr_size": 32}, "32→32 pixels is no whole scale of at least 2"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_in_a_line(changes: dict[str, Any], words: str) -> None:
