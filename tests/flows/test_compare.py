@@ -14,7 +14,7 @@ from dtls.checkpoint import load_checkpoint
 from dtls.degradation import SizeError
 from dtls.methods import MODELS
 from dtls.model import Model
-from flows.compare import CompareOptions, compare
+from flows.compare import CompareOptions, Comparison, compare
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.pace import steps_in
 from flows.train_options import TrainOptions
@@ -99,6 +99,18 @@ def test_pictures_that_are_trained_on_are_refused_as_tests(photographs: Path, ot
     with pytest.raises(StorageError, match=re.escape(expected)):
         compare.fn(options)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_kernel_distance_is_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
+    told = {4: {"bicubic": {"psnr": 20.0, "kid": 0.0125}}}
+    tables = [
+        Comparison(CompareOptions(**folders, methods=("bicubic",), sets=sets, **TINY)).table(told)
+        for sets in (True, False)
+    ]
+    assert "| Consistency ↓ | KID ↓ | steps |" in tables[0]
+    assert "| bicubic | **20.00** | – | – | – | **0.0125** | – |" in tables[0]
+    assert "KID" not in tables[1]
 
 
 def test_how_fast_all_train_is_measured_before_any_of_them_does(
