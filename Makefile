@@ -9,7 +9,7 @@ demo: .venv/ready
 	.venv/bin/dtls demo
 
 test: .venv/ready
-	.venv/bin/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	.venv/bin/pytest
 
 lint: .venv/ready
 	.venv/bin/ruff check .

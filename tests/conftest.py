@@ -26,13 +26,7 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the user's own Prefect out of the tests, and let a termination stop the servers as Ctrl-C does.
-
-    Of several processes that test, each has its share of the cores.
-    """
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-    if processes > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    """Keep the user's own Prefect out of the tests, and let a termination stop the servers as Ctrl-C does."""
     home = mkdtemp(prefix="dtls-prefect-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:

@@ -110,11 +110,10 @@ def test_a_cancelled_run_stops_in_time_keeps_what_is_done_and_the_next_goes_on(
 
 
 def test_a_cancelled_reproduction_saves_its_model_and_the_next_uses_what_is_done(
-    installation: Installation, photographs: Path, tmp_path: Path
+    installation: Installation, photographs: Path, others: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(photographs, tmp_path / "test")
     options: dict[str, Any] = {
-        **{"table": "B1", "source": str(photographs), "test": str(tmp_path / "test")},
+        **{"table": "B1", "source": str(photographs), "test": str(others)},
         **{"out": str(tmp_path / "out"), "size": 32, "dim": 8, "batch_size": 2, "steps": 1_000_000},
     }
     run = installation.start("reproduce", options)
