@@ -116,9 +116,10 @@ def _in_both(learned: str, tested: str) -> list[str]:
     by_size = defaultdict(list)
     for entry in first.list():
         by_size[entry.size].append(entry)
-    return [
-        entry.key
-        for entry in second.list()
-        if images.is_image(entry.key)
-        and any(first.fetch(twin) == second.fetch(entry) for twin in by_size.get(entry.size, ()))
-    ]
+    both = []
+    for entry in filter(lambda entry: images.is_image(entry.key), second.list()):
+        if twins := by_size.get(entry.size):
+            content = second.fetch(entry)
+            if any(first.fetch(twin) == content for twin in twins):
+                both.append(entry.key)
+    return both

@@ -157,8 +157,6 @@ def upscale(options: UpscaleOptions) -> str:
     method = replace(load, device=device_here(options))()
     if isinstance(method, Trained):
         refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
-        if options.project and "realworld" in protocols(options.source):
-            raise CheckpointError(f"{options.source}: made by realworld, which is not linear: nothing to project on")
     scale = options.scale
     if scale is None and options.size is None and isinstance(method, SpandrelModel):
         scale = method.scale
@@ -189,3 +187,5 @@ def refuse_misfits(method: Trained, source: str, scale: float | None, *, any_pro
             f"the checkpoint is made for {trained}, and the pictures in {source} are made by "
             f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
         )
+    if method.how.projected and "realworld" in made:
+        raise CheckpointError(f"{source}: made by realworld, which is not linear: nothing to project on")
