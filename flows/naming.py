@@ -5,7 +5,9 @@ keeps it, else the first; the others keep their whole name, too: `a.jpg.png`. Wh
 the ending once more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage import images
@@ -75,3 +77,23 @@ def refuse_twins(source: object, pictures: Iterable[Entry]) -> None:
         if others:
             stem = images.stem(first)
             raise StorageError(f"{source}: {first} and {others[0]} have the same key {stem!r}; rename one")
+
+
+def normalized(key: str) -> str:
+    """The key in Unicode's composed form (NFC): `é` is one character there, and in names from a Mac often two."""
+    return unicodedata.normalize("NFC", key)
+
+
+def alike(wanted: Iterable[str], there: Collection[str]) -> dict[str, list[str]]:
+    """By the wanted keys that are not there, the keys that are and differ in their Unicode form only.
+
+    One such key is meant; several cannot be told apart.
+    """
+    if not (absent := [key for key in wanted if key not in there]):
+        return {}
+    forms = {normalized(key) for key in absent}
+    found = defaultdict(list)
+    for key in there:
+        if (form := normalized(key)) in forms:
+            found[form].append(key)
+    return {key: found[form] for key in absent if (form := normalized(key)) in found}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.naming import Names, refuse_twins
+from flows.naming import Names, alike, normalized, refuse_twins
 from storage.encoding import Encoding
 from storage.locations import Entry, StorageError
 
@@ -89,3 +89,13 @@ def test_twins_are_found_wherever_they_stand() -> None:
             with pytest.raises(StorageError, match="have the same key"):
                 refuse_twins("folder", entries(*keys))
     assert 100 < refused < 1900
+
+
+def test_a_key_is_meant_by_one_of_another_unicode_form() -> None:
+    composed, apart = "caf\u00e9.png", "cafe\u0301.png"
+    assert normalized(apart) == composed
+    assert alike([composed, "a.png", "gone.png"], ["a.png", apart]) == {composed: [apart]}
+    assert alike([apart], [composed]) == {apart: [composed]}
+    assert alike([composed], [composed, apart]) == {}
+    angstrom, forms = "\u212b.png", ["\u00c5.png", "A\u030a.png"]
+    assert alike([angstrom], forms) == {angstrom: forms}
