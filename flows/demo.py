@@ -51,7 +51,7 @@ def demo(options: DemoOptions) -> str:
     _photographs(out)
     downscale(DownscaleOptions(source=hr, target=lr, scale=4, protocol="antialias"))
     upscale(UpscaleOptions(source=lr, target=bicubic, method="bicubic", scale=4))
-    upscale(UpscaleOptions(source=lr, target=shipped, scale=4))
+    upscale(UpscaleOptions(source=lr, target=shipped, scale=4, overwrite=True))
     shard(ShardOptions(source=str(out / "photographs"), target=str(out / "shards"), samples_per_shard=8))
     train(
         TrainOptions(
@@ -65,7 +65,7 @@ def demo(options: DemoOptions) -> str:
             resume=True,
         )
     )
-    upscale(UpscaleOptions(source=lr, target=tuned, checkpoint=str(out / "model"), scale=4))
+    upscale(UpscaleOptions(source=lr, target=tuned, checkpoint=str(out / "model"), scale=4, overwrite=True))
     results = {"bicubic": bicubic, MODEL: shipped, "tuned": tuned}
     return report(ReportOptions(hr=hr, lr=lr, sr=results, out=str(out / "report"), title="Photographs, ×4"))
 

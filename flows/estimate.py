@@ -11,6 +11,7 @@ from flows.console import tell
 from flows.job import Job, Left
 from flows.options import BatchOptions
 from flows.pictures import Transform
+from flows.replacing import replaced
 from flows.summary import Summary, counted, duration, reason_of
 from storage.encoding import Format
 from storage.locations import Entry
@@ -49,6 +50,8 @@ def tell_plan(job: Job, mapping: Transform, options: BatchOptions) -> str:
             else f", and none of those tried could be made; {trial.reason}"
         )
     tell(f"  {plan}")
+    if words := replaced(left):
+        tell(f"  the target {words}: the run will need --overwrite, or another target")
     tell("  a dry run: nothing was written")
     return plan
 

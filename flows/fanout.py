@@ -20,6 +20,7 @@ from prefect.futures import PrefectFuture, wait
 from flows.console import in_flow_run, log_failure, progress, publish, tell
 from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
+from flows.replacing import refuse_replacing
 from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary, reason_of
 from storage.leases import Lease, hold, is_free, sweep
@@ -35,6 +36,7 @@ def run(job: Job, options: BatchOptions) -> Summary:
     """Do what is left of `job`; RunError when too much of it failed, StorageError when another run works there."""
     started = time.monotonic()
     left = Left.of(job, options)
+    refuse_replacing(left)
     summary = skipped(left)
     is_needed = bool(left) or (bool(left.survey.leftovers) and is_free(job.receipts.target))
     del left  # another run may just have ended, so that it is found out anew
@@ -47,6 +49,7 @@ def run(job: Job, options: BatchOptions) -> Summary:
 
 
 def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
+    refuse_replacing(left)  # another run may just have ended
     summary, survey, todo = skipped(left), left.survey, left.todo
     receipts = job.receipts
     sweep(receipts.target, survey.leftovers, survey.nested)

@@ -33,7 +33,8 @@ class Elsewhere:
 class Job:
     """What a flow hands over: its plan, what to do with a unit, here or elsewhere, and where the receipts go.
 
-    divisible: samples of a unit can be done again alone.
+    divisible: samples of a unit can be done again alone. overwrite: results that were made with other options may be
+    replaced.
     gather: makes the table of all rows, if that is not just all receipts in one. prepare: comes before the first
     work, if there is any. finish: comes after the last unit, if none came to nothing. output: the file of a sample's
     result by its key, where each has one. target: where results are, if not where the receipts are.
@@ -45,6 +46,7 @@ class Job:
     elsewhere: Elsewhere
     receipts: Receipts
     divisible: bool = True
+    overwrite: bool = True
     gather: Callable[[Iterable[Row], Path], None] | None = None
     prepare: Callable[[], object] = lambda: None
     finish: Callable[[], object] = lambda: None

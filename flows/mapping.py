@@ -62,6 +62,7 @@ def transform(
         source=identity(source),
         outputs=SHARD if results.in_shards else None,
         elsewhere=packing.sizes if packing is not None else dict,
+        made_with=made_with,
     )
     listed = list_pictures(where, selects=True)
     pictures, missing = _chosen(listed, options, receipts, made_with)
@@ -89,6 +90,7 @@ def transform(
         elsewhere=Elsewhere(making, is_heavy=not isinstance(method, Interpolation | Downscaling | Square)),
         receipts=receipts,
         divisible=not results.in_shards,
+        overwrite=options.overwrite,
         finish=partial(pack, packing, receipts, units, names, options) if packing is not None else lambda: None,
         output=None if results.in_shards else names.of,
         target=str(packing) if packing is not None else None,
@@ -119,7 +121,7 @@ def _chosen(
         if not fits:
             raise StorageError(
                 f"{receipts.target}: holds results that were made otherwise, such as that of {entry.key}, and a "
-                "choice of pictures only adds to what is there; choose another target, or take all pictures"
+                "choice of pictures only adds to what is there; choose another target, or take all with --overwrite"
             )
         if entry.key not in plan or entry in listed:
             plan[entry.key] = entry

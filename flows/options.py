@@ -46,6 +46,16 @@ class BatchOptions(Options):
         return self
 
 
+class MakingOptions(BatchOptions):
+    """Options of the flows whose results take long to make."""
+
+    panel = BatchOptions.panel
+
+    overwrite: bool = Field(
+        False, description="replace results in the target that were made with other options; without it the run stops"
+    )
+
+
 def command_line(name: str, options: Options) -> str:
     """The command that says what departs from the defaults."""
     words = ["dtls", name]

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from flows.console import tell
-from flows.options import Address, BatchOptions
+from flows.options import Address, MakingOptions
 from flows.sources import UNREAD, file_at
 from flows.summary import counted
 from storage import images
@@ -33,7 +33,7 @@ Target = Annotated[Address, AfterValidator(_of_a_kind)]
 """Where results go."""
 
 
-class SelectionOptions(BatchOptions):
+class SelectionOptions(MakingOptions):
     """Options of the flows that can take a part of their source."""
 
     panel = "Which pictures"

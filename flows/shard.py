@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from flows import fanout
 from flows.console import tell
 from flows.job import Elsewhere, Job
-from flows.options import Address, BatchOptions
+from flows.options import Address, MakingOptions
 from flows.sharding import METADATA, Found, Making
 from flows.sources import Reopened, absolute, file_at, identity, list_pictures, refuse_within
 from storage.archives import open_source
@@ -25,7 +25,7 @@ from storage.shards import SHARD, shard_name
 from storage.units import Unit, cut_evenly
 
 
-class ShardOptions(BatchOptions):
+class ShardOptions(MakingOptions):
     """What to shard, and how."""
 
     source: Address = Field(description="folder, zip, tar or URL of the pictures, such as FFHQ's images1024x1024")
@@ -75,8 +75,16 @@ def shard(options: ShardOptions) -> str:
         units=plan(pictures, options, metadata),
         work=making.work(source, origins),
         elsewhere=Elsewhere(making, is_heavy=False),
-        receipts=Receipts(target, "shard", SAMPLES_OF_SHARDS, source=identity(options.source), outputs=SHARD),
+        receipts=Receipts(
+            target,
+            "shard",
+            SAMPLES_OF_SHARDS,
+            source=identity(options.source),
+            outputs=SHARD,
+            made_with=_told(options),
+        ),
         divisible=False,
+        overwrite=options.overwrite,
         prepare=origins,
     )
     return str(fanout.run(job, options))
@@ -95,6 +103,12 @@ def plan(pictures: Sequence[Entry], options: ShardOptions, metadata: Found | Non
             name = shard_name(index, split)
             units.append(Unit.of("shard", name, chunk, {**made_with, "first": index * options.samples_per_shard}))
     return units
+
+
+def _told(options: ShardOptions) -> dict[str, object]:
+    """The options that shards depend on, for those who would replace them by others."""
+    told = options.model_dump(include={"size", "check", "samples_per_shard", "split"})
+    return told | ({"validation_share": options.validation_share} if options.split == "hash" else {})
 
 
 def _parts(pictures: Sequence[Entry], options: ShardOptions) -> dict[str, Sequence[Entry]]:

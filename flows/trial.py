@@ -78,22 +78,24 @@ class Trial:
     def make_hr(self) -> None:
         """The test pictures as squares of the HR size."""
         recipe = Recipe("square", Square, Squared(self.size))
-        transform(recipe, self.test, self.hr, SelectionOptions(**self.common))
+        transform(recipe, self.test, self.hr, SelectionOptions(overwrite=True, **self.common))
 
     def make_shards(self) -> None:
         """The training pictures as squares of the HR size, in shards."""
-        self.run(shard, ShardOptions(source=self.source, target=self.shards, size=self.size, **self.common))
+        self.run(
+            shard, ShardOptions(source=self.source, target=self.shards, size=self.size, overwrite=True, **self.common)
+        )
 
     def make_lr(self, low: int) -> None:
         """The LR pictures of `low` pixels."""
         if self.size % low:
             raise SizeError(f"{low}→{self.size} pixels is no whole scale")
-        chosen = {"scale": self.size / low, "protocol": self.protocol, **self.common}
+        chosen = {"scale": self.size / low, "protocol": self.protocol, "overwrite": True, **self.common}
         self.run(downscale, DownscaleOptions(source=self.hr, target=self.lr(low), **chosen))
 
     def upscaled(self, low: int, name: str, **options: Any) -> str:
         """Where SR pictures of the LR pictures are, made if they were missing."""
-        chosen = {**self.common, "device": self.device, **options}
+        chosen = {**self.common, "device": self.device, "overwrite": True, **options}
         self.run(upscale, UpscaleOptions(source=self.lr(low), target=self.at(name), size=self.size, **chosen))
         return self.at(name)
 

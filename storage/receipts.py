@@ -21,7 +21,7 @@ from storage.leases import STATE
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.schemas import PLAN, SAMPLES
-from storage.survey import UNFINISHED, Plan, Survey
+from storage.survey import UNFINISHED, Before, Plan, Survey
 from storage.units import Row, Unit, fingerprint_of, is_passing
 
 SOURCE = f"{STATE}/source.json"
@@ -35,9 +35,10 @@ DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 class Receipts:
     """The receipts below a target, and the table `manifest` that gathers them.
 
-    With `source`, the address that the results are made from, a target takes the results of no other. With `outputs`,
-    what the names of all outputs match, and of nothing else, those that no receipt names are removed. With
-    `elsewhere`, outputs count as there, too, if it says so: their sizes by name.
+    With `source`, the address that the results are made from, a target takes the results of no other, and remembers
+    `made_with`, the options of the results as plain JSON values. With `outputs`, what the names of all outputs match,
+    and of nothing else, those that no receipt names are removed. With `elsewhere`, outputs count as there, too, if it
+    says so: their sizes by name.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Receipts:
         source: str | None = None,
         outputs: re.Pattern[str] | None = None,
         elsewhere: Callable[[], Mapping[str, int]] = dict,
+        made_with: Mapping[str, Any] | None = None,
     ) -> None:
         self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
         self.source, self.outputs, self.elsewhere = source, outputs, elsewhere
+        self.made_with = json.loads(json.dumps(made_with or {}))
 
     def survey(
         self, units: Sequence[Unit], divisible: bool = True, output: Callable[[str], str] | None = None
@@ -68,9 +71,8 @@ class Receipts:
             raise StorageError(
                 f"{self.target}: holds the results of {', '.join(sorted(others))}; choose another folder"
             )
-        if SOURCE in sizes:
-            self._refuse_other_source()
-        plan = Plan(units, divisible, output, self.manifest, self.outputs)
+        before = self._before() if SOURCE in sizes else Before({}, is_agreed=False)
+        plan = Plan(units, divisible, output, self.manifest, self.outputs, before)
         if not receipts and PLANNED not in sizes:
             plan.refuse_strangers(self.target, sizes)
         found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
@@ -85,16 +87,21 @@ class Receipts:
             return []
         return [key for key in found if isinstance(key, str)] if isinstance(found, list) else []
 
-    def _refuse_other_source(self) -> None:
+    def _before(self) -> Before:
+        """What the target says of its results; StorageError where they are of another source."""
         try:
-            source = json.loads(self.target.read(SOURCE))["source"]
-        except (ValueError, TypeError, KeyError):
-            source = None
+            told = json.loads(self.target.read(SOURCE))
+        except ValueError:
+            told = None
+        told = told if isinstance(told, dict) else {}
+        source, made_with = told.get("source"), told.get("made_with")
         if self.source is not None and source not in (None, self.source):
             raise StorageError(
                 f"{self.target}: holds the results of {source}, and a target is for one source; choose another "
                 f"folder, or remove {SOURCE} there if {self.source} is the same source at a new address"
             )
+        made_with = made_with if isinstance(made_with, dict) else {}
+        return Before(made_with, is_agreed=made_with == self.made_with)
 
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Say that `unit` is done; its outputs are in their places by now."""
@@ -131,13 +138,14 @@ class Receipts:
         return {row["key"]: row["output"] for row in rows if row.get("output") is not None}
 
     def begin(self, units: Iterable[Unit], orphans: Sequence[str] = ()) -> None:
-        """Keep the plan of the run and the address of its source; from now on the table is an old one.
+        """Keep the plan of the run, its options and the address of its source; now the table is an old one.
 
         orphans: what goes at the end, kept for the run that ends it.
         """
         self.target.write(UNFINISHED, json.dumps(orphans).encode())
         if self.source is not None:
-            self.target.write(SOURCE, json.dumps({"source": self.source}).encode())
+            told = {"source": self.source, "made_with": self.made_with}
+            self.target.write(SOURCE, json.dumps(told).encode())
         with self.target.writing(PLANNED) as path:
             _write_tables(map(_planned, units), path, PLAN)
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from storage.leases import STATE, is_left_over
 from storage.locations import Location, StorageError
@@ -40,6 +42,21 @@ class Survey:
     """Folders below the target that are targets themselves."""
     orphans: tuple[str, ...] = ()
     """Outputs that no receipt of the plan names: of units that are gone, and of pictures that now become others."""
+    replaced: tuple[str, ...] = ()
+    """Outputs that were made with other options, and that the run would replace or remove."""
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    """The options that the target says its outputs were made with, if it says so."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The options that a target says its outputs were made with; empty where it does not say.
+
+    is_agreed: they are those of the run, so that what was made with others is what an earlier run left to replace.
+    """
+
+    made_with: Mapping[str, Any]
+    is_agreed: bool
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,7 @@ class Plan:
     output: Callable[[str], str] | None
     manifest: str
     outputs: re.Pattern[str] | None
+    before: Before
 
     def refuse_strangers(self, target: Location, sizes: Mapping[str, int]) -> None:
         """StorageError where files lie at a new target that the run would overwrite, or take for its own."""
@@ -74,12 +92,13 @@ class Plan:
         A unit is done when the receipt of its fingerprint is there, and the outputs it names are, with their sizes.
         """
         planned = {unit.receipt: unit for unit in self.units}
-        options = {unit.options for unit in self.units} if self.divisible else set()
+        options = self._options if self.divisible else set()
         done: dict[str, list[Row]] = {}
         kept: dict[str, Row] = {}
         stale: list[Stale] = []
         named: set[str] = set()
-        before = _Before()
+        others: dict[str, str] = {}
+        earlier = _Earlier()
         for key, rows in receipts:
             made = [row for row in rows or [] if row["status"] == "ok"]
             there = [row for row in made if _output_is_there(row, sizes)]
@@ -91,8 +110,11 @@ class Plan:
             if key not in planned:
                 keys = [row["key"] for row in rows or []]
                 stale.append(Stale(key, unit_name(key), min(keys, default=""), max(keys, default="")))
-                before.note((row for row in rows or [] if row.get("output") in sizes), self._output_of)
+                still = [row for row in rows or [] if row.get("output") in sizes]
+                earlier.note(still, self._output_of)
+                others |= {row["output"]: row["key"] for row in still if self._is_other(row, key)}
         orphans = {key for key in sizes if self.outputs and self.outputs.fullmatch(key)}
+        orphans = (orphans | earlier.replaced(self.units)) - named
         nested = _nested(sizes)
         return Survey(
             done,
@@ -101,15 +123,51 @@ class Plan:
             gathered=self.manifest in sizes and UNFINISHED not in sizes,
             leftovers=tuple(key for key in sizes if is_left_over(key) and not key.startswith(_folders(nested))),
             nested=nested,
-            orphans=tuple(sorted((orphans | before.replaced(self.units)) - named)),
+            orphans=tuple(sorted(orphans)),
+            replaced=tuple(sorted(self._replaced(others, orphans) | self._unfinished(sizes, done, kept))),
+            made_with=self.before.made_with,
         )
+
+    def _is_other(self, row: Row, receipt: str) -> bool:
+        """Whether a row of a receipt that is not in the plan tells of other options than those of the plan."""
+        if self.before.is_agreed:
+            return False
+        if self.divisible:
+            return row.get("options") not in self._options
+        if self.before.made_with:
+            return True
+        return unit_name(receipt) in self._names and row.get("options") not in self._options
+
+    def _replaced(self, others: Mapping[str, str], orphans: set[str]) -> set[str]:
+        """Those of the `others`, keys by outputs, that do not stay as those of pictures that are gone do."""
+        if not others:
+            return set()
+        planned = {sample.key for unit in self.units for sample in unit.samples}
+        return {output for output, key in others.items() if output in orphans or key in planned}
+
+    def _unfinished(
+        self, sizes: Mapping[str, int], done: Mapping[str, list[Row]], kept: Mapping[str, Row]
+    ) -> set[str]:
+        """Outputs of a run with other options that was stopped before it wrote their receipts."""
+        if self.output is None or self.before.is_agreed or not self.before.made_with:
+            return set()
+        keys = (sample.key for unit in self.units if unit.name not in done for sample in unit.samples)
+        return {place for key in keys if (place := self.output(key)) in sizes and key not in kept}
+
+    @cached_property
+    def _options(self) -> set[str]:
+        return {unit.options for unit in self.units}
+
+    @cached_property
+    def _names(self) -> set[str]:
+        return {unit.name for unit in self.units}
 
     def _output_of(self, key: str) -> str | None:
         return self.output(key) if self.output is not None else None
 
 
 @dataclass
-class _Before:
+class _Earlier:
     """Outputs of earlier plans that this one gives another name."""
 
     keys: dict[str, set[str]] = field(default_factory=dict)

@@ -44,11 +44,11 @@ def test_a_second_run_does_nothing_and_another_seed_makes_all_anew(source: Path,
     first = contents(lr)
     assert reduced(source, lr) == "4 already done"
     assert contents(lr) == first
-    assert reduced(source, lr, seed=1) == "4 done"
+    assert reduced(source, lr, seed=1, overwrite=True) == "4 done"
     other = contents(lr)
     assert first.keys() == other.keys()
     assert all(first[name] != other[name] for name in first)
-    assert reduced(source, lr) == "4 done"
+    assert reduced(source, lr, overwrite=True) == "4 done"
     assert contents(lr) == first
 
 

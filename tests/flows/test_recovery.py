@@ -180,7 +180,7 @@ def test_shards_of_an_earlier_plan_are_not_trained_on_while_they_are_there(
     source: Path, target: Path, kill_sharding: Callable[..., None]
 ) -> None:
     sharded(source, target)
-    kill_sharding(DiesBeforePruning, split="hash", validation_share=0.5)
+    kill_sharding(DiesBeforePruning, split="hash", validation_share=0.5, overwrite=True)
     assert (target / "shard-000000.tar").exists()
     with pytest.raises(StorageError, match="run `dtls shard` there again"):
         list_shards(Location.of(target))
@@ -202,7 +202,7 @@ def test_a_source_that_is_away_for_a_while_costs_no_result_and_is_tried_again_wh
     with monkeypatch.context() as lost:
         lost.setattr(mapping, "list_pictures", list_and_lose)
         with pytest.raises(RunError, match="images failed"):
-            upscaled(source, target, scale=3)
+            upscaled(source, target, scale=3, overwrite=True)
     assert pngs(target) == before
     assert {key: row["reason"] for key, row in rows_of(target).items()} == {
         key: f"{source}/{key}: gone since it was listed" for key in KEYS

@@ -153,7 +153,7 @@ def test_a_side_without_pictures_has_no_shard(photographs: Path, target: Path) -
 
 def test_another_split_replaces_the_shards_of_the_one_before(ffhq: Path, target: Path) -> None:
     sharded(ffhq, target)
-    sharded(ffhq, target, split="published")
+    sharded(ffhq, target, split="published", overwrite=True)
     assert sorted(tars(target)) == ["train-000000.tar", "validation-000000.tar"]
     assert len(pd.read_parquet(target / "manifest.parquet")) == 15
 

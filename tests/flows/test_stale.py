@@ -143,7 +143,10 @@ def test_another_size_method_or_protocol_redoes_everything_and_only_once(
 ) -> None:
     run(source, target, **first)
     before = written(target)
-    assert run(source, target, **then) == "12 done"
+    with pytest.raises(StorageError, match=r"holds \d+ results made with other options \(.* → "):
+        run(source, target, **then)
+    assert written(target) == before
+    assert run(source, target, **then, overwrite=True) == "12 done"
     after = written(target)
     assert outputs(before).keys() == outputs(after).keys()
     assert changed(outputs(before), outputs(after)) == outputs(after).keys()
@@ -162,7 +165,10 @@ def test_another_checkpoint_redoes_everything_and_the_same_one_elsewhere_nothing
     assert upscaled(source, target, checkpoint=str(tmp_path / "elsewhere"), **options) == "12 already done"
     assert written(target) == before
     other = str(saved(tmp_path / "other"))
-    assert upscaled(source, target, checkpoint=other, **options) == "12 done"
+    with pytest.raises(StorageError, match=r"other options \(checkpoint [0-9a-f]{8} → [0-9a-f]{8}\), which would be"):
+        upscaled(source, target, checkpoint=other, **options)
+    assert written(target) == before
+    assert upscaled(source, target, checkpoint=other, **options, overwrite=True) == "12 done"
     assert changed(outputs(before), outputs(written(target))) == outputs(before).keys()
 
 
@@ -170,7 +176,7 @@ def test_another_checkpoint_redoes_everything_and_the_same_one_elsewhere_nothing
 def test_what_the_results_do_not_depend_on_redoes_nothing(source: Path, target: Path, run: Flow) -> None:
     run(source, target)
     before = written(target)
-    for options in ({"workers": 1}, {"in_flight": 1}, {"max_failed": 1}, {"retry_failed": True}):
+    for options in ({"workers": 1}, {"in_flight": 1}, {"max_failed": 1}, {"retry_failed": True}, {"overwrite": True}):
         assert run(source, target, **options) == "12 already done"
         assert written(target) == before
 

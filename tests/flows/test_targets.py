@@ -72,7 +72,7 @@ def test_a_choice_adds_nothing_to_results_that_were_made_otherwise(name: str, so
 def test_a_choice_makes_its_own_results_anew_with_other_options(name: str, source: Path, tmp_path: Path) -> None:
     target = tmp_path / name
     run(source, target, limit=2)
-    assert run(source, target, limit=2, scale=3) == "2 done"
+    assert run(source, target, limit=2, scale=3, overwrite=True) == "2 done"
     assert set(contents(target)) == {"0.png", "1.png"}
 
 
@@ -148,18 +148,18 @@ def test_other_files_of_somebody_may_lie_there(source: Path, tmp_path: Path) -> 
 def test_another_format_replaces_the_results_of_the_first(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
     (tmp_path / "large" / "mine.png").write_bytes(b"mine")
-    run(source, tmp_path / "large", format="jpeg")
+    run(source, tmp_path / "large", format="jpeg", overwrite=True)
     assert set(contents(tmp_path / "large")) == {*(f"{n}.jpg" for n in range(6)), "mine.png"}
-    run(source, tmp_path / "large", samples_per_shard=100)
+    run(source, tmp_path / "large", samples_per_shard=100, overwrite=True)
     assert {name for name in contents(tmp_path / "large") if not name.endswith(".tar")} == {"mine.png"}
-    run(source, tmp_path / "large")
+    run(source, tmp_path / "large", overwrite=True)
     assert set(contents(tmp_path / "large")) == {*(f"{n}.png" for n in range(6)), "mine.png"}
 
 
 def test_results_of_pictures_that_are_gone_stay_in_a_folder(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
     (source / "5.png").unlink()
-    run(source, tmp_path / "large", format="jpeg")
+    run(source, tmp_path / "large", format="jpeg", overwrite=True)
     assert set(contents(tmp_path / "large")) == {*(f"{n}.jpg" for n in range(5)), "5.png"}
 
 
@@ -237,10 +237,10 @@ def test_a_run_that_dies_leaves_no_receipt_of_what_it_has_replaced(
     with monkeypatch.context() as patched:
         patched.setattr(Receipts, "write", fails)
         with pytest.raises(RunError, match="came to nothing"):
-            run(source, target, unit_size=2, method="bilinear")
+            run(source, target, unit_size=2, method="bilinear", overwrite=True)
     assert contents(target) != before
     assert not list((target / ".dtls" / "receipts" / "upscale").iterdir())
-    run(source, target)
+    run(source, target, overwrite=True)
     assert contents(target) == before
 
 
@@ -264,7 +264,7 @@ def test_names_that_were_replaced_go_even_after_a_run_that_died(
     with monkeypatch.context() as patched:
         patched.setattr(Receipts, "write", fails_at_last)
         with pytest.raises(RunError, match="came to nothing"):
-            run(source, target, unit_size=1, format="jpeg")
+            run(source, target, unit_size=1, format="jpeg", overwrite=True)
     run(source, target, unit_size=1, format="jpeg")
     assert set(contents(target)) == {f"{n}.jpg" for n in range(6)}
 
@@ -337,7 +337,7 @@ def test_a_result_is_not_kept_for_another_picture(name: str, source: Path, tmp_p
 def test_another_format_leaves_the_result_of_what_cannot_be_read(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
     unreadable(source / "3.png")
-    run(source, tmp_path / "large", format="jpeg")
+    run(source, tmp_path / "large", format="jpeg", overwrite=True)
     run(source, tmp_path / "large", format="jpeg")
     assert set(contents(tmp_path / "large")) == {"3.png", *(f"{n}.jpg" for n in (0, 1, 2, 4, 5))}
     shutil.copyfile(source / "2.png", tmp_path / "3.png")

@@ -108,7 +108,7 @@ def test_a_picture_that_changed_is_made_again_alone(source: Path, target: Path) 
 
 def test_other_options_redo_everything(source: Path, target: Path) -> None:
     bicubic(source, target)
-    assert bicubic(source, target, scale=3) == "6 done"
+    assert bicubic(source, target, scale=3, overwrite=True) == "6 done"
     assert {Image.open(target / name).size for name in pictures(target)} == {(192, 192)}
 
 
@@ -210,7 +210,7 @@ def test_another_way_of_sampling_redoes_the_pictures_and_what_gives_the_same_doe
     options: dict[str, Any] = {}
     for name, value in {"sampler": "one-call", "ensemble": True, "project": True, "precision": "bf16"}.items():
         options[name] = value
-        assert dtls(source, target, checkpoint, **options) == "6 done", name
+        assert dtls(source, target, checkpoint, **options, overwrite=True) == "6 done", name
         assert dtls(source, target, checkpoint, **options) == "6 already done", name
 
 
@@ -251,7 +251,7 @@ def test_downscaling_refuses_sizes_that_do_not_divide_and_keeps_the_protocol(sou
 def test_fewer_shards_leave_no_old_ones_behind(source: Path, target: Path) -> None:
     shard.fn(ShardOptions(source=str(source), target=str(target), samples_per_shard=2))
     assert len(list(target.glob("*.tar"))) == 3
-    shard.fn(ShardOptions(source=str(source), target=str(target), samples_per_shard=4))
+    shard.fn(ShardOptions(source=str(source), target=str(target), samples_per_shard=4, overwrite=True))
     assert sorted(p.name for p in target.glob("*.tar")) == ["shard-000000.tar", "shard-000001.tar"]
     assert len(list((target / ".dtls" / "receipts" / "shard").iterdir())) == 2
 

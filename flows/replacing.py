@@ -1,0 +1,46 @@
+"""Results that a run would replace, as they were made with other options: told before any work, unless it may."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flows.job import Left
+from flows.summary import counted
+from storage.locations import StorageError
+
+DIFFERENCES, LONGEST = 4, 40
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def refuse_replacing(left: Left) -> None:
+    """StorageError where a run would replace results, and may not."""
+    if words := replaced(left):
+        raise StorageError(
+            f"{left.job.address}: {words}, which would be replaced; "
+            "--overwrite replaces them, or choose another target"
+        )
+
+
+def replaced(left: Left) -> str:
+    """What a run would replace that it may not, and in what its options are others; empty for nothing."""
+    found = left.survey.replaced
+    if left.job.overwrite or not found:
+        return ""
+    changes = list(_changes(left.survey.made_with, left.job.receipts.made_with))
+    more = ["…"] if len(changes) > DIFFERENCES else []
+    told = f" ({', '.join([*changes[:DIFFERENCES], *more])})" if changes else ""
+    return f"holds {counted(len(found), 'result')} made with other options{told}"
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Each option that both know and that is another by now, such as "scale 4 → 2"."""
+    for name, new in now.items():
+        if name in before and before[name] != new:
+            yield f"{name.replace('_', ' ')} {_short(before[name])} → {_short(new)}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = "none" if value is None else str(value)
+    return text[:8] if SHA256.fullmatch(text) else text[:LONGEST]
