@@ -8,7 +8,8 @@ from torch import nn
 from dtls.checkpoint import CheckpointError
 from dtls.degradation import LRProtocol
 from dtls.devices import best_device
-from flows.comparison import Collection, Comparison
+from flows.collection import Collection
+from flows.comparison import Comparison
 from flows.job import Work
 from flows.sources import Reopened
 from reports.lpips_alexnet import load_lpips

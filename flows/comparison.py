@@ -13,15 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dtls.degradation import LRProtocol, SizeError
+from flows.collection import Collection
 from flows.console import Advance
-from flows.naming import refuse_twins
-from flows.sources import list_pictures
 from flows.waiting import in_batches
 from reports.metrics import Measure, reduced_size
 from reports.scoring import score
 from reports.tables import SCHEMA, SCHEMA_VERSION
-from storage import images
-from storage.archives import Source, open_source
 from storage.images import ImageError
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
@@ -31,43 +28,6 @@ from storage.units import Row, Unit, cut_by_key
 UNIT_SIZE = 256
 WAITING_PIXELS = 2**24
 """Pictures of other sizes wait for their batch as long as they have no more pixels than this together."""
-
-
-@dataclass(frozen=True)
-class Collection:
-    """The pictures of one folder by their key, the name without suffix."""
-
-    source: Source
-    entries: Mapping[str, Entry]
-
-    @classmethod
-    def of(cls, address: str) -> "Collection":
-        source = open_source(address)
-        pictures = list_pictures(source)
-        refuse_twins(source, pictures)
-        return cls(source, {images.stem(entry.key): entry for entry in pictures})
-
-    def data(self, key: str) -> bytes:
-        """The picture's bytes; StorageError where it is not there."""
-        return self.source.fetch(self._listed(self.entries.get(key)))
-
-    def tensor(self, key: str) -> Tensor:
-        """uint8 (1, 3, H, W)."""
-        return self.read(self.entries.get(key))
-
-    def read(self, entry: Entry | None) -> Tensor:
-        """The picture that was listed as `entry`: uint8 (1, 3, H, W); StorageError where none was."""
-        entry = self._listed(entry)
-        try:
-            pixels = images.decode(self.source.fetch(entry))
-        except ImageError as error:
-            raise ImageError(f"{self.source}/{entry.key}: {error}") from error
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
-
-    def _listed(self, entry: Entry | None) -> Entry:
-        if entry is None:
-            raise StorageError(f"not in {self.source}")
-        return entry
 
 
 @dataclass(frozen=True)
@@ -93,7 +53,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and how. HR or LR may be missing, not both. assumed: nothing told the protocol."""
+    """What is compared, and how. HR or LR may be missing, not both. note: what must be known of the protocol."""
 
     hr: Collection | None
     lr: Collection | None
@@ -105,7 +65,7 @@ class Comparison:
     device: str
     batch_size: int
     workers: int
-    assumed: bool = False
+    note: str = ""
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -149,8 +109,8 @@ class Comparison:
 
     def _sample(self, method: str, key: str) -> Entry:
         """A method and a key with what its numbers depend on: the three pictures, where they are there."""
-        found = [c.entries.get(key) if c is not None else None for c in (self.hr, self.lr, self.sr[method])]
-        size = sum(e.size for e in found if e is not None)
+        found = [c.listed(key) if c is not None else None for c in (self.hr, self.lr, self.sr[method])]
+        size = sum(max(0, e.size) for e in found if e is not None)
         listed = [astuple(e) if e is not None else None for e in found]
         return Entry(f"{method}/{key}", size, json.dumps(listed, ensure_ascii=False, separators=(",", ":")))
 

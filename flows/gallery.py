@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from flows.comparison import Collection, Comparison
+from flows.collection import Collection
+from flows.comparison import Comparison
 from reports.gallery import GalleryItem, Picture
 from reports.maps import ssim_map
 from reports.page_parts import Role, Scene, Shown

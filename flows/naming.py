@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 
 from storage import images
-from storage.locations import Entry, StorageError
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,6 @@ def _twins(keys: Iterable[str]) -> Iterator[list[str]]:
         else:
             before.append((stem, [key]))
     yield from (twins for _, twins in before)
-
-
-def refuse_twins(source: object, pictures: Iterable[Entry]) -> None:
-    """StorageError for two pictures of a source that only their endings tell apart."""
-    for first, *others in _twins(entry.key for entry in pictures):
-        if others:
-            stem = images.stem(first)
-            raise StorageError(f"{source}: {first} and {others[0]} have the same key {stem!r}; rename one")
 
 
 def normalized(key: str) -> str:

@@ -26,13 +26,10 @@ def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
     notes = [not_measured(comparison, frame), _cropped_away(comparison, frame)]
     if hr is None:
         notes.append("No ground truth: what can be said is how well results shrink back to their LR pictures.")
-    if lr is not None and comparison.assumed:
-        notes.append(
-            f"The protocol {comparison.protocol} is assumed: {lr.source} does not say how its pictures were made. "
-            "Where it was otherwise, consistency is wrong: --protocol says it."
-        )
+    if comparison.note:
+        notes.append(comparison.note)
     is_random = comparison.protocol == "realworld"
-    if lr is not None and is_random:
+    if lr is not None and is_random and not comparison.note:
         notes.append(NOT_LINEAR)
     if hr is not None and lr is not None:
         notes.append(_extra(sorted(lr.entries.keys() - hr.entries.keys())))

@@ -4,25 +4,27 @@ Unit: about 256 keys, with all their methods. Proof: its receipt, which holds it
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
 from prefect import flow
 from pydantic import BeforeValidator, Field, model_validator
 
-from dtls.checkpoint import CheckpointError
 from dtls.degradation import LRProtocol
 from flows import fanout
+from flows.collection import Collection
 from flows.comparing import Making
-from flows.comparison import RECEIPT, Collection, as_in_table
+from flows.comparison import RECEIPT, as_in_table
 from flows.console import tell
 from flows.history import compare
 from flows.job import Elsewhere, Job
+from flows.matching import KEY, Keys, Naming, Template
 from flows.options import Address, BatchOptions
+from flows.protocols import chosen_protocol
 from flows.publishing import TABLE, Publication
-from flows.sources import Reopened, protocols, refuse_within
+from flows.sources import Reopened, refuse_within
 from reports.metrics import Colour, Measure
 from reports.tables import write_metrics
 from storage.locations import Location, StorageError
@@ -62,6 +64,12 @@ class ReportOptions(BatchOptions):
         description="folder or URL of the HR pictures, the ground truth; without it, consistency is all there is",
     )
     lr: Address | None = Field(None, description="folder or URL of the LR pictures that the methods were given")
+    sr_name: list[str] = Field(
+        default_factory=list,
+        description="file names of results without a manifest: '{key}_x2' where f000.png became f000_x2.png; "
+        "{method} stands for NAME; NAME=TEMPLATE is for one result, and is used instead of its manifest",
+    )
+    lr_name: str | None = Field(None, description="file names of LR images without a manifest, like '{key}x4'")
     out: Address = Field(description="folder or URL for the table, the summary, the page and the pictures")
     compare: list[Address] = Field(
         default_factory=list, description="instead of these: reports made before, to put in one table over time"
@@ -97,16 +105,40 @@ class ReportOptions(BatchOptions):
     @model_validator(mode="after")
     def _says_what(self) -> Self:
         if self.compare:
-            if self.sr or self.hr or self.lr:
+            if self.sr or self.hr or self.lr or self.sr_name:
                 raise ValueError("--compare puts reports together; leave --sr, --hr and --lr out")
             return self
         if not self.sr:
             raise ValueError("say what to compare: --sr NAME=FOLDER, or --compare REPORT")
+        if self.hr is None and self.lr_name is not None:
+            raise ValueError("--lr-name goes with --hr; without it, results are matched to the LR images' names")
         if self.hr is None and self.lr is None:
             raise ValueError("say what to compare with: --hr, --lr, or both")
+        if self.lr_name is not None:
+            Template(self.lr_name)
+        _ = self.templates
         if self.rating == "pairs" and len(self.sr) < 2:
             raise ValueError("pairs want two results or more")
         return self
+
+    @property
+    def templates(self) -> dict[str, Template]:
+        """The templates for names by the result that each is for; the one for all under an empty name."""
+        found = {}
+        for text in self.sr_name:
+            name, equals, template = text.partition("=")
+            if equals and name not in self.sr and KEY not in name:
+                raise ValueError(f"--sr-name {text}: no result is named {name!r}")
+            name, text = (name, template) if name in self.sr else ("", text)
+            if name in found:
+                raise ValueError(f"--sr-name: two templates for {name or 'all results'}; give one")
+            found[name] = Template(text)
+        return found
+
+    def naming(self, name: str) -> Naming:
+        """How the files of a result are named."""
+        templates = self.templates
+        return Naming("--sr-name", templates.get(name) or templates.get(""), name, comes_first=name in templates)
 
 
 @flow(name="dtls", flow_run_name="report {options.out}")
@@ -117,16 +149,12 @@ def report(options: ReportOptions) -> str:
     out = Location.of(options.out)
     for address in filter(None, (options.hr, options.lr, *options.sr.values())):
         refuse_within(out, address)
-    protocol, is_assumed = _protocol(options.protocol, options.lr)
+    protocol, note = chosen_protocol(options.protocol, options.lr, options.sr, any_protocol=options.any_protocol)
     if protocol == "realworld" and options.hr is None:
         raise StorageError(
-            f"{options.lr}: made by realworld, which has no consistency: nothing to measure without --hr"
+            note or f"{options.lr}: made by realworld, which has no consistency: nothing to measure without --hr"
         )
-    if not options.any_protocol:
-        _refuse_others(options.sr, protocol)
-    hr = Collection.of(options.hr) if options.hr is not None else None
-    lr = Collection.of(options.lr) if options.lr is not None else None
-    sr = {name: Collection.of(address) for name, address in options.sr.items()}
+    hr, lr, sr = _collections(options)
     making = Making(
         hr=Reopened.of(options.hr, hr.source) if options.hr is not None and hr is not None else None,
         lr=Reopened.of(options.lr, lr.source) if options.lr is not None and lr is not None else None,
@@ -138,7 +166,7 @@ def report(options: ReportOptions) -> str:
         batch_size=options.batch_size,
         workers=options.workers,
     )
-    comparison = replace(making.comparison(hr, lr, sr, is_here=options.runner == "threads"), assumed=is_assumed)
+    comparison = replace(making.comparison(hr, lr, sr, is_here=options.runner == "threads"), note=note)
     job = Job(
         title=f"compare {', '.join(options.sr)}",
         units=comparison.units(),
@@ -157,6 +185,23 @@ def report(options: ReportOptions) -> str:
     return publication.publish()
 
 
+def _collections(
+    options: ReportOptions,
+) -> tuple[Collection | None, Collection | None, dict[str, Collection]]:
+    """HR, LR and the results, by the keys that HR has, or LR without HR."""
+    if options.hr is None:
+        hr, lr = None, Collection.of(options.lr or "")
+        keys = Keys.of(lr, options.lr or "")
+    else:
+        hr, lr = Collection.of(options.hr), None
+        keys = Keys.of(hr, options.hr)
+        if options.lr is not None:
+            template = Template(options.lr_name) if options.lr_name is not None else None
+            lr = keys.matched(options.lr, Naming("--lr-name", template))
+            keys = keys.joined_by(lr)
+    return hr, lr, {name: keys.matched(address, options.naming(name)) for name, address in options.sr.items()}
+
+
 def _publish_what_there_is(publication: Publication) -> None:
     """A page of a run that failed, which is what the run ends with, whatever becomes of the page."""
     try:
@@ -168,23 +213,3 @@ def _publish_what_there_is(publication: Publication) -> None:
 
 def _gather(rows: Iterable[Row], path: Path) -> None:
     write_metrics(as_in_table(rows), path)
-
-
-def _protocol(wish: LRProtocol | None, lr: str | None) -> tuple[LRProtocol, bool]:
-    """The protocol of LR pictures, and whether nothing told it; StorageError where their manifest says another."""
-    made = protocols(lr) if lr is not None else set()
-    if not made:
-        return wish or "reference", wish is None
-    if (wish is not None and made != {wish}) or len(made) > 1:
-        raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
-    return cast(LRProtocol, made.pop()), False
-
-
-def _refuse_others(results: Mapping[str, str], protocol: LRProtocol) -> None:
-    """CheckpointError for results whose model was trained for another protocol than that of the LR pictures."""
-    for name, address in results.items():
-        if others := protocols(address, "") - {protocol}:
-            raise CheckpointError(
-                f"{name} ({address}) is of a model for {', '.join(sorted(others))}, and the LR pictures are made by "
-                f"{protocol}; --any-protocol measures it all the same"
-            )

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Self
 
+import pyarrow as pa
+
 from flows.console import tell
 from flows.summary import counted
 from storage import images
 from storage.archives import Folder, Source, open_source
 from storage.entries import is_hidden
 from storage.locations import Entry, Location, StorageError
+from storage.packing import Packing, is_archive
 from storage.receipts import MANIFEST, read_manifest
 from storage.s3 import S3
 
@@ -90,13 +93,18 @@ def identity(address: str) -> str:
     return f"s3://{location.root}" if isinstance(location.store, S3) else location.url
 
 
+def manifest_beside(address: str) -> pa.Table | None:
+    """What the last run over a target made, or None where there was none; that of an archive lies beside it."""
+    return read_manifest(Packing(address).staging if is_archive(address) else Location.of(address))
+
+
 def protocols(address: str, method: str = "downscale") -> set[str]:
     """The protocols that a manifest beside the pictures there names: by which downscalings they were made.
 
     method: what the name of the method begins with that made them; of SR pictures, any model's tells for which
     downscaling it was trained.
     """
-    manifest = read_manifest(Location.of(address))
+    manifest = manifest_beside(address)
     names = manifest.column_names if manifest is not None else []
     if manifest is None or not {"method", "protocol"} <= set(names):
         return set()

@@ -143,7 +143,12 @@ def test_two_files_with_the_same_key(dtls: Command, one: Path, tmp_path: Path) -
     (one / "photo.jpg").write_bytes((one / "photo.png").read_bytes())
     assert dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2).code == 0
     assert {path.name for path in (tmp_path / "sr").glob("*.png")} == {"photo.png", "photo.jpg.png"}
-    line = complaint(dtls("report", "--hr", one, "--lr", one, "--sr", f"same={one}", "--out", tmp_path / "report"))
+    done = dtls("report", "--hr", one, "--sr", f"same={one}", "--out", tmp_path / "report", "--lpips", "none")
+    assert done.code == 0
+    assert pd.read_parquet(tmp_path / "report" / "metrics.parquet").key.tolist() == ["photo.jpg", "photo.png"]
+    (tmp_path / "hr").mkdir()
+    (tmp_path / "hr" / "photo.tif").write_bytes((one / "photo.png").read_bytes())
+    line = complaint(dtls("report", "--hr", tmp_path / "hr", "--sr", f"same={one}", "--out", tmp_path / "other"))
     assert "photo.jpg and photo.png have the same key 'photo'" in line
 
 

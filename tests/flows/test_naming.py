@@ -1,15 +1,13 @@
 """Results are called as their sources, and two sources never give one name."""
 
-import random
 from pathlib import PurePosixPath
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.naming import Names, alike, normalized, refuse_twins
+from flows.naming import Names, alike, normalized
 from storage.encoding import Encoding
-from storage.locations import Entry, StorageError
+from storage.locations import Entry
 
 
 def entries(*keys: str) -> list[Entry]:
@@ -64,31 +62,6 @@ key = st.builds(
 def test_no_two_sources_ever_have_one_name(keys: set[str], form: str, suffix: str) -> None:
     keys = {key for key in keys if not PurePosixPath(key).name.startswith(".")}
     assert len(set(names(*keys, form=form, suffix=suffix).values())) == len(keys)
-
-
-def test_twins_are_refused_where_pictures_are_matched_by_their_names() -> None:
-    refuse_twins("folder", entries("a.png", "a-b.jpg", "b.png", "x/a.jpg"))
-    with pytest.raises(StorageError, match=r"folder: a\.jpg and a\.png have the same key 'a'; rename one"):
-        refuse_twins("folder", entries("a.png", "a-b.jpg", "a.b.png", "a.jpg"))
-
-
-def test_twins_are_found_wherever_they_stand() -> None:
-    letters = random.Random(1)
-
-    def name() -> str:
-        stem = "".join(letters.choices("ab_/", k=letters.randrange(4))) + "x" + letters.choice(["", ".", "a", ".b"])
-        return stem + letters.choice([".jpg", ".png", ".tif"])
-
-    refused = 0
-    for _ in range(2000):
-        keys = {name() for _ in range(letters.randrange(1, 9))}
-        if len({key[: key.rfind(".")] for key in keys}) == len(keys):
-            refuse_twins("folder", entries(*keys))
-        else:
-            refused += 1
-            with pytest.raises(StorageError, match="have the same key"):
-                refuse_twins("folder", entries(*keys))
-    assert 100 < refused < 1900
 
 
 def test_a_key_is_meant_by_one_of_another_unicode_form() -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from prefect import flow
 
 from flows import fanout, mapping
-from flows.comparison import Collection
+from flows.collection import Collection
 from flows.console import Advance
 from flows.fanout import RunError
 from flows.gallery import Gallery

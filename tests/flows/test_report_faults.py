@@ -178,13 +178,3 @@ def test_a_method_with_one_easy_picture_is_not_best(folder: Path, tmp_path: Path
 def test_numbers_that_the_border_leaves_out_are_told(folder: Path, tmp_path: Path) -> None:
     summary = made(folder, tmp_path / "out", border=20)
     assert "PSNR and SSIM: inside a border of 20 pixels nothing is left of 6 pictures." in summary["notes"]
-
-
-def test_a_protocol_that_nothing_told_is_a_note_and_without_lr_pictures_there_is_none(
-    folder: Path, tmp_path: Path
-) -> None:
-    said = "The protocol reference is assumed"
-    assert said in " ".join(made(folder, tmp_path / "assumed", protocol=None)["notes"])
-    assert said not in " ".join(made(folder, tmp_path / "told", protocol="reference")["notes"])
-    assert said not in " ".join(made(folder, tmp_path / "assumed", protocol="reference")["notes"])
-    assert made(folder, tmp_path / "without", lr=None)["conditions"].startswith("Protocol: none")

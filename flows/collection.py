@@ -1,0 +1,88 @@
+"""The images of one folder or archive by key, as a comparison lists and reads them."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from flows.naming import normalized
+from flows.sources import list_pictures
+from storage import images
+from storage.archives import Source, open_source
+from storage.images import ImageError
+from storage.locations import Entry, StorageError
+
+IN_ANOTHER_FORM = -1
+"""The size of what is listed for an image that is there under a name that only looks the same."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The images of one folder or archive by key."""
+
+    source: Source
+    entries: Mapping[str, Entry]
+
+    @classmethod
+    def of(cls, address: str) -> "Collection":
+        """All that are there, by their names without endings; by whole names where only endings tell them apart."""
+        source = open_source(address)
+        pictures = list_pictures(source)
+        stems = Counter(images.stem(entry.key) for entry in pictures)
+        entries: dict[str, Entry] = {}
+        for entry in pictures:
+            stem = images.stem(entry.key)
+            key = stem if stems[stem] == 1 else entry.key
+            if key in entries:
+                raise StorageError(
+                    f"{source}: {entries[key].key} and {entry.key} have the same key {key!r}; rename one"
+                )
+            entries[key] = entry
+        return cls(source, entries)
+
+    def listed(self, key: str) -> Entry | None:
+        """What is listed for a key; where that is only a name that looks the same, an entry that is none to read."""
+        entry = self.entries.get(key)
+        if entry is None and not key.isascii() and (other := self._by_form.get(normalized(key))) is not None:
+            return Entry(other, IN_ANOTHER_FORM, _form(key))
+        return entry
+
+    def data(self, key: str) -> bytes:
+        """The image's bytes; StorageError where it is not there."""
+        return self.source.fetch(self._there(self.entries.get(key)))
+
+    def tensor(self, key: str) -> Tensor:
+        """uint8 (1, 3, H, W)."""
+        return self.read(self.entries.get(key))
+
+    def read(self, entry: Entry | None) -> Tensor:
+        """The image that was listed as `entry`: uint8 (1, 3, H, W); StorageError where none was."""
+        entry = self._there(entry)
+        try:
+            pixels = images.decode(self.source.fetch(entry))
+        except ImageError as error:
+            raise ImageError(f"{self.source}/{entry.key}: {error}") from error
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+
+    @cached_property
+    def _by_form(self) -> dict[str, str]:
+        return {normalized(key): key for key in self.entries if not key.isascii()}
+
+    def _there(self, entry: Entry | None) -> Entry:
+        if entry is None:
+            raise StorageError(f"not in {self.source}")
+        if entry.size == IN_ANOTHER_FORM:
+            raise StorageError(
+                f"not in {self.source} in this Unicode form ({entry.etag}), where {entry.key!r} "
+                f"({_form(entry.key)}) looks the same; rename one"
+            )
+        return entry
+
+
+def _form(name: str) -> str:
+    """How Unicode calls the form of a name."""
+    return next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, name)), "mixed")

@@ -1,0 +1,77 @@
+"""What made the LR images is never guessed in silence: it is known, said, taken from the results, or asked for."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dtls.checkpoint import CheckpointError
+from flows.report import report
+from storage.locations import StorageError
+from tests.flows.reporting import made, options, pictures
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return pictures(tmp_path / "pictures", count=2)
+
+
+def trained_for(folder: Path, **protocols: str) -> None:
+    """Say that results are of models, and for which protocols they were trained."""
+    for name, protocol in protocols.items():
+        rows = {"key": ["0.png"], "output": ["0.png"], "method": ["dtls"], "protocol": [protocol]}
+        pq.write_table(pa.table(rows), folder / name / "manifest.parquet")
+
+
+def test_a_protocol_that_nothing_told_is_a_note_and_without_lr_images_there_is_none(
+    folder: Path, tmp_path: Path
+) -> None:
+    said = "The protocol reference is assumed"
+    assert said in " ".join(made(folder, tmp_path / "assumed", protocol=None)["notes"])
+    assert said not in " ".join(made(folder, tmp_path / "told", protocol="reference")["notes"])
+    assert said not in " ".join(made(folder, tmp_path / "assumed", protocol="reference")["notes"])
+    assert made(folder, tmp_path / "without", lr=None)["conditions"].startswith("Protocol: none")
+
+
+def test_lr_images_of_one_s_own_are_measured_by_what_the_model_was_trained_for(folder: Path, tmp_path: Path) -> None:
+    trained_for(folder, good="antialias")
+    summary = made(folder, tmp_path / "out", protocol=None)
+    assert summary["conditions"].startswith("Protocol: antialias")
+    (note,) = summary["notes"]
+    assert "does not say how its images were made" in note
+    assert "by antialias, for which good was trained" in note
+    told = made(folder, tmp_path / "told", protocol="antialias")
+    assert told["notes"] == []
+    assert told["methods"] == summary["methods"]
+
+
+def test_where_results_disagree_the_protocol_is_asked_for_before_any_work(folder: Path, tmp_path: Path) -> None:
+    trained_for(folder, good="antialias", poor="reference")
+    with pytest.raises(StorageError, match=r"good: antialias; poor: reference\); --protocol says how"):
+        report.fn(options(folder, tmp_path / "out", protocol=None))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CheckpointError, match="is of a model for reference, and --protocol antialias is given"):
+        report.fn(options(folder, tmp_path / "out", protocol="antialias"))
+    summary = made(folder, tmp_path / "any", protocol=None, any_protocol=True)
+    assert "The protocol reference is assumed" in summary["notes"][0]
+
+
+def test_without_lr_images_nobody_claims_how_they_were_made(folder: Path, tmp_path: Path) -> None:
+    trained_for(folder, good="antialias")
+    assert made(folder, tmp_path / "one", protocol=None, lr=None)["notes"] == []
+    trained_for(folder, poor="reference")
+    (note,) = made(folder, tmp_path / "two", protocol=None, lr=None)["notes"]
+    assert note == (
+        "The results are of models for LR images of different protocols: good: antialias; poor: reference."
+    )
+
+
+def test_a_model_for_realworld_leaves_no_consistency_of_unknown_lr_images(folder: Path, tmp_path: Path) -> None:
+    trained_for(folder, good="realworld")
+    summary = made(folder, tmp_path / "out", protocol=None)
+    assert not {"consistency", "lr_psnr"} & summary["metrics"].keys()
+    (note,) = summary["notes"]
+    assert "good was trained for realworld, which is not linear: consistency and LR-PSNR are not measured" in note
+    with pytest.raises(StorageError, match="--protocol says how the images were made"):
+        report.fn(options(folder, tmp_path / "none", protocol=None, hr=None))
