@@ -7,9 +7,9 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from dtls.bounds import TooLargeError, load_pickled
 from dtls.checkpoint import CheckpointError, load_weights, save_checkpoint
 from dtls.degradation import SizeError
 from dtls.models.domain_transfer import DTLS, ModelConfig, steps_between
@@ -38,9 +38,11 @@ def import_checkpoint(path: Path, folder: Path, preset: str | None = None) -> DT
 
 def _read_authors(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_pickled(path.read_bytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
+    except TooLargeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # torch.load raises whatever its many formats raise
         raise CheckpointError(f"{path}: not a PyTorch checkpoint that can be read safely") from error
     weights = content.get("ema") if isinstance(content, dict) else None

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from dtls.bounds import no_larger_than
 from dtls.methods import model_class
 from dtls.model import Model
 
@@ -83,11 +84,11 @@ def load_hashed(folder: Path, device: str | torch.device = "cpu", wish: str | No
     wish: the name that the model should have; a model's weights serve those that are made of it, too.
     """
     config, weights = (_read(folder, name) for name in (CONFIG, WEIGHTS))
-    model = _made(config, folder / CONFIG, wish)
     try:
         tensors = load(weights)
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: not a readable safetensors file ({error})") from error
+    model = _made(config, folder / CONFIG, wish, tensors)
     load_weights(model, tensors, str(folder / WEIGHTS))
     if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{folder / WEIGHTS}: {bad[0]} holds values that are no numbers")
@@ -115,14 +116,16 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], name: str) -> Non
     model.load_state_dict(tensors)
 
 
-def _made(content: bytes, path: Path, wish: str | None) -> Model:
-    """The model, without its weights, of which config.json tells."""
+def _made(content: bytes, path: Path, wish: str | None, tensors: Mapping[str, Tensor]) -> Model:
+    """The model, not yet with its weights `tensors`, of which config.json tells."""
     try:
         config = json.loads(content)
         config.pop("config", None)  # the hub's way of saving hands over the whole file once more under this name
         name, _ = config.pop("method", "dtls"), config["size"]  # every model's has one
         there, wanted = model_class(name), model_class(wish or name)
         if issubclass(wanted, there) or issubclass(there, wanted):
+            with no_larger_than(tensors):
+                wanted(**config)
             return wanted(**config)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
         reason = str(error).partition("\n")[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
 from dtls.degradation import SizeError
-from dtls.model import Callback, Config, Draws, Model, Network, Noise, Sample
+from dtls.model import Callback, Config, Draws, Model, Network, Noise, Sample, check_timesteps
 
 allow_torchvision_import()
 diffusers: Any = import_module("diffusers")  # it has no types
@@ -60,6 +60,7 @@ class DiffusionConfig(Config):
         for name in ("levels", "patch", "blocks", "timesteps"):
             if getattr(self, name) < 1:
                 raise SizeError(f"{name} is at least 1, not {getattr(self, name)}")
+        check_timesteps(self.timesteps)
         for name, known in (("schedule", Schedule), ("noise_loss", NoiseLoss)):
             if getattr(self, name) not in get_args(known):
                 raise SizeError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(get_args(known))}")

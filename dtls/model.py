@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dtls.degradation import LRProtocol, SizeError, resize
 from dtls.realworld import realworld
 
+MAX_TIMESTEPS = 100_000
 Network = Callable[[Tensor, Tensor], Tensor]
 """A model's `forward` in the precision of a run: (x, t) → what it predicts, float32."""
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -57,6 +58,12 @@ class Config:
         if self.lr_size < 1 or self.size <= self.lr_size or self.size % self.lr_size:
             raise SizeError(f"{self.lr_size}→{self.size} pixels is no whole scale of at least 2")
         return self
+
+
+def check_timesteps(count: int) -> None:
+    """SizeError for more timesteps than any schedule needs: some numbers are kept for each."""
+    if count > MAX_TIMESTEPS:
+        raise SizeError(f"{count:,} timesteps are more than {MAX_TIMESTEPS:,}")
 
 
 def departing(**choices: Any) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from dtls.bounds import load_pickled
 from dtls.channels import channel_by_channel, in_colour
 from dtls.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
@@ -124,7 +125,7 @@ def _tensors(content: bytes, path: Path) -> dict[str, Any]:
     if _is_torchscript(content):
         raise CheckpointError(f"{path}: a TorchScript program, not a file of weights; take the model's weights")
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        loaded = load_pickled(content)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds more than weights, or is broken, and is not unpickled; convert it to .safetensors"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dtls.degradation import SizeError
-from dtls.model import Callback, Compare, Draws, Network, Noise, departing
+from dtls.model import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
 from dtls.models.unet_based import UNetConfig, UNetModel
 
 SMALLEST = 0.5
@@ -46,6 +46,7 @@ class HeatConfig(UNetConfig):
             raise SizeError("heat learns from blurred pictures, never from LR pictures: there is no realworld for it")
         if type(self.timesteps) is not int or self.timesteps < 2:
             raise SizeError(f"timesteps are at least 2, not {self.timesteps}")
+        check_timesteps(self.timesteps)
         if not PER_SCALE * self.scale <= self.widest < math.inf:
             raise SizeError(f"×{self.scale} blurs by {PER_SCALE * self.scale:g} pixels, not by {self.sigma_max:g}")
         return self

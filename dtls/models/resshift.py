@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dtls.degradation import SizeError
-from dtls.model import Callback, Compare, Draws, Network, Noise, departing
+from dtls.model import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
 from dtls.models.unet_based import UNetConfig, UNetModel
 
 LAST_ETA = 0.999
@@ -34,6 +34,7 @@ class ResShiftConfig(UNetConfig):
     def validate(self) -> Self:
         if type(self.timesteps) is not int or self.timesteps < 2:
             raise SizeError(f"timesteps are at least 2, not {self.timesteps}")
+        check_timesteps(self.timesteps)
         if not (0 < self.power < math.inf and 0 < self.kappa < math.inf):
             raise SizeError(f"power and kappa are larger than 0, not {self.power:g} and {self.kappa:g}")
         last = self.kappa * math.sqrt(LAST_ETA)
