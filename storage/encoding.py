@@ -12,8 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from storage.images import ImageError, Pixels, bands, from_samples, to_8_bits
-from storage.metadata import (
+from storage.exif import (
     BYTE,
     PROCESSING_SOFTWARE,
     RESOLUTION_UNIT,
@@ -21,11 +20,13 @@ from storage.metadata import (
     X_RESOLUTION,
     XMP,
     Y_RESOLUTION,
-    Carried,
     Entry,
     Exif,
 )
-from storage.photographs import SIXTEEN_BITS_BECAME_8, Photograph, Samples, to_srgb
+from storage.formats import ImageError, Pixels
+from storage.metadata import Carried
+from storage.photographs import Photograph, bits_became_8, to_srgb
+from storage.samples import Samples, bands, from_samples, to_8_bits
 
 Format = Literal["png", "jpeg", "webp", "tiff", "same"]
 
@@ -87,16 +88,11 @@ class Encoding:
             return Encoded(_png(pixels, alpha, carried), ())
         if kind == "tiff":
             return Encoded(_tiff(pixels, alpha, carried), ())
-        small, transparency, notes = _in_8_bits(pixels, alpha)
+        notes = () if pixels.dtype == np.uint8 else (bits_became_8(photograph.bits),)
+        small, transparency = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
         if kind == "jpeg":
             return _jpeg(small, transparency, carried, self.quality, notes)
         return _webp(small, transparency, carried, self.quality, notes)
-
-
-def _in_8_bits(pixels: Samples, alpha: Samples | None) -> tuple[Pixels, Pixels | None, tuple[str, ...]]:
-    if pixels.dtype == np.uint8:
-        return np.asarray(pixels, np.uint8), None if alpha is None else np.asarray(alpha, np.uint8), ()
-    return to_8_bits(pixels), None if alpha is None else to_8_bits(alpha), (SIXTEEN_BITS_BECAME_8,)
 
 
 def _jpeg(pixels: Pixels, alpha: Pixels | None, carried: Carried, quality: int, notes: tuple[str, ...]) -> Encoded:

@@ -9,15 +9,16 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms
 
-from storage import images, metadata
+from storage import deep, images, metadata, tiff_pages
+from storage.deep import Deep
+from storage.exif import TIFF_HEADS
 from storage.metadata import Carried
+from storage.samples import DEEP, Samples, sixteen_bits, upright
 
-Samples = NDArray[np.uint8] | NDArray[np.uint16]
+__all__ = ["Photograph", "Samples", "bits_became_8", "open_photograph", "to_srgb"]
 
-SIXTEEN_BITS_BECAME_8 = "16 bits became 8"
 PLAIN_GAMMA, ALIKE = 0.45455, 0.01
 IPTC, EXTENDED_XMP = 0x0404, b"http://ns.adobe.com/xmp/extension/\0"
 IPTC_TEXT = "Raw profile type iptc"
@@ -31,7 +32,7 @@ class Photograph:
 
     `pixels` are uint8 or uint16, (H, W, 1) for grey and (H, W, 3) for RGB, upright. `alpha` is (H, W) of the same
     type, straight (colours are not multiplied by it), or None where every pixel is opaque. `format` is Pillow's name
-    of what the picture was. `notes` say what was not kept.
+    of what the picture was. `notes` say what was not kept. `bits` are those of a sample, where they are more than 8.
     """
 
     pixels: Samples
@@ -39,6 +40,7 @@ class Photograph:
     carried: Carried
     format: str
     notes: tuple[str, ...]
+    bits: int = 16
 
 
 def open_photograph(data: bytes) -> Photograph:
@@ -46,28 +48,31 @@ def open_photograph(data: bytes) -> Photograph:
 
     CMYK becomes sRGB through its profile, LAB and YCbCr become RGB; 16 bits stay where they can be decoded.
     """
-    if (deep := images.deep_tiff(data)) is not None:
-        samples, frames = deep
-        carried, orientation = metadata.read(data, {})
-        return _photograph(*_split(samples), carried, orientation, "TIFF", _frame_notes(frames))
-    with images.opened(data) as image:
-        packing = _packing(image)
-        notes = _frame_notes(getattr(image, "n_frames", 1))
-        image.load()
-        carried, orientation = metadata.read(data, image.info)
-        notes += _left_out(image)
+    first = data
+    data, notes = tiff_pages.image_page(data)
+    if (found := deep.decoded(data)) is not None:
+        return _of_deep(found, first, notes)
+    with images.loaded(data) as picture:
+        image, packing = picture.image, picture.packing
+        carried, orientation = metadata.read(data, image.info, first)
+        notes += tiff_pages.frame_notes(picture.frames) + picture.notes + _left_out(image)
         if image.format == "TIFF":
             orientation = 1  # Pillow has turned these while it loaded them
         if image.format == "PNG" and packing.endswith(";16B"):
             pixels, alpha = _split(imagecodecs.png_decode(data))
         else:
             if ";16" in packing and not image.mode.startswith("I"):
-                notes += (SIXTEEN_BITS_BECAME_8,)
+                notes += (bits_became_8(16),)
             if image.mode in ("CMYK", "LAB"):
                 notes += (f"{image.mode} became RGB",)
-            pixels, alpha = _split(_samples(image, carried.icc))
+            pixels, alpha = _split(_decoded(image, carried.icc))
         kind = "JPEG" if image.format == "MPO" else str(image.format)
-        return _photograph(pixels, alpha, carried, orientation, kind, notes)
+        return _photograph(Photograph(pixels, alpha, carried, kind, notes), orientation)
+
+
+def bits_became_8(bits: int) -> str:
+    """The note on samples of more bits than a result has."""
+    return f"{bits} bits became 8"
 
 
 def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
@@ -85,25 +90,36 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
         return None
 
 
-def _photograph(
-    pixels: Samples, alpha: Samples | None, carried: Carried, orientation: int, kind: str, notes: tuple[str, ...]
-) -> Photograph:
+def _of_deep(found: Deep, first: bytes, notes: tuple[str, ...]) -> Photograph:
+    if found.head[:4] in TIFF_HEADS:
+        kind, info = "TIFF", images.info_of(found)
+    else:
+        with images.opened(found.head) as image:
+            kind, info, notes = "JPEG", image.info, notes + _left_out(image)
+    carried, orientation = metadata.read(found.head, info, first)
+    pixels, alpha = _split(found.samples)
+    bits = found.bits if found.samples.dtype == np.uint16 else 16
+    return _photograph(Photograph(pixels, alpha, carried, kind, notes + found.notes, bits), orientation)
+
+
+def _photograph(found: Photograph, orientation: int) -> Photograph:
+    """The photograph turned upright, without an alpha or a profile that does nothing."""
+    alpha = found.alpha
     if alpha is not None and alpha.size and int(alpha.min()) == np.iinfo(alpha.dtype).max:
         alpha = None
-    icc = metadata.fitting(carried.icc, b"GRAY" if pixels.shape[2] == 1 else b"RGB ")
-    return Photograph(
-        images.upright(pixels, orientation),
-        None if alpha is None else images.upright(alpha, orientation),
-        replace(carried, icc=icc),
-        kind,
-        notes,
+    icc = metadata.fitting(found.carried.icc, b"GRAY" if found.pixels.shape[2] == 1 else b"RGB ")
+    return replace(
+        found,
+        pixels=upright(found.pixels, orientation),
+        alpha=None if alpha is None else upright(alpha, orientation),
+        carried=replace(found.carried, icc=icc),
     )
 
 
-def _samples(image: Image.Image, icc: bytes | None) -> Samples:
+def _decoded(image: Image.Image, icc: bytes | None) -> Samples:
     """The decoded samples of a Pillow image, (H, W) or (H, W, 2 … 4)."""
-    if image.mode.startswith(images.DEEP):
-        return images.sixteen_bits(image)
+    if image.mode.startswith(DEEP):
+        return sixteen_bits(image)
     if image.mode == "CMYK" and (profile := metadata.fitting(icc, b"CMYK")) and (seen := to_srgb(image, profile)):
         return np.asarray(seen)
     if image.mode == "LAB":
@@ -126,15 +142,6 @@ def _split(samples: Any) -> tuple[Samples, Samples | None]:
     if samples.shape[2] % 2:
         return samples, None
     return samples[..., :-1], samples[..., -1]
-
-
-def _packing(image: Image.Image) -> str:
-    """How the file packs a pixel, in Pillow's words, such as "RGB;16B"."""
-    return str(image.tile[0][3]) if isinstance(image, ImageFile.ImageFile) and image.tile else ""
-
-
-def _frame_notes(count: int) -> tuple[str, ...]:
-    return (f"the first of {count:,} frames",) if count > 1 else ()
 
 
 def _left_out(image: Image.Image) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import io
 import tifffile
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
-from storage.metadata import TIFF_HEADS
+from storage.exif import TIFF_HEADS
 
 CONVERT = "which is not read; convert it"
 MAGIC: dict[bytes, str] = {

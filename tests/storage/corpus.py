@@ -106,9 +106,11 @@ def _damaged(whole: dict[str, bytes]) -> Named:
             yield f"damaged-{number:02}-{name}", mutated(data, chance)
 
 
-def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, colour: int = 2) -> bytes:
+def png(
+    width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, colour: int = 2, interlaced: bool = False
+) -> bytes:
     """A PNG of this header and these chunks."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     parts = [_chunk(kind, data) for kind, data in ((b"IHDR", header), *chunks, (b"IEND", b""))]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

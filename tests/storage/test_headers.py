@@ -234,10 +234,11 @@ TRUNCATED = {
 
 
 @pytest.mark.parametrize("data", TRUNCATED.values(), ids=TRUNCATED)
-def test_a_picture_cut_anywhere_is_refused(data: bytes) -> None:
+def test_a_picture_cut_anywhere_but_in_a_jpeg_s_end_marker_is_refused(data: bytes) -> None:
     assert measure(data)
     taken = [length for length in range(len(data)) if outcome(data[:length])]
-    assert taken == []
+    only_its_end = [len(data) - 2, len(data) - 1] if data.endswith(b"\xff\xd9") else []
+    assert taken == only_its_end
 
 
 CLAIMS = ((0, 10), (10, 0), (0, 0), (60_000, 60_000), (2**16 - 1, 2**16 - 1))
@@ -292,7 +293,7 @@ def test_a_header_whose_sum_is_wrong_is_not_believed() -> None:
 
 def test_a_jpeg_of_a_kind_that_cannot_be_decoded_is_refused() -> None:
     at = frame_at(PLAIN)
-    for place, value in ((4, 12), (9, 2), (1, 0xC3), (1, 0xC5)):
+    for place, value in ((4, 11), (9, 2), (1, 0xC3), (1, 0xC5)):
         data = PLAIN[: at + place] + bytes([value]) + PLAIN[at + place + 1 :]
         assert outcome(data) is None, (place, value)
 

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.images import (
-    JPEG_SCAN,
     MAX_PIXELS,
-    MAX_SCANS,
     ImageError,
     Pixels,
     decode,
@@ -25,6 +23,7 @@ from storage.images import (
     resize_square,
     stem,
 )
+from storage.jpeg_kinds import MAX_SCANS, SCAN
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +217,7 @@ def test_a_jpeg_of_many_scans_is_refused_alone_and_with_a_second_picture(kind: s
     options = {"save_all": True, "append_images": [picture]} if kind == "MPO" else {}
     whole = encoded(picture, kind, **options)
     assert decode(whole).shape == pixels.shape
-    assert refusal(whole + JPEG_SCAN * MAX_SCANS) == "more than 1,000 scans, which would take minutes"
+    assert refusal(whole + SCAN * MAX_SCANS) == "more than 1,000 scans, which would take minutes"
 
 
 def test_what_is_a_picture_of_another_kind_is_refused_by_its_name() -> None:

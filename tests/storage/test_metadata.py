@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.metadata import ASCII, LARGEST, PROCESSING_SOFTWARE, SOFTWARE, Carried, Entry, Exif, fitting, read
+from storage.exif import ASCII, LARGEST, PROCESSING_SOFTWARE, SOFTWARE, Entry, Exif
+from storage.metadata import Carried, fitting, read
 
 RDF = b"<rdf:RDF><rdf:Description %s>%s</rdf:Description></rdf:RDF>"
 ORDERS = ["<", ">"]

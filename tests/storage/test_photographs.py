@@ -17,9 +17,11 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from storage import images
+from storage.exif import Exif
 from storage.images import MAX_PIXELS, ImageError
-from storage.metadata import Carried, Exif
+from storage.metadata import Carried
 from storage.photographs import Photograph, Samples, open_photograph
+from tests.storage.corpus import png
 from tests.storage.test_encoding import XMP, profile
 
 CMYK = Path("/usr/share/color/icc/ghostscript/default_cmyk.icc")
@@ -166,6 +168,43 @@ def test_a_palette_s_transparent_colour_is_alpha(kind: str, transparency: int | 
     assert found.alpha is not None
     assert found.alpha.tolist() == [[255, 0, 255]]
     assert found.pixels[0, [0, 2]].tolist() == [[10, 20, 30], [70, 80, 90]]
+
+
+def bmp(alphas: list[int], header: int, mask: int = 0xFF000000) -> bytes:
+    """A BMP of one row of red pixels, whose header has so many bytes and says where alpha is."""
+    pixels = struct.pack(f"<{len(alphas)}I", *(alpha << 24 | 0xFF0000 for alpha in alphas))
+    fields = struct.pack("<IiiHHIIiiII", header, len(alphas), 1, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head = (fields + struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, mask)).ljust(header, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(pixels), 0, 0, 14 + len(head)) + head + pixels
+
+
+@pytest.mark.parametrize("header", [40, 56, 64, 108, 124])
+def test_an_alpha_of_a_bmp_that_is_zero_everywhere_is_none(header: int) -> None:
+    blank, half = bmp([0, 0, 0], header), bmp([0, 128, 0], header)
+    found = open_photograph(blank)
+    assert (found.alpha, found.notes, found.format) == (None, (), "BMP")
+    assert found.pixels.tolist() == [[[255, 0, 0]] * 3]
+    assert images.decode(blank).tolist() == [[[255, 0, 0]] * 3]
+    if header > 40:
+        alpha = open_photograph(half).alpha
+        assert alpha is not None
+        assert alpha.tolist() == [[0, 128, 0]]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_an_interlaced_png_of_16_bits_is_read_without_a_warning(
+    channels: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = samples(channels)
+    passes = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
+    rows = b"".join(
+        b"\0" + values[row, left::across].astype(">u2").tobytes()
+        for left, across, top, down in passes
+        for row in range(top, 20, down)
+    )
+    data = png(30, 20, (b"IDAT", zlib.compress(rows)), depth=16, colour={3: 2, 4: 6}[channels], interlaced=True)
+    np.testing.assert_array_equal(together(open_photograph(data)), values)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
