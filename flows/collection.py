@@ -14,6 +14,7 @@ from flows.sources import list_pictures
 from storage import images
 from storage.archives import Source, open_source
 from storage.images import ImageError
+from storage.kinds import Kind
 from storage.locations import Entry, StorageError
 
 IN_ANOTHER_FORM = -1
@@ -57,13 +58,18 @@ class Collection:
 
     def tensor(self, key: str) -> Tensor:
         """uint8 (1, 3, H, W)."""
-        return self.read(self.entries.get(key))
+        entry = self._there(self.entries.get(key))
+        return self._decoded(entry, self.source.fetch(entry))
 
-    def read(self, entry: Entry | None) -> Tensor:
-        """The image that was listed as `entry`: uint8 (1, 3, H, W); StorageError where none was."""
+    def see(self, entry: Entry | None) -> "Seen":
+        """The image that was listed as `entry`; StorageError where none was."""
         entry = self._there(entry)
+        data = self.source.fetch(entry)
+        return Seen(self._decoded(entry, data), Kind.of(data))
+
+    def _decoded(self, entry: Entry, data: bytes) -> Tensor:
         try:
-            pixels = images.decode(self.source.fetch(entry))
+            pixels = images.decode(data)
         except ImageError as error:
             raise ImageError(f"{self.source}/{entry.key}: {error}") from error
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
@@ -81,6 +87,19 @@ class Collection:
                 f"({_form(entry.key)}) looks the same; rename one"
             )
         return entry
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image as it is measured, uint8 (1, 3, H, W), and what of it these pixels do not show."""
+
+    pixels: Tensor
+    kind: Kind
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H, W)."""
+        return tuple(self.pixels.shape[-2:])
 
 
 def _form(name: str) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from threading import Lock
 from typing import Any
 
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from dtls.degradation import LRProtocol, SizeError
 from flows.collection import Collection
 from flows.console import Advance
+from flows.scenes import Scene, Stage
 from flows.waiting import in_batches
 from reports.metrics import Measure, reduced_size
 from reports.scoring import score
-from reports.tables import SCHEMA, SCHEMA_VERSION
-from storage.images import ImageError
-from storage.locations import ChangedError, Entry, StorageError, UnavailableError
+from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
+from storage.locations import Entry
 from storage.parallel import ordered_map
 from storage.schemas import SAMPLES
 from storage.units import Row, Unit, cut_by_key
@@ -28,27 +28,6 @@ from storage.units import Row, Unit, cut_by_key
 UNIT_SIZE = 256
 WAITING_PIXELS = 2**24
 """Pictures of other sizes wait for their batch as long as they have no more pixels than this together."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One key: HR and LR, where there are such, and what methods made: uint8 (1, 3, H, W); and why some have none."""
-
-    key: str
-    hr: Tensor | None
-    lr: Tensor | None
-    sr: Mapping[str, Tensor]
-    failed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """What scenes of one batch have in common."""
-        sizes = ((name, x.shape) for name, x in self.sr.items())
-        return (self.hr is None or self.hr.shape, self.lr is None or self.lr.shape, *sizes)
-
-    @property
-    def pixels(self) -> int:
-        return sum(x[0, 0].numel() for x in (self.hr, *self.sr.values()) if x is not None)
 
 
 @dataclass(frozen=True)
@@ -122,7 +101,8 @@ class Comparison:
             listed = (Entry(*entry) if entry is not None else None for entry in json.loads(sample.etag))
             wanted.setdefault(key, {})[method] = tuple(listed)
         rows: dict[str, Row] = {}
-        scenes = ordered_map(lambda item: self._load(*item), wanted.items(), self.workers)
+        stage = Stage(self.hr, self.lr, self.sr)
+        scenes = chain.from_iterable(ordered_map(lambda item: stage.scenes(*item), wanted.items(), self.workers))
         for batch in in_batches(
             scenes, lambda scene: scene.kind, lambda _: self.batch_size, lambda scene: scene.pixels, WAITING_PIXELS
         ):
@@ -130,42 +110,6 @@ class Comparison:
                 rows[row["key"]] = row
                 advance(1, row["status"] != "ok")
         return [rows[sample.key] | {"source_bytes": sample.size} for sample in samples]
-
-    def _load(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> Scene:
-        """A scene of HR, LR and SR as they were listed for each method."""
-        failed: dict[str, str] = {}
-        sr: dict[str, Tensor] = {}
-        hr_entry, lr_entry, _ = next(iter(listed.values()))
-        hr = lr = None
-        try:
-            hr = self.hr.read(hr_entry) if self.hr is not None else None
-            lr = self._read_lr(lr_entry)
-        except (UnavailableError, ChangedError):  # of no picture's quality
-            raise
-        except (ImageError, StorageError) as error:
-            return Scene(key, None, None, {}, dict.fromkeys(listed, str(error)))
-        for method, (*_, entry) in listed.items():
-            try:
-                x = self.sr[method].read(entry)
-                if hr is not None and x.shape != hr.shape:
-                    raise SizeError(f"SR is {_size(x)}, HR is {_size(hr)}")
-                sr[method] = x
-            except (UnavailableError, ChangedError):
-                raise
-            except (ImageError, SizeError, StorageError) as error:
-                failed[method] = str(error)
-        return Scene(key, hr, lr, sr, failed)
-
-    def _read_lr(self, entry: Entry | None) -> Tensor | None:
-        """The LR picture; None where it cannot be had and HR is enough."""
-        try:
-            return self.lr.read(entry) if self.lr is not None else None
-        except (UnavailableError, ChangedError):
-            raise
-        except (ImageError, StorageError):
-            if self.hr is None:
-                raise
-            return None
 
     def _rows(self, batch: Sequence[Scene]) -> Iterable[Row]:
         for scene in batch:
@@ -215,7 +159,7 @@ class Comparison:
         found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": _scale(x, scene.lr)}
         if scene.hr is not None:
             found |= {**asdict(self.measure), "lpips_network": self.network}
-        return found
+        return found | {NOTES: scene.notes.get(method) or None}
 
     def _row(self, method: str, key: str, **values: Any) -> Row:
         protocol = self.protocol if self.lr is not None else None
@@ -241,7 +185,3 @@ def _scale(sr: Tensor, lr: Tensor | None) -> float | None:
     except SizeError:
         return None
     return float(sr.shape[-1] / width)
-
-
-def _size(x: Tensor) -> str:
-    return f"{x.shape[-1]}×{x.shape[-2]}"

@@ -109,7 +109,18 @@ class Gallery:
                 raise
             except (ImageError, StorageError):
                 continue
+            if role == "hr":
+                pixels = self._as_measured(key, pixels)
             yield _Picture(label, role, pixels, images.encode_png(pixels), self.rows.get((label, key)))
+
+    def _as_measured(self, key: str, hr: Pixels) -> Pixels:
+        """HR cropped as it was to compare it with all results."""
+        rows = [row for (_, of), row in self.rows.items() if of == key and row["status"] == "ok"]
+        sizes = {(int(row["height"]), int(row["width"])) for row in rows}
+        if len(sizes) != 1:
+            return hr
+        height, width = sizes.pop()
+        return hr[:height, :width]
 
 
 @dataclass(frozen=True)

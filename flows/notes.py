@@ -1,10 +1,13 @@
 """What people must know of a run to read its numbers: what is not measured yet, extra, or without an LR picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from flows.comparison import Comparison
+from flows.scenes import SEPARATOR
+from flows.summary import counted
+from reports.tables import NOTES
 
 NAMED = 5
 NOT_LINEAR = (
@@ -34,7 +37,20 @@ def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
     if hr is not None and lr is not None:
         notes.append(_extra(sorted(lr.entries.keys() - hr.entries.keys())))
         notes.append(_unfit(frame, "no scale there" if is_random else "no consistency there"))
-    return [note for note in notes if note]
+    return [*filter(None, notes), *_unlike(frame)]
+
+
+def _unlike(frame: pd.DataFrame) -> Iterator[str]:
+    """In what comparisons are of unlike things, the most frequent first, with how many images and an example."""
+    rows = frame.loc[frame[NOTES].notna(), ["method", "key", NOTES]]
+    if rows.empty:
+        return
+    rows = rows.assign(**{NOTES: rows[NOTES].str.split(SEPARATOR)}).explode(NOTES)
+    for note, found in sorted(rows.groupby(NOTES), key=lambda pair: (-len(pair[1]), pair[0])):
+        methods = list(dict.fromkeys(found["method"]))
+        of = f" of {', '.join(methods)}" if len(methods) < frame["method"].nunique() else ""
+        images = counted(found["key"].nunique(), "image")
+        yield f"{note}, in {images}{of} such as {found['key'].iloc[0]}."
 
 
 def _extra(keys: Sequence[str]) -> str | None:

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 2
 """Goes up when a column changes its meaning or goes; new columns do not need it."""
+NOTES = "notes"
+"""The column that tables of earlier versions lack."""
 ROW_GROUP, BATCH = 16_384, 512
 
 
@@ -97,6 +99,9 @@ SCHEMA = pa.schema(
         _field("lpips_network", pa.string(), "alex or vgg"),
         _field("status", pa.string(), "ok or failed", nullable=False),
         _field("error", pa.string(), "why it failed"),
+        pa.field(
+            NOTES, pa.string(), metadata={"description": "in what SR and HR are unlike; parts by ; ", "later": "yes"}
+        ),
     ],
     metadata={"dtls.table": "metrics", "dtls.version": str(SCHEMA_VERSION)},
 )
@@ -128,7 +133,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     if (found := int(metadata[b"dtls.version"])) > SCHEMA_VERSION:
         raise ValueError(f"{path} has version {found} of the table, this dtls reads up to {SCHEMA_VERSION}")
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get)
-    return frame
+    return frame if NOTES in frame else frame.assign(**{NOTES: None})
 
 
 def mean_or_infinite(row: Mapping[str, Any], name: str) -> float | None:

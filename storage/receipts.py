@@ -28,6 +28,8 @@ SOURCE = f"{STATE}/source.json"
 PLANNED = f"{STATE}/plan.parquet"
 MANIFEST = "manifest.parquet"
 ROW_GROUP = 16_384
+LATER = b"later"
+"""In the metadata of a column: receipts of earlier versions lack it, and are as good without."""
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 """What pyarrow raises for bytes that are no whole Parquet file, or not of the schema."""
 
@@ -183,11 +185,19 @@ class Receipts:
         if data is None:
             return None
         try:
-            table = read_parquet(data).select(self.schema.names).cast(self.schema)
+            table = _with_later(read_parquet(data), self.schema).select(self.schema.names).cast(self.schema)
             table.validate(full=True)
         except DAMAGED:
             return None
         return table
+
+
+def _with_later(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of an earlier version with the columns that came later, which are empty."""
+    for field in schema:
+        if field.name not in table.column_names and LATER in (field.metadata or {}):
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _planned(unit: Unit) -> pa.Table:

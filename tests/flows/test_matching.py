@@ -204,7 +204,7 @@ def test_of_two_names_that_look_the_same_each_fits_its_own_and_the_reason_names_
     key = COMPOSED.removesuffix(".png")
     assert matched(sr) == {key: COMPOSED}
     with pytest.raises(StorageError, match=r"sr.tar in this Unicode form \(NFD\), where .* \(NFC\) looks the same"):
-        sr.read(sr.listed(decomposed(key)))
+        sr.see(sr.listed(decomposed(key)))
 
 
 def test_the_table_has_results_of_names_from_a_mac(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_columns_come_back_in_order_with_their_values(frame: pd.DataFrame) -> No
     assert list(frame.columns) == [
         *("method", "key", "protocol", "scale", "width", "height"),
         *("psnr", "ssim", "ssim_gaussian", "lpips", "consistency", "lr_psnr", "authors_consistency"),
-        *("colour", "border", "data_range", "lpips_network", "status", "error"),
+        *("colour", "border", "data_range", "lpips_network", "status", "error", "notes"),
     ]
     assert frame["psnr"].tolist()[:3] == [30.0, INF, 28.0]
     assert math.isnan(frame["psnr"][3])

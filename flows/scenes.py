@@ -1,0 +1,127 @@
+"""One key of a comparison with all its images, as they are measured: read, made to fit, and said in what unlike."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from dtls.degradation import SizeError
+from flows.collection import Collection, Seen
+from storage.images import ImageError
+from storage.kinds import unlike
+from storage.locations import ChangedError, Entry, StorageError, UnavailableError
+
+CROPPED = "HR is cropped at its right and bottom to whole LR pixels"
+SEPARATOR = "; "
+"""Between the notes of one row."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One key: HR and LR, where there are such, and what methods made: uint8 (1, 3, H, W); and why some have none.
+
+    notes: by method, in what its comparison is one of unlike things.
+    """
+
+    key: str
+    hr: Tensor | None
+    lr: Tensor | None
+    sr: Mapping[str, Tensor]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What scenes of one batch have in common."""
+        sizes = ((name, x.shape) for name, x in self.sr.items())
+        return (self.hr is None or self.hr.shape, self.lr is None or self.lr.shape, *sizes)
+
+    @property
+    def pixels(self) -> int:
+        return sum(x[0, 0].numel() for x in (self.hr, *self.sr.values()) if x is not None)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where scenes come from; HR or LR may be missing, not both."""
+
+    hr: Collection | None
+    lr: Collection | None
+    sr: Mapping[str, Collection]
+
+    def scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[Scene]:
+        """The scene of HR, LR and SR as they were listed for each method; two where HR is cropped for some."""
+        hr_entry, lr_entry, _ = next(iter(listed.values()))
+        try:
+            hr = self.hr.see(hr_entry) if self.hr is not None else None
+            lr = self._see_lr(lr_entry)
+        except (UnavailableError, ChangedError):  # of no image's quality
+            raise
+        except (ImageError, StorageError) as error:
+            return [Scene(key, None, None, {}, dict.fromkeys(listed, str(error)))]
+        failed: dict[str, str] = {}
+        notes: dict[str, str] = {}
+        fitting: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        for method, (*_, entry) in listed.items():
+            try:
+                x = self.sr[method].see(entry)
+                size = _size_of_truth(x, hr, lr)
+            except (UnavailableError, ChangedError):
+                raise
+            except (ImageError, SizeError, StorageError) as error:
+                failed[method] = str(error)
+                continue
+            fitting.setdefault(size, {})[method] = x.pixels
+            notes[method] = SEPARATOR.join(_notes(x, hr, lr))
+        lr_pixels = lr.pixels if lr is not None else None
+        scenes = [
+            Scene(key, _cropped(hr, size), lr_pixels, sr, {}, {m: notes[m] for m in sr})
+            for size, sr in fitting.items()
+        ]
+        return [*scenes, *([Scene(key, None, None, {}, failed)] if failed else [])]
+
+    def _see_lr(self, entry: Entry | None) -> Seen | None:
+        """The LR image; None where it cannot be had and HR is enough."""
+        try:
+            return self.lr.see(entry) if self.lr is not None else None
+        except (UnavailableError, ChangedError):
+            raise
+        except (ImageError, StorageError):
+            if self.hr is None:
+                raise
+            return None
+
+
+def _size_of_truth(x: Seen, hr: Seen | None, lr: Seen | None) -> tuple[int, ...]:
+    """The (h, w) of HR that SR is compared with: HR's own, or that of whole LR pixels; SizeError where it is neither.
+
+    LR images are often made of the part of HR that is whole LR pixels, from its top left corner.
+    """
+    size = x.size
+    if hr is None or hr.size == size:
+        return size
+    if lr is not None and size[0] * lr.size[1] == size[1] * lr.size[0]:
+        scale = size[0] / lr.size[0]
+        if all(0 <= whole - part < scale for whole, part in zip(hr.size, size, strict=True)):
+            return size
+    turned = hr.size == size[::-1] and hr.kind.orientation != x.kind.orientation
+    raise SizeError(
+        f"SR is {_written(size)}, HR is {_written(hr.size)}" + ", turned upright by EXIF orientations" * turned
+    )
+
+
+def _notes(x: Seen, hr: Seen | None, lr: Seen | None) -> Iterator[str]:
+    if hr is not None:
+        if hr.size != x.size:
+            yield CROPPED
+        yield from unlike(hr.kind, x.kind, "HR")
+    elif lr is not None:
+        yield from unlike(lr.kind, x.kind, "LR")
+
+
+def _cropped(hr: Seen | None, size: tuple[int, ...]) -> Tensor | None:
+    return hr.pixels[..., : size[0], : size[1]] if hr is not None else None
+
+
+def _written(size: tuple[int, ...]) -> str:
+    return f"{size[1]}×{size[0]}"
