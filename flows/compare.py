@@ -21,6 +21,7 @@ from dtls.checkpoint import make_model
 from dtls.degradation import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
 from dtls.trained import Sampling
+from flows.cancelling import obey_cancels
 from flows.console import tell, tell_markdown
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.options import Address, Options, command_line
@@ -70,7 +71,7 @@ class CompareOptions(Options):
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
 
 
-@flow(name="dtls", flow_run_name="compare {options.source}")
+@flow(name="dtls", flow_run_name="compare {options.source}", on_running=[obey_cancels])
 def compare(options: CompareOptions) -> str:
     """Train methods for the same time, test them on the same pictures, and set the numbers side by side."""
     comparison = Comparison(options)

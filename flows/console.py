@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import httpx
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectException
 from prefect.logging.loggers import flow_run_logger
 from rich.console import Console
 from rich.markdown import Markdown
@@ -77,9 +79,15 @@ def tell_markdown(text: str) -> None:
 
 
 def publish(key: str, markdown: str) -> None:
-    """An artifact of the flow run, where this is one; `key` is of lowercase letters, digits and dashes."""
+    """An artifact of the flow run, where this is one; `key` is of lowercase letters, digits and dashes.
+
+    The work is done by then, so a server that does not take it is a line of the log.
+    """
     if in_flow_run():
-        create_markdown_artifact(markdown, key=key)
+        try:
+            create_markdown_artifact(markdown, key=key)
+        except (httpx.HTTPError, PrefectException, RuntimeError) as error:  # RuntimeError: it cannot be reached
+            tell(f"no artifact {key}, as Prefect's server does not take it: {error}")
 
 
 class _Title(ProgressColumn):

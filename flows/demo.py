@@ -12,6 +12,7 @@ from PIL import Image
 from prefect import flow
 from pydantic import Field
 
+from flows.cancelling import obey_cancels
 from flows.downscale import DownscaleOptions, downscale
 from flows.options import Options
 from flows.report import ReportOptions, report
@@ -43,7 +44,7 @@ class DemoOptions(Options):
     steps: int = Field(300, ge=1, description="training steps; 300 take about a minute on two cores")
 
 
-@flow(name="dtls", flow_run_name="demo")
+@flow(name="dtls", flow_run_name="demo", on_running=[obey_cancels])
 def demo(options: DemoOptions) -> str:
     """Run the whole pipeline on scikit-image's photographs."""
     out = Path(options.out).absolute()

@@ -9,6 +9,7 @@ from prefect import flow
 from pydantic import Field, model_validator
 
 from dtls.degradation import LRProtocol
+from flows.cancelling import obey_cancels
 from flows.loading import Reduction
 from flows.mapping import transform
 from flows.options import Address
@@ -36,7 +37,7 @@ class DownscaleOptions(SelectionOptions):
         return self
 
 
-@flow(name="dtls", flow_run_name="downscale {options.source}")
+@flow(name="dtls", flow_run_name="downscale {options.source}", on_running=[obey_cancels])
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR pictures of a folder of HR pictures."""
     recipe = Recipe("downscale", Reduction(options.protocol, options.seed), Reduced(options.scale))

@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pandas as pd
-from prefect.artifacts import create_markdown_artifact
 
 from dtls.checkpoint import CheckpointError
 from flows.comparison import Comparison
-from flows.console import in_flow_run, progress, tell_markdown
+from flows.console import progress, publish, tell_markdown
 from flows.gallery import Gallery
 from flows.history import RUN_SUMMARY, RUNS
 from flows.notes import not_measured, notes_of
@@ -69,9 +68,8 @@ class Publication:
             with hold(self.out, "report"), self._published().renewing(stands_on, self._planned()) as out:
                 self._make(frame, notes, out)
         text = self.out.read(MARKDOWN).decode()
-        if in_flow_run():
-            link = f"Page: `{self.out.address(PAGE)}`"
-            create_markdown_artifact(f"# {self.options['title']}\n\n{text}\n\n{link}\n", key="dtls-report")
+        link = f"Page: `{self.out.address(PAGE)}`"
+        publish("dtls-report", f"# {self.options['title']}\n\n{text}\n\n{link}\n")
         tell_markdown(text.partition(INTERVALS)[0])
         return self.out.address(PAGE)
 

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from dtls.degradation import LRProtocol
 from flows import fanout
+from flows.cancelling import obey_cancels
 from flows.collection import Collection
 from flows.comparing import Making
 from flows.comparison import RECEIPT, as_in_table
@@ -141,7 +142,7 @@ class ReportOptions(BatchOptions):
         return Naming("--sr-name", templates.get(name) or templates.get(""), name, comes_first=name in templates)
 
 
-@flow(name="dtls", flow_run_name="report {options.out}")
+@flow(name="dtls", flow_run_name="report {options.out}", on_running=[obey_cancels])
 def report(options: ReportOptions) -> str:
     """Compare SR pictures with the ground truth: a table, a summary, and a page."""
     if options.compare:

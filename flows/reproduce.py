@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from dtls.degradation import Protocol, SizeError
 from dtls.devices import Precision, best_device
 from dtls.presets import PRESETS
+from flows.cancelling import obey_cancels
 from flows.console import tell_markdown
 from flows.experiments import EXPERIMENTS, Experiment, Row
 from flows.options import Address, Options, command_line
@@ -62,7 +63,7 @@ class ReproduceOptions(Options):
         return self
 
 
-@flow(name="dtls", flow_run_name="reproduce table {options.table}")
+@flow(name="dtls", flow_run_name="reproduce table {options.table}", on_running=[obey_cancels])
 def reproduce(options: ReproduceOptions) -> str:
     """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
     made = Reproduction(options)

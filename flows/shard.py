@@ -11,6 +11,7 @@ from prefect import flow
 from pydantic import Field, model_validator
 
 from flows import fanout
+from flows.cancelling import obey_cancels
 from flows.console import tell
 from flows.job import Elsewhere, Job
 from flows.options import Address, MakingOptions
@@ -53,7 +54,7 @@ class ShardOptions(MakingOptions):
         return self
 
 
-@flow(name="dtls", flow_run_name="shard {options.source}")
+@flow(name="dtls", flow_run_name="shard {options.source}", on_running=[obey_cancels])
 def shard(options: ShardOptions) -> str:
     """Shard a folder of pictures into WebDataset tars."""
     source, target = open_source(options.source), Location.of(options.target)

@@ -24,6 +24,7 @@ from dtls.model import Model
 from dtls.presets import preset_of
 from dtls.trained import DEFAULT
 from dtls.training import TrainingError
+from flows.cancelling import obey_cancels
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.loading import load_checkpointed
 from flows.options import CORES
@@ -38,7 +39,7 @@ GRACE_SECONDS = 25.0
 MODEL_FILES = (CONFIG, WEIGHTS)
 
 
-@flow(name="dtls", flow_run_name="train {options.source}")
+@flow(name="dtls", flow_run_name="train {options.source}", on_running=[obey_cancels])
 def train(options: TrainOptions) -> str:
     """Train a model on shards."""
     source, target = Location.of(options.source), Location.of(options.target)

@@ -17,6 +17,7 @@ from dtls.shipped import SHIPPED, shipped_for
 from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
 from dtls.trained import Sampling, Trained
+from flows.cancelling import obey_cancels
 from flows.console import tell
 from flows.loading import OURS, SPANDREL, Chosen
 from flows.mapping import transform
@@ -142,7 +143,7 @@ class UpscaleOptions(SelectionOptions):
         )
 
 
-@flow(name="dtls", flow_run_name="upscale {options.source}")
+@flow(name="dtls", flow_run_name="upscale {options.source}", on_running=[obey_cancels])
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder, an archive, or shards."""
     checkpoint = options.checkpoint

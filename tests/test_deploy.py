@@ -213,7 +213,7 @@ def test_the_deployments_are_made_again_unless_the_last_of_them_is_there() -> No
     assert {deployment["work_pool"]["name"] for deployment in declared} == {"dtls"}
     assert "prefect work-pool create dtls --type process; prefect --no-prompt deploy --all" in script
     assert "prefect work-queue set-concurrency-limit gpu 1 --pool dtls" in script
-    assert "prefect automation create --from-file deploy/zombies.yaml" in script
+    assert script.endswith("; } && python -m flows.automation deploy/zombies.yaml")
     assert SERVICES["worker"]["command"] == ["prefect", "worker", "start", "--pool", "dtls", "--type", "process"]
 
 

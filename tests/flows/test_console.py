@@ -5,13 +5,15 @@ import re
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
 from rich.style import Style
 from rich.text import Text
 
 from flows import console
-from flows.console import HEARTBEAT_SECONDS, printable, progress, tell
+from flows.console import HEARTBEAT_SECONDS, printable, progress, publish, tell
 
 TITLE = "upscale s3://bucket/a/long/way/to/photographs.zip"
 
@@ -105,6 +107,19 @@ def test_a_heartbeat_at_the_very_moment_of_the_first_progress_tells_no_rate(
         clock.now = 2 * HEARTBEAT_SECONDS
         advance(1)
         assert capsys.readouterr().err == "upscale: 2 of 10 images, 0.1/s, 3 min left, 1 failed\n"
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("All connection attempts failed"), RuntimeError("no API")])
+def test_what_prefects_server_does_not_take_is_told_and_fails_no_run(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(console, "in_flow_run", lambda: True)
+    monkeypatch.setattr(console, "create_markdown_artifact", refuse)
+    publish("dtls-shard-run", "# all of it")
+    assert capsys.readouterr().err == f"no artifact dtls-shard-run, as Prefect's server does not take it: {error}\n"
 
 
 def test_what_pictures_are_called_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,6 +213,30 @@ def test_a_cancelled_training_has_saved_and_the_next_run_goes_on(
     assert len(bucket.read("model/loss.csv").splitlines()) - 1 == done + 2
 
 
+@pytest.mark.usefixtures("prefect_worker")
+def test_a_schedule_that_is_switched_on_runs_a_training_by_itself(
+    prefect_server: PrefectServer, photographs: Path, tmp_path: Path
+) -> None:
+    shard.fn(ShardOptions(source=str(photographs), target=str(tmp_path / "shards")))
+    model = tmp_path / "model"
+    options = {"source": str(tmp_path / "shards"), "target": str(model), "steps": 2, "batch_size": 2, **MODEL}
+    deploy = ["deploy", "flows/train.py:train", "--name", "scheduled", "--pool", PrefectWorker.pool]
+    schedule = ["--interval", "20", "--params", json.dumps({"options": options})]
+    deployed = prefect_server.cli("--no-prompt", *deploy, *schedule, cwd=ROOT)
+    assert deployed.returncode == 0, deployed.stdout
+    deployment = prefect_server.api("GET", "/deployments/name/dtls/scheduled")["id"]
+    wanted = {"flow_runs": {"deployment_id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
+    try:
+        assert wait_until(lambda: bool(prefect_server.api("POST", "/flow_runs/filter", wanted)), timeout=60)
+        (scheduled,) = prefect_server.api("POST", "/flow_runs/filter", wanted)
+        assert prefect_server.wait_for_final_state(scheduled["id"], 120) == "COMPLETED"
+    finally:
+        prefect_server.api("DELETE", f"/deployments/{deployment}")  # with the runs to come
+    assert scheduled["auto_scheduled"]
+    assert (model / "model.safetensors").exists()
+    assert "Traceback" not in prefect_server.log.read_text()
+
+
 def test_a_flow_run_that_cannot_do_its_work_fails_with_the_reason(deployed: PrefectServer, s3: str) -> None:
     result = deployed.run_deployment("dtls/shard", {"options": {"source": f"{s3}/nothing", "target": f"{s3}/shards"}})
     assert result.exit_code == 1

@@ -1,22 +1,38 @@
-"""A Prefect server on PostgreSQL, as deploy/compose.yaml sets it up: what has run is still known after a restart."""
+"""A Prefect server on PostgreSQL, as deploy/compose.yaml sets it up: runs outlive its absence, and it knows them."""
 
 import os
 import secrets
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import yaml
 
+from flows.shard import ShardOptions, shard
+from flows.training_settings import states_in
+from storage.locations import Location
+from tests.faulty_s3 import FaultyS3, Request, status
 from tests.prefect_services import PrefectServer, PrefectWorker
-from tests.services import Service, free_ports, isolated_environment
+from tests.services import S3Server, Service, free_ports, isolated_environment, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
 SERVICES = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+
+OUTAGE_SECONDS, GRACE, SOON = 30.0, 30.0, 120.0
+"""Without a server; that a cancelled run may take to stop; and anything else to come about."""
+MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
+TRAINING = {**MODEL, "batch_size": 2, "steps": 20, "save_every": 5}
+UPSCALING = {"method": "lanczos", "scale": 2, "unit_size": 2, "workers": 1}
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -85,6 +101,27 @@ class PrefectServerOnPostgres(PrefectServer):
         here = {"HOST": "127.0.0.1", "PORT": str(self.database.port), "PASSWORD": self.database.password}
         return super().process_environment() | composed | {f"PREFECT_SERVER_DATABASE_{k}": v for k, v in here.items()}
 
+    def ask(self, *arguments: str) -> None:
+        done = self.cli(*arguments, cwd=ROOT)
+        assert done.returncode == 0, done.stdout
+
+    def start(self, name: str, options: dict[str, Any]) -> str:
+        return self.start_deployment(f"dtls/{name}", {"options": options})
+
+    def heartbeats(self, run: str, since: datetime) -> int:
+        """How many of a run's heartbeats the server has had since then."""
+        wanted = {
+            "occurred": {"since": since.isoformat()},
+            "event": {"name": ["prefect.flow-run.heartbeat"]},
+            "resource": {"id": [f"prefect.flow-run.{run}"]},
+        }
+        return int(self.api("POST", "/events/filter", {"filter": wanted})["total"])
+
+    def renew_lease(self, run: str) -> None:
+        """Do what a run does every few minutes: keep its slot; RuntimeError where the server knows of none."""
+        lease = self.api("GET", f"/flow_runs/{run}")["state"]["state_details"]["deployment_concurrency_lease_id"]
+        self.api("POST", f"/v2/concurrency_limits/leases/{lease}/renew", {"lease_duration": 300})
+
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
@@ -96,21 +133,75 @@ def postgres() -> Iterator[Postgres]:
             yield server
 
 
-def test_a_run_of_a_deployment_is_still_known_when_the_server_has_started_again(
-    postgres: Postgres, photographs: Path, tmp_path: Path
-) -> None:
-    server = PrefectServerOnPostgres(tmp_path / "server", postgres)
-    options = {"source": str(photographs), "target": str(tmp_path / "large"), "method": "lanczos", "scale": 2}
-    with server, PrefectWorker(tmp_path / "worker", server, cwd=ROOT, environment={}):
-        deployed = server.cli("--no-prompt", "deploy", "--all", cwd=ROOT)
-        assert deployed.returncode == 0, deployed.stdout
-        ran = server.run_deployment("dtls/upscale", {"options": options})
-    assert (ran.exit_code, ran.state) == (0, "COMPLETED"), ran.report
-    assert len(list((tmp_path / "large").rglob("*.png"))) == 12
-    assert not list(server.folder.rglob("*.db"))
+@dataclass(frozen=True)
+class Gate:
+    """Requests to the bucket that are refused until it is opened; S3's clients ask again."""
 
-    with server:
-        assert server.flow_run_state(ran.flow_run_id) == "COMPLETED"
-        assert server.flow_run_logs(ran.flow_run_id) == ran.logs
-        assert server.api("GET", "/deployments/name/dtls/upscale")["work_pool_name"] == "dtls"
-    assert postgres.psql("SELECT id, state_type FROM flow_run").stdout.split() == [f"{ran.flow_run_id}|COMPLETED"]
+    keys: tuple[str, ...]
+    is_open: threading.Event = field(default_factory=threading.Event)
+
+    def stops(self, request: Request) -> bool:
+        return not self.is_open.is_set() and any(fnmatchcase(request.key, f"*/{key}") for key in self.keys)
+
+
+class Outage:
+    """Three runs of deployments on a bucket, through half a minute without their server."""
+
+    def __init__(self, server: PrefectServerOnPostgres, bucket: str, proxy: FaultyS3, folder: Path) -> None:
+        self.server, self.proxy, self.model = server, proxy, folder / "cancelled"
+        self.away = Gate(("model/loss.csv", "hr/0000[2-7].png"))
+        self.back = Gate(("hr/0000[89].png", "hr/0001?.png"))
+        for gate in (self.away, self.back):
+            proxy.inject(status(503, "SlowDown"), when=gate.stops)
+        shards, large = {"source": f"{bucket}/shards"}, {"source": f"{bucket}/hr", "target": f"{bucket}/large"}
+        self.training = server.start("train", {**shards, "target": f"{bucket}/model", **TRAINING})
+        self.upscaling = server.start("upscale", {**large, **UPSCALING})
+        endless = {**TRAINING, "steps": 1_000_000, "cache": str(folder)}
+        self.endless = server.start("endless", {**shards, "target": str(self.model), **endless})
+
+    def happens(self) -> datetime:
+        """Stop the server once all three are at work; when, after a while, it is there again."""
+        assert wait_until(self.is_waited_for, SOON), self.server.log_tail()
+        assert wait_until(lambda: self.model.exists() and bool(states_in(self.model)), SOON)
+        self.server.stop()
+        self.away.is_open.set()
+        time.sleep(OUTAGE_SECONDS)
+        self.server.__enter__()
+        return datetime.now(UTC)
+
+    def is_waited_for(self) -> bool:
+        """Whether both the training and the upscaling have come to the first gate."""
+        keys = [request.key for request in list(self.proxy.requests)]
+        return all(any(fnmatchcase(key, f"*/{wanted}") for key in keys) for wanted in self.away.keys)
+
+
+def test_runs_outlive_half_a_minute_without_their_server_and_can_be_cancelled_afterwards(
+    postgres: Postgres, s3: str, s3_server: S3Server, photographs: Path, tmp_path: Path
+) -> None:
+    """A training ends while the server is away, an upscaling when it is back, and another training is cancelled."""
+    for path in photographs.rglob("*.png"):
+        Location.of(s3).upload(f"hr/{path.name}", path)
+    shard.fn(ShardOptions(source=f"{s3}/hr", target=f"{s3}/shards"))
+    server = PrefectServerOnPostgres(tmp_path / "server", postgres)
+    with FaultyS3(s3_server) as proxy, server:
+        server.create_work_pool(PrefectWorker.pool)
+        server.ask("--no-prompt", "deploy", "--all")
+        server.ask("--no-prompt", "deploy", "flows/train.py:train", "--name", "endless", "--pool", PrefectWorker.pool)
+        with PrefectWorker(tmp_path / "worker", server, cwd=ROOT, environment=proxy.environment()):
+            runs = Outage(server, s3, proxy, tmp_path)
+            back = runs.happens()
+            server.cancel(runs.endless)
+            assert server.wait_for_final_state(runs.endless, GRACE) == "CANCELLED"
+            assert server.wait_for_final_state(runs.training, SOON) == "COMPLETED", server.flow_run_logs(
+                runs.training
+            )
+            server.renew_lease(runs.upscaling)
+            assert wait_until(lambda: server.heartbeats(runs.upscaling, back) > 0, SOON)
+            runs.back.is_open.set()
+            assert server.wait_for_final_state(runs.upscaling, SOON) == "COMPLETED"
+            assert "upscale" in server.flow_run_logs(runs.upscaling)
+    large = [entry.key for entry in Location.of(f"{s3}/large").list() if entry.key.endswith(".png")]
+    assert len(large) == 12
+    assert not list(server.folder.rglob("*.db"))
+    states = dict(line.split("|") for line in postgres.psql("SELECT id, state_type FROM flow_run").stdout.split())
+    assert states == {runs.training: "COMPLETED", runs.upscaling: "COMPLETED", runs.endless: "CANCELLED"}
