@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from flows.contents import list_pictures
 from flows.naming import normalized
-from flows.sources import list_pictures
 from storage import images
 from storage.archives import Source, open_source
 from storage.images import ImageError

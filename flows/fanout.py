@@ -207,7 +207,7 @@ def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
     tell(f"{job.title} → {job.address}: {summary}")
     for line in filter(None, (summary.losses(), summary.pace())):
         tell(f"  {line}")
-    publish(f"dtls-{job.receipts.flow}-run", summary.markdown(job.title, job.address, manifest))
+    publish(f"dtls-{job.receipts.flow}-run", summary.markdown(job.title, job.address, manifest, job.receipts.skipped))
     total = sum(len(unit.samples) for unit in job.units)
     if summary.broken_units:
         raise RunError(f"{summary.broken_units} of {len(job.units)} units came to nothing; run it again to go on")

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,11 +21,12 @@ import torch
 from dtls.interpolation import Downscaling, Interpolation, Square
 from dtls.methods import Method
 from flows import fanout
+from flows.contents import Contents, contents_of, reason_of_refusal
 from flows.estimate import tell_plan
 from flows.job import Elsewhere, Job, Left
 from flows.recipes import Making, Recipe
-from flows.selection import SelectionOptions, select
-from flows.sources import Reopened, absolute, identity, list_pictures, refuse_within
+from flows.selection import SelectionOptions, listed_keys, select
+from flows.sources import Reopened, absolute, identity, refuse_within
 from flows.targets import is_of_shards, pack
 from storage.archives import Folder, Source, open_source
 from storage.locations import ChangedError, Entry, Location, StorageError
@@ -50,11 +51,13 @@ def transform(
     """
     method = method or recipe.load()
     title, results = recipe.title, recipe.results
-    where = open_source(source)
+    where = open_source(source, options.names_encoding)
     packing = results.packing(target)
     to = packing.staging if packing else Location.of(target)
     refuse_within(Location.of(target), source)
     made_with = recipe.made_with(method)
+    asked = listed_keys(options)
+    listed = contents_of(where, options, asked)
     receipts = Receipts(
         to,
         title,
@@ -63,14 +66,15 @@ def transform(
         outputs=SHARD if results.in_shards else None,
         elsewhere=packing.sizes if packing is not None else dict,
         made_with=made_with,
+        skipped=listed.skipped,
     )
-    listed = list_pictures(where, selects=True)
-    pictures, missing = _chosen(listed, options, receipts, made_with)
-    keys = [entry.key for entry in listed]
-    names = results.names.among(keys if pictures is listed else sorted({*keys, *(entry.key for entry in pictures)}))
+    pictures, absent = _chosen(listed, options, asked, receipts, made_with)
+    keys = [entry.key for entry in listed.pictures]
+    chosen = keys if options.takes_all else sorted({*keys, *(entry.key for entry in pictures)})
+    names = results.names.among(chosen)
     making = Making(
         recipe,
-        Reopened.of(source, where),
+        Reopened.of(source, where, options.names_encoding),
         absolute(target),
         stamp=_stamp(method) if results.provenance else None,
         workers=options.workers,
@@ -80,7 +84,8 @@ def transform(
         Unit.of(title, name, chunk, made_with, names.exceptions)
         for name, chunk in (
             *_cut(where, pictures, results.samples_per_shard, unit_size),
-            *_named("missing", cut_by_key(missing, unit_size)),
+            *_named("refused", cut_by_key([e for e in absent if reason_of_refusal(e)], unit_size)),
+            *_named("missing", cut_by_key([e for e in absent if not reason_of_refusal(e)], unit_size)),
         )
     ]
     job = Job(
@@ -96,7 +101,7 @@ def transform(
         target=str(packing) if packing is not None else None,
     )
     if not options.takes_all:
-        _refuse_what_is_gone(job, options, {*listed, *missing})
+        _refuse_what_is_gone(job, options, {*listed.pictures, *absent})
     with _one_thread_each(method):
         if options.dry_run:
             return tell_plan(job, replace(mapping, names=names), options)
@@ -104,17 +109,18 @@ def transform(
 
 
 def _chosen(
-    pictures: list[Entry], options: SelectionOptions, receipts: Receipts, made_with: dict[str, Any]
+    contents: Contents, options: SelectionOptions, asked: Set[str], receipts: Receipts, made_with: dict[str, Any]
 ) -> tuple[list[Entry], list[Entry]]:
-    """What the run is about, and the keys that were asked for and are not there.
+    """The pictures that the run is about, and what stands for those that cannot be had.
 
     A choice adds to what was made before: that stays what it is, even where its source is another by now.
     """
     if options.takes_all:
-        return pictures, []
-    chosen, missing = select(pictures, options)
+        return contents.pictures, contents.refused
+    chosen, absent = select(contents, options, asked)
     plan = {entry.key: entry for entry in chosen}
-    taken, listed = {*plan, *(entry.key for entry in missing)}, set(pictures)
+    taken = {*plan, *(entry.key for entry in absent)}
+    listed = {*contents.pictures, *contents.refused}
     for entry, fits, is_ok in receipts.made(made_with):
         if entry.key in taken or not (is_ok or entry in listed):
             continue
@@ -125,7 +131,8 @@ def _chosen(
             )
         if entry.key not in plan or entry in listed:
             plan[entry.key] = entry
-    return sorted(plan.values()), missing
+    absent += (entry for entry in plan.values() if reason_of_refusal(entry))
+    return sorted(entry for entry in plan.values() if not reason_of_refusal(entry)), sorted(absent)
 
 
 def _refuse_what_is_gone(job: Job, options: SelectionOptions, there: set[Entry]) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from flows.collection import Collection
 from flows.console import tell
+from flows.contents import list_pictures
 from flows.naming import alike
-from flows.sources import list_pictures, manifest_beside
+from flows.sources import manifest_beside
 from flows.summary import counted
 from storage import images
 from storage.archives import SHARD, Source, open_source

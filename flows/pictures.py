@@ -21,14 +21,14 @@ from dtls.methods import Method
 from dtls.tiling import TILE
 from dtls.transparency import bounded, fill, of_alpha
 from flows.naming import Names
-from flows.selection import MISSING
+from flows.selection import refuse_absent
 from flows.tensors import to_pixels, to_unit
 from flows.waiting import in_batches
 from storage import images
 from storage.archives import Source
 from storage.encoding import Encoding
 from storage.images import ImageError
-from storage.locations import ChangedError, Entry, StorageError, UnavailableError
+from storage.locations import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.photographs import Photograph, Samples, open_photograph
 from storage.shards import Sample
@@ -135,8 +135,7 @@ class Transform:
     def _fetch(self, entry: Entry) -> Fetched | Row:
         def fetched() -> Fetched:
             started = time.perf_counter()
-            if entry.etag == MISSING:
-                raise ChangedError(MISSING)
+            refuse_absent(entry)
             self.check_name(self.names.of(entry.key))
             data = self.source.fetch(entry)
             size = images.size(data)

@@ -1,7 +1,7 @@
 """Which of the pictures of a source a run takes: by patterns, by a list of keys, and no more than a limit."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Set
 from fnmatch import translate
 from pathlib import PurePosixPath
 from typing import Annotated, Self
@@ -9,22 +9,26 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from flows.console import tell
+from flows.contents import Contents, SourceOptions, reason_of_refusal, refused_entry
+from flows.naming import alike
 from flows.options import Address, MakingOptions
-from flows.sources import UNREAD, file_at
+from flows.sources import file_at
 from flows.summary import counted
-from storage import images
-from storage.locations import Entry, StorageError
+from storage import archive_kinds, images, unread
+from storage.locations import ChangedError, Entry, StorageError
 from storage.packing import is_archive
 
 MISSING = "not in the source"
 """The tag of a key that was asked for and is not there."""
-NO_TARGETS = images.SUFFIXES | UNREAD | {".7z", ".bz2", ".gz", ".rar", ".tbz", ".tbz2", ".txz", ".xz", ".zst"}
-"""What names end in that say another kind of file."""
+TWINS = "several keys in the source differ from it in their Unicode form only (NFC, NFD); list one of them as it is"
+NO_TARGETS = images.SUFFIXES | unread.SUFFIXES | {".bz2", ".gz", ".xz", ".zst"}
+"""What names end in that say another kind of file, besides archives that are not written."""
 PATTERN = "pattern of keys as `aws s3` has them: * stands for anything, slashes too, ? for a character"
 
 
 def _of_a_kind(target: str) -> str:
-    if PurePosixPath(target).suffix.lower() in NO_TARGETS and not target.endswith("/") and not is_archive(target):
+    is_another = PurePosixPath(target).suffix.lower() in NO_TARGETS or archive_kinds.by_name(target) is not None
+    if is_another and not target.endswith("/") and not is_archive(target):
         raise ValueError(f"a target is a folder, .zip, .tar or .tar.gz, and {target} looks like none")
     return target
 
@@ -33,7 +37,7 @@ Target = Annotated[Address, AfterValidator(_of_a_kind)]
 """Where results go."""
 
 
-class SelectionOptions(MakingOptions):
+class SelectionOptions(SourceOptions, MakingOptions):
     """Options of the flows that can take a part of their source."""
 
     panel = "Which pictures"
@@ -55,29 +59,57 @@ class SelectionOptions(MakingOptions):
         return not (self.include or self.exclude or self.key_list or self.limit)
 
 
-def select(pictures: Sequence[Entry], options: SelectionOptions) -> tuple[list[Entry], list[Entry]]:
-    """The chosen ones of the `pictures`, in their order, and apart from them the keys that are listed but not there.
+def select(
+    contents: Contents, options: SelectionOptions, listed: Set[str] = frozenset()
+) -> tuple[list[Entry], list[Entry]]:
+    """The chosen pictures of a source, in their order, and entries for what was chosen and cannot be had.
 
-    A limit is for both together.
+    listed: the keys in the list of keys, if there is one. A limit is for both together.
     """
     include, exclude = _matcher(options.include), _matcher(options.exclude)
-    wanted = _listed(options.key_list) if options.key_list is not None else None
+    there, absent = sorted((*contents.pictures, *contents.refused)), list[Entry]()
+    if options.key_list is not None:
+        wanted, absent = _meant(contents, listed, options.key_list)
+        there = [entry for entry in there if entry.key in wanted]
     chosen = [
         entry
-        for entry in pictures
-        if (include is None or include(entry.key))
-        and (exclude is None or not exclude(entry.key))
-        and (wanted is None or entry.key in wanted)
+        for entry in there
+        if (include is None or include(entry.key)) and (exclude is None or not exclude(entry.key))
     ]
-    missing = sorted((wanted or set()) - {entry.key for entry in pictures})
-    if missing:
-        hint = _hint(missing, {entry.key for entry in pictures})
-        tell(f"{options.key_list}: not in the source: {counted(len(missing), 'key')}, such as {missing[0]!r}{hint}")
     if not chosen:
-        raise StorageError(f"none of the {len(pictures):,} pictures is chosen by --include, --exclude and --key-list")
+        raise StorageError(
+            f"none of the {len(contents.pictures):,} pictures is chosen by --include, --exclude and --key-list"
+        )
     chosen = chosen[: options.limit]
     more = None if options.limit is None else options.limit - len(chosen)
-    return chosen, [Entry(key, 0, MISSING) for key in missing[:more]]
+    refused = [entry for entry in chosen if reason_of_refusal(entry)]
+    return [entry for entry in chosen if not reason_of_refusal(entry)], [*refused, *absent[:more]]
+
+
+def _meant(contents: Contents, listed: Set[str], address: str) -> tuple[Set[str], list[Entry]]:
+    """The keys there that a list means, and entries for those of its keys that are not there, which is told."""
+    there, hidden = contents.keys, {entry.key for entry in contents.hidden}
+    meant = alike(listed, there)
+    absent = [refused_entry(key, TWINS) for key, found in meant.items() if len(found) > 1]
+    absent += [refused_entry(key, "hidden: names that begin with a dot are not read") for key in listed & hidden]
+    missing = sorted(listed - there - meant.keys() - hidden)
+    if missing:
+        tell(f"{address}: {MISSING}: {counted(len(missing), 'key')}, such as {missing[0]!r}{_hint(missing, there)}")
+    only = {found[0] for found in meant.values() if len(found) == 1}
+    return (listed & there) | only, sorted((*absent, *(Entry(key, 0, MISSING) for key in missing)))
+
+
+def is_absent(entry: Entry) -> bool:
+    """Whether an entry stands for a file that cannot be had."""
+    return entry.etag == MISSING or bool(reason_of_refusal(entry))
+
+
+def refuse_absent(entry: Entry) -> None:
+    """StorageError, with the reason, for an entry that stands for a file that cannot be had."""
+    if entry.etag == MISSING:
+        raise ChangedError(MISSING)
+    if why := reason_of_refusal(entry):
+        raise StorageError(why)
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], object] | None:
@@ -95,13 +127,17 @@ def _hint(missing: Iterable[str], there: Container[str]) -> str:
     return "; keys begin below the source, without its address" if is_path else ""
 
 
-def _listed(address: str) -> set[str]:
-    """The keys in a list; lines may end as those of any system, and empty ones do not count."""
+def listed_keys(options: SelectionOptions) -> Set[str]:
+    """The keys in the list of keys; lines may end as those of any system, and empty ones do not count."""
+    if (address := options.key_list) is None:
+        return frozenset()
     place, name = file_at(address, "a text file with one key a line")
     try:
         text = place.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(f"{address}: not a text file in UTF-8") from error
+    if "\0" in text:
+        raise StorageError(f"{address}: not a text file with one key a line")
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     if not (keys := {line.removeprefix("./") for line in lines if line.strip()}):
         raise StorageError(f"{address}: no keys in it")

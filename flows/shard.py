@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 from flows import fanout
 from flows.cancelling import obey_cancels
 from flows.console import tell
+from flows.contents import Contents, SourceOptions, contents_of
 from flows.job import Elsewhere, Job
 from flows.options import Address, MakingOptions
-from flows.sharding import METADATA, Found, Making
-from flows.sources import Reopened, absolute, file_at, identity, list_pictures, refuse_within
+from flows.sharding import METADATA, REFUSED, Found, Making
+from flows.sources import Reopened, absolute, file_at, identity, refuse_within
 from storage.archives import open_source
 from storage.ffhq import Split, by_hash, published
 from storage.locations import Entry, Location, StorageError, UnavailableError
@@ -26,7 +27,7 @@ from storage.shards import SHARD, shard_name
 from storage.units import Unit, cut_evenly
 
 
-class ShardOptions(MakingOptions):
+class ShardOptions(SourceOptions, MakingOptions):
     """What to shard, and how."""
 
     source: Address = Field(description="folder, zip, tar or URL of the pictures, such as FFHQ's images1024x1024")
@@ -57,12 +58,12 @@ class ShardOptions(MakingOptions):
 @flow(name="dtls", flow_run_name="shard {options.source}", on_running=[obey_cancels])
 def shard(options: ShardOptions) -> str:
     """Shard a folder of pictures into WebDataset tars."""
-    source, target = open_source(options.source), Location.of(options.target)
+    source, target = open_source(options.source, options.names_encoding), Location.of(options.target)
     refuse_within(target, options.source)
-    pictures = list_pictures(source)
+    contents = contents_of(source, options)
     metadata = _find_metadata(options)
     making = Making(
-        Reopened.of(options.source, source),
+        Reopened.of(options.source, source, options.names_encoding),
         absolute(options.target),
         metadata,
         options.size,
@@ -73,7 +74,7 @@ def shard(options: ShardOptions) -> str:
     origins = cache(making.origins)
     job = Job(
         title=f"shard {source}",
-        units=plan(pictures, options, metadata),
+        units=plan(contents, options, metadata),
         work=making.work(source, origins),
         elsewhere=Elsewhere(making, is_heavy=False),
         receipts=Receipts(
@@ -83,6 +84,7 @@ def shard(options: ShardOptions) -> str:
             source=identity(options.source),
             outputs=SHARD,
             made_with=_told(options),
+            skipped=contents.skipped,
         ),
         divisible=False,
         overwrite=options.overwrite,
@@ -91,18 +93,20 @@ def shard(options: ShardOptions) -> str:
     return str(fanout.run(job, options))
 
 
-def plan(pictures: Sequence[Entry], options: ShardOptions, metadata: Found | None = None) -> list[Unit]:
-    """The units of a run, one a shard."""
+def plan(contents: Contents, options: ShardOptions, metadata: Found | None = None) -> list[Unit]:
+    """The units of a run, one a shard, and one for what is refused."""
     made_with: dict[str, object] = {"size": options.size}
     if options.check and options.size is None:
         made_with["check"] = True
     if metadata is not None:
         made_with["metadata"] = [metadata.entry.size, metadata.entry.etag]
     units: list[Unit] = []
-    for split, part in _parts(pictures, options).items():
+    for split, part in _parts(contents.pictures, options).items():
         for index, chunk in enumerate(cut_evenly(part, options.samples_per_shard)):
             name = shard_name(index, split)
             units.append(Unit.of("shard", name, chunk, {**made_with, "first": index * options.samples_per_shard}))
+    if contents.refused:
+        units.append(Unit.of("shard", REFUSED, contents.refused, made_with))
     return units
 
 

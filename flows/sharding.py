@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.console import Advance
+from flows.contents import reason_of_refusal
 from flows.job import Work
 from flows.sources import Reopened
 from storage.archives import Source
 from storage.ffhq import Origin, read_metadata
 from storage.locations import Entry, Location
 from storage.shards import Sharding, shard_index
-from storage.units import Row, Unit
+from storage.units import Row, Unit, failed
 
 METADATA = "ffhq-dataset-v2.json"
+REFUSED = "refused"
+"""The name of the unit that makes no shard, but the rows of what cannot be read."""
 
 
 class Found(NamedTuple):
@@ -47,6 +50,9 @@ class Making:
         sharding = Sharding(source, Location.of(self.target), self.size, self.checked, self.workers, origins)
 
         def work(unit: Unit, _: Sequence[Entry], advance: Advance) -> list[Row]:
+            if unit.name == REFUSED:
+                advance(len(unit.samples), len(unit.samples))
+                return [failed(entry, reason_of_refusal(entry)) for entry in unit.samples]
             return sharding.write(unit, shard_index(unit.name) * self.samples_per_shard, advance)
 
         return work

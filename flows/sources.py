@@ -1,56 +1,16 @@
-"""The pictures of a source: a folder or prefix, a zip, a tar, or shards; listed once, checked before any work."""
+"""Addresses of sources: as other processes open them, as targets remember them, and what must not lie in them."""
 
-import glob
-import shlex
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Self
 
 import pyarrow as pa
 
-from flows.console import tell
-from flows.summary import counted
-from storage import images
-from storage.archives import Folder, Source, open_source
-from storage.entries import is_hidden
-from storage.locations import Entry, Location, StorageError
+from storage import archive_kinds
+from storage.archives import Source, open_source
+from storage.locations import Location, StorageError
 from storage.packing import Packing, is_archive
-from storage.receipts import MANIFEST, read_manifest
+from storage.receipts import read_manifest
 from storage.s3 import S3
-
-REFUSED_TOLD = 20
-RAW = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
-UNREAD = RAW | {".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg"}
-"""What the names of pictures end in that are not read."""
-
-
-def list_pictures(source: Source, *, selects: bool = False) -> list[Entry]:
-    """The pictures of `source`, by key; StorageError where there are none.
-
-    Hidden files are passed over silently; other files, and members that cannot be read, are told. selects: the flow
-    has --include.
-    """
-    entries = [entry for entry in source.list() if not is_hidden(entry.key)]
-    pictures, unread, others = [], [], []
-    for entry in entries:
-        if images.is_image(entry.key):
-            pictures.append(entry)
-        elif _suffix(entry.key) in UNREAD:
-            unread.append(entry.key)
-        elif entry.key != MANIFEST:
-            others.append(entry.key)
-    for name, why in source.refused[:REFUSED_TOLD]:
-        tell(f"{source}: left out: {name}: {why}")
-    if (more := len(source.refused) - REFUSED_TOLD) > 0:
-        tell(f"{source}: … and {more:,} more members left out")
-    if not pictures:
-        raise StorageError(f"{source}: {_emptiness(source, unread, others, selects=selects)}")
-    if unread:
-        tell(f"{source}: left out: {_kinds(unread)}; convert them")
-    if others:
-        tell(f"{source}: left out, as no pictures by their names: {len(others):,}, such as {others[0]}")
-    return pictures
 
 
 def file_at(address: str, hint: str) -> tuple[Location, str]:
@@ -67,13 +27,14 @@ class Reopened:
 
     address: str
     is_indexed: bool
+    encoding: str | None = None
 
     @classmethod
-    def of(cls, address: str, source: Source) -> Self:
-        return cls(absolute(address), source.is_indexed)
+    def of(cls, address: str, source: Source, encoding: str | None = None) -> Self:
+        return cls(absolute(address), source.is_indexed, encoding)
 
     def open(self) -> Source:
-        source = open_source(self.address)
+        source = open_source(self.address, self.encoding)
         if self.is_indexed:
             source.list()
         return source
@@ -114,32 +75,10 @@ def protocols(address: str, method: str = "downscale") -> set[str]:
 
 def refuse_within(target: Location, source: str) -> None:
     """StorageError where results would lie among the pictures they are made from, and be taken for more of them."""
-    if target.within(Location.of(source)):
+    place = Location.of(source)
+    if target.within(place):
         raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")
-
-
-def _suffix(key: str) -> str:
-    return PurePosixPath(key).suffix.lower()
-
-
-def _kinds(unread: list[str]) -> str:
-    """The pictures that are not read, by their kinds, the most frequent first."""
-    told = ", ".join(f"{suffix} {count:,}" for suffix, count in Counter(map(_suffix, unread)).most_common())
-    return f"{counted(len(unread), 'picture')} of kinds that are not read ({told})"
-
-
-def _emptiness(source: Source, unread: list[str], others: list[str], *, selects: bool) -> str:
-    if unread:
-        return f"no pictures there but {_kinds(unread)}; convert them"
-    if others:
-        return f"no pictures there, only {len(others):,} other files such as {others[0]}"
-    what = source.location.what_is_there() if isinstance(source, Folder) else "archive"
-    return {
-        "nothing": "no such folder, prefix or bucket",
-        "file": "is a file; give the folder it is in" + (f", with --include {_pattern(source)}" if selects else ""),
-    }.get(what, "no pictures there")
-
-
-def _pattern(file: Source) -> str:
-    """What chooses this file alone, as a shell takes it."""
-    return shlex.quote(glob.escape(str(file).rpartition("/")[2]))
+    around = place.parent
+    is_beside = around is not None and target.within(around) and around.within(target)
+    if is_beside and archive_kinds.by_name(source) is None and place.what_is_there() == "file":
+        raise StorageError(f"{target}: holds the source {source}; choose another folder")

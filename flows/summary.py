@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Self
 
 import humanize
@@ -103,10 +104,19 @@ class Summary:
         computing = self.seconds.get("compute", 0.0)
         return f"computing at a time: {computing / self.wall:.2f} on average" if computing and self.wall else ""
 
-    def markdown(self, title: str, target: str, manifest: str) -> str:
-        """The same as a page; whatever pictures are called, it is shown as text."""
+    def markdown(
+        self, title: str, target: str, manifest: str, left_out: Mapping[str, tuple[int, str]] = MappingProxyType({})
+    ) -> str:
+        """The same as a page; whatever pictures are called, it is shown as text.
+
+        left_out: what of the source is, by kind: how many files and one of them.
+        """
         lines = [f"# {_code(title)}", f"**{self}**", self.losses(), self.pace(), self.load()]
         lines += [f"* Results: {_link(target)}\n* A row a picture: {_link(manifest)}"]
+        if left_out:
+            lines += ["## Left out of the source"]
+            found = left_out.items()
+            lines += ["\n".join(f"* {kind}: {count:,}, such as {_code(example)}" for kind, (count, example) in found)]
         if self.reasons:
             told = "the first " if self.failed > len(self.reasons) else ""
             lines += [f"## Failed: {told}{len(self.reasons)} of {self.failed:,}"]

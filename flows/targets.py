@@ -9,7 +9,7 @@ from typing import TypeGuard, TypeVar
 from flows.console import Advance, progress
 from flows.naming import Names
 from flows.pictures import Transform
-from flows.selection import MISSING, SelectionOptions
+from flows.selection import SelectionOptions, is_absent
 from storage import images
 from storage.archives import Folder, Source
 from storage.locations import Entry, Location, StorageError, UnavailableError
@@ -31,8 +31,10 @@ def is_of_shards(source: Source) -> TypeGuard[Folder]:
 def to_files(mapping: Transform, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
     """A file a picture; a row for each, in the order of the samples."""
 
+    absent = {entry.key for entry in samples if is_absent(entry)}
+
     def keep(made: Sample | Row) -> Row:
-        row = _kept(mapping, to, made)
+        row = made if isinstance(made, dict) and made["key"] in absent else _kept(mapping, to, made)
         advance(1, row["status"] != "ok")
         return row
 
@@ -73,7 +75,7 @@ def _complete(made: Sample) -> Row:
 def to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
     """One shard of all samples of a unit, in their order, and a row for each."""
     source = mapping.source
-    facts = source.facts(unit.name) if is_of_shards(source) and samples[0].etag != MISSING else {}
+    facts = source.facts(unit.name) if is_of_shards(source) and not is_absent(samples[0]) else {}
 
     def complete(made: Sample | Row) -> tuple[str, Sample | Row]:
         advance(1, not isinstance(made, Sample))

@@ -1,15 +1,14 @@
-"""Where pictures are read from: a folder, a zip, a tar or tar.gz, or a folder of shards, as one stream of entries.
+"""Where pictures are read from: a folder, a file, a zip, a tar, or a folder of shards, as one stream of entries.
 
-Nothing is unpacked. An archive is indexed once, and each member is then read where it lies, from any thread, through
-`Location.fetch`: an archive that changes meanwhile is noticed. Keys are relative POSIX paths that stay below whatever
-they are joined to. What can have no such key, and what is no file, is in `refused`, with its name and why; of members
-with the same key the first counts, and the others are refused. What has a key but cannot be read (encrypted, damaged,
-too large) is listed, and says why when it is fetched.
+Nothing is unpacked, but for tars packed otherwise than by gzip. An archive is indexed once, and each member is then
+read where it lies, from any thread, through `Location.fetch`: an archive that changes meanwhile is noticed. Keys are
+relative POSIX paths that stay below whatever they are joined to. What can have no such key, and what is no file, is
+in `refused`, with its name and why; of members with the same key the first counts, and the others are refused. What
+has a key but cannot be read (encrypted, damaged, too large) is listed, and says why when it is fetched.
 """
 
 import json
 import posixpath
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -17,25 +16,29 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from storage import images, tars
-from storage.entries import is_hidden
+from storage import archive_kinds, images, tars, unread
+from storage.entries import is_hidden, is_junk
 from storage.gzips import Gzip
 from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.members import MAX_BYTES, Archive, Refused, refuse_large
 from storage.parallel import ordered_map
 from storage.tars import Damaged, Member, Window
+from storage.unpacked import UNPACKERS, Unpacked
 from storage.zips import Zip
 
-TO_UNPACK = re.compile(r"\.(tbz2?|txz|tar\.(bz2|xz|zst)|7z|rar)$", re.IGNORECASE)
 SHARD = ".tar"
 MAX_FACTS = 2**16
 """Larger files are not what a sample's JSON is."""
 
 
 class Source(Protocol):
-    """What a flow reads pictures from; `list` comes first, and says what `refused` is."""
+    """What a flow reads pictures from; `list` comes first, and says what is `refused`.
+
+    foreign: names that are not in UTF-8, and whose encoding is not told.
+    """
 
     refused: Refused
+    foreign: list[bytes]
 
     @property
     def is_local(self) -> bool: ...
@@ -48,22 +51,37 @@ class Source(Protocol):
     def fetch(self, entry: Entry) -> bytes: ...
 
 
-def open_source(address: str) -> Source:
-    """The pictures at an address; StorageError for an archive of a kind that has to be unpacked."""
+def open_source(address: str, encoding: str | None = None) -> Source:
+    """The pictures at an address; StorageError for a file that is neither a picture nor an archive that is read.
+
+    encoding: of names in archives that come with none.
+    """
     location = Location.of(address)
-    kind = kind_of(address)
-    unpack = TO_UNPACK.search(location.url)
-    if (kind is None and unpack is None) or location.what_is_there() != "file":
-        return Folder(location)
-    if kind is None:
-        raise StorageError(f"{address}: pictures in such an archive cannot be read where they lie; unpack it")
-    return kind(*place_of(location))
+    kind = archive_kinds.by_name(location.url)
+    if not _may_be_a_file(location, kind) or location.what_is_there() != "file":
+        return Folder(location, encoding)
+    place, name = place_of(location)
+    file = place.info(name)
+    head = place.fetch(file, 0, min(file.size, archive_kinds.HEAD))
+    kind = archive_kinds.by_content(head) or kind
+    if kind in ARCHIVES:
+        return ARCHIVES[kind](place, name, encoding)
+    if kind is not None:
+        raise StorageError(f"{address}: an archive of the kind {kind}, which is not read; unpack it")
+    if not images.is_image(name) and (unread.is_unread(name) or images.suffix_of(head) is None):
+        raise StorageError(f"{address}: neither a folder, nor an archive, nor a picture: {unread.described(head)}")
+    return Single(place, name)
+
+
+def _may_be_a_file(location: Location, kind: str | None) -> bool:
+    """Whether to ask: web servers have their folders, too, as files."""
+    return not location.url.startswith(("http://", "https://")) or kind is not None or images.is_image(location.url)
 
 
 def kind_of(address: str) -> "type[Archive] | None":
-    """The kind of archive at an address, by its name."""
-    found = ARCHIVE.search(address.rstrip("/"))
-    return ARCHIVES[found[1].lower()] if found else None
+    """The kind of archive that is written at an address, by its name."""
+    kind = archive_kinds.by_name(address)
+    return ARCHIVES[kind] if kind in archive_kinds.WRITTEN else None
 
 
 def place_of(file: Location) -> tuple[Location, str]:
@@ -76,12 +94,15 @@ def place_of(file: Location) -> tuple[Location, str]:
 class Folder:
     """The files below a location; where there are no pictures but shards, the pictures in these.
 
-    Those have the shard in their keys (`shard-000000/000000042.png`), as shards may hold equal names.
+    Those have the shard in their keys (`shard-000000/000000042.png`), as shards may hold equal names. What then lies
+    beside the shards, and what is in them and neither a picture nor a sample's JSON, is in `beside`.
     """
 
-    def __init__(self, location: Location) -> None:
-        self.location = location
+    def __init__(self, location: Location, encoding: str | None = None) -> None:
+        self.location, self.encoding = location, encoding
         self.refused: Refused = []
+        self.foreign: list[bytes] = []
+        self.beside: list[Entry] = []
         self._shards: dict[str, Tar] = {}
 
     def __str__(self) -> str:
@@ -135,21 +156,55 @@ class Folder:
 
     def list(self) -> list[Entry]:
         entries = self.location.list()
-        shown = [entry.key for entry in entries if not is_hidden(entry.key)]
+        shown = [entry.key for entry in entries if not is_hidden(entry.key) and not is_junk(entry.key)]
         shards = [key for key in shown if key.endswith(SHARD)]
-        self._shards, self.refused = {}, []
+        self._shards, self.refused, self.foreign, self.beside = {}, [], [], []
         if not shards or any(map(images.is_image, shown)):
             return entries
-        self._shards = {key.removesuffix(SHARD): Tar(self.location, key) for key in shards}
+        self._shards = {key.removesuffix(SHARD): Tar(self.location, key, self.encoding) for key in shards}
         for name in self._shards:
             if twin := next((other for other in _folders(name) if other in self._shards), None):
                 raise StorageError(f"{self}: {twin}{SHARD} and {name}{SHARD} may hold the same keys; rename one")
+        taken = set(shards)
+        self.beside = [entry for entry in entries if entry.key not in taken]
         members: list[Entry] = []
         lists = ordered_map(lambda shard: shard.list(), self._shards.values(), workers=16)
         for (name, shard), found in zip(self._shards.items(), lists, strict=True):
             self.refused += [(f"{name}/{refused}", why) for refused, why in shard.refused]
-            members += [replace(e, key=f"{name}/{e.key}") for e in found if images.is_image(e.key)]
+            self.foreign += shard.foreign
+            for entry in found:
+                if images.is_image(entry.key):
+                    members.append(replace(entry, key=f"{name}/{entry.key}"))
+                elif not entry.key.endswith(".json"):
+                    self.beside.append(replace(entry, key=f"{name}/{entry.key}"))
         return sorted(members, key=attrgetter("key"))
+
+
+class Single:
+    """One file, which is a picture by its name or by its first bytes."""
+
+    is_indexed = False
+
+    def __init__(self, place: Location, name: str) -> None:
+        self.place, self.name = place, name
+        self.refused: Refused = []
+        self.foreign: list[bytes] = []
+
+    def __str__(self) -> str:
+        return self.place.address(self.name)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine."""
+        return self.place.local is not None
+
+    def list(self) -> list[Entry]:
+        return [self.place.info(self.name)]
+
+    def fetch(self, entry: Entry) -> bytes:
+        if entry.size > MAX_BYTES:
+            refuse_large(str(self), entry.size)
+        return self.place.fetch(entry)
 
 
 class Tar(Archive):
@@ -158,7 +213,7 @@ class Tar(Archive):
     kind = "tar"
 
     def _index(self, file: Window) -> Iterator[Member]:
-        return tars.members(file)
+        return tars.members(file, self.encoding or "utf-8")
 
     def _etag(self, number: int) -> str:
         return f"{self._file.etag}-{self._offsets[number]:x}"
@@ -174,14 +229,27 @@ class TarGz(Tar):
 
     def _index(self, file: Window) -> Iterator[Member]:
         self._gzip = Gzip(file.place, file.file)
-        return self._gzip.members()
+        return self._gzip.members(self.encoding or "utf-8")
 
     def _read(self, number: int, size: int) -> bytes:
         return self._gzip.read(self._offsets[number], size)
 
 
-ARCHIVES: dict[str, type[Archive]] = {"zip": Zip, "tar": Tar, "tar.gz": TarGz, "tgz": TarGz}
-ARCHIVE = re.compile(r"[^/]\.(zip|tar|tar\.gz|tgz)$", re.IGNORECASE)
+class TarUnpacked(Tar):
+    """A tar packed by bzip2, xz or zstd: unpacked for as long as it is read."""
+
+    kind = "packed tar"
+
+    def _index(self, file: Window) -> Iterator[Member]:
+        self._unpacked = Unpacked(archive_kinds.by_content(file.read(0, archive_kinds.HEAD)), file.place, file.file)
+        return tars.members(self._unpacked, self.encoding or "utf-8")
+
+    def _read(self, number: int, size: int) -> bytes:
+        return self._unpacked.read(self._offsets[number], size)
+
+
+ARCHIVES: dict[str | None, type[Archive]] = {"zip": Zip, "tar": Tar, "tar.gz": TarGz}
+ARCHIVES |= dict.fromkeys(UNPACKERS, TarUnpacked)
 
 
 def _folders(key: str) -> Iterator[str]:

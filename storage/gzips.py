@@ -108,11 +108,11 @@ class Gzip:
         self._lock = Lock()
         self._turns = [Lock() for _ in range(TURNS)]
 
-    def members(self) -> Iterator[Member]:
+    def members(self, encoding: str = "utf-8") -> Iterator[Member]:
         """The members of the tar in it, from one walk over all of it."""
         starts = range(0, self.file.size, AHEAD)
         with closing(_feeds(ordered_map(lambda start: self._fetch(start, AHEAD), starts, AT_ONCE))) as feeds:
-            yield from members(Walk(Stream(self._points[0], feeds), self._pass))
+            yield from members(Walk(Stream(self._points[0], feeds), self._pass), encoding)
 
     def read(self, start: int, length: int) -> bytes:
         """So many bytes; Damaged where they are not to be had."""

@@ -17,10 +17,10 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from storage import deep, jpeg_kinds, metadata, tiff_pages, unread
 from storage.exif import TIFF_HEADS
-from storage.formats import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, Pixels, is_image, refuse_size, stem
+from storage.formats import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, Pixels, is_image, refuse_size, stem, suffix_of
 from storage.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "ImageError", "Pixels", "is_image", "stem"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
 
 JPEGS = ("JPEG", "MPO")
 WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})

@@ -1,9 +1,11 @@
 """What zips and tars have in common: an index of members, and the keys that these may have."""
 
+import posixpath
 import re
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 from operator import attrgetter
 
 from storage.locations import ChangedError, Entry, Location, StorageError
@@ -16,17 +18,25 @@ MAX_NAME = 1024
 NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators, and what bytes become that are not UTF-8."""
 
+MOST_LINKS = 40
+"""So many links, as on Linux, may lead to each other."""
+MOST_FOREIGN, LONGEST_SHOWN = 1000, 200
+
 Refused = list[tuple[str, str]]
 
 
 class Archive(ABC):
-    """A file of many files. Indexed by `list`."""
+    """A file of many files. Indexed by `list`.
+
+    encoding: of names that come with none. foreign: without it, the first of those names that are not in UTF-8.
+    """
 
     kind: str
 
-    def __init__(self, place: Location, name: str) -> None:
-        self.place, self.name = place, name
+    def __init__(self, place: Location, name: str, encoding: str | None = None) -> None:
+        self.place, self.name, self.encoding = place, name, encoding
         self.refused: Refused = []
+        self.foreign: list[bytes] = []
         self._file = Entry(name, 0, "")
         self._numbers: dict[str, int] = {}
         self._offsets = array("Q")
@@ -70,31 +80,72 @@ class Archive(ABC):
     def list(self) -> list[Entry]:
         """The files in it, by key; StorageError where it is not whole."""
         self._file = self.place.info(self.name)
-        self._numbers, self._offsets, self.refused = {}, array("Q"), []
-        entries = []
+        self._numbers, self._offsets, self.refused, self.foreign = {}, array("Q"), [], []
+        entries: list[Entry] = []
+        links: dict[str, Member] = {}
         try:
             for number, member in enumerate(self._index(Window(self.place, self._file))):
                 if number == MAX_MEMBERS:
                     raise Damaged(f"more than {MAX_MEMBERS:,} members; make several archives of it")
                 self._offsets.append(member.offset)
-                key = self._key(member)
-                if key is not None:
+                if member.raw and len(self.foreign) < MOST_FOREIGN:
+                    self.foreign.append(member.raw)
+                key = self._key(member, links)
+                if key is not None and member.link:
+                    links[key] = member
+                elif key is not None:
                     self._numbers[key] = number
                     entries.append(Entry(key, member.size, self._etag(number)))
         except Damaged as error:
             raise StorageError(f"{self}: not a {self.kind} that can be read ({error})") from error
+        if links:
+            entries += self._linked(links, {entry.key: entry for entry in entries})
         return sorted(entries, key=attrgetter("key"))
 
-    def _key(self, member: Member) -> str | None:
+    def _key(self, member: Member, links: Container[str]) -> str | None:
         """The key of a member, or None where it is refused."""
         try:
             key = key_of(member.name)
-            why = member.refusal or (key in self._numbers and "a second member of this name; the first one counts")
+            why = "" if member.link else member.refusal
+            if key in self._numbers or key in links:
+                why = "a second member of this name; the first one counts"
         except Damaged as error:
-            why = str(error)
+            why = f"a name that is not in {self.encoding}" if member.raw and self.encoding else str(error)
+            why += "; its encoding is not told: --names-encoding" if member.raw and not self.encoding else ""
         if why:
-            self.refused.append((repr(member.name[:200])[1:-1], why))
+            self.refused.append((shown(member.name), why))
         return None if why else key
+
+    def _linked(self, links: Mapping[str, Member], there: Mapping[str, Entry]) -> Iterator[Entry]:
+        """The links to members, as files with the bytes of these; other links are refused."""
+        for key, link in links.items():
+            try:
+                target = there[followed(key, links, there)]
+            except Damaged as error:
+                self.refused.append((shown(link.name), f"{link.refusal} {error}"))
+                continue
+            self._numbers[key] = self._numbers[target.key]
+            yield replace(target, key=key)
+
+
+def followed(key: str, links: Mapping[str, Member], there: Container[str]) -> str:
+    """The key of the member that a link leads to, by one or more links; Damaged where it leads to none."""
+    for _ in range(MOST_LINKS):
+        if key in there:
+            return key
+        if key not in links:
+            raise Damaged(f"to {shown(key)}, which is no file in the archive")
+        name = links[key].link
+        try:
+            key = key_of(posixpath.normpath(name))
+        except Damaged as error:
+            raise Damaged(f"that leads out of the archive, to {shown(name)}") from error
+    raise Damaged("that leads to itself, or to too many others")
+
+
+def shown(name: str) -> str:
+    """A name for people: printable, and of bounded length."""
+    return repr(name if len(name) <= LONGEST_SHOWN else f"{name[:150]}…{name[-40:]}")[1:-1]
 
 
 def key_of(name: str) -> str:

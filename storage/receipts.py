@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,8 @@ from storage.units import Row, Unit, fingerprint_of, is_passing
 SOURCE = f"{STATE}/source.json"
 PLANNED = f"{STATE}/plan.parquet"
 MANIFEST = "manifest.parquet"
+SKIPPED = "dtls.skipped"
+"""The field of the table's metadata that has, as JSON by kind, what of the source was skipped."""
 ROW_GROUP = 16_384
 LATER = b"later"
 """In the metadata of a column: receipts of earlier versions lack it, and are as good without."""
@@ -40,7 +43,8 @@ class Receipts:
     With `source`, the address that the results are made from, a target takes the results of no other, and remembers
     `made_with`, the options of the results as plain JSON values. With `outputs`, what the names of all outputs match,
     and of nothing else, those that no receipt names are removed. With `elsewhere`, outputs count as there, too, if it
-    says so: their sizes by name.
+    says so: their sizes by name. The table keeps in its metadata what of the source was `skipped`: by kind, how many
+    files and one of them.
     """
 
     def __init__(
@@ -53,9 +57,10 @@ class Receipts:
         outputs: re.Pattern[str] | None = None,
         elsewhere: Callable[[], Mapping[str, int]] = dict,
         made_with: Mapping[str, Any] | None = None,
+        skipped: Mapping[str, tuple[int, str]] = MappingProxyType({}),
     ) -> None:
         self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
-        self.source, self.outputs, self.elsewhere = source, outputs, elsewhere
+        self.source, self.outputs, self.elsewhere, self.skipped = source, outputs, elsewhere, skipped
         self.made_with = json.loads(json.dumps(made_with or {}))
 
     def survey(
@@ -158,7 +163,14 @@ class Receipts:
                 write(self.rows(units), path)
             else:
                 tables = ordered_map(lambda unit: self._table(unit.receipt), units, workers=16)
-                _write_tables((table for table in tables if table is not None), path, self.schema)
+                _write_tables((table for table in tables if table is not None), path, self._told())
+
+    def _told(self) -> pa.Schema:
+        """The columns of the table, and what was skipped."""
+        if not self.skipped:
+            return self.schema
+        told = {kind: {"count": count, "example": example} for kind, (count, example) in self.skipped.items()}
+        return self.schema.with_metadata({SKIPPED: json.dumps(told, sort_keys=True)})
 
     def end(self) -> None:
         """Say that the table is of these receipts, and that no output of an earlier plan is left."""

@@ -89,7 +89,7 @@ class Sharding:
                 data, suffix = images.encode_png(images.resize_square(images.decode(data), self.size)), "png"
                 width = height = self.size
             else:
-                suffix = entry.key[entry.key.rfind(".") + 1 :].lower()
+                suffix = _suffix(entry.key, data)
                 if self.checked:
                     images.decode(data)
                 width, height = headers.measure(data)
@@ -104,6 +104,12 @@ class Sharding:
             row |= {field: getattr(origin, field) for field in ORIGIN}
         row["seconds"] = time.perf_counter() - started
         return Sample(data, suffix, row)
+
+
+def _suffix(key: str, data: bytes) -> str:
+    """What the name of a picture in a shard ends in: as its source's name, or as its bytes say."""
+    own = key[key.rfind(".") :].lower() if images.is_image(key) else images.suffix_of(data)
+    return (own or ".bin")[1:]
 
 
 UNKNOWN = Origin()

@@ -4,6 +4,7 @@ Stricter than Python's tarfile, which takes a damaged header for the end of the 
 two members, and reads a header of gigabytes into memory. What cannot be understood as a whole is `Damaged`.
 """
 
+import posixpath
 import re
 import tarfile
 from collections.abc import Iterator
@@ -32,8 +33,11 @@ PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 EMPTY = (tarfile.DIRTYPE, *(kind for kind in KINDS if kind != tarfile.GNUTYPE_SPARSE))
 """Nothing lies behind their headers, whatever size these name."""
 PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-ABOUT_THE_NEXT = (*PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
+ABOUT_THE_NEXT = (*PAX, *LONG)
 SPARSE = "GNU.sparse."
+NO_TEXT = re.compile("[\udc80-\udcff]")
+"""What bytes become that are not of the encoding."""
 LENGTH = re.compile(rb"([0-9]{1,9}) ")
 
 
@@ -42,12 +46,18 @@ class Damaged(ValueError):  # noqa: N818 - it is what the file is
 
 
 class Member(NamedTuple):
-    """A member: its name as it stands there, where its bytes are, and why it is none of the files, if so."""
+    """A member: its name as it stands there, where its bytes are, and why it is none of the files, if so.
+
+    link: of a link, the name that it stands for, from the root of the tar. raw: the bytes of a name, where nothing
+    tells their encoding.
+    """
 
     name: str
     offset: int
     size: int
     refusal: str
+    link: str = ""
+    raw: bytes = b""
 
 
 class Positioned(Protocol):
@@ -85,21 +95,25 @@ class Window:
         return self._data[start - self._start : start - self._start + length]
 
 
-def members(file: Positioned) -> Iterator[Member]:
-    """The members of a tar, but for folders; Damaged where these cannot be all of them."""
+def members(file: Positioned, encoding: str = "utf-8") -> Iterator[Member]:
+    """The members of a tar, but for folders; Damaged where these cannot be all of them.
+
+    encoding: of names that no PAX header gives.
+    """
     position = 0
     everywhere: dict[str, str] = {}
     own: dict[str, str] = {}
     while (block := file.read(position, BLOCK)).strip(b"\0"):
-        header, data = _header(block), position + BLOCK
+        header, data = read_header(block, encoding), position + BLOCK
         if header.type in ABOUT_THE_NEXT:
             size = header.size
             if header.type == tarfile.XGLTYPE:
                 everywhere |= _attributes(_content(file, data, size))
             elif header.type in PAX:
                 own |= _attributes(_content(file, data, size))
-            elif header.type == tarfile.GNUTYPE_LONGNAME:
-                own = {"path": _text(_content(file, data, size).partition(b"\0")[0])} | own
+            else:
+                name = _content(file, data, size).partition(b"\0")[0].decode(encoding, "surrogateescape")
+                own = {LONG[header.type]: name} | own
         else:
             attributes, own = everywhere | own, {}
             if header.type == tarfile.GNUTYPE_SPARSE:
@@ -109,14 +123,17 @@ def members(file: Positioned) -> Iterator[Member]:
             if not file.reaches(data + size):
                 raise Damaged(f"it ends within {name[:200]!r}: cut off")
             if header.type != tarfile.DIRTYPE:
-                yield Member(name, data, size, _refusal(header.type, attributes))
+                link = _link(header.type, name, attributes.get("linkpath") or header.linkname)
+                raw = name.encode("utf-8", "surrogateescape") if NO_TEXT.search(name) else b""
+                yield Member(name, data, size, _refusal(header.type, attributes), link, raw)
         position = data + -(-size // BLOCK) * BLOCK
     _check_end(file, position, block)
 
 
-def _header(block: bytes) -> tarfile.TarInfo:
+def read_header(block: bytes, encoding: str = "utf-8") -> tarfile.TarInfo:
+    """What the block before a member says of it; Damaged where it is none."""
     try:
-        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        header = tarfile.TarInfo.frombuf(block, encoding, "surrogateescape")
     except tarfile.HeaderError as error:
         raise Damaged(f"a header cannot be read ({error})") from error
     if header.size < 0:
@@ -128,6 +145,13 @@ def _refusal(kind: bytes, attributes: dict[str, str]) -> str:
     if SPARSE in attributes:
         return KINDS[tarfile.GNUTYPE_SPARSE]
     return KINDS.get(kind, "" if kind in PLAIN else f"of the unknown type {kind!r}")
+
+
+def _link(kind: bytes, name: str, target: str) -> str:
+    """What a link stands for: a hard link's target is named from the root, a symbolic link's from its folder."""
+    if kind == tarfile.LNKTYPE:
+        return target
+    return posixpath.join(posixpath.dirname(name), target) if kind == tarfile.SYMTYPE else ""
 
 
 def _content(file: Positioned, start: int, size: int) -> bytes:
@@ -149,8 +173,8 @@ def _attributes(data: bytes) -> dict[str, str]:
         key, _, value = data[length.end() : end - 1].partition(b"=")
         if key.startswith(SPARSE.encode()):
             found[SPARSE] = ""
-        elif key in (b"path", b"size"):
-            found[key.decode()] = _text(value)
+        elif key in (b"path", b"linkpath", b"size"):
+            found[key.decode()] = value.decode("utf-8", "surrogateescape")
         start = end
     return found
 
@@ -161,10 +185,6 @@ def _number(text: str | None, otherwise: int) -> int:
     if re.fullmatch(r"[0-9]{1,19}", text) is None:
         raise Damaged(f"a size that is no number: {text[:40]!r}")
     return int(text)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
 
 
 def _behind_sparse_map(file: Positioned, block: bytes, position: int) -> int:

@@ -1,12 +1,16 @@
 """What a file is that is not read as a picture, as far as its first bytes tell: a line people can act on."""
 
 import io
+from pathlib import PurePosixPath
 
 import tifffile
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
 from storage.exif import TIFF_HEADS
 
+RAW = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
+SUFFIXES = RAW | {".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg"}
+"""What the names of pictures end in that are not read."""
 CONVERT = "which is not read; convert it"
 MAGIC: dict[bytes, str] = {
     b"\0\0\0\x0cjP  ": f"a JPEG 2000 picture, {CONVERT}",
@@ -37,6 +41,11 @@ PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<error")
 NUMBERS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers", 6: "complex numbers"}
 COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}
 """Samples of grey (white or black is zero), RGB and palette."""
+
+
+def is_unread(key: str) -> bool:
+    """Whether the name says a kind of picture that is not read."""
+    return PurePosixPath(key).suffix.lower() in SUFFIXES
 
 
 def described(data: bytes) -> str:

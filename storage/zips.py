@@ -4,6 +4,7 @@ Not by Python's zipfile, whose index of a million members takes 600 MB, and whic
 here a member is some 20 bytes of index, is never inflated past its size, and may not overlap another.
 """
 
+import re
 import stat
 import struct
 import zlib
@@ -22,6 +23,12 @@ LOCAL = struct.Struct("<4s5H3L2H")
 ROW = struct.Struct("<QLLHH")
 LONG = 0xFFFFFFFF
 UNIX, ENCRYPTED, UTF8 = 3, 0x2041, 0x800
+DOS = frozenset({0, 6, 10, 11, 14})
+"""The systems whose programs have written names with backslashes: FAT, HPFS, NTFS by two numbers, VFAT."""
+SPLIT = re.compile(rb"[\x80-\xff]\\")
+"""What may be one letter of an East Asian encoding, or a letter and a backslash."""
+SIZES, UNICODE_PATH = 1, 0x7075
+"""The kinds of extra fields that are read."""
 STORED, DEFLATED = 0, 8
 LARGE, MOST_TIMES = 2**26, 100
 """Larger files that would grow more often than so many times are not inflated."""
@@ -44,15 +51,33 @@ class Zip(Archive):
             position += CENTRAL.size + sum(lengths)
             if LONG in (size, packed, offset):
                 size, packed, offset = _long(tail[lengths[0] :], size, packed, offset)
-            name = _name(tail[: lengths[0]], flags)
+            name, raw = self._name(tail[: lengths[0]], flags, tail[lengths[0] :], system >> 8)
             if size or not name.endswith("/"):
                 kind = stat.S_IFMT(mode >> 16) if system >> 8 == UNIX else 0
                 refusal = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a link, a device or a pipe"
                 self._rows += ROW.pack(packed, crc, stamp, flags, method)
-                yield Member(name, offset, size, refusal)
+                yield Member(name, offset, size, refusal, raw=raw)
         if position != self._end:
             raise Damaged("its directory does not end where it says")
         self._starts = array("Q", sorted(self._offsets))
+
+    def _name(self, told: bytes, flags: int, extra: bytes, system: int) -> tuple[str, bytes]:
+        """The name of a member, with `/` between folders, and its bytes where nothing tells their encoding.
+
+        It is in UTF-8, as all but old programs write it, else as these did: in whatever encoding their system had.
+        """
+        raw = b""
+        if (name := _unicode_path(extra, told)) is None:
+            try:
+                is_foreign = self.encoding is not None and not flags & UTF8
+                name = told.decode(self.encoding or "utf-8") if is_foreign else told.decode()
+            except UnicodeError:
+                if flags & UTF8 or self.encoding is not None:
+                    return told.decode("utf-8", "surrogateescape"), b"" if flags & UTF8 else told
+                name, raw = told.decode("cp437"), told
+        if system in DOS and "/" not in name and not (raw and SPLIT.search(raw)):
+            name = name.replace("\\", "/")
+        return name, raw
 
     def _etag(self, number: int) -> str:
         _, crc, stamp, _, _ = ROW.unpack_from(self._rows, number * ROW.size)
@@ -116,23 +141,33 @@ def _directory(file: Window) -> tuple[int, int, int]:
     return start, count, end
 
 
-def _long(extra: bytes, *fields: int) -> list[int]:
-    """The size, packed size and offset of a member, where they are more than 32 bits can say."""
+def _extra(extra: bytes, wanted: int) -> bytes | None:
+    """What the extra field of a kind holds, if there is one."""
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
-        if kind == 1:
-            values = iter(struct.unpack_from(f"<{min(length, len(extra) - 4) // 8}Q", extra, 4))
-            return [next(values, LONG) if field == LONG else field for field in fields]
-        extra = extra[4 + length :]
-    return list(fields)
+        content, extra = extra[4 : 4 + length], extra[4 + length :]
+        if kind == wanted:
+            return content if len(content) == length else None
+    return None
 
 
-def _name(raw: bytes, flags: int) -> str:
-    """The name of a member: in UTF-8, as all but old programs write it, else as these did."""
+def _long(extra: bytes, *fields: int) -> list[int]:
+    """The size, packed size and offset of a member, where they are more than 32 bits can say."""
+    found = _extra(extra, SIZES) or b""
+    values = iter(struct.unpack_from(f"<{len(found) // 8}Q", found))
+    return [next(values, LONG) if field == LONG else field for field in fields]
+
+
+def _unicode_path(extra: bytes, told: bytes) -> str | None:
+    """The name in Unicode that a member has besides, where it is of the name in the directory."""
+    found = _extra(extra, UNICODE_PATH) or b""
+    version, crc = struct.unpack_from("<BL", found) if len(found) > 5 else (0, 0)
+    if version != 1 or crc != zlib.crc32(told):
+        return None
     try:
-        return raw.decode()
+        return found[5:].decode()
     except UnicodeDecodeError:
-        return raw.decode("utf-8", "surrogateescape") if flags & UTF8 else raw.decode("cp437")
+        return None
 
 
 def _inflated(data: memoryview, size: int) -> memoryview:

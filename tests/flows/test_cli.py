@@ -136,7 +136,9 @@ def test_an_empty_folder(dtls: Command, tmp_path: Path) -> None:
 
 
 def test_a_file_for_a_folder(dtls: Command, one: Path, tmp_path: Path) -> None:
-    assert "is a file; give the folder it is in" in complaint(dtls("shard", one / "photo.png", tmp_path / "shards"))
+    (one / "keys.txt").write_text("photo.png")
+    told = complaint(dtls("shard", one / "keys.txt", tmp_path / "shards"))
+    assert "keys.txt: neither a folder, nor an archive, nor a picture" in told
 
 
 def test_two_files_with_the_same_key(dtls: Command, one: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -23,6 +23,7 @@ from prefect import flow
 from flows import fanout, mapping
 from flows.collection import Collection
 from flows.console import Advance
+from flows.contents import Contents, SourceOptions, contents_of
 from flows.fanout import RunError
 from flows.gallery import Gallery
 from flows.job import Elsewhere, Job
@@ -30,7 +31,6 @@ from flows.options import BatchOptions
 from flows.publishing import Publication
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
-from flows.sources import list_pictures
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source
 from storage.leases import LEASE, Lease, hold
@@ -194,13 +194,13 @@ def test_a_source_that_is_away_for_a_while_costs_no_result_and_is_tried_again_wh
     upscaled(source, target)
     before = pngs(target)
 
-    def list_and_lose(where: Source, *, selects: bool) -> list[Entry]:
-        found = list_pictures(where, selects=selects)
+    def list_and_lose(where: Source, options: SourceOptions, asked: Set[str]) -> Contents:
+        found = contents_of(where, options, asked)
         source.rename(tmp_path / "away")
         return found
 
     with monkeypatch.context() as lost:
-        lost.setattr(mapping, "list_pictures", list_and_lose)
+        lost.setattr(mapping, "contents_of", list_and_lose)
         with pytest.raises(RunError, match="images failed"):
             upscaled(source, target, scale=3, overwrite=True)
     assert pngs(target) == before

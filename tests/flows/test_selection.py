@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from flows.contents import Contents
 from flows.fanout import RunError
-from flows.selection import SelectionOptions, select
+from flows.selection import SelectionOptions, listed_keys, select
 from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.locations import Entry, StorageError
@@ -17,7 +18,8 @@ PICTURES = [Entry(key, 1, "") for key in KEYS]
 
 
 def chosen(**options: object) -> list[str]:
-    found, _ = select(PICTURES, SelectionOptions.model_validate(options))
+    chosen_by = SelectionOptions.model_validate(options)
+    found, _ = select(Contents(PICTURES), chosen_by, listed_keys(chosen_by))
     return [entry.key for entry in found]
 
 

@@ -6,6 +6,8 @@ import shutil
 import tarfile
 import warnings
 import zipfile
+from collections.abc import Set
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +17,10 @@ import pytest
 from PIL import Image
 
 from flows import mapping
+from flows.contents import Contents, SourceOptions, contents_of
 from flows.fanout import RunError
 from flows.job import outdated
 from flows.shard import ShardOptions, shard
-from flows.sources import list_pictures
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source, open_source
 from storage.locations import Entry, StorageError
@@ -171,11 +173,12 @@ def test_what_cannot_be_read_this_time_keeps_its_result(
     run(source, target)
     before = contents(target)
 
-    def list_and_change(where: Source, *, selects: bool) -> list[Entry]:
-        found = list_pictures(where, selects=selects)
-        return [Entry(e.key, e.size, "another") if e.key == "3.png" else e for e in found]
+    def list_and_change(where: Source, options: SourceOptions, asked: Set[str]) -> Contents:
+        found = contents_of(where, options, asked)
+        changed = [Entry(e.key, e.size, "another") if e.key == "3.png" else e for e in found.pictures]
+        return replace(found, pictures=changed)
 
-    monkeypatch.setattr(mapping, "list_pictures", list_and_change)
+    monkeypatch.setattr(mapping, "contents_of", list_and_change)
     assert run(source, target) == "5 already done, 1 failed"
     assert contents(target) == before
 

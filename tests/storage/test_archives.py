@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -62,8 +63,8 @@ def as_kind(kind: str, tar: bytes) -> bytes:
     return gzip.compress(tar, compresslevel=1, mtime=0) if kind == "tar.gz" else tar
 
 
-def raw_zip(*members: tuple[bytes, bytes], **lies: int) -> bytes:
-    """A zip of stored members by the names' bytes, of which the directory may tell lies."""
+def raw_zip(*members: tuple[bytes, bytes], extra: bytes = b"", **lies: int) -> bytes:
+    """A zip of stored members by the names' bytes, of which the directory may tell lies. extra: a field of each."""
     body, directory = b"", b""
     for name, data in members:
         crc, place = zlib.crc32(data), len(body)
@@ -71,8 +72,9 @@ def raw_zip(*members: tuple[bytes, bytes], **lies: int) -> bytes:
         body += name + data
         told = (lies.get("flags", 0), lies.get("method", 0), 0, 33, crc)
         sizes = (lies.get("packed", len(data)), lies.get("size", len(data)))
-        rest = (len(name), 0, 0, 0, 0, lies.get("mode", 0) << 16, lies.get("offset", place))
-        directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 3 << 8, 20, *told, *sizes, *rest) + name
+        rest = (len(name), len(extra), 0, 0, 0, lies.get("mode", 0) << 16, lies.get("offset", place))
+        directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", lies.get("system", 3) << 8, 20, *told, *sizes, *rest)
+        directory += name + extra
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, len(members), len(members), len(directory), len(body), 0)
     return body + directory + end
 
@@ -465,7 +467,7 @@ def test_what_is_another_kind_of_file_is_refused(kind: str, photographs: Path, t
         refusal(opened(tmp_path, kind, data).list, f"pictures.{kind}", f"not a {kind} that can be read")
 
 
-@pytest.mark.parametrize("suffix", ["tar.bz2", "tbz", "TAR.XZ", "tar.zst", "7z", "rar"])
+@pytest.mark.parametrize("suffix", ["7z", "CBR", "tar.lz"])
 def test_archives_that_have_to_be_unpacked_say_so(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x.{suffix}"
     path.touch()
@@ -504,7 +506,7 @@ def test_archives_are_found_by_relative_paths(tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_a_member_that_cannot_be_read_is_listed_and_says_why(
-    lies: dict[str, int], reason: str, tmp_path: Path
+    lies: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     source = opened(tmp_path, "zip", raw_zip((b"a.png", b"picture"), **lies))
     [entry] = source.list()
@@ -760,9 +762,9 @@ def test_a_gzip_with_other_bytes_than_its_checksum_is_of_is_refused(place: int, 
     refusal(opened(tmp_path, "tar.gz", bytes(data)).list, "pictures.tar.gz", "not a tar.gz", reason)
 
 
-def test_a_gzip_of_something_else_and_a_tar_that_is_not_packed_are_refused(tmp_path: Path) -> None:
-    for data in (gzip.compress(b"text" * 1000), packed("tar", {"a.png": b"one"})):
-        refusal(opened(tmp_path, "tar.gz", data).list, "pictures.tar.gz", "not a tar.gz that can be read")
+def test_a_gzip_of_something_else_is_refused(tmp_path: Path) -> None:
+    data = gzip.compress(b"text" * 1000)
+    refusal(opened(tmp_path, "tar.gz", data).list, "pictures.tar.gz", "not a tar.gz that can be read")
 
 
 def test_a_gzip_that_grows_without_end_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

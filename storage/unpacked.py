@@ -1,0 +1,86 @@
+"""Tars packed by bzip2, xz or zstd: unpacked once into a nameless temporary file, from which members are read.
+
+These have no states that can be kept and gone on from, as gzip's has, so that each member would cost all before it.
+"""
+
+import bz2
+import io
+import lzma
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+
+from storage.errors import StorageError, in_one_line
+from storage.gzips import AHEAD, LARGE, MOST_TIMES
+from storage.locations import Entry, Location
+from storage.tars import Damaged
+
+PIECE = 2**20
+BROKEN = (lzma.LZMAError, pa.ArrowException, EOFError, ValueError)
+UNPACKERS: dict[str, Callable[[Any], Any]] = {
+    "tar.bz2": bz2.BZ2File,
+    "tar.xz": lzma.LZMAFile,
+    "tar.zst": lambda packed: pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd"),
+}
+
+
+class Packed(io.RawIOBase):
+    """The bytes of a file from its start on."""
+
+    def __init__(self, place: Location, file: Entry) -> None:
+        self._place, self._file, self._position = place, file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), self._file.size - self._position)
+        if length > 0:
+            buffer[:length] = self._place.fetch(self._file, self._position, length)
+            self._position += length
+        return max(length, 0)
+
+
+class Unpacked:
+    """What a packed file unpacks to, by position, from any thread; Damaged where it cannot be unpacked whole."""
+
+    def __init__(self, kind: str | None, place: Location, file: Entry) -> None:
+        if kind not in UNPACKERS:
+            raise Damaged("packed by none of bzip2, xz and zstd")
+        packed = Packed(place, file)
+        self._file = tempfile.TemporaryFile(prefix="dtls-")  # noqa: SIM115 - open for as long as this is
+        try:
+            self.size = sum(self._copied(UNPACKERS[kind](io.BufferedReader(packed, AHEAD)), packed))
+            self._file.flush()
+        except StorageError:
+            raise
+        except BROKEN as error:
+            raise Damaged(" ".join(str(error).split()) or "cut off") from error
+        except OSError as error:
+            if error.errno is None:  # what is packed is at fault, not the disk
+                raise Damaged(" ".join(str(error).split())) from error
+            raise in_one_line(f"{tempfile.gettempdir()} (where {file.key} is unpacked)", error) from error
+
+    def _copied(self, unpacking: IO[bytes], packed: Packed) -> Iterator[int]:
+        """How many bytes come, piece by piece; Damaged for a bomb."""
+        total = 0
+        while data := unpacking.read(PIECE):
+            self._file.write(data)
+            total += len(data)
+            if total > LARGE and total > MOST_TIMES * packed.tell():
+                raise Damaged(f"a bomb: its first {packed.tell():,} bytes become {total:,}")
+            yield len(data)
+
+    def reaches(self, end: int) -> bool:
+        """Whether there are so many bytes."""
+        return end <= self.size
+
+    def read(self, start: int, length: int) -> bytes:
+        """So many bytes; fewer only where they end."""
+        return os.pread(self._file.fileno(), length, start)
