@@ -13,8 +13,9 @@ from flows.cancelling import obey_cancels
 from flows.loading import Reduction
 from flows.mapping import transform
 from flows.options import Address
-from flows.recipes import Recipe, Reduced
+from flows.recipes import Recipe
 from flows.selection import SelectionOptions, Target
+from flows.sizes import Reduced, Smaller
 
 
 class DownscaleOptions(SelectionOptions):
@@ -28,6 +29,14 @@ class DownscaleOptions(SelectionOptions):
         description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic; "
         "realworld: blur, bilinear or bicubic, noise and JPEG at random, in any order",
     )
+    crop: bool = Field(
+        False,
+        description="crop images to a multiple of the scale, at the right and the bottom, as papers do; without it, "
+        "those of other sizes fail",
+    )
+    smaller: Smaller = Field(
+        "fail", description="what becomes of images with a side shorter than the scale: fail, or skip leaves them out"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="of what realworld draws, for each picture by its own pixels")
 
     @model_validator(mode="after")
@@ -40,5 +49,7 @@ class DownscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="downscale {options.source}", on_running=[obey_cancels])
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR pictures of a folder of HR pictures."""
-    recipe = Recipe("downscale", Reduction(options.protocol, options.seed), Reduced(options.scale))
+    recipe = Recipe(
+        "downscale", Reduction(options.protocol, options.seed), Reduced(options.scale, options.smaller, options.crop)
+    )
     return transform(recipe, options.source, options.target, options)

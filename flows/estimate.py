@@ -34,12 +34,12 @@ class Trial:
 def tell_plan(job: Job, mapping: Transform, options: BatchOptions) -> str:
     """Tell what a run of `job` would do; nothing is written anywhere."""
     left = Left.of(job, options)
-    todo, failed = left.samples, fanout.skipped(left).failed
+    todo, done = left.samples, fanout.skipped(left)
     total = sum(len(unit.samples) for unit in job.units)
-    before = Summary(skipped=total - len(todo) - failed, failed=failed)
+    before = Summary(skipped=total - len(todo) - done.failed - done.omitted, failed=done.failed, omitted=done.omitted)
     size = sum(sample.size for unit in job.units for sample in unit.samples)
     tell(f"{job.title} → {job.address}")
-    made = f"; {before}" if before.skipped or failed else ""
+    made = f"; {before}" if len(todo) < total else ""
     tell(f"  {counted(total, 'picture')}, {humanize.naturalsize(size)}{made}")
     plan = f"{len(todo):,} to do"
     if todo:

@@ -22,7 +22,7 @@ from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
 from flows.replacing import refuse_replacing
 from flows.runners import MOST, Runner, runner_of
-from flows.summary import Summary, reason_of
+from flows.summary import Summary
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import StorageError, UnavailableError
 from storage.units import Row, Unit, is_passing
@@ -56,7 +56,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     if todo:
         job.prepare()
     if left:
-        receipts.begin(job.units, survey.orphans)
+        receipts.begin(job.units, survey)
     if todo:
         with runner_of(job.work, job.elsewhere, options) as runner:
             _work(job, left, runner, summary, lease)
@@ -77,11 +77,9 @@ def skipped(left: Left) -> Summary:
     summary, todo = Summary(), {unit.name for unit in left.todo}
     for unit in left.job.units:
         if unit.name not in todo:
-            failures = left.survey.done[unit.name]
-            summary.skipped += len(unit.samples) - len(failures)
-            summary.failed += len(failures)
-            for row in failures:
-                summary.note(reason_of(row))
+            special = left.survey.done[unit.name]
+            summary.skipped += len(unit.samples) - len(special)
+            summary.add_before(special)
     return summary
 
 
@@ -111,17 +109,20 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
                 row.setdefault("source_tag", tags[row["key"]])
                 if is_passing(row) and row["key"] in before:
                     row["output"] = before[row["key"]]  # it stays
-            by_key = {row["key"]: row for row in (*left.rows_of(unit), *rows)}
+            earlier = {row["key"]: row for row in left.rows_of(unit)}
+            by_key = earlier | {row["key"]: row for row in rows}
             job.receipts.write(unit, [by_key[sample.key] for sample in unit.samples])
-            return Summary.of(rows)
+            made = Summary.of(rows)
+            made.add_before(earlier[key] for key in by_key.keys() - tags.keys())
+            return made
 
         with closing(_outcomes(todo, do, runner.window, stopping)) as outcomes:
             for unit, outcome in outcomes:
                 lease.check()
                 if isinstance(outcome, UnavailableError):
                     raise StorageError(f"{outcome}; stopped, run it again to go on") from outcome
-                summary.skipped += len(unit.samples) - len(samples_of[unit.name])
                 if isinstance(outcome, BaseException):
+                    summary.skipped += len(unit.samples) - len(samples_of[unit.name])
                     summary.broken_units += 1
                     summary.failed += len(samples_of[unit.name])
                     nothing = _nothing(unit, outcome)
@@ -200,6 +201,8 @@ def _nothing(unit: Unit, error: BaseException) -> str:
 
 def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
     manifest = job.receipts.target.address(job.receipts.manifest)
+    for line in summary.exceptions():
+        tell(f"  {line}")
     for reason in summary.reasons:
         tell(f"  failed: {reason}")
     if summary.failed > len(summary.reasons) and not summary.broken_units:

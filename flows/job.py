@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 
 from flows.console import Advance
@@ -33,11 +33,11 @@ class Elsewhere:
 class Job:
     """What a flow hands over: its plan, what to do with a unit, here or elsewhere, and where the receipts go.
 
-    divisible: samples of a unit can be done again alone. overwrite: results that were made with other options may be
-    replaced.
-    gather: makes the table of all rows, if that is not just all receipts in one. prepare: comes before the first
-    work, if there is any. finish: comes after the last unit, if none came to nothing. output: the file of a sample's
-    result by its key, where each has one. target: where results are, if not where the receipts are.
+    divisible: samples of a unit can be done again alone. again: whether one is to be, by its row. overwrite: results
+    that were made with other options may be replaced. gather: makes the table of all rows, if that is not just all
+    receipts in one. prepare: comes before the first work, if there is any. finish: comes after the last unit, if none
+    came to nothing. output: the file of a sample's result by its key, where each has one. target: where results are,
+    if not where the receipts are.
     """
 
     title: str
@@ -46,6 +46,7 @@ class Job:
     elsewhere: Elsewhere
     receipts: Receipts
     divisible: bool = True
+    again: Callable[[Row], bool] = lambda _: False
     overwrite: bool = True
     gather: Callable[[Iterable[Row], Path], None] | None = None
     prepare: Callable[[], object] = lambda: None
@@ -81,6 +82,15 @@ class Left:
         return [unit for unit in self.job.units if unit.name not in done or any(map(self._again, done[unit.name]))]
 
     @property
+    def others(self) -> set[str]:
+        """The results that would be replaced, as they were made with other options."""
+        rows = chain.from_iterable(self.survey.done.values())
+        return {
+            *self.survey.replaced,
+            *(row["output"] for row in rows if row["status"] == "ok" and self.job.again(row)),
+        }
+
+    @property
     def samples(self) -> list[Entry]:
         """The samples to be done."""
         return [sample for unit in self.todo for sample in self.samples_of(unit)]
@@ -100,13 +110,14 @@ class Left:
             return self.job.receipts.read(unit)
         return [self.survey.kept[sample.key] for sample in unit.samples if sample.key in self.survey.kept]
 
-    def _again(self, failure: Row) -> bool:
-        return self.retry_failed or is_passing(failure)
+    def _again(self, row: Row) -> bool:
+        is_to_be_retried = self.retry_failed and row["status"] == "failed"
+        return is_to_be_retried or is_passing(row) or self.job.again(row)
 
     def _is_kept(self, unit: Unit, sample: Entry) -> bool:
         """Whether there is a result of this very sample from another unit, in the place where this one has it."""
         row = self.survey.kept.get(sample.key)
-        if row is None or not is_current(row, sample, unit):
+        if row is None or not is_current(row, sample, unit) or self.job.again(row):
             return False
         return self.job.output is None or row["output"] == self.job.output(sample.key)
 

@@ -95,6 +95,7 @@ def transform(
         elsewhere=Elsewhere(making, is_heavy=not isinstance(method, Interpolation | Downscaling | Square)),
         receipts=receipts,
         divisible=not results.in_shards,
+        again=recipe.size_of.again,
         overwrite=options.overwrite,
         finish=partial(pack, packing, receipts, units, names, options) if packing is not None else lambda: None,
         output=None if results.in_shards else names.of,

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from threading import Lock
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 import torch
 
 from dtls.degradation import SizeError
-from dtls.interpolation import Interpolation, nearest
+from dtls.interpolation import Interpolation, Square, nearest
 from dtls.methods import Method
 from dtls.tiling import TILE
 from dtls.transparency import bounded, fill, of_alpha
@@ -26,16 +26,16 @@ from flows.tensors import to_pixels, to_unit
 from flows.waiting import in_batches
 from storage import images
 from storage.archives import Source
-from storage.encoding import Encoding
+from storage.encoding import Encoded, Encoding
 from storage.images import ImageError
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.photographs import Photograph, Samples, open_photograph
 from storage.shards import Sample
-from storage.units import Row, failed
+from storage.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
-"""From the (height, width) of a picture to that of its result; SizeError where there is none."""
+"""From the (height, width) of a picture to that of its result; SizeError or SkippedError where there is none."""
 MOST_PIXELS = 400_000_000
 """Larger results are refused."""
 BYTES_A_PIXEL = 4
@@ -57,12 +57,13 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture on its way, with the seconds spent on it so far."""
+    """A picture on its way, with the seconds spent on it so far. own: its bytes, where its result is itself."""
 
     entry: Entry
     photograph: Photograph
     read_seconds: float
     compute_seconds: float = 0.0
+    own: bytes | None = None
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -87,7 +88,8 @@ class Transform:
     """One method at one scale: what a run does to each picture.
 
     check_name: raises StorageError for a name that no result can have at the target. stamp: the text by which a
-    result says what made it. pixels_at_once: as many as pictures and results that are on their way may have.
+    result says what made it. pixels_at_once: as many as pictures and results that are on their way may have. part_of:
+    the part of a picture that is used, from its top left. stays: by a picture's size, whether it is its own result.
     """
 
     source: Source
@@ -100,6 +102,8 @@ class Transform:
     batch_size: int
     workers: int
     pixels_at_once: int
+    part_of: SizeOf = lambda size: size
+    stays: Callable[[tuple[int, int]], bool] = lambda _: False
     lock: Lock = field(default_factory=Lock)
 
     def made(self, samples: Iterable[Entry], keep: Callable[[Sample | Row], T]) -> Iterator[T]:
@@ -150,15 +154,34 @@ class Transform:
 
         def loaded() -> Picture:
             started = time.perf_counter()
-            photograph = open_photograph(fetched.data)
-            self._weight(photograph.pixels.shape[:2])
-            return Picture(fetched.entry, photograph, fetched.seconds + time.perf_counter() - started)
+            photograph = self._cropped(open_photograph(fetched.data))
+            seconds = fetched.seconds + time.perf_counter() - started
+            picture = Picture(fetched.entry, photograph, seconds)
+            self._weight(picture.shape)
+            return replace(picture, own=fetched.data) if self._is_result(picture) else picture
 
         return _tried(fetched.entry, loaded)
 
+    def _cropped(self, photograph: Photograph) -> Photograph:
+        height, width = photograph.pixels.shape[:2]
+        if (part := self.part_of((height, width))) == (height, width):
+            return photograph
+        crop, alpha = np.s_[: part[0], : part[1]], photograph.alpha
+        return replace(
+            photograph,
+            pixels=photograph.pixels[crop],
+            alpha=None if alpha is None else alpha[crop],
+            notes=(*photograph.notes, CROPPED),
+        )
+
+    def _is_result(self, picture: Picture) -> bool:
+        """Whether a picture is its own result; networks make none of the same size."""
+        is_whole = not isinstance(self.method, Interpolation | Square) and self._size(picture) == picture.shape
+        return is_whole or self.stays(picture.shape)
+
     def _load_and_compute(self, fetched: Fetched | Row) -> Picture | Row:
         loaded = self._load(fetched)
-        if not isinstance(loaded, Picture):
+        if not isinstance(loaded, Picture) or loaded.own is not None:
             return loaded
         if self.method.name == "nearest":
             return _tried(loaded.entry, lambda: self._copied(loaded))
@@ -175,12 +198,12 @@ class Transform:
         """Results of the method, in batches of pictures of one size, and the failures as they come."""
         for batch in in_batches(
             loaded,
-            kind=lambda item: item.kind if isinstance(item, Picture) else None,
-            full=lambda item: self._batch_size(item) if isinstance(item, Picture) else 1,
-            weight=lambda item: self._weight(item.shape) if isinstance(item, Picture) else 0,
+            kind=lambda item: item.kind if _is_unmade(item) else None,
+            full=lambda item: self._batch_size(item) if _is_unmade(item) else 1,
+            weight=lambda item: self._weight(item.shape) if _is_unmade(item) else 0,
             most=WAITING_PIXELS,
         ):
-            if pictures := [item for item in batch if isinstance(item, Picture)]:
+            if pictures := [item for item in batch if _is_unmade(item)]:
                 yield from self._under_lock(pictures)
             else:
                 yield from batch
@@ -254,7 +277,9 @@ class Transform:
         started = time.perf_counter()
         output = self.names.of(picture.entry.key)
         suffix = PurePosixPath(output).suffix
-        made = self.encoding.encode(picture.photograph, suffix, self.stamp)
+        is_copied = picture.own is not None
+        made = self._file(picture, suffix)
+        identity = {} if is_copied else self.method.identity
         height, width = picture.shape
         row: Row = {
             "key": picture.entry.key,
@@ -264,15 +289,28 @@ class Transform:
             "source_bytes": picture.entry.size,
             "width": width,
             "height": height,
-            "method": self.method.name,
-            "protocol": self.method.identity.get("protocol"),
-            "checkpoint": self.method.identity.get("checkpoint"),
-            "note": "; ".join((*picture.photograph.notes, *made.notes)) or None,
+            "method": "copy" if is_copied else self.method.name,
+            "protocol": identity.get("protocol"),
+            "checkpoint": identity.get("checkpoint"),
+            "note": "; ".join((*([COPIED] if is_copied else []), *made.notes)) or None,
             "read_seconds": picture.read_seconds,
             "compute_seconds": picture.compute_seconds,
             "write_seconds": time.perf_counter() - started,
         }
         return Sample(made.data, suffix[1:].lower(), row)
+
+    def _file(self, picture: Picture, suffix: str) -> Encoded:
+        """The file of a result; that of its source, where the result is the picture itself, in its own format."""
+        own, photograph = picture.own, picture.photograph
+        if own is not None and self.encoding.is_of(photograph, suffix):
+            return Encoded(own, ())
+        made = self.encoding.encode(photograph, suffix, self.stamp if own is None else None)
+        return replace(made, notes=(*photograph.notes, *made.notes))
+
+
+def _is_unmade(item: Picture | Row) -> TypeGuard[Picture]:
+    """Whether this is a picture that has yet to go through the method."""
+    return isinstance(item, Picture) and item.own is None
 
 
 def _tried(entry: Entry, do: Callable[[], T]) -> T | Row:
@@ -281,6 +319,8 @@ def _tried(entry: Entry, do: Callable[[], T]) -> T | Row:
         return do()
     except UnavailableError:
         raise
+    except SkippedError as error:
+        return skipped(entry, error)
     except (ImageError, StorageError, SizeError) as error:
         return failed(entry, error)
     except Exception as error:  # one picture never stops the rest, whatever libraries make of it

@@ -6,19 +6,19 @@ other processes are to read stands here, and not in these.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
-from dtls.degradation import SizeError, downscale_size
 from dtls.interpolation import Interpolation
 from dtls.methods import Method
 from flows.console import Advance
 from flows.job import Work
 from flows.memory import pixels_at_once
 from flows.naming import Names
-from flows.pictures import SizeOf, Transform
+from flows.pictures import Transform
+from flows.sizes import Sizing
 from flows.sources import Reopened
 from flows.targets import to_files, to_shard
 from storage.archives import Source
@@ -65,11 +65,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How pictures become results. load: the method. size_of: a dataclass, whose fields results depend on."""
+    """How pictures become results. load: the method."""
 
     title: str
     load: Loader
-    size_of: SizeOf
+    size_of: Sizing
     results: Results = field(default_factory=Results)
     batch_size: int = 16
 
@@ -77,47 +77,12 @@ class Recipe:
         """All that results depend on but their sources, as plain JSON values."""
         return {
             **method.identity,
-            **asdict(self.size_of),  # type: ignore[call-overload]
+            **self.size_of.identity,
             **self.results.encoding.identity,
             "suffix": self.results.suffix,
             "provenance": self.results.provenance,
             "samples_per_shard": self.results.samples_per_shard,
         }
-
-
-@dataclass(frozen=True)
-class Enlarged:
-    """The size of a result: by a scale, or with a longer side of `size` pixels."""
-
-    scale: float | None
-    size: int | None
-
-    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
-        height, width = picture
-        ratio = self.scale if self.scale is not None else (self.size or 0) / max(picture)
-        if ratio < 1:
-            raise SizeError(f"{width}×{height} is larger than the size {self.size} already")
-        return max(1, round(height * ratio)), max(1, round(width * ratio))
-
-
-@dataclass(frozen=True)
-class Reduced:
-    """The size of an LR picture."""
-
-    scale: float
-
-    def __call__(self, picture: tuple[int, int]) -> tuple[int, int]:
-        return downscale_size(picture, self.scale)
-
-
-@dataclass(frozen=True)
-class Squared:
-    """The size of a square."""
-
-    side: int
-
-    def __call__(self, _: tuple[int, int]) -> tuple[int, int]:
-        return self.side, self.side
 
 
 @dataclass(frozen=True)
@@ -143,6 +108,8 @@ class Making:
             source=source,
             method=method,
             size_of=recipe.size_of,
+            part_of=recipe.size_of.part,
+            stays=recipe.size_of.stays,
             names=results.names,
             check_name=_check_of(results.packing(self.target), self.folder, in_shards=results.in_shards),
             encoding=results.encoding,

@@ -23,8 +23,7 @@ def refuse_replacing(left: Left) -> None:
 
 def replaced(left: Left) -> str:
     """What a run would replace that it may not, and in what its options are others; empty for nothing."""
-    found = left.survey.replaced
-    if left.job.overwrite or not found:
+    if left.job.overwrite or not (found := left.others):
         return ""
     changes = list(_changes(left.survey.made_with, left.job.receipts.made_with))
     more = ["…"] if len(changes) > DIFFERENCES else []

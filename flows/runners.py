@@ -119,7 +119,7 @@ class Cluster:
             raise
         finally:
             del self.ticks[key]
-        ticks.reach(len(rows), sum(row["status"] != "ok" for row in rows))
+        ticks.reach(len(rows), sum(row["status"] == "failed" for row in rows))
         return rows
 
     @property

@@ -1,16 +1,21 @@
 """`dtls status`: how far a run is, by what lies at its target; Prefect is not asked, and nothing is changed."""
 
+from collections.abc import Mapping
+from typing import Any, cast, get_args
+
 from pydantic import Field
 
 from flows.console import progress, tell
+from flows.naming import Names
 from flows.options import CORES, Address, Options
 from flows.summary import counted
 from flows.training_settings import LOSSES, states
+from storage.encoding import Encoding, Format
 from storage.leases import Owner, owner_of
 from storage.locations import Location
 from storage.packing import Packing, is_archive
 from storage.receipts import PLANNED
-from storage.standing import Standing, standing
+from storage.standing import Namer, Standing, standing
 
 REASONS = 5
 
@@ -27,16 +32,29 @@ class StatusOptions(Options):
 def status(options: StatusOptions) -> str:
     """Tell how far the run over a target is, and who works on it."""
     target = Location.of(options.target)
+    packing = None
     if is_archive(options.target) and target.what_is_there() != "folder":
-        target = Packing(options.target).staging
+        packing = Packing(options.target)
+        target = packing.staging
     if trained := states(entry.key for entry in target.list()):
         return _of_training(target, trained[0])
     if (owner := owner_of(target)) is not None and not target.exists(PLANNED):
         return f"{target}: nothing is done yet; {_work(owner)}"
-    found = standing(target, options.workers, lambda count: progress(f"read {target}", count, "receipts"))
+    found = standing(target, options.workers, lambda count: progress(f"read {target}", count, "receipts"), _namer)
     for reason, count in found.reasons.most_common(REASONS):
         tell(f"  failed: {reason}" + (f" ({count:,} times)" if count > 1 else ""))
-    return f"{target}: {_progress_of(found)}; {_work(found.owner, is_finished=found.is_finished and not found.left)}"
+    work = _work(found.owner, is_finished=found.is_finished and not found.left)
+    is_packed_last = packing is not None and not found.left and not found.is_finished
+    return f"{target}: {_progress_of(found)}; {'to be packed; ' if is_packed_last else ''}{work}"
+
+
+def _namer(made_with: Mapping[str, Any]) -> Namer | None:
+    """What results that were made with these options are called; None for shards, and where that is not known."""
+    form, suffix = cast(Format, made_with.get("format")), made_with.get("suffix")
+    if form not in get_args(Format) or not isinstance(suffix, str) or made_with.get("samples_per_shard") is not None:
+        return None
+    names = Names(Encoding(form).suffix, suffix)
+    return lambda keys: names.among(keys).of
 
 
 def _of_training(target: Location, state: str) -> str:
@@ -50,7 +68,12 @@ def _of_training(target: Location, state: str) -> str:
 
 def _progress_of(found: Standing) -> str:
     share = f"{(found.samples - found.left) / found.samples:.0%}" if found.samples else "100%"
-    parts = [f"{found.ok:,} done", f"{found.failed:,} failed", f"{found.left:,} left"]
+    parts = [
+        f"{found.ok + found.under_way:,} done",
+        f"{found.skipped:,} skipped",
+        f"{found.failed:,} failed",
+        f"{found.left:,} left",
+    ]
     told = ", ".join(part for part in parts if not part.startswith("0 "))
     return (
         f"{share} of {counted(found.samples, 'image')}: {told}, in {found.done:,} of {counted(found.units, 'unit')}"

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
@@ -10,7 +10,7 @@ from typing import Self
 import humanize
 
 from flows.console import printable
-from storage.units import Row
+from storage.units import COPIED, SKIPPED, Row
 
 REASONS_TOLD, LOSSES_TOLD = 10, 5
 AMOUNT = re.compile(r"\bof \d[\d,]*")
@@ -29,8 +29,9 @@ class Summary:
     """How many samples are ok, failed, or were done before, and what is told of them.
 
     tried: those that were worked on now, as `failed` has those of earlier runs, too. broken_units: units that came
-    to nothing. reasons: the first failures. notes: what of the pictures could not be kept, and of how many of them.
-    seconds: of threads, by what they went into.
+    to nothing. omitted: what an option leaves out, in earlier runs, too; example: one of these, and why. reasons:
+    the first failures. notes: what of the pictures could not be kept, and of how many of them. seconds: of threads,
+    by what they went into.
     """
 
     ok: int = 0
@@ -38,6 +39,8 @@ class Summary:
     skipped: int = 0
     tried: int = 0
     broken_units: int = 0
+    omitted: int = 0
+    example: str = ""
     reasons: list[str] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     wall: float = 0.0
@@ -46,11 +49,14 @@ class Summary:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Self:
         """The samples that these rows tell of, all of which were worked on now."""
-        failures = [row for row in rows if row["status"] != "ok"]
+        failures = [row for row in rows if row["status"] == "failed"]
+        omitted = [row for row in rows if row["status"] == SKIPPED]
         return cls(
-            ok=len(rows) - len(failures),
+            ok=len(rows) - len(failures) - len(omitted),
             failed=len(failures),
             tried=len(rows),
+            omitted=len(omitted),
+            example=next(map(reason_of, omitted), ""),
             reasons=[reason_of(row) for row in failures[:REASONS_TOLD]],
             notes=Counter(
                 AMOUNT.sub("of …", note) for row in rows for note in (row.get("note") or "").split("; ") if note
@@ -65,23 +71,49 @@ class Summary:
         self.skipped += other.skipped
         self.tried += other.tried
         self.broken_units += other.broken_units
+        self.omitted += other.omitted
+        self.example = self.example or other.example
         self.notes += other.notes
         for reason in other.reasons:
             self.note(reason)
         for part, seconds in other.seconds.items():
             self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
+    def add_before(self, rows: Iterable[Row]) -> None:
+        """Count in the samples that these rows of earlier runs tell of."""
+        for row in rows:
+            if row["status"] == "failed":
+                self.failed += 1
+                self.note(reason_of(row))
+            elif row["status"] == SKIPPED:
+                self.omitted += 1
+                self.example = self.example or reason_of(row)
+            else:
+                self.skipped += 1
+
     def __str__(self) -> str:
-        parts = [f"{self.ok:,} done", f"{self.skipped:,} already done", f"{self.failed:,} failed"]
+        parts = [
+            f"{self.ok:,} done",
+            f"{self.skipped:,} already done",
+            f"{self.omitted:,} skipped",
+            f"{self.failed:,} failed",
+        ]
         return ", ".join(part for part in parts if not part.startswith("0 ")) or "nothing to do"
 
     def note(self, reason: str) -> None:
         if len(self.reasons) < REASONS_TOLD:
             self.reasons.append(reason)
 
+    def exceptions(self) -> list[str]:
+        """What was not made as the others were, as an option asks for that: how many images, with an example."""
+        lines = [f"skipped: {counted(self.omitted, 'image')}, such as {self.example}"] if self.omitted else []
+        if copied := self.notes[COPIED]:
+            lines.append(f"{COPIED}: {counted(copied, 'image')}")
+        return lines
+
     def losses(self) -> str:
         """What of the results was not kept, the most frequent first; empty where all was."""
-        kinds = self.notes.most_common()
+        kinds = [(note, count) for note, count in self.notes.most_common() if note != COPIED]
         told = [f"{note} ({count:,})" for note, count in kinds[:LOSSES_TOLD]]
         if rest := kinds[LOSSES_TOLD:]:
             told.append(f"{counted(len(rest), 'more kind')} ({sum(count for _, count in rest):,})")
@@ -111,7 +143,8 @@ class Summary:
 
         left_out: what of the source is, by kind: how many files and one of them.
         """
-        lines = [f"# {_code(title)}", f"**{self}**", self.losses(), self.pace(), self.load()]
+        lines = [f"# {_code(title)}", f"**{self}**", *map(_code, self.exceptions())]
+        lines += [self.losses(), self.pace(), self.load()]
         lines += [f"* Results: {_link(target)}\n* A row a picture: {_link(manifest)}"]
         if left_out:
             lines += ["## Left out of the source"]

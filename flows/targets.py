@@ -35,7 +35,7 @@ def to_files(mapping: Transform, to: Location, _: Unit, samples: Sequence[Entry]
 
     def keep(made: Sample | Row) -> Row:
         row = made if isinstance(made, dict) and made["key"] in absent else _kept(mapping, to, made)
-        advance(1, row["status"] != "ok")
+        advance(1, row["status"] == "failed")
         return row
 
     rows = {row["key"]: row for row in mapping.made(samples, keep)}
@@ -78,7 +78,7 @@ def to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Ent
     facts = source.facts(unit.name) if is_of_shards(source) and not is_absent(samples[0]) else {}
 
     def complete(made: Sample | Row) -> tuple[str, Sample | Row]:
-        advance(1, not isinstance(made, Sample))
+        advance(1, not isinstance(made, Sample) and made["status"] == "failed")
         if not isinstance(made, Sample):
             return made["key"], made
         row = _complete(made)

@@ -19,10 +19,11 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.mapping import transform
 from flows.options import Options
 from flows.publishing import SUMMARY
-from flows.recipes import Recipe, Squared
+from flows.recipes import Recipe
 from flows.report import ReportOptions, report
 from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
+from flows.sizes import Squared
 from flows.sources import refuse_within
 from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale

@@ -23,8 +23,9 @@ from flows.loading import OURS, SPANDREL, Chosen
 from flows.mapping import transform
 from flows.options import Address
 from flows.placement import device_here, precision_of
-from flows.recipes import Enlarged, Recipe, Results
+from flows.recipes import Recipe, Results
 from flows.selection import SelectionOptions, Target
+from flows.sizes import Enlarged, Larger
 from flows.sources import protocols
 from storage.encoding import Encoding, Format
 
@@ -49,6 +50,11 @@ class UpscaleOptions(SelectionOptions):
     )
     scale: float | None = Field(None, gt=1, le=64, description="how many times larger")
     size: int | None = Field(None, ge=8, le=65_536, description="instead of a scale: the longer side of the results")
+    larger: Larger = Field(
+        "fail",
+        description="what becomes of images that are larger than --size already: fail, skip, or copy, which takes "
+        "them as they are, with --format same byte by byte",
+    )
     format: Format = Field("png", description="of the results; same: as the source, where that keeps pixels whole")
     quality: int = Field(95, ge=1, le=100, description="of JPEG and WebP")
     suffix: str = Field("", max_length=100, description="put behind each result's name: with _x4, a.png is a_x4.png")
@@ -107,6 +113,8 @@ class UpscaleOptions(SelectionOptions):
             raise ValueError("say how far: --scale or --size")
         if self.scale is not None and self.size is not None:
             raise ValueError("say --scale or --size, not both")
+        if self.larger != "fail" and self.size is None:
+            raise ValueError("--larger goes with --size: with --scale every image becomes larger")
         has_model = self.method is None or self.method in MODELS
         if self.method is not None and has_model and self.checkpoint is None:
             raise ValueError(
@@ -164,7 +172,7 @@ def upscale(options: UpscaleOptions) -> str:
     results = Results(
         Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
     )
-    recipe = Recipe("upscale", load, Enlarged(scale, options.size), results, options.batch_size)
+    recipe = Recipe("upscale", load, Enlarged(scale, options.size, options.larger), results, options.batch_size)
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
 
 

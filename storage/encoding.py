@@ -72,6 +72,10 @@ class Encoding:
         own = key[key.rfind(".") :] if "." in key else ""
         return own if own.lower() in FORMATS else ".png"
 
+    def is_of(self, photograph: Photograph, suffix: str) -> bool:
+        """Whether the file that a photograph was in is of the format that is wanted."""
+        return self.format == "same" and FORMATS[suffix.lower()] == photograph.format.lower()
+
     def encode(self, photograph: Photograph, suffix: str, stamp: str | None) -> Encoded:
         """`photograph`, whose pixels are the result's and whose `carried` is the source's, as `suffix` says.
 

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -83,32 +83,19 @@ class Receipts:
         if not receipts and PLANNED not in sizes:
             plan.refuse_strangers(self.target, sizes)
         found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
-        orphans = {*found.orphans, *(self._left_behind() if UNFINISHED in sizes else ())}
+        orphans = {*found.orphans, *(unfinished(self.target).orphans if UNFINISHED in sizes else ())}
         return replace(found, orphans=tuple(sorted(orphans & own.keys())))
-
-    def _left_behind(self) -> list[str]:
-        """What a run that was stopped would have removed at its end."""
-        try:
-            found = json.loads(self.target.read(UNFINISHED))
-        except ValueError:  # of a run of an earlier version
-            return []
-        return [key for key in found if isinstance(key, str)] if isinstance(found, list) else []
 
     def _before(self) -> Before:
         """What the target says of its results; StorageError where they are of another source."""
-        try:
-            told = json.loads(self.target.read(SOURCE))
-        except ValueError:
-            told = None
-        told = told if isinstance(told, dict) else {}
-        source, made_with = told.get("source"), told.get("made_with")
+        record = record_of(self.target)
+        source = record.source
         if self.source is not None and source not in (None, self.source):
             raise StorageError(
                 f"{self.target}: holds the results of {source}, and a target is for one source; choose another "
                 f"folder, or remove {SOURCE} there if {self.source} is the same source at a new address"
             )
-        made_with = made_with if isinstance(made_with, dict) else {}
-        return Before(made_with, is_agreed=made_with == self.made_with)
+        return Before(record.made_with, is_agreed=record.made_with == self.made_with)
 
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Say that `unit` is done; its outputs are in their places by now."""
@@ -144,12 +131,12 @@ class Receipts:
         rows = (row for receipt in receipts for row in self._read(receipt) or [])
         return {row["key"]: row["output"] for row in rows if row.get("output") is not None}
 
-    def begin(self, units: Iterable[Unit], orphans: Sequence[str] = ()) -> None:
+    def begin(self, units: Iterable[Unit], survey: Survey) -> None:
         """Keep the plan of the run, its options and the address of its source; now the table is an old one.
 
-        orphans: what goes at the end, kept for the run that ends it.
+        What the survey says goes at the end is kept for the run that ends it.
         """
-        self.target.write(UNFINISHED, json.dumps(orphans).encode())
+        self.target.write(UNFINISHED, json.dumps({"orphans": survey.orphans, "there": survey.there}).encode())
         if self.source is not None:
             told = {"source": self.source, "made_with": self.made_with}
             self.target.write(SOURCE, json.dumps(told).encode())
@@ -210,6 +197,48 @@ def _with_later(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.name not in table.column_names and LATER in (field.metadata or {}):
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a target says of its results: the address of their source, and the options they are made with."""
+
+    source: object
+    made_with: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What a run that goes on has left for its end: what is to be removed then; by unit, what was there before."""
+
+    orphans: list[str]
+    there: dict[str, int]
+
+
+def record_of(target: Location) -> Record:
+    """What a target says of its results, as far as it can be understood."""
+    found = _json(target, SOURCE)
+    told = found if isinstance(found, dict) else {}
+    made_with = told.get("made_with")
+    return Record(told.get("source"), made_with if isinstance(made_with, dict) else {})
+
+
+def unfinished(target: Location) -> Unfinished:
+    """What a run that goes on has left for its end, as far as it can be understood."""
+    found = _json(target, UNFINISHED)
+    told = found if isinstance(found, dict) else {"orphans": found}  # a list of earlier versions
+    orphans, there = told.get("orphans"), told.get("there")
+    return Unfinished(
+        [key for key in orphans if isinstance(key, str)] if isinstance(orphans, list) else [],
+        {unit: count for unit, count in there.items() if isinstance(count, int)} if isinstance(there, dict) else {},
+    )
+
+
+def _json(target: Location, key: str) -> Any:
+    try:
+        return json.loads(target.read_if_there(key) or b"null")
+    except (ValueError, RecursionError):
+        return None
 
 
 def _planned(unit: Unit) -> pa.Table:

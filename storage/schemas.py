@@ -7,8 +7,8 @@ pa.set_memory_pool(pa.system_memory_pool())  # its own one keeps memory for ever
 SAMPLES = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False, metadata={"description": "the image's name in its source"}),
-        pa.field("status", pa.string(), nullable=False, metadata={"description": "ok or failed"}),
-        pa.field("reason", pa.string(), metadata={"description": "why it failed"}),
+        pa.field("status", pa.string(), nullable=False, metadata={"description": "ok, failed or skipped"}),
+        pa.field("reason", pa.string(), metadata={"description": "why it failed or was skipped"}),
         pa.field("output", pa.string(), metadata={"description": "file that holds the result"}),
         pa.field("output_bytes", pa.int64(), metadata={"description": "size of that file in bytes"}),
         pa.field("sha256", pa.string(), metadata={"description": "of that file"}),

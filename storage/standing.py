@@ -1,15 +1,18 @@
 """How far a run over a target is, by what lies there: its plan, its receipts, and the lease of who works on it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 from storage.leases import STATE, Owner, owner_of
 from storage.locations import Location, StorageError
 from storage.parallel import ordered_map
-from storage.receipts import DAMAGED, PLANNED, read_parquet
+from storage.receipts import DAMAGED, PLANNED, read_parquet, record_of, unfinished
 from storage.survey import UNFINISHED
+from storage.units import SKIPPED
 
 RECEIPTS = f"{STATE}/receipts/"
 
@@ -18,8 +21,9 @@ RECEIPTS = f"{STATE}/receipts/"
 class Standing:
     """What is planned, and what of that is done.
 
-    units and samples: in the plan; done: units whose receipts are there; ok and failed: samples of these. owner: who
-    holds the lease, running or not. is_finished: the table of all is made, and nothing of earlier plans is left.
+    units and samples: in the plan; done: units whose receipts are there; ok, failed and skipped: samples of these.
+    under_way: samples of other units whose results are there. owner: who holds the lease, running or not.
+    is_finished: the table of all is made, and nothing of earlier plans is left.
     """
 
     units: int
@@ -29,6 +33,8 @@ class Standing:
     done: int = 0
     ok: int = 0
     failed: int = 0
+    skipped: int = 0
+    under_way: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def count(self, rows: Iterable[tuple[str, str | None]]) -> None:
@@ -36,45 +42,64 @@ class Standing:
         self.done += 1
         for status, reason in rows:
             self.ok += status == "ok"
-            self.failed += status != "ok"
-            if status != "ok":
+            self.skipped += status == SKIPPED
+            if status == "failed":
+                self.failed += 1
                 self.reasons[reason or "for no known reason"] += 1
 
     @property
     def left(self) -> int:
-        """Samples that have no row yet."""
-        return self.samples - self.ok - self.failed
+        """Samples that have neither a row nor a result yet."""
+        return self.samples - self.ok - self.failed - self.skipped - self.under_way
+
+
+Namer = Callable[[Sequence[str]], Callable[[str], str]]
+"""From the sorted keys of a plan to the name of a result by its key."""
 
 
 def standing(
-    target: Location, workers: int, progress: Callable[[int], AbstractContextManager[Callable[[int], None]]]
+    target: Location,
+    workers: int,
+    progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
+    namer: Callable[[Mapping[str, Any]], Namer | None] = lambda _: None,
 ) -> Standing:
     """How far the run over `target` is; StorageError where no run has planned anything there.
 
-    progress: is called with the number of receipts, for what is told of each that was read.
+    progress: is called with the number of receipts, for what is told of each that was read. namer: by the options
+    that results are made with, what they are called, where each is a file of its own.
     """
     keys = {entry.key for entry in target.list()}
     if PLANNED not in keys:
         raise StorageError(f"{target}: no run has planned anything there")
     planned = _planned(target)
     current = [key for key in keys if _file_of(key) in planned]
-    found = Standing(len(planned), sum(planned.values()), owner_of(target), UNFINISHED not in keys)
+    found = Standing(len(planned), sum(map(len, planned.values())), owner_of(target), UNFINISHED not in keys)
     with progress(len(current)) as advance:
-        for rows in ordered_map(lambda key: _rows(target, key), current, workers):
+        for key, rows in zip(current, ordered_map(lambda key: _rows(target, key), current, workers), strict=True):
             advance(1)
             if rows is not None:
                 found.count(rows)
+                del planned[_file_of(key)]
+    if planned and not found.is_finished and (names := namer(record_of(target).made_with)) is not None:
+        found.under_way = _under_way(planned, names, keys, unfinished(target).there)
     return found
 
 
-def _planned(target: Location) -> dict[str, int]:
-    """How many samples each unit of the plan has, by the file of its receipt; see `Unit.receipt`."""
+def _under_way(planned: Mapping[str, list[str]], namer: Namer, keys: set[str], there: Mapping[str, int]) -> int:
+    """How many results there are of the units in `planned`, by receipts, that were not `there` when the run began."""
+    name = namer(sorted(chain.from_iterable(planned.values())))
+    counts = {receipt.rpartition("-")[0]: sum(name(key) in keys for key in unit) for receipt, unit in planned.items()}
+    return sum(max(0, count - there.get(unit, 0)) for unit, count in counts.items())
+
+
+def _planned(target: Location) -> dict[str, list[str]]:
+    """The keys of each unit of the plan, by the file of its receipt; see `Unit.receipt`."""
     try:
-        table = read_parquet(target.read(PLANNED)).select(["unit", "fingerprint"])
+        table = read_parquet(target.read(PLANNED)).select(["unit", "fingerprint", "key"])
     except DAMAGED as error:
         raise StorageError(f"{target.address(PLANNED)}: not a readable plan; run the flow again") from error
-    groups = table.group_by(["unit", "fingerprint"]).aggregate([([], "count_all")])
-    return {f"{row['unit']}-{row['fingerprint']}.parquet": row["count_all"] for row in groups.to_pylist()}
+    groups = table.group_by(["unit", "fingerprint"]).aggregate([("key", "list")])
+    return {f"{row['unit']}-{row['fingerprint']}.parquet": row["key_list"] for row in groups.to_pylist()}
 
 
 def _file_of(key: str) -> str:

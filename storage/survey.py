@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from storage.leases import STATE, is_left_over
-from storage.locations import Location, StorageError
-from storage.units import Row, Unit, unit_name
+from storage.locations import Entry, Location, StorageError
+from storage.units import Row, Unit, is_current, is_plain, unit_name
 
 UNFINISHED = f"{STATE}/unfinished"
 """There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""
@@ -29,7 +29,7 @@ class Survey:
     """What one listing of a target says of a plan."""
 
     done: dict[str, list[Row]]
-    """The rows of failed samples of each unit that is done, by the unit's name."""
+    """By the name of each unit that is done, the rows of its samples that are no plain results, such as failures."""
     stale: tuple[Stale, ...]
     """Receipts that are not in the plan."""
     kept: dict[str, Row]
@@ -42,6 +42,8 @@ class Survey:
     """Folders below the target that are targets themselves."""
     orphans: tuple[str, ...] = ()
     """Outputs that no receipt of the plan names: of units that are gone, and of pictures that now become others."""
+    there: Mapping[str, int] = field(default_factory=dict)
+    """By the names of units that are to be done, how many outputs are in the places of those to come."""
     replaced: tuple[str, ...] = ()
     """Outputs that were made with other options, and that the run would replace or remove."""
     made_with: Mapping[str, Any] = field(default_factory=dict)
@@ -103,7 +105,7 @@ class Plan:
             made = [row for row in rows or [] if row["status"] == "ok"]
             there = [row for row in made if _output_is_there(row, sizes)]
             if key in planned and rows is not None and len(there) == len(made):
-                done[planned[key].name] = [row for row in rows if row["status"] != "ok"]
+                done[planned[key].name] = [row for row in rows if not is_plain(row)]
                 named |= {row["output"] for row in made} if self.outputs else set()
                 continue
             kept |= {row["key"]: row for row in there if row.get("options") in options}
@@ -114,6 +116,8 @@ class Plan:
                 earlier.note(still, self._output_of)
                 others |= {row["output"]: row["key"] for row in still if self._is_other(row, key)}
         orphans = {key for key in sizes if self.outputs and self.outputs.fullmatch(key)}
+        taken = self._taken(sizes, done, kept)
+        unclear = taken.values() if self.before.made_with and not self.before.is_agreed else ()
         orphans = (orphans | earlier.replaced(self.units)) - named
         nested = _nested(sizes)
         return Survey(
@@ -124,7 +128,8 @@ class Plan:
             leftovers=tuple(key for key in sizes if is_left_over(key) and not key.startswith(_folders(nested))),
             nested=nested,
             orphans=tuple(sorted(orphans)),
-            replaced=tuple(sorted(self._replaced(others, orphans) | self._unfinished(sizes, done, kept))),
+            there={unit: len(places) for unit, places in taken.items()},
+            replaced=tuple(sorted(self._replaced(others, orphans).union(*unclear))),
             made_with=self.before.made_with,
         )
 
@@ -145,14 +150,25 @@ class Plan:
         planned = {sample.key for unit in self.units for sample in unit.samples}
         return {output for output, key in others.items() if output in orphans or key in planned}
 
-    def _unfinished(
+    def _taken(
         self, sizes: Mapping[str, int], done: Mapping[str, list[Row]], kept: Mapping[str, Row]
-    ) -> set[str]:
-        """Outputs of a run with other options that was stopped before it wrote their receipts."""
-        if self.output is None or self.before.is_agreed or not self.before.made_with:
-            return set()
-        keys = (sample.key for unit in self.units if unit.name not in done for sample in unit.samples)
-        return {place for key in keys if (place := self.output(key)) in sizes and key not in kept}
+    ) -> dict[str, set[str]]:
+        """By the names of units that are to be done, the outputs in the places of those to come.
+
+        Without a receipt they are of a run that was stopped, else of other options, or of sources that changed.
+        """
+        if self.output is None:
+            return {}
+        found = {
+            unit.name: {
+                place
+                for sample in unit.samples
+                if (place := self.output(sample.key)) in sizes and not _is_current(kept, sample, unit)
+            }
+            for unit in self.units
+            if unit.name not in done
+        }
+        return {unit: places for unit, places in found.items() if places}
 
     @cached_property
     def _options(self) -> set[str]:
@@ -190,6 +206,10 @@ def _nested(keys: Iterable[str]) -> tuple[str, ...]:
     """The folders in a listing of a target that are targets themselves."""
     inner = (key.partition(f"/{STATE}/") for key in keys if f"/{STATE}/" in key)
     return tuple(sorted({folder for folder, _, _ in inner}))
+
+
+def _is_current(kept: Mapping[str, Row], sample: Entry, unit: Unit) -> bool:
+    return (row := kept.get(sample.key)) is not None and is_current(row, sample, unit)
 
 
 def _folders(names: Iterable[str]) -> tuple[str, ...]:

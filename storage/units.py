@@ -16,6 +16,16 @@ FORMAT = 1
 
 Row = dict[str, Any]
 
+SKIPPED = "skipped"
+"""The status of what an option leaves out: it is told, and no failure."""
+COPIED = "copied, as it is no smaller than the size wanted"
+CROPPED = "edges beyond a multiple of the scale"
+"""Notes of results that an option makes exceptions of."""
+
+
+class SkippedError(Exception):
+    """An image that an option leaves out."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -85,6 +95,16 @@ def failed(entry: Entry, error: Exception | str) -> Row:
     """The row of a sample that came to nothing; one that changed under our hands has no tag, and is tried again."""
     row: Row = {"key": entry.key, "status": "failed", "reason": str(error), "source_bytes": entry.size}
     return row | {"source_tag": None} if isinstance(error, ChangedError) else row
+
+
+def skipped(entry: Entry, reason: SkippedError) -> Row:
+    """The row of a sample that an option leaves out."""
+    return {"key": entry.key, "status": SKIPPED, "reason": str(reason), "source_bytes": entry.size}
+
+
+def is_plain(row: Row) -> bool:
+    """Whether a row tells of a result like all others."""
+    return row["status"] == "ok" and not {COPIED, CROPPED} & {*(row.get("note") or "").split("; ")}
 
 
 def is_passing(row: Row) -> bool:

@@ -25,6 +25,7 @@ from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, MANIFEST, read_parquet
 from storage.shard_reader import LocalShard, ShardReader
 from storage.tars import Damaged
+from storage.units import SKIPPED
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/(?:[^/]+/)*[^./][^/]*\.parquet")
 TOLD, PROOF = ("key", "status"), ("output", "output_bytes", "sha256")
@@ -95,7 +96,7 @@ class Verification:
         try:
             table = read_parquet(data)
             told = list(zip(*(table.column(name).to_pylist() for name in TOLD), strict=True))
-            if any(status not in ("ok", "failed") for _, status in told):
+            if any(status not in ("ok", "failed", SKIPPED) for _, status in told):
                 return None
             if "output" not in table.column_names:
                 return Read(told, None)

@@ -16,7 +16,8 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.leases import LEASE, Owner
-from storage.locations import Location, StorageError
+from storage.locations import Location, StorageError, UnavailableError
+from storage.packing import Packing
 from storage.receipts import PLANNED
 
 
@@ -68,9 +69,57 @@ def test_a_run_that_works_is_told_by_what_is_done_so_far_and_who_does_it(
     finally:
         going_on.set()
         run.join()
-    assert "left, in " in said
+    assert said.partition(": ")[2].startswith("85% of 13 images: 11 done, 2 left, in ")
     assert "; upscale on " in said
     assert said.endswith(" works there")
+
+
+def test_what_a_run_replaces_does_not_count_before_it_is_replaced(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "large"
+    enlarge(source, target, unit_size=1000)
+    fetch = pictures.Transform._fetch
+
+    def fails(self: pictures.Transform, entry: Any) -> Any:
+        if entry.key.endswith("00003.png"):
+            raise UnavailableError("the network is gone")
+        return fetch(self, entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pictures.Transform, "_fetch", fails)
+        with pytest.raises(StorageError, match="stopped"):
+            enlarge(source, target, unit_size=1000, scale=3, overwrite=True, workers=1)
+    assert ": 0% of 13 images: 13 left, in 0 of 1 unit; nobody works there" in told(target)
+
+
+def test_an_archive_is_told_of_until_it_is_packed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "broken.png").unlink()
+
+    def fails(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Packing, "pack", fails)
+        with pytest.raises(StorageError, match="the disk is full"):
+            enlarge(source, tmp_path / "large.zip")
+    said = told(tmp_path / "large.zip")
+    assert "100% of 12 images: 12 done, in " in said
+    assert said.endswith("; to be packed; nobody works there; run it again to go on")
+
+
+@pytest.mark.parametrize("record", [b"", b"[1]", b'{"made_with": {"format": ["png"], "suffix": 1}}', b"[" * 100_000])
+def test_a_strange_record_costs_no_more_than_what_it_would_have_told(
+    record: bytes, source: Path, tmp_path: Path
+) -> None:
+    target = Location.of(str(tmp_path / "large"))
+    enlarge(source, tmp_path / "large")
+    next((tmp_path / "large/.dtls/receipts/upscale").iterdir()).unlink()
+    target.write(".dtls/source.json", record)
+    target.write(".dtls/unfinished", record)
+    assert "left, in " in told(tmp_path / "large")
 
 
 def test_a_run_that_was_killed_is_gone_and_can_go_on(source: Path, tmp_path: Path) -> None:
