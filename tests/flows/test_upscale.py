@@ -239,7 +239,9 @@ def test_downscaling_refuses_sizes_that_do_not_divide_and_keeps_the_protocol(sou
         DownscaleOptions(source=str(source), target=str(target), scale=4, protocol="antialias", max_failed=0.5)
     )
     manifest = pd.read_parquet(target / "manifest.parquet").set_index("key")
-    assert manifest.loc["odd.png"].reason == "9×16 is no multiple of the scale 4"
+    assert (
+        manifest.loc["odd.png"].reason == "9×16 is no multiple of the scale 4; --crop cuts such images to a multiple"
+    )
     assert set(manifest.protocol.dropna()) == {"antialias"}
     name = next(iter(pictures(target)))
     with Image.open(source / name) as file:
