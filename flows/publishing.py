@@ -16,7 +16,7 @@ import pandas as pd
 
 from dtls.checkpoint import CheckpointError
 from flows.comparison import Comparison
-from flows.console import progress, publish, tell_markdown
+from flows.console import progress, publish, tell, tell_markdown
 from flows.gallery import Gallery
 from flows.history import RUN_SUMMARY, RUNS
 from flows.notes import not_measured, notes_of
@@ -26,6 +26,7 @@ from flows.rating import answers_stand_on, read_answers, write_rating
 from flows.sets import set_distances
 from reports.crops import comparison_figure
 from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
+from reports.fonts import lacking, missing
 from reports.gallery import NothingToDrawError, contact_sheet
 from reports.inception import Inception, InceptionError
 from reports.latex import interval_table, latex_table, markdown
@@ -158,9 +159,13 @@ class Publication:
         return summarise(frame, [*notes, *more], distances)
 
     def _draw(self, gallery: Gallery, out: Recorder) -> None:
+        items = gallery.items(SHEET_ROWS)
+        names = " ".join(text for item in items for text in (item.key, *(p.label for p in item.pictures)))
+        if unknown := "".join(filter(str.isprintable, missing(names))):
+            tell(f"{lacking(unknown)}; until then {SHEET} and figures have their codes")
         with suppress(NothingToDrawError):
             buffer = io.BytesIO()
-            contact_sheet(gallery.items(SHEET_ROWS)).save(buffer, "PNG", optimize=True)
+            contact_sheet(items).save(buffer, "PNG", optimize=True)
             out.write(SHEET, buffer.getvalue())
 
     def _print(self, gallery: Gallery, frame: pd.DataFrame, summary: Summary, out: Recorder) -> None:

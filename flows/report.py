@@ -26,6 +26,7 @@ from flows.options import Address, BatchOptions
 from flows.protocols import chosen_protocol
 from flows.publishing import TABLE, Publication
 from flows.sources import Reopened, refuse_within
+from reports.fonts import refuse_unreadable
 from reports.metrics import Colour, Measure
 from reports.tables import write_metrics
 from storage.locations import Location, StorageError
@@ -150,6 +151,8 @@ def report(options: ReportOptions) -> str:
     out = Location.of(options.out)
     for address in filter(None, (options.hr, options.lr, *options.sr.values())):
         refuse_within(out, address)
+    if options.figures:
+        refuse_unreadable("".join(options.sr), "--figures")
     protocol, note = chosen_protocol(options.protocol, options.lr, options.sr, any_protocol=options.any_protocol)
     if protocol == "realworld" and options.hr is None:
         raise StorageError(

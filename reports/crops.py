@@ -65,7 +65,7 @@ def comparison_figure(items: Sequence[GalleryItem], crop: Mapping[str, Crop] | N
     metrics = chosen_metrics(items)
     panels = [_panel(item, (crop or {}).get(item.key), metrics) for item in items]
     heights = [panel.rows * (panel.side + LABELS) for panel in panels]
-    with settings():
+    with settings(*(text for panel in panels for text in (panel.key, *(cell.label for cell in panel.cells)))):
         figure = Figure(figsize=(TWO_COLUMNS, sum(heights) + GAP * (len(panels) - 1)))
         bottom = figure.get_figheight()
         for panel, height in zip(panels, heights, strict=True):

@@ -1,7 +1,8 @@
 """Figures as papers print them: distributions and trade-offs, and what these and `crops` have in common.
 
-Text is vector text in embedded TrueType fonts, as journals want it. The same input gives the same bytes, wherever and
-whenever: `figure_bytes` leaves dates out, and nothing of a user's own matplotlib settings comes in. No pyplot.
+Text is vector text in embedded TrueType fonts, as journals want it. The same input gives the same bytes, whenever and
+wherever the same fonts have its letters: `figure_bytes` leaves dates out, and nothing of a user's own matplotlib
+settings comes in. No pyplot.
 """
 
 import math
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from reports.gallery import INK, MUTED, NothingToDrawError, cut, font
+from reports.fonts import MAIN, Face, families, readable
+from reports.gallery import INK, MUTED, NothingToDrawError, cut
 from reports.statistics import mean_interval
 from reports.tables import Metric
 
@@ -32,7 +34,7 @@ POINTS = 200
 TEXT = 7.0
 """The size of labels, in points."""
 SETTINGS: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": MAIN,
     "font.size": TEXT,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -65,7 +67,7 @@ def distribution_figure(frame: pd.DataFrame, metrics: Sequence[Metric]) -> "Figu
     methods = list(dict.fromkeys(scored["method"]))
     columns = min(len(metrics), 4)
     rows = math.ceil(len(metrics) / columns)
-    with settings():
+    with settings(*methods):
         figure = Figure(figsize=(TWO_COLUMNS, rows * (0.75 + 0.27 * len(methods)) + 0.2), layout="constrained")
         axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
         for panel, metric in zip(axes, metrics, strict=False):
@@ -97,7 +99,7 @@ def tradeoff_figure(frame: pd.DataFrame, distortion: Metric, perception: Metric)
     scored = scored.loc[finite]
     if scored.empty:
         raise NothingToDrawError(f"no picture has both {distortion.label} and {perception.label}")
-    with settings():
+    with settings(*methods):
         rows = math.ceil(len(methods) / 3)
         figure = Figure(figsize=(ONE_COLUMN, 2.75 + 0.16 * rows), layout="constrained")
         axes = figure.subplots()
@@ -154,11 +156,12 @@ def figure_bytes(figure: "Figure", form: Literal["pdf", "png"]) -> bytes:
 
 
 @contextmanager
-def settings() -> Iterator[None]:
-    """Ours, and matplotlib's own for the rest, whatever the user's say."""
+def settings(*texts: str) -> Iterator[None]:
+    """Ours, with fonts for these texts, and matplotlib's own for the rest, whatever the user's say."""
     import matplotlib.style
 
-    with matplotlib.style.context(["default", SETTINGS]):
+    fonts = {"font.family": families("".join(texts))}
+    with matplotlib.style.context(["default", {**SETTINGS, **fonts}]):
         yield
 
 
@@ -170,8 +173,7 @@ def settle(figure: "Figure") -> None:
 
 def one_line(text: str, inches: float) -> str:
     """One line of `text`, cut to a width in the figures' font."""
-    face = font(100)
-    return cut(" ".join(text.split()), face, inches * 72 / TEXT * 100)
+    return cut(readable(text), Face(100), inches * 72 / TEXT * 100)
 
 
 def _scored(frame: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from reports.fonts import Face, readable
 from reports.summary import conditions
 from reports.tables import METRICS, Metric
 
@@ -70,16 +70,7 @@ class GalleryItem:
         return width * (COLUMN // width) if width <= COLUMN else min(width, LARGE_COLUMN)
 
 
-@lru_cache(maxsize=8)
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: it has ×, ∞, –, arrows, Greek and Cyrillic."""
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
-
-
-def cut(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
+def cut(text: str, face: Face, width: float) -> str:
     """`text`, or as much of its start as fits with an ellipsis."""
     text = text[: 1 + max(0, int(width))]  # letters are wider than a pixel, and a hostile name may be very long
     if face.getlength(text) <= width:
@@ -235,11 +226,12 @@ def _write(
     """One line within `width` from `corner`; its first piece is cut where it is too long."""
     if not pieces:
         return
-    fonts = [font(TEXT, bold=piece.bold) for piece in pieces]
+    faces = [Face(TEXT, bold=piece.bold) for piece in pieces]
     texts = [piece.text for piece in pieces]
-    rest = sum(face.getlength(text) for text, face in zip(texts[1:], fonts[1:], strict=True))
-    texts[0] = cut(" ".join(texts[0].split()), fonts[0], width - rest)
-    x = corner[0] + (0 if anchor == "left" else (width - rest - fonts[0].getlength(texts[0])) / 2)
-    for piece, text, face in zip(pieces, texts, fonts, strict=True):
-        draw.text((x, corner[1]), text, piece.colour, face)
-        x += face.getlength(text)
+    rest = sum(face.getlength(text) for text, face in zip(texts[1:], faces[1:], strict=True))
+    texts[0] = cut(readable(texts[0]), faces[0], width - rest)
+    x = corner[0] + (0 if anchor == "left" else (width - rest - faces[0].getlength(texts[0])) / 2)
+    for piece, text, face in zip(pieces, texts, faces, strict=True):
+        for part, font in face.runs(text):
+            draw.text((x, corner[1] + face.lowered(font)), part, piece.colour, font)
+            x += font.getlength(part)

@@ -1,6 +1,6 @@
 """Whatever was wrong with the pictures, there is a page that says so."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,8 @@ from flows import comparison, publishing
 from flows.comparison import Comparison
 from flows.console import Advance
 from flows.fanout import RunError
+from reports import fonts
+from reports.fonts import FontError
 from storage.locations import Entry
 from storage.units import Row, Unit
 from tests.flows.reporting import made, pictures, save
@@ -178,3 +180,33 @@ def test_a_method_with_one_easy_picture_is_not_best(folder: Path, tmp_path: Path
 def test_numbers_that_the_border_leaves_out_are_told(folder: Path, tmp_path: Path) -> None:
     summary = made(folder, tmp_path / "out", border=20)
     assert "PSNR and SSIM: inside a border of 20 pixels nothing is left of 6 pictures." in summary["notes"]
+
+
+@pytest.fixture
+def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No fonts but matplotlib's own."""
+    monkeypatch.setattr(fonts, "_installed", tuple)
+    fonts._found.cache_clear()
+    yield
+    fonts._found.cache_clear()
+
+
+@pytest.mark.usefixtures("no_fonts")
+def test_figures_with_names_that_no_font_has_are_refused_before_any_work(folder: Path, tmp_path: Path) -> None:
+    results = {"超解像": str(folder / "good")}
+    with pytest.raises(FontError, match="--figures: no installed font has 超 解 像; install one"):
+        made(folder, tmp_path / "out", sr=results, figures=True)
+    assert not (tmp_path / "out").exists()
+    assert made(folder, tmp_path / "out", sr=results)["methods"][0]["ok"] == 6
+
+
+@pytest.mark.usefixtures("no_fonts")
+def test_keys_that_no_font_has_are_drawn_as_codes_and_told(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("hr", "lr", "good", "poor"):
+        (folder / name / "0.png").rename(folder / name / "東.png")
+    made(folder, tmp_path / "out", figures=True)
+    told = capfd.readouterr().err
+    assert "no installed font has 東; install one, such as that of the package fonts-noto-cjk" in told
+    assert "Warning" not in told

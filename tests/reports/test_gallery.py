@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reports import gallery as module
+from reports.fonts import Face
 from reports.gallery import (
     ALARM,
     EMPTY,
@@ -22,7 +23,6 @@ from reports.gallery import (
     chosen_metrics,
     contact_sheet,
     cut,
-    font,
 )
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -179,7 +179,7 @@ def test_labels_too_long_stay_in_their_column() -> None:
 
 
 def test_a_cut_label_ends_with_an_ellipsis_and_fits() -> None:
-    face = font(15)
+    face = Face(15)
     short = cut("a long name of a method", face, 90)
     assert short.endswith("…")
     assert "a long name".startswith(short[:-1])
@@ -189,8 +189,8 @@ def test_a_cut_label_ends_with_an_ellipsis_and_fits() -> None:
 
 @pytest.mark.parametrize("character", "×∞–…↑↓·≥≤éЖσ")
 def test_the_font_has_what_reports_write(character: str) -> None:
-    face = font(15)
-    assert bytes(face.getmask(character)) != bytes(face.getmask("\uffff"))
+    face = Face(15)
+    assert bytes(face.main.getmask(character)) != bytes(face.main.getmask("\uffff"))
 
 
 def test_a_sheet_of_nothing_is_refused() -> None:
