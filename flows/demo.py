@@ -14,9 +14,10 @@ from pydantic import Field
 
 from flows.cancelling import obey_cancels
 from flows.downscale import DownscaleOptions, downscale
-from flows.options import Options
+from flows.options import Address, Options
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
+from flows.sources import absolute
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
@@ -40,24 +41,24 @@ HELD_OUT = {
 class DemoOptions(Options):
     """Where the demo leaves its files, and how long it trains."""
 
-    out: str = Field("demo-output", min_length=1, description="folder for photographs, shards, model and report")
+    out: Address = Field("demo-output", description="folder or URL for photographs, shards, model and report")
     steps: int = Field(300, ge=1, description="training steps; 300 take about a minute on two cores")
 
 
 @flow(name="dtls", flow_run_name="demo", on_running=[obey_cancels])
 def demo(options: DemoOptions) -> str:
     """Run the whole pipeline on scikit-image's photographs."""
-    out = Path(options.out).absolute()
-    hr, lr, bicubic, shipped, tuned = (str(out / name) for name in ("hr", "lr", "bicubic", MODEL, "tuned"))
+    out = Location.of(absolute(options.out))
+    hr, lr, bicubic, shipped, tuned = (out.address(name) for name in ("hr", "lr", "bicubic", MODEL, "tuned"))
     _photographs(out)
     downscale(DownscaleOptions(source=hr, target=lr, scale=4, protocol="antialias"))
     upscale(UpscaleOptions(source=lr, target=bicubic, method="bicubic", scale=4))
     upscale(UpscaleOptions(source=lr, target=shipped, scale=4, overwrite=True))
-    shard(ShardOptions(source=str(out / "photographs"), target=str(out / "shards"), samples_per_shard=8))
+    shard(ShardOptions(source=out.address("photographs"), target=out.address("shards"), samples_per_shard=8))
     train(
         TrainOptions(
-            source=str(out / "shards"),
-            target=str(out / "model"),
+            source=out.address("shards"),
+            target=out.address("model"),
             method="edsr",
             start=MODEL,
             steps=options.steps,
@@ -66,14 +67,13 @@ def demo(options: DemoOptions) -> str:
             resume=True,
         )
     )
-    upscale(UpscaleOptions(source=lr, target=tuned, checkpoint=str(out / "model"), scale=4, overwrite=True))
+    upscale(UpscaleOptions(source=lr, target=tuned, checkpoint=out.address("model"), scale=4, overwrite=True))
     results = {"bicubic": bicubic, MODEL: shipped, "tuned": tuned}
-    return report(ReportOptions(hr=hr, lr=lr, sr=results, out=str(out / "report"), title="Photographs, ×4"))
+    return report(ReportOptions(hr=hr, lr=lr, sr=results, out=out.address("report"), title="Photographs, ×4"))
 
 
-def _photographs(out: Path) -> None:
+def _photographs(where: Location) -> None:
     """Cut scikit-image's photographs into the crops held out (`hr`) and the rest (`photographs`)."""
-    where = Location.of(out)
     for name, (left, top) in HELD_OUT.items():
         with (files("skimage") / "data" / name).open("rb") as stream, Image.open(stream) as file:
             photograph = file.convert("RGB")

@@ -1,20 +1,23 @@
 """`dtls import-checkpoint`: a checkpoint of the DTLS authors becomes one of ours."""
 
+import tempfile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from dtls.authors import import_checkpoint as convert
-from dtls.checkpoint import WEIGHTS, CheckpointError
+from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from flows.options import Address, Options
+from flows.sources import file_at
+from storage.locations import Location
 
 
 class ImportOptions(Options):
     """Which checkpoint, and where to."""
 
-    source: Address = Field(description="checkpoint made by the authors' code (.pt)")
-    target: Address = Field(description="folder for config.json and model.safetensors")
+    source: Address = Field(description="file or URL of a checkpoint made by the authors' code (.pt)")
+    target: Address = Field(description="folder or URL for config.json and model.safetensors")
     preset: Literal["16-128", "32-512"] | None = Field(
         None, description="sizes of the model; by default those in a name like SR_16_128_s4.pt"
     )
@@ -22,8 +25,20 @@ class ImportOptions(Options):
 
 def import_checkpoint(options: ImportOptions) -> str:
     """Turn a checkpoint of the DTLS authors into one of ours."""
-    source, target = Path(options.source), Path(options.target)
-    if (target / WEIGHTS).exists():
+    target = Location.of(options.target)
+    place, name = file_at(options.source, "a checkpoint made by the authors' code (.pt)")
+    if target.exists(WEIGHTS):
         raise CheckpointError(f"{target}: holds a model already; choose another folder")
-    config = convert(source, target, options.preset).config
+    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+        path, made = Path(folder) / name, Path(folder) / "model"
+        if place.local is not None:
+            path = place.local / name
+        else:
+            place.download(name, path)
+        try:
+            config = convert(path, made, options.preset).config
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace(str(path), options.source)) from error
+        for file in (CONFIG, WEIGHTS):
+            target.upload(file, made / file)
     return f"{config.lr_size}→{config.size} px, stride {config.stride}, dim {config.dim} → {target}"

@@ -1,6 +1,7 @@
 """Addresses of sources: as other processes open them, as targets remember them, and what must not lie in them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
@@ -44,6 +45,14 @@ def absolute(address: str) -> str:
     """An address that means the same from any folder; links stay what they are."""
     location = Location.of(address)
     return str(location.local) if location.local is not None else location.url
+
+
+def folder_here(address: str) -> Path:
+    """A folder on this machine; StorageError for an address elsewhere."""
+    place = Location.of(address)
+    if place.local is None:
+        raise StorageError(f"{address}: has to be a folder on this machine")
+    return place.local
 
 
 def identity(address: str) -> str:

@@ -28,6 +28,7 @@ from flows.cancelling import obey_cancels
 from flows.console import Advance, in_flow_run, progress, tell
 from flows.loading import load_checkpointed
 from flows.options import CORES
+from flows.sources import folder_here
 from flows.train_options import TrainOptions
 from flows.training_settings import LOSSES, Group, Settings, states, states_in
 from storage.leases import Lease, hold, sweep
@@ -57,7 +58,7 @@ def train(options: TrainOptions) -> str:
         if lease is not None:
             sweep(target, there)
         kept = _states_to_go_on_with(target, there, options.resume)
-        cache = Path(options.cache or Path.home() / ".cache" / "dtls")
+        cache = folder_here(options.cache or str(Path.home() / ".cache" / "dtls"))
         with progress(f"read {source}", len(listed), "shards") as advance:
             shards = local_shards(source, listed, cache, advance)
         workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from storage.entries import Entry
-from storage.errors import ChangedError, StorageError
+from storage.entries import Entry, is_junk
+from storage.errors import ChangedError, StorageError, in_one_line
 
 TEMPORARY = re.compile(r"(?:.*/)?\.[0-9a-f]{32}\.tmp", re.DOTALL)
 """Keys of files that were about to be written when their run was killed."""
-BROKEN, NO_TEXT = "broken link", "name that is not UTF-8"
+BROKEN, NO_TEXT, NO_FILE = "broken link", "name that is not UTF-8", "pipe, socket or device"
 """The tags of what is listed and cannot be read."""
 NO_UTF8 = re.compile("[\udc80-\udcff]")
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -34,7 +34,8 @@ class LocalDisk:
     def list(self, root: str) -> list[Entry]:
         """The files below a folder, through links, each folder once; broken links are files of no size.
 
-        So are those whose names are not UTF-8: their keys have %E9 and the like for the bytes that are no text.
+        So are pipes and devices, and files whose names are not UTF-8: their keys have %E9 and the like for the bytes
+        that are no text. StorageError for a folder that cannot be listed, but for those that only systems use.
         """
         entries: list[Entry] = []
         if Path(root).is_dir():
@@ -49,6 +50,8 @@ class LocalDisk:
             raise ChangedError("a broken link: no such file")
         if entry.etag == NO_TEXT:
             raise StorageError("its name is not UTF-8; rename it")
+        if entry.etag == NO_FILE:
+            raise StorageError("a pipe, a socket or a device, not a file")
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             wanted = entry.size - start if length is None else length
@@ -140,8 +143,15 @@ def _rest(file: int, start: int, length: int) -> bytes:
 
 def _walk(folder: str, prefix: str, entries: list[Entry], seen: set[str]) -> None:
     """Add the files below `folder`; keys start with `prefix`."""
-    with os.scandir(folder) as found:
-        children = sorted(found, key=lambda child: child.name)
+    try:
+        with os.scandir(folder) as found:
+            children = sorted(found, key=lambda child: child.name)
+    except PermissionError as error:
+        if is_junk(prefix.rstrip("/")) or folder.endswith("/lost+found"):
+            return
+        raise StorageError(
+            f"{folder}: cannot be listed: {error.strerror}; make it readable, or move it away"
+        ) from error
     for child in children:
         key = prefix + child.name
         try:
@@ -154,14 +164,14 @@ def _walk(folder: str, prefix: str, entries: list[Entry], seen: set[str]) -> Non
             info = child.stat()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ELOOP):
-                raise
+                raise in_one_line(child.path, error) from error
             entries.append(Entry(_as_text(key), 0, BROKEN))
             continue
-        if stat.S_ISREG(info.st_mode):
-            told = _as_text(key)
-            entries.append(
-                Entry(key, info.st_size, str(info.st_mtime_ns)) if told == key else Entry(told, 0, NO_TEXT)
-            )
+        told = _as_text(key)
+        if told != key or not stat.S_ISREG(info.st_mode):
+            entries.append(Entry(told, 0, NO_TEXT if told != key else NO_FILE))
+        else:
+            entries.append(Entry(key, info.st_size, str(info.st_mtime_ns)))
 
 
 def _as_text(key: str) -> str:

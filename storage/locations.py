@@ -26,6 +26,8 @@ __all__ = ["TEMPORARY", "ChangedError", "Entry", "Location", "StorageError", "Un
 
 NO_PATH = re.compile(r"//|(?:\A|/)\.(?:\Z|/)|/\Z")
 """In keys that are the path of another on a disk."""
+SCHEME = re.compile(r"(?!file:)([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)
+"""What an address begins with that lacks a slash."""
 NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
@@ -59,15 +61,25 @@ class Location:
         address = os.fspath(url)
         with told(address):
             parts = urlsplit(address)
-        if parts.username or parts.password:
-            raise StorageError(
-                f"{parts.scheme}://…@{parts.hostname or ''}{parts.path}: credentials do not belong in "
-                "an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-            )
+            chained = [urlsplit(part) for part in address.split("::")]
+        for part in (parts, *chained):
+            if part.username or part.password:
+                raise StorageError(
+                    f"{part.scheme}://…@{part.hostname or ''}{part.path}: credentials do not belong in "
+                    "an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+                )
         if not address:
             raise StorageError("an empty address is no place")
-        if parts.scheme in ("s3", "s3a") and not parts.netloc:
-            raise StorageError(f"{address}: names no bucket")
+        if parts.scheme in ("s3", "s3a") and "://" in address:
+            if not parts.netloc:
+                raise StorageError(f"{address}: names no bucket")
+            if parts.path.endswith("//"):
+                raise StorageError(f"{address}: ends in a part without a name; write it with one slash at its end")
+        elif lacking := SCHEME.match(address):
+            raise StorageError(
+                f"{address}: a slash is missing: write {lacking[1]}://{address[lacking.end() :]}, or "
+                f"./{address} for a folder of that name"
+            )
         with told(address):
             store, root = _connect(address, parts.scheme)
         return cls(address.rstrip("/") or "/", store, root.rstrip("/") or "/")
@@ -99,13 +111,13 @@ class Location:
         return self.store == other.store and f"{self.root}/".startswith(f"{other.root}/")
 
     def address(self, key: str) -> str:
-        return f"{self.url.rstrip('/')}/{key}"
+        return f"{'' if self.url == '/' else self.url}/{key}"
 
     def path(self, key: str) -> str:
         """The key as the store wants it; StorageError for a key that would leave this location."""
         if NO_KEY.search(key) or (isinstance(self.store, LocalDisk) and NO_PATH.search(key)):
-            raise StorageError(f"{self}: {key!r} is no name for a file below it")
-        return f"{self.root.rstrip('/')}/{key}"
+            raise StorageError(f"{self}: {key!r} is no name for a file below it ({_reason(key)}); rename that")
+        return f"{'' if self.root == '/' else self.root}/{key}"
 
     def list(self) -> list[Entry]:
         """Every file below, sorted by key, from one fresh listing; empty where there is nothing."""
@@ -208,6 +220,20 @@ class Location:
         """Give up the uploads below that a killed run left unfinished, but for those below some folders."""
         with told(self.url):
             self.store.abort_uploads(self.root, but_below)
+
+
+def _reason(key: str) -> str:
+    """Why a key is no name for a file."""
+    parts = set(key.split("/"))
+    for is_so, why in (
+        (".." in parts, "it leads out"),
+        ("\\" in key, "it has a backslash"),
+        (re.search(r"[\x00-\x1f]", key), "it has control characters"),
+        ("" in parts, "a part of it is empty"),
+    ):
+        if is_so:
+            return why
+    return "a part of it is a dot"
 
 
 def _connect(address: str, scheme: str) -> tuple[Store, str]:

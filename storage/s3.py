@@ -55,9 +55,9 @@ GONE = ("NoSuchKey", "404")
 def connect(address: str) -> tuple["S3", str]:
     """The connection for an address, with the user's fsspec options, and the path in it."""
     given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-    fs, root = fsspec.core.url_to_fs(address, config_kwargs={**CONFIG, **given})
+    fs = fsspec.filesystem("s3", config_kwargs={**CONFIG, **given})
     fs.retries = 1
-    return S3(fs), root
+    return S3(fs), address.partition("://")[2]  # not by fsspec, to which `::` and `//` in a key mean something else
 
 
 class S3:

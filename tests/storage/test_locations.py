@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from storage import errors
+from storage.archives import place_of
 from storage.errors import retried, told
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from tests.faulty_s3 import Fault, FaultyS3
@@ -190,7 +191,7 @@ def test_a_key_that_would_leave_is_refused(location: Location, key: str, tmp_pat
         lambda: location / key,
     )
     for do in attempts:
-        assert refusal(do) == f"{location}: {key!r} is no name for a file below it"
+        assert refusal(do).startswith(f"{location}: {key!r} is no name for a file below it (")
     assert location.list() == []
 
 
@@ -288,6 +289,7 @@ def test_a_listing_follows_links_and_ends(tmp_path: Path) -> None:
         "https://user:hunter2@host:9000/bucket",
         "s3://:hunter2@bucket/x",
         "ftp://hunter2@h/x",
+        "simplecache::ftp://user:hunter2@h/x",
     ],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
@@ -297,9 +299,81 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) ->
     assert "hunter2" not in message
 
 
-@pytest.mark.parametrize("address", ["nosuch://bucket/x", "s3://", "s3:///x", "http://[bad/x"])
+@pytest.mark.parametrize("address", ["nosuch://bucket/x", "s3://", "s3:///x", "http://[bad/x", "s3://bucket/x//"])
 def test_an_address_that_means_nothing_is_refused(address: str) -> None:
     refusal(lambda: Location.of(address), address)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "S3", "https", "memory"])
+def test_an_address_that_lacks_a_slash_is_no_local_folder(scheme: str) -> None:
+    says = (f"write {scheme}://bucket/x", f"or ./{scheme}:/bucket/x for a folder of that name")
+    refusal(lambda: Location.of(f"{scheme}:/bucket/x"), *says)
+    assert Location.of(f"./{scheme}:/x").local is not None
+    assert Location.of("file:/bucket/x").local == Path("/bucket/x")
+
+
+@pytest.mark.parametrize("key", ["d::d/a.png", "/double.png", "a//b.png", "zip://x::y"])
+def test_what_means_something_to_fsspec_is_a_part_of_a_key_on_s3(key: str) -> None:
+    location = Location.of(f"s3://bucket/{key}")
+    assert (str(location), location.root) == (f"s3://bucket/{key}", f"bucket/{key}")
+    folder, name = place_of(location)
+    assert (folder.path(name), folder.address(name)) == (location.root, str(location))
+
+
+@pytest.mark.integration
+def test_a_folder_on_s3_may_have_colons(s3: str) -> None:
+    Location.of(f"{s3}/d::d").write("e::e", b"1")
+    assert names(Location.of(f"{s3}/d::d")) == ["e::e"]
+    assert Location.of(f"{s3}/d::d/e::e").what_is_there() == "file"
+    assert names(Location.of(s3)) == ["d::d/e::e"]
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("a//b", "a part of it is empty"),
+        ("/b", "empty"),
+        ("a/./b", "a dot"),
+        ("a\\b", "a backslash"),
+        ("..", "leads out"),
+    ],
+)
+def test_a_name_that_is_none_says_why(key: str, why: str, tmp_path: Path) -> None:
+    refusal(lambda: Location.of(tmp_path).write(key, b""), str(tmp_path), repr(key), why, "rename")
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which folders named `closed` and `lost+found` cannot be listed, whoever asks."""
+    for name in ("open/a.png", "open/closed/b.png", "lost+found/c.png", ".Trash-0/d.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    scandir = os.scandir
+
+    def scan(path: str) -> object:
+        if Path(path).name in ("closed", "lost+found", ".Trash-0"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    return tmp_path / "in"
+
+
+def test_a_folder_that_cannot_be_listed_is_named(closed: Path) -> None:
+    refusal(Location.of(closed).list, f"{closed}/open/closed: cannot be listed: Permission denied; make it readable")
+
+
+def test_a_system_s_folder_that_cannot_be_listed_is_passed_over(closed: Path) -> None:
+    (closed / "open" / "closed" / "b.png").unlink()
+    (closed / "open" / "closed").rmdir()
+    assert names(Location.of(closed)) == ["open/a.png"]
+
+
+def test_pipes_are_listed_and_never_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    [entry] = Location.of(tmp_path).list()
+    refusal(lambda: Location.of(tmp_path).fetch(entry), f"{tmp_path}/pipe.png: a pipe")
 
 
 def test_no_address_at_all_is_refused() -> None:
