@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from flows.contents import list_pictures
+from flows.contents import SourceOptions, contents_of, reason_of_refusal
 from flows.naming import normalized
 from storage import images
 from storage.archives import Source, open_source
@@ -29,10 +29,9 @@ class Collection:
     entries: Mapping[str, Entry]
 
     @classmethod
-    def of(cls, address: str) -> "Collection":
+    def of(cls, address: str, options: SourceOptions | None = None) -> "Collection":
         """All that are there, by their names without endings; by whole names where only endings tell them apart."""
-        source = open_source(address)
-        pictures = list_pictures(source)
+        source, pictures = files_at(address, options)
         stems = Counter(images.stem(entry.key) for entry in pictures)
         entries: dict[str, Entry] = {}
         for entry in pictures:
@@ -81,6 +80,8 @@ class Collection:
     def _there(self, entry: Entry | None) -> Entry:
         if entry is None:
             raise StorageError(f"not in {self.source}")
+        if reason := reason_of_refusal(entry):
+            raise StorageError(f"{self.source}/{entry.key}: {reason}")
         if entry.size == IN_ANOTHER_FORM:
             raise StorageError(
                 f"not in {self.source} in this Unicode form ({entry.etag}), where {entry.key!r} "
@@ -100,6 +101,13 @@ class Seen:
     def size(self) -> tuple[int, ...]:
         """(H, W)."""
         return tuple(self.pixels.shape[-2:])
+
+
+def files_at(address: str, options: SourceOptions | None) -> tuple[Source, list[Entry]]:
+    """A source and its images; those that cannot be read at all say so when they are read."""
+    source = open_source(address, options.names_encoding if options is not None else None)
+    contents = contents_of(source, options)
+    return source, sorted((*contents.pictures, *contents.refused))
 
 
 def _form(name: str) -> str:

@@ -7,16 +7,16 @@ composed form of Unicode.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from flows.collection import Collection
+from flows.collection import Collection, files_at
 from flows.console import tell
-from flows.contents import list_pictures
+from flows.contents import SourceOptions
 from flows.naming import alike
 from flows.sources import manifest_beside
 from flows.summary import counted
 from storage import images
-from storage.archives import SHARD, Source, open_source
+from storage.archives import SHARD, Single, Source
 from storage.locations import Entry, StorageError
 
 KEY, METHOD = "{key}", "{method}"
@@ -69,25 +69,26 @@ class Keys:
 
     truth: Collection
     known: Mapping[str, str] = field(default_factory=dict)
+    options: SourceOptions | None = None
 
     @classmethod
-    def of(cls, truth: Collection, address: str) -> "Keys":
+    def of(cls, address: str, options: SourceOptions | None = None) -> "Keys":
         """Those of a folder; a file in it is also known by the name of what it was made from."""
+        truth = Collection.of(address, options)
         own = {entry.key: key for key, entry in truth.entries.items()}
         before = {name: own[entry.key] for entry, name in _in_manifest(truth.entries.values(), address).items()}
-        return cls(truth, {**before, **own})
+        return cls(truth, {**before, **own}, options)
 
     def joined_by(self, others: Collection) -> "Keys":
         """These, where the files of `others` are known by their names, too: results may be made from them."""
-        return Keys(self.truth, {**self.known, **{entry.key: key for key, entry in others.entries.items()}})
+        return replace(self, known={**self.known, **{entry.key: key for key, entry in others.entries.items()}})
 
     def matched(self, address: str, naming: "Naming") -> Collection:
         """What is at an address, by these keys; StorageError where two files fit one, or none fits any.
 
         What fits no key has one of its own.
         """
-        source = open_source(address)
-        files = list_pictures(source)
+        source, files = files_at(address, self.options)
         made = _in_manifest(files, address) if not naming.comes_first else {}
         if naming.template is None or made:
             named = {entry: entry.key for entry in files if entry not in made}
@@ -100,6 +101,8 @@ class Keys:
             for fits in (self.known.get, self._by_stem):
                 _claim(source, found, some, fits)
         self._claim_alike(found, {**named, **made})
+        if not found and isinstance(source, Single) and isinstance(self.truth.source, Single):
+            found = dict(zip(self.truth.entries, files, strict=True))
         if not found.keys() & self.truth.entries.keys():
             raise StorageError(f"{address}: {self._why_none(files, naming.option)}")
         free = found.keys() | self.truth.entries.keys()

@@ -1,7 +1,7 @@
 """By which downscaling a report measures LR consistency: what is known of the LR images, or else of the results."""
 
 from collections.abc import Mapping, Set
-from typing import cast
+from typing import cast, get_args
 
 from dtls.checkpoint import CheckpointError
 from dtls.degradation import LRProtocol
@@ -25,6 +25,7 @@ def chosen_protocol(
     made = protocols(lr)
     if made and (len(made) > 1 or (wish is not None and made != {wish})):
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
+    _refuse_unknown({lr: made, **{results[name]: found for name, found in trained.items()}})
     told = made.pop() if made else wish
     if told is None:
         return _assumed(lr, trained, any_protocol=any_protocol)
@@ -36,6 +37,14 @@ def chosen_protocol(
                 "--any-protocol measures it all the same"
             )
     return cast(LRProtocol, told), ""
+
+
+def _refuse_unknown(named: Mapping[str, Set[str]]) -> None:
+    for address, protocols_there in named.items():
+        if unknown := sorted(protocols_there - {*get_args(LRProtocol)}):
+            raise StorageError(
+                f"{address}: its manifest names the protocol {unknown[0]!r}, which this version of dtls does not know"
+            )
 
 
 def _assumed(lr: str, trained: Mapping[str, Set[str]], *, any_protocol: bool) -> tuple[LRProtocol, str]:

@@ -19,10 +19,11 @@ from flows.collection import Collection
 from flows.comparing import Making
 from flows.comparison import RECEIPT, as_in_table
 from flows.console import tell
+from flows.contents import SourceOptions
 from flows.history import compare
 from flows.job import Elsewhere, Job
 from flows.matching import KEY, Keys, Naming, Template
-from flows.options import Address, BatchOptions
+from flows.options import Address
 from flows.protocols import chosen_protocol
 from flows.publishing import TABLE, Publication
 from flows.sources import Reopened, refuse_within
@@ -55,7 +56,7 @@ def _named(value: object) -> object:
     return value
 
 
-class ReportOptions(BatchOptions):
+class ReportOptions(SourceOptions):
     """What to compare."""
 
     sr: Annotated[dict[str, Address], BeforeValidator(_named)] = Field(
@@ -160,9 +161,9 @@ def report(options: ReportOptions) -> str:
         )
     hr, lr, sr = _collections(options)
     making = Making(
-        hr=Reopened.of(options.hr, hr.source) if options.hr is not None and hr is not None else None,
-        lr=Reopened.of(options.lr, lr.source) if options.lr is not None and lr is not None else None,
-        sr=tuple((name, Reopened.of(options.sr[name], one.source)) for name, one in sr.items()),
+        hr=_reopened(hr, options.hr, options),
+        lr=_reopened(lr, options.lr, options),
+        sr=tuple((name, Reopened.of(options.sr[name], sr[name].source, options.names_encoding)) for name in sr),
         protocol=protocol,
         measure=Measure(options.colour, options.border, options.data_range),
         network=None if options.lpips == "none" or options.hr is None else options.lpips,
@@ -193,17 +194,22 @@ def _collections(
     options: ReportOptions,
 ) -> tuple[Collection | None, Collection | None, dict[str, Collection]]:
     """HR, LR and the results, by the keys that HR has, or LR without HR."""
+    keys = Keys.of(options.hr or options.lr or "", options)
     if options.hr is None:
-        hr, lr = None, Collection.of(options.lr or "")
-        keys = Keys.of(lr, options.lr or "")
+        hr, lr = None, keys.truth
     else:
-        hr, lr = Collection.of(options.hr), None
-        keys = Keys.of(hr, options.hr)
+        hr, lr = keys.truth, None
         if options.lr is not None:
             template = Template(options.lr_name) if options.lr_name is not None else None
             lr = keys.matched(options.lr, Naming("--lr-name", template))
             keys = keys.joined_by(lr)
     return hr, lr, {name: keys.matched(address, options.naming(name)) for name, address in options.sr.items()}
+
+
+def _reopened(collection: Collection | None, address: str | None, options: ReportOptions) -> Reopened | None:
+    if collection is None or address is None:
+        return None
+    return Reopened.of(address, collection.source, options.names_encoding)
 
 
 def _publish_what_there_is(publication: Publication) -> None:

@@ -79,7 +79,7 @@ def protocols(address: str, method: str = "downscale") -> set[str]:
     if manifest is None or not {"method", "protocol"} <= set(names):
         return set()
     rows = manifest.select(["method", "protocol"]).to_pylist()
-    return {row["protocol"] for row in rows if row["protocol"] and str(row["method"]).startswith(method)}
+    return {str(row["protocol"]) for row in rows if row["protocol"] and str(row["method"]).startswith(method)}
 
 
 def refuse_within(target: Location, source: str) -> None:

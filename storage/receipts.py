@@ -281,7 +281,9 @@ def read_manifest(target: Location) -> pa.Table | None:
     if data is None:
         return None
     try:
-        return read_parquet(data)
+        table = read_parquet(data)
+        table.validate(full=True)
+        return table
     except DAMAGED as error:
         reason = " ".join(str(error).split())
         raise StorageError(f"{target.address(MANIFEST)}: not a readable Parquet file ({reason})") from error

@@ -37,7 +37,7 @@ def manifest(at: Path, outputs: Mapping[str, str]) -> None:
 
 
 def keys(hr: str) -> Keys:
-    return Keys.of(Collection.of(hr), hr)
+    return Keys.of(hr)
 
 
 def matched(found: Collection) -> dict[str, str]:
@@ -213,3 +213,23 @@ def test_the_table_has_results_of_names_from_a_mac(tmp_path: Path) -> None:
         noise(tmp_path / "sr" / decomposed(name))
     summary = made(tmp_path, tmp_path / "out", lr=None, sr={"mac": str(tmp_path / "sr")}, max_failed=0.0)
     assert json.dumps(summary["methods"][0]["ok"]) == "2"
+
+
+def test_one_image_is_compared_with_one_whatever_they_are_called(tmp_path: Path) -> None:
+    noise(tmp_path / "photo.png")
+    noise(tmp_path / "enlarged.png")
+    one = {"hr": str(tmp_path / "photo.png"), "lr": None, "sr": {"a": str(tmp_path / "enlarged.png")}}
+    assert made(tmp_path, tmp_path / "out", **one, max_failed=0.0)["methods"][0]["ok"] == 1
+
+
+def test_what_an_archive_refuses_is_a_row_with_the_reason(tmp_path: Path) -> None:
+    hr = folder(tmp_path / "hr", "a.png", "b.png")
+    archive = tmp_path / "sr.tar"
+    tar(archive, ["a.png"])
+    with tarfile.open(archive, "a") as appended:
+        link = tarfile.TarInfo("b.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        appended.addfile(link)
+    sr = keys(hr).matched(str(archive), ANY)
+    with pytest.raises(StorageError, match=r"sr.tar/b.png: .*link"):
+        sr.see(sr.listed("b"))

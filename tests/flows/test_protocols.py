@@ -75,3 +75,18 @@ def test_a_model_for_realworld_leaves_no_consistency_of_unknown_lr_images(folder
     assert "good was trained for realworld, which is not linear: consistency and LR-PSNR are not measured" in note
     with pytest.raises(StorageError, match="--protocol says how the images were made"):
         report.fn(options(folder, tmp_path / "none", protocol=None, hr=None))
+
+
+@pytest.mark.parametrize("name", ["lr", "good"])
+def test_a_protocol_that_nobody_knows_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    rows = {"key": ["0.png"], "output": ["0.png"], "method": ["downscale-x"], "protocol": [7]}
+    pq.write_table(pa.table(rows), folder / name / "manifest.parquet")
+    with pytest.raises(StorageError, match="its manifest names the protocol '7', which this version"):
+        report.fn(options(folder, tmp_path / "out", protocol=None))
+
+
+def test_a_manifest_of_broken_text_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    broken = pa.array([b"\xff"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"key": broken, "output": broken}), folder / "good" / "manifest.parquet")
+    with pytest.raises(StorageError, match=r"manifest\.parquet: not a readable Parquet file"):
+        report.fn(options(folder, tmp_path / "out"))
