@@ -112,11 +112,15 @@ class Trained:
         sr = self._sampled(x, scale, see)
         return [*seen, (0, sr.clamp(0, 1))]
 
+    @property
+    def largest_scale(self) -> float:
+        """The largest scale that the model was trained for."""
+        return self.model.config.size / self.model.config.lr_size
+
     def _input(self, lr: Tensor, size: tuple[int, int]) -> tuple[Tensor, float]:
         """What goes into the model, and the scale that is wanted; SizeError for one beyond the model's."""
         low = (lr.shape[-2], lr.shape[-1])
-        scale, config = scale_between(low, size), self.model.config
-        largest = config.size / config.lr_size
+        scale, largest = scale_between(low, size), self.largest_scale
         if all(m <= round(n * largest) for n, m in zip(low, size, strict=True)):
             scale = min(scale, largest)  # more is the rounding to whole pixels
         self.model.check_scale(scale)

@@ -8,11 +8,38 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from flows.options import Options
 
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 """Pydantic checks them, and says which was not kept."""
+
+
+COMPLAINTS = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be a text",
+    "literal_error": "must be {expected}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "needs at least {min_length}",
+    "missing": "is required",
+    "extra_forbidden": "is no option here",
+}
+"""What pydantic's kinds of errors are called in plain words."""
+WITH_INPUT = {kind for kind in COMPLAINTS if not kind.startswith("string_")} - {"missing", "extra_forbidden"}
+"""Those that tell what was given, which is no address."""
 
 
 class StoppedError(Exception):
@@ -60,11 +87,17 @@ def checked(model: type[Model], values: dict[str, Any]) -> Model:
     except ValidationError as error:
         errors = error.errors()
         inner = [e for e in errors if not any(e["loc"] == other["loc"][:-1] for other in errors if other["loc"])]
-        raise UsageError("; ".join(_complaint(dict(e)) for e in inner)) from error
+        raise UsageError("; ".join(map(_complaint, inner))) from error
 
 
-def _complaint(error: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"]).replace("_", "-")
+def _complaint(error: ErrorDetails) -> str:
+    """What is wrong with an option, as one would say it."""
+    where = ".".join(part for part in error["loc"] if isinstance(part, str)).replace("_", "-")
+    context = {name: f"{x:g}" if isinstance(x, float) else x for name, x in error.get("ctx", {}).items()}
+    if where and (words := COMPLAINTS.get(error["type"])):
+        given = f"{error['input']:g}" if isinstance(error["input"], float) else error["input"]
+        told = f" (got {given!s:.40})" if isinstance(given, int | float | str) and error["type"] in WITH_INPUT else ""
+        return f"--{where} {words.format_map(context)}{told}"
     message = str(error["msg"]).replace("Value error, ", "")
     return f"--{where}: {message}" if where else message
 

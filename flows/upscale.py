@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoint import CheckpointError
 from dtls.devices import Precision
-from dtls.methods import INTERPOLATIONS, MODELS
+from dtls.methods import INTERPOLATIONS, MODELS, Method
 from dtls.shipped import SHIPPED, shipped_for
 from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
@@ -29,6 +29,7 @@ from flows.sizes import Enlarged, Larger
 from flows.sources import protocols
 from storage.encoding import Encoding, Format
 
+DEFAULT_SCALE = 4.0
 OF_NETWORKS = ("precision", "tile")
 OF_MODELS = ("project", "ensemble", "sampler", "sampling_steps", "seed", "any_protocol", "compile")
 
@@ -48,16 +49,21 @@ class UpscaleOptions(SelectionOptions):
         description=f"folder or URL of a trained model, or one that comes with dtls: {', '.join(SHIPPED)}; without a "
         "method, the one of these that fits the scale",
     )
-    scale: float | None = Field(None, gt=1, le=64, description="how many times larger")
+    scale: float | None = Field(
+        None,
+        gt=1,
+        le=64,
+        description=f"how many times larger; {DEFAULT_SCALE:g} without a size, or the model's own scale if less",
+    )
     size: int | None = Field(None, ge=8, le=65_536, description="instead of a scale: the longer side of the results")
+    format: Format = Field("png", description="of the results; same: as the source, where that keeps pixels whole")
+    quality: int = Field(95, ge=1, le=100, description="of JPEG and WebP")
+    suffix: str = Field("", max_length=100, description="put behind each result's name: with _x4, a.png is a_x4.png")
     larger: Larger = Field(
         "fail",
         description="what becomes of images that are larger than --size already: fail, skip, or copy, which takes "
         "them as they are, with --format same byte by byte",
     )
-    format: Format = Field("png", description="of the results; same: as the source, where that keeps pixels whole")
-    quality: int = Field(95, ge=1, le=100, description="of JPEG and WebP")
-    suffix: str = Field("", max_length=100, description="put behind each result's name: with _x4, a.png is a_x4.png")
     samples_per_shard: int | None = Field(
         None, ge=1, le=1_000_000, description="write WebDataset shards of about so many pictures into the target"
     )
@@ -109,10 +115,8 @@ class UpscaleOptions(SelectionOptions):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.scale is None and self.size is None and not self.is_spandrel:
-            raise ValueError("say how far: --scale or --size")
         if self.scale is not None and self.size is not None:
-            raise ValueError("say --scale or --size, not both")
+            raise ValueError("--scale and --size exclude each other: give one of them")
         if self.larger != "fail" and self.size is None:
             raise ValueError("--larger goes with --size: with --scale every image becomes larger")
         has_model = self.method is None or self.method in MODELS
@@ -154,9 +158,9 @@ class UpscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="upscale {options.source}", on_running=[obey_cancels])
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder, an archive, or shards."""
-    checkpoint = options.checkpoint
+    checkpoint, has_size = options.checkpoint, options.scale is not None or options.size is not None
     if options.method is None and checkpoint is None:
-        checkpoint = _shipped(options.scale)
+        checkpoint = _shipped(options.scale if has_size else DEFAULT_SCALE)
     load = Chosen.of(
         options.method,
         checkpoint,
@@ -164,16 +168,25 @@ def upscale(options: UpscaleOptions) -> str:
         replace(options.sampling(), precision=precision_of(options)),
     )
     method = replace(load, device=device_here(options))()
+    scale = options.scale if has_size else default_scale(method)
     if isinstance(method, Trained):
-        refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
-    scale = options.scale
-    if scale is None and options.size is None and isinstance(method, SpandrelModel):
-        scale = method.scale
+        refuse_misfits(method, options.source, scale, any_protocol=options.any_protocol)
     results = Results(
         Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
     )
     recipe = Recipe("upscale", load, Enlarged(scale, options.size, options.larger), results, options.batch_size)
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
+
+
+def default_scale(method: Method) -> float:
+    """The scale where neither that nor a size is given: 4, or a model's own where it has one or makes no 4."""
+    scale, whose = DEFAULT_SCALE, "the default"
+    if isinstance(method, SpandrelModel):
+        scale, whose = method.scale, "the model's own"
+    elif isinstance(method, Trained) and (most := method.largest_scale) < DEFAULT_SCALE:
+        scale, whose = most, "the model's own"
+    tell(f"with the scale {scale:g}, {whose}; --scale or --size changes that")
+    return scale
 
 
 def _shipped(scale: float | None) -> str:

@@ -223,3 +223,24 @@ def test_where_no_part_is_divided_the_image_is_too_small() -> None:
         Reduced(3.3, cropped=True)((20, 40))
     with pytest.raises(SkippedError):
         Reduced(3.3, "skip", cropped=True)((20, 40))
+
+
+@pytest.mark.parametrize(
+    ("model", "scale"), [(None, 4), ("model-8", 4), ("model-2", 2), ("model-1.6", 1.6), ("shipped", 4)]
+)
+def test_the_scale_is_four_or_the_models_own_where_nothing_is_said(
+    model: str | None, scale: float, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"size": None, "limit": 1, "include": ["small.png"]}
+    if model == "shipped":
+        options["method"] = None
+    elif model is not None:
+        low = round(40 / float(model.partition("-")[2]))
+        save_checkpoint(
+            DTLS(dim=8, multipliers=(1, 2), residual=True, size=40, stride=40 - low, steps=1), tmp_path / "model"
+        )
+        options |= {"method": None, "checkpoint": str(tmp_path / "model"), "device": "cpu"}
+    assert upscaled(source, tmp_path / "large", **options) == "1 done"
+    assert f"with the scale {scale:g}, the " in capsys.readouterr().err
+    assert sizes(tmp_path / "large")["small.png"] == (30 * scale, 20 * scale)
+    assert upscaled(source, tmp_path / "large", **options, scale=scale) == "1 already done"
