@@ -1,18 +1,16 @@
 """What a photograph carries besides pixels: colour profile, EXIF, XMP and resolution, made to fit another size."""
 
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, NamedTuple
 
+from storage import exif_sizes, xmp
 from storage.exif import (
     HEIGHT,
     ICC,
-    LARGEST,
     ORIENTATION,
-    PHOTO_HEIGHT,
-    PHOTO_WIDTH,
     PROCESSING_SOFTWARE,
     STORAGE,
     TIFF_HEADS,
@@ -21,38 +19,46 @@ from storage.exif import (
     XMP,
     Exif,
 )
+from storage.exif_sizes import Resizing
+from storage.png_chunks import Chunks
+
+MOST_DENSITY = 65535
 
 
 @dataclass(frozen=True)
 class Carried:
     """What goes with the pixels: ICC profile, EXIF (a block from its byte order on), XMP packet, dots per inch.
 
-    None where the picture has none. The picture is upright, and no orientation is in here.
+    None where the picture has none. The picture is upright, and no orientation is in here. `aspect` is how many
+    pixels across are as long as how many down, where a pixel is no square. `colour` are a PNG's chunks that tell what
+    its colours mean. `size` is the (width, height) that all this is of. `notes` say what was not kept.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    aspect: tuple[int, int] | None = None
+    colour: Chunks = ()
+    size: tuple[int, int] | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = ()
 
     def into(self, width: int, height: int, stamp: str | None, place: int = PROCESSING_SOFTWARE) -> "Carried":
-        """What goes into a result of this size: sizes corrected, `stamp` in EXIF's tag `place` (see `Exif.sign`)."""
-        exif = Exif.parse(self.exif or b"")
-        for directory, tag, size in (
-            (exif.image, WIDTH, width),
-            (exif.image, HEIGHT, height),
-            (exif.photo, PHOTO_WIDTH, width),
-            (exif.photo, PHOTO_HEIGHT, height),
-        ):
-            if tag in directory:
-                directory[tag] = exif.long(size)
+        """What goes into a result of this size: sizes corrected, `stamp` in EXIF's tag `place` (see `Exif.sign`).
+
+        Its notes say what the size made impossible.
+        """
+        sizes = Resizing(self.size or (width, height), (width, height))
+        exif, packet = Exif.parse(self.exif or b""), self.xmp
+        notes = exif_sizes.resize(exif, sizes)
         if self.dpi and X_RESOLUTION not in exif.image:
-            exif.set_resolution(self.dpi)
+            exif.set_resolution(*self.dpi)
         if stamp is not None:
             exif.sign(stamp, place)
-        empty = not (exif.image or exif.photo or exif.gps)
-        xmp = self.xmp and _resized(self.xmp, width, height)
-        return replace(self, exif=None if empty else exif.tobytes(), xmp=xmp)
+        if packet:
+            packet, more = xmp.resized(packet, sizes)
+            notes += more
+        return replace(self, exif=None if exif.is_empty else exif.tobytes(), xmp=packet, notes=notes)
 
 
 class Found(NamedTuple):
@@ -73,19 +79,24 @@ def read(data: bytes, info: Mapping[str | tuple[int, int], Any], first: bytes = 
     exif = Exif.parse(data if is_tiff else _exif_block(info))
     if is_tiff and first[:16] != data[:16]:
         exif.add(Exif.parse(first, STORAGE | {WIDTH, HEIGHT, ORIENTATION}))
-    icc, xmp, dpi = info.get("icc_profile"), info.get("xmp"), info.get("dpi")
+    icc, packet, dpi = info.get("icc_profile"), info.get("xmp"), info.get("dpi")
     if is_tiff:
-        icc, xmp = (entry.value if (entry := exif.image.get(tag)) else None for tag in (ICC, XMP))
+        icc, packet = (entry.value if (entry := exif.image.get(tag)) else None for tag in (ICC, XMP))
     if is_tiff or (data[:2] == b"\xff\xd8" and info.get("jfif_unit") not in (1, 2)):
         dpi = None  # Pillow's own guess, as the file's head has none
     told = exif.number(exif.image.pop(ORIENTATION, None))
     for tag in (ICC, XMP):
         exif.image.pop(tag, None)
-    upright, seen = _upright(xmp)
+    packet, seen, notes = xmp.upright(packet)
     orientation = told or seen
-    block = exif.tobytes() if exif.image or exif.photo or exif.gps else None
-    carried = Carried(_bytes(icc), block, upright, _dots(dpi or exif.resolution()))
-    return Found(carried, orientation if orientation in range(1, 9) else 1)
+    orientation = orientation if orientation in range(1, 9) else 1
+    notes += exif_sizes.cleaned(exif, orientation)
+    if packet and orientation > 1:
+        packet, more = xmp.without_places(packet)
+        notes += more
+    dots, aspect = _resolution(exif, dpi, _ratio(data, info), is_turned=orientation >= 5)
+    block = None if exif.is_empty else exif.tobytes()
+    return Found(Carried(_bytes(icc), block, packet, dots, aspect, notes=notes), orientation)
 
 
 def fitting(icc: bytes | None, space: bytes) -> bytes | None:
@@ -117,37 +128,27 @@ def _dots(dpi: Any) -> tuple[float, float] | None:
     return (across, down) if all(math.isfinite(x) and 0.01 < x < 1e5 for x in (across, down)) else None
 
 
-def _attribute(name: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(\s%s\s{0,9}=\s{0,9}[\"'])([^\"'<]{0,99})([\"'])" % name)
+def _ratio(data: bytes, info: Mapping[str | tuple[int, int], Any]) -> object:
+    """What the file's head says of the shape of a pixel: (dots across, dots down) of the same length."""
+    if data[:2] == b"\xff\xd8":
+        return info.get("jfif_density") if info.get("jfif_unit") == 0 else None
+    if data[:3] == b"GIF" and len(data) > 12 and data[12]:
+        return 64, data[12] + 15  # as wide as so many 64ths of its height
+    return info.get("aspect")
 
 
-def _element(name: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(<%s(?:\s[^<>]{0,99})?>)([^<]{0,99})(</%s\s{0,9}>)" % (name, name))
+def _resolution(
+    exif: Exif, dpi: object, ratio: Any, *, is_turned: bool
+) -> tuple[tuple[float, float] | None, tuple[int, int] | None]:
+    """Dots per inch, and the shape of a pixel where it is no square: as the file's head says, or else EXIF."""
+    if is_turned:  # as EXIF is by now
+        dpi, ratio = _exchanged(dpi), _exchanged(ratio)
+    dots, shape = _dots(dpi or exif.resolution()), _dots(ratio or exif.shape())
+    if dots or not shape or shape[0] == shape[1]:
+        return dots, None
+    near = Fraction(shape[0] / shape[1]).limit_denominator(MOST_DENSITY)
+    return None, (near.numerator, near.denominator) if near and near.numerator <= MOST_DENSITY else None
 
 
-_ACROSS = [make(name) for name in (b"exif:PixelXDimension", b"tiff:ImageWidth") for make in (_attribute, _element)]
-_DOWN = [make(name) for name in (b"exif:PixelYDimension", b"tiff:ImageLength") for make in (_attribute, _element)]
-_TURNED = [make(b"tiff:Orientation") for make in (_attribute, _element)]
-
-
-def _upright(xmp: object) -> tuple[bytes | None, int]:
-    """The packet without an orientation, and the orientation it had; None where it is no XMP in UTF-8."""
-    if not isinstance(xmp, bytes) or len(xmp) > LARGEST or b"rdf:RDF" not in xmp:
-        return None, 1
-    xmp, orientation = xmp.strip(b"\0"), 1
-    try:
-        xmp.decode()
-    except UnicodeDecodeError:
-        return None, 1
-    for pattern in _TURNED:
-        if (found := pattern.search(xmp)) and found[2].strip().isdigit():
-            orientation = int(found[2])
-        xmp = pattern.sub(b"", xmp)
-    return xmp, orientation
-
-
-def _resized(xmp: bytes, width: int, height: int) -> bytes:
-    for patterns, size in ((_ACROSS, width), (_DOWN, height)):
-        for pattern in patterns:
-            xmp = pattern.sub(rb"\g<1>%d\g<3>" % size, xmp)
-    return xmp
+def _exchanged(pair: Any) -> Any:
+    return pair[::-1] if isinstance(pair, tuple) else pair

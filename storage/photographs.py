@@ -11,19 +11,14 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageCms
 
-from storage import deep, images, metadata, tiff_pages
+from storage import deep, images, metadata, png_chunks, tiff_pages
 from storage.deep import Deep
 from storage.exif import TIFF_HEADS
+from storage.left_out import notes_on
 from storage.metadata import Carried
 from storage.samples import DEEP, Samples, sixteen_bits, upright
 
 __all__ = ["Photograph", "Samples", "bits_became_8", "open_photograph", "to_srgb"]
-
-PLAIN_GAMMA, ALIKE = 0.45455, 0.01
-IPTC, EXTENDED_XMP = 0x0404, b"http://ns.adobe.com/xmp/extension/\0"
-IPTC_TEXT = "Raw profile type iptc"
-NO_LOST_TEXTS = frozenset({"XML:com.adobe.xmp", "Raw profile type exif", IPTC_TEXT})
-"""A PNG's texts that are carried, or have a note of their own."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,8 @@ def open_photograph(data: bytes) -> Photograph:
     with images.loaded(data) as picture:
         image, packing = picture.image, picture.packing
         carried, orientation = metadata.read(data, image.info, first)
-        notes += tiff_pages.frame_notes(picture.frames) + picture.notes + _left_out(image)
+        carried = replace(carried, colour=png_chunks.colour_chunks(data))
+        notes += notes_on(image, data, picture.frames, picture.notes + carried.notes)
         if image.format == "TIFF":
             orientation = 1  # Pillow has turned these while it loaded them
         if image.format == "PNG" and packing.endswith(";16B"):
@@ -91,15 +87,17 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
 
 
 def _of_deep(found: Deep, first: bytes, notes: tuple[str, ...]) -> Photograph:
-    if found.head[:4] in TIFF_HEADS:
-        kind, info = "TIFF", images.info_of(found)
+    is_tiff = found.head[:4] in TIFF_HEADS
+    carried, orientation = metadata.read(found.head, images.info_of(found), first)
+    known = found.notes + carried.notes
+    if is_tiff:
+        notes += known
     else:
         with images.opened(found.head) as image:
-            kind, info, notes = "JPEG", image.info, notes + _left_out(image)
-    carried, orientation = metadata.read(found.head, info, first)
+            notes = notes_on(image, found.head, 1, known)
     pixels, alpha = _split(found.samples)
     bits = found.bits if found.samples.dtype == np.uint16 else 16
-    return _photograph(Photograph(pixels, alpha, carried, kind, notes + found.notes, bits), orientation)
+    return _photograph(Photograph(pixels, alpha, carried, "TIFF" if is_tiff else "JPEG", notes, bits), orientation)
 
 
 def _photograph(found: Photograph, orientation: int) -> Photograph:
@@ -108,11 +106,10 @@ def _photograph(found: Photograph, orientation: int) -> Photograph:
     if alpha is not None and alpha.size and int(alpha.min()) == np.iinfo(alpha.dtype).max:
         alpha = None
     icc = metadata.fitting(found.carried.icc, b"GRAY" if found.pixels.shape[2] == 1 else b"RGB ")
+    pixels = upright(found.pixels, orientation)
+    carried = replace(found.carried, icc=icc, size=(pixels.shape[1], pixels.shape[0]), notes=())
     return replace(
-        found,
-        pixels=upright(found.pixels, orientation),
-        alpha=None if alpha is None else upright(alpha, orientation),
-        carried=replace(found.carried, icc=icc),
+        found, pixels=pixels, alpha=None if alpha is None else upright(alpha, orientation), carried=carried
     )
 
 
@@ -142,19 +139,3 @@ def _split(samples: Any) -> tuple[Samples, Samples | None]:
     if samples.shape[2] % 2:
         return samples, None
     return samples[..., :-1], samples[..., -1]
-
-
-def _left_out(image: Image.Image) -> tuple[str, ...]:
-    """What a loaded picture has besides what is carried. (The IPTC of a TIFF goes with its EXIF.)"""
-    texts = {name for name, value in image.info.items() if isinstance(value, str)}
-    info = {name: value for name, value in image.info.items() if name not in texts}
-    gamma = info.get("gamma", PLAIN_GAMMA)
-    found = {
-        "IPTC left out": IPTC in info.get("photoshop", ()) or IPTC_TEXT in texts,
-        "extended XMP left out": any(body.startswith(EXTENDED_XMP) for _, body in getattr(image, "applist", ())),
-        "text left out": image.format == "PNG" and not texts <= NO_LOST_TEXTS,
-        "comment left out": bool(info.get("comment", b"").strip(b"\0 \r\n")),
-        f"gamma of {gamma:g} left out": abs(gamma - PLAIN_GAMMA) > ALIKE
-        and not info.keys() & {"icc_profile", "srgb"},
-    }
-    return tuple(note for note, applies in found.items() if applies)

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from storage import images
+from storage.encoding import Encoding
 from storage.exif import Exif
 from storage.images import MAX_PIXELS, ImageError
 from storage.metadata import Carried
@@ -477,14 +478,22 @@ def test_of_a_png_s_texts_xmp_and_exif_are_carried_and_iptc_is_noted() -> None:
         ({b"gAMA": 100_000, b"iCCP": 0}, ""),
     ],
 )
-def test_a_png_s_gamma_is_noted_as_left_out_where_it_matters(chunks: dict[bytes, int], note: str, depth: int) -> None:
+def test_a_png_s_gamma_is_carried_into_a_png_and_noted_elsewhere_where_it_matters(
+    chunks: dict[bytes, int], note: str, depth: int
+) -> None:
     plain = bytes(imagecodecs.png_encode(samples(3, depth)))
     bodies = {
         b"gAMA": struct.pack(">I", chunks[b"gAMA"]),
         b"sRGB": b"\0",
         b"iCCP": b"a\0\0" + zlib.compress(profile()),
     }
-    assert noted(with_chunks(plain, *((kind, bodies[kind]) for kind in chunks))) == ((note,) if note else ())
+    found = open_photograph(with_chunks(plain, *((kind, bodies[kind]) for kind in chunks)))
+    assert found.notes == ()
+    jpeg = Encoding().encode(found, ".jpg", None)
+    assert [said for said in jpeg.notes if "gamma" in said] == ([note] if note else [])
+    png = Encoding().encode(found, ".png", None)
+    assert png.notes == ()
+    assert b"gAMA" + bodies[b"gAMA"] in png.data
 
 
 @pytest.mark.parametrize("name", [b"comment", b"gamma", b"photoshop", b"icc_profile", b"dpi", b"exif", b"xmp"])
