@@ -21,14 +21,17 @@ import torch
 from dtls.interpolation import Downscaling, Interpolation, Square
 from dtls.methods import Method
 from flows import fanout
+from flows.console import tell
 from flows.contents import Contents, contents_of, reason_of_refusal
 from flows.estimate import tell_plan
 from flows.job import Elsewhere, Job, Left
 from flows.recipes import Making, Recipe
 from flows.selection import SelectionOptions, listed_keys, select
 from flows.sources import Reopened, absolute, identity, refuse_within
+from flows.summary import counted
 from flows.targets import is_of_shards, pack
 from storage.archives import Folder, Source, open_source
+from storage.choice import beside, extension
 from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.receipts import Receipts
 from storage.schemas import PICTURES
@@ -69,6 +72,8 @@ def transform(
         skipped=listed.skipped,
     )
     pictures, absent = _chosen(listed, options, asked, receipts, made_with)
+    if is_of_shards(where):
+        _tell_of_masks(where, pictures)
     keys = [entry.key for entry in listed.pictures]
     chosen = keys if options.takes_all else sorted({*keys, *(entry.key for entry in pictures)})
     names = results.names.among(chosen)
@@ -107,6 +112,15 @@ def transform(
         if options.dry_run:
             return tell_plan(job, replace(mapping, names=names), options)
         return str(fanout.run(job, options))
+
+
+def _tell_of_masks(source: Source, pictures: Iterable[Entry]) -> None:
+    """Tell where samples have several images: all are taken, though a mask hardly is a photograph."""
+    if others := beside(entry.key for entry in pictures):
+        tell(
+            f"{source}: {counted(len(others), 'image')} beside the image of the same sample, such as {others[0]}: "
+            f"taken, too; --exclude '*.{extension(others[0])}' leaves them out"
+        )
 
 
 def _chosen(

@@ -1,22 +1,29 @@
 """Shards on this machine, read at random: those behind a URL are fetched into a cache once."""
 
 import hashlib
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import pyarrow.compute as pc
 
 from storage import images, tars
+from storage.choice import Member, choose, extension
+from storage.entries import is_hidden
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.receipts import read_manifest
-from storage.shards import VALIDATION
 from storage.survey import UNFINISHED
 from storage.tars import Damaged, Window
 
+HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"})
+TRAINING = frozenset({"train", "training"})
+PACKED = re.compile(r"\.(tgz|tar\.\w+)$", re.IGNORECASE)
 UNUSED_SECONDS = 7 * 86_400
 """Another training may still read an older version."""
 
@@ -29,20 +36,61 @@ class LocalShard:
     count: int | None
 
 
-def list_shards(source: Location) -> list[Entry]:
-    """The shards to train on at `source`, sorted, but for those of validation; StorageError where there are none."""
+def list_shards(
+    source: Location, patterns: Sequence[str] = (), tell: Callable[[str], None] = lambda _: None
+) -> list[Entry]:
+    """The shards to train on at `source`, sorted; StorageError where there are none.
+
+    patterns: of shell, for keys; without them, all but what is named as validation or test. `tell` hears what is
+    left out.
+    """
     listed = source.list()
     if any(entry.key == UNFINISHED for entry in listed):
         raise StorageError(f"{source}: not all of its shards are made; run `dtls shard` there again")
-    entries = [entry for entry in listed if entry.key.endswith(".tar")]
-    found = [entry for entry in entries if not PurePosixPath(entry.key).name.startswith(VALIDATION)]
-    if not found:
-        if entries:
+    shown = [entry for entry in listed if not is_hidden(entry.key)]
+    if packed := [entry.key for entry in shown if PACKED.search(entry.key)]:
+        tell(f"{source}: left out: {_some(packed)}: compressed; unpack them to .tar")
+    entries = [entry for entry in shown if entry.key.lower().endswith(".tar")]
+    if not entries:
+        what = "folder" if listed else source.what_is_there()
+        emptiness = {
+            "nothing": "no such folder, prefix or bucket",
+            "file": "is a file; give the folder it is in, with --shards and its name",
+        }.get(what, "no shard (*.tar) there; make some with `dtls shard`")
+        raise StorageError(f"{source}: {emptiness}")
+    if patterns:
+        found = [entry for entry in entries if any(fnmatchcase(entry.key, pattern) for pattern in patterns)]
+        if not found:
+            raise StorageError(f"{source}: --shards chooses none of its {_some([e.key for e in entries])}")
+    else:
+        found = [entry for entry in entries if not is_held_out(entry.key)]
+        if not found:
             raise StorageError(
-                f"{source}: only shards of validation ({VALIDATION}*.tar) there; choose others to train on"
+                f"{source}: only shards of validation or test there, by their names ({entries[0].key}); "
+                "choose others to train on, or these with --shards '*'"
             )
-        raise StorageError(f"{source}: no shard (*.tar) there; make some with `dtls shard`")
+    if others := sorted({entry.key for entry in entries} - {entry.key for entry in found}):
+        why = (
+            "not chosen by --shards" if patterns else "of validation or test, by their names; --shards chooses others"
+        )
+        tell(f"{source}: left out: {_some(others)}: {why}")
     return found
+
+
+def is_held_out(key: str) -> bool:
+    """Whether the name of a shard, or of the folders around it, says that it is for validation or test."""
+    for name in reversed(key.lower().removesuffix(".tar").split("/")):
+        words = {word.rstrip("0123456789") for word in re.split(r"[^a-z0-9]+", name)}
+        if words & TRAINING:
+            return False
+        if words & HELD_OUT:
+            return True
+    return False
+
+
+def _some(keys: Sequence[str]) -> str:
+    """How many, and the first."""
+    return keys[0] if len(keys) == 1 else f"{len(keys):,} shards, such as {keys[0]}"
 
 
 def local_shards(
@@ -98,30 +146,34 @@ def _digest(*what: object) -> str:
 
 
 class ShardReader:
-    """Random access to the pictures in local shards: `len(reader)`, `reader.read(i)`.
+    """Random access to the images in local shards: `len(reader)`, `reader.read(i)`; one a sample.
 
-    A shard with fewer pictures than its manifest says is refused.
+    wanted: the extensions of these images; of those that a sample has, the first. left_out: the other images.
+    A shard with fewer images than its manifest says is refused.
     """
 
-    def __init__(self, shards: Sequence[LocalShard]) -> None:
-        self._members: list[Member] = []
-        for shard in shards:
-            members = _image_members(shard.path)
-            if shard.count is not None and len(members) != shard.count:
-                raise StorageError(
-                    f"{shard.path}: {len(members)} pictures where the manifest says {shard.count}; shard it again"
-                )
-            self._members += members
+    def __init__(self, shards: Sequence[LocalShard], wanted: Sequence[str] = ()) -> None:
+        self._members, self.left_out = choose(
+            (_whole(shard, image_members(shard.path, wanted)) for shard in shards), wanted
+        )
         if not self._members:
-            raise StorageError(f"{shards[0].path.parent if shards else 'no shards'}: no picture in any shard")
+            where = shards[0].path.parent if shards else "no shards"
+            if self.left_out:
+                raise StorageError(f"{where}: no sample has an image {', '.join(wanted)}; there are {self.others()}")
+            raise StorageError(f"{where}: no picture in any shard")
 
     def __len__(self) -> int:
         return len(self._members)
 
     def name(self, index: int) -> str:
         """Where a picture lies, for people."""
-        member = self._members[index]
-        return f"{member.shard}, {member.name}"
+        return _name(self._members[index])
+
+    def others(self) -> str:
+        """What is left out, by its extensions, for people; empty where nothing is."""
+        kinds = Counter(extension(member.name) for member in self.left_out)
+        told = ", ".join(f"{count:,} .{kind}" for kind, count in kinds.most_common(5))
+        return f"{told}, such as {_name(self.left_out[0])}" if told else ""
 
     def read(self, index: int) -> bytes:
         member = self._members[index]
@@ -133,20 +185,27 @@ class ShardReader:
             raise StorageError(f"{self.name(index)}: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A picture in a tar: its name and where its bytes are."""
-
-    shard: Path
-    name: str
-    offset: int
-    size: int
-
-
-def _image_members(path: Path) -> list[Member]:
+def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
+    """The images in a shard; what has one of the extensions `wanted` is one, too."""
     folder = Location.of(path.parent)
     try:
-        found = tars.members(Window(folder, folder.info(path.name)))
-        return [Member(path, m.name, m.offset, m.size) for m in found if not m.refusal and images.is_image(m.name)]
+        found = [m for m in tars.members(Window(folder, folder.info(path.name))) if not m.refusal]
     except Damaged as error:
         raise StorageError(f"{path}: not a readable tar ({error})") from error
+    return [
+        Member(path, m.name, m.offset, m.size)
+        for m in found
+        if images.is_image(m.name) or extension(m.name) in wanted
+    ]
+
+
+def _whole(shard: LocalShard, members: list[Member]) -> list[Member]:
+    """The images of a shard; StorageError where there are others than its manifest says."""
+    count = sum(images.is_image(member.name) for member in members)
+    if shard.count is not None and count != shard.count:
+        raise StorageError(f"{shard.path}: {count} pictures where the manifest says {shard.count}; shard it again")
+    return members
+
+
+def _name(member: Member) -> str:
+    return f"{member.shard}, {member.name}"

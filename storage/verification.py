@@ -23,7 +23,7 @@ from storage.locations import TEMPORARY, Location, StorageError
 from storage.packing import Packing
 from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, MANIFEST, read_parquet
-from storage.shard_reader import LocalShard, ShardReader
+from storage.shard_reader import image_members
 from storage.tars import Damaged
 from storage.units import SKIPPED
 
@@ -147,8 +147,10 @@ class Verification:
             if not right or PurePosixPath(file).suffix != ".tar":
                 return wrong
             try:
-                pictures = len(ShardReader([LocalShard(path, None)]))
+                pictures = len(image_members(path))
             except StorageError:
+                pictures = 0
+            if not pictures:
                 return wrong | {claim.receipt: "not a readable tar with pictures" for claim in right}
         says = "{:,} pictures, where its receipt says {:,}"
         return wrong | {c.receipt: says.format(pictures, c.rows) for c in right if c.rows != pictures}

@@ -13,7 +13,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import open_source
@@ -324,3 +324,18 @@ def test_results_that_are_too_large_for_a_format_fail_with_the_way_out(tmp_path:
         run(tmp_path / "one", tmp_path / "large", method="nearest", format="webp")
     reason = pd.read_parquet(tmp_path / "large" / "manifest.parquet").reason[0]
     assert "16,383" in reason
+
+
+def test_masks_in_shards_are_told_as_they_are_taken_too(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = photographs / "00000" / "00000.png"
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "a.tar", "w") as tar:
+        for name in ("1.png", "1.mask.png", "2.png", "2.mask.png"):
+            tar.add(picture, name)
+    assert run(tmp_path / "shards", tmp_path / "large") == "4 done"
+    told = "2 images beside the image of the same sample, such as a/1.mask.png: taken, too; --exclude '*.mask.png'"
+    assert f"{tmp_path / 'shards'}: {told} leaves them out" in capsys.readouterr().err
+    assert run(tmp_path / "shards", tmp_path / "few", exclude=["*.mask.png"]) == "2 done"
+    assert "same sample" not in capsys.readouterr().err

@@ -142,7 +142,9 @@ def test_training_leaves_the_validation_shards_out(ffhq: Path, target: Path) -> 
     assert [found.key for found in list_shards(Location.of(target))] == ["train-000000.tar", "train-000001.tar"]
     for path in target.glob("train-*.tar"):
         path.unlink()
-    with pytest.raises(StorageError, match=r"only shards of validation \(validation-\*\.tar\) there"):
+    with pytest.raises(
+        StorageError, match=r"only shards of validation or test there, by their names \(validation-000000\.tar\)"
+    ):
         list_shards(Location.of(target))
 
 
