@@ -145,10 +145,10 @@ class Objective(nn.Module):
 
 
 class Trainer(Generic[M]):
-    """A model in training, its average (`ema`, the one to use), its optimiser, and the number of steps done.
+    """A model in training, its average (`ema`), its optimiser, and the number of steps done.
 
-    fabric: precision, and the other processes, if there are any. perceptual: LPIPS of two batches in [−1, 1].
-    compiled: run the network through torch.compile.
+    averaged(): the average with the last step in it, the one to use. fabric: precision, and the other processes, if
+    there are any. perceptual: LPIPS of two batches in [−1, 1]. compiled: run the network through torch.compile.
     """
 
     def __init__(
@@ -216,11 +216,22 @@ class Trainer(Generic[M]):
                 f"the {name} is {value.item()} at step {self.done + 1}; try a lower learning rate in another folder"
             )
 
+    def averaged(self) -> M:
+        """A copy of the average that the last step is in, too; `ema` itself moves every `ema_every` steps only."""
+        since = (self.done - 1) % self.recipe.ema_every
+        copy = deepcopy(self.ema)
+        if self.done and since:
+            self._move(copy, self.done - 1, 1 - self.recipe.ema_decay ** (since / self.recipe.ema_every))
+        return copy
+
     def _average(self) -> None:
-        started = self.done >= self.recipe.ema_start
-        weight = 1 - self.recipe.ema_decay if started else 1.0
-        for average, current in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-            average.lerp_(current.detach(), weight)
+        self._move(self.ema, self.done, 1 - self.recipe.ema_decay)
+
+    def _move(self, average: M, step: int, weight: float) -> None:
+        """Move an average towards the weights after a step; before `ema_start`, it is these weights."""
+        weight = weight if step >= self.recipe.ema_start else 1.0
+        for mean, current in zip(average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(current.detach(), weight)
 
     def state(self) -> dict[str, Tensor]:
         """Everything a resumed run needs: weights, average, optimiser, and the steps done."""

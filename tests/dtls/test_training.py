@@ -248,6 +248,27 @@ def test_the_average_is_a_copy_until_its_start_and_then_moves_every_few_steps(cr
     assert not same(weights(running.ema), weights(running.model))
 
 
+def test_the_average_that_is_used_has_the_last_step_in_it_and_changes_nothing(crops: Tensor) -> None:
+    running = trainer(Recipe(steps=9, learning_rate=1e-2, ema_every=3, ema_start=6, ema_decay=0.75))
+    assert same(weights(running.averaged()), weights(running.model))
+    raw = weights(running.model)
+
+    def follow(done: int, loss: float) -> None:
+        nonlocal raw
+        now, average = weights(running.model), weights(running.averaged())
+        if done <= 6:
+            assert same(average, now)
+        else:  # the share that a whole interval would have, by the steps of it that are done
+            if done == 7:
+                raw = weights(running.ema)
+            share = {7: 1.0, 8: 0.75 ** (1 / 3), 9: 0.75 ** (2 / 3)}[done]
+            for name, tensor in average.items():
+                torch.testing.assert_close(tensor, share * raw[name] + (1 - share) * now[name], rtol=1e-6, atol=1e-7)
+
+    train(running, batches(crops), follow)
+    assert same(weights(running.ema), raw)
+
+
 def test_recipe_is_the_paper_s_with_the_average_of_the_authors_code() -> None:
     recipe = Recipe()
     assert (recipe.learning_rate, recipe.loss, recipe.schedule) == (2e-5, "l1", "constant")
