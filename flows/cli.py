@@ -20,7 +20,7 @@ from rich.console import Console
 
 from flows.commands import StoppedError, UsageError, command
 from flows.console import printable, tell
-from flows.fanout import RunError
+from flows.outcome import failures
 
 VERSION = "--version"
 
@@ -157,7 +157,7 @@ def main() -> None:
     except UsageError as error:
         _fail(str(error), code=2)
     except Exception as error:
-        if not isinstance(error, _failures()):
+        if not isinstance(error, failures()):
             raise
         _fail(str(error), code=1)
 
@@ -208,19 +208,6 @@ def _printed(run: Callable[[Any], str]) -> Callable[[Any], None]:
         typer.echo(run(options))
 
     return call
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What ends in one line; errors of modules that were not imported were not raised."""
-    places = {
-        "dtls.checkpoint": "CheckpointError",
-        "dtls.degradation": "SizeError",
-        "dtls.devices": "DeviceError",
-        "dtls.tiling": "MemoryShortError",
-        "dtls.training": "TrainingError",
-    }
-    raised = (getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
-    return (OSError, RunError, *raised)
 
 
 def _fail(message: str, code: int) -> None:

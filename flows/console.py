@@ -1,6 +1,7 @@
 """How a run tells what it does: a progress bar on a terminal, lines elsewhere, Prefect's log inside a flow run."""
 
 import os
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from rich.table import Column
 from rich.text import Text
 
 HEARTBEAT_SECONDS = 10.0
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w/-]|\.\w)")
 FOR_RATE, FOR_UNIT = 80, 100
 """Terminals of fewer columns are not told the rate, or the unit."""
 
@@ -36,7 +38,7 @@ def in_flow_run() -> bool:
     return FlowRunContext.get() is not None
 
 
-def _deployed() -> FlowRun | None:
+def deployed() -> FlowRun | None:
     """The flow run that this is, if a deployment's run, or one within it."""
     context = FlowRunContext.get()
     return context.flow_run if context is not None and "PREFECT__FLOW_RUN_ID" in os.environ else None
@@ -47,9 +49,25 @@ def teller() -> Callable[[str], None]:
 
     The log is the flow run's, within its tasks, too: prefect.yaml has theirs switched off.
     """
-    run = _deployed()
-    say = flow_run_logger(run).info if run is not None else _terminal(soft_wrap=True).print
+    if (run := deployed()) is not None:
+        log = flow_run_logger(run).info
+        return lambda message: log(shown(message))
+    say = _terminal(soft_wrap=True).print
     return lambda message: say(printable(message))
+
+
+def shown(message: str) -> str:
+    """A message in one line, with the names of options that a deployment's form has: max_failed for --max-failed."""
+    parts = printable(message).split("`")  # every second one is a command
+    parts[::2] = [FLAG.sub(lambda flag: flag[1].replace("-", "_"), part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def flow_run() -> tuple[str | None, bool]:
+    """The id of the flow run that this is, if it is one, and whether it has run before and is tried again."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    return (str(run.id), run.run_count > 1) if run is not None else (None, False)
 
 
 def printable(text: str) -> str:
@@ -68,13 +86,19 @@ def tell(message: str) -> None:
 
 def log_failure(message: str) -> None:
     """An error in the log of a deployment's run, at once; elsewhere its end tells it."""
-    if (run := _deployed()) is not None:
-        flow_run_logger(run).error(printable(message))
+    if (run := deployed()) is not None:
+        flow_run_logger(run).error(shown(message))
+
+
+def log_warning(message: str) -> None:
+    """A warning in the log of a deployment's run."""
+    if (run := deployed()) is not None:
+        flow_run_logger(run).warning(shown(message))
 
 
 def tell_markdown(text: str) -> None:
     """A table of the run, drawn on the terminal."""
-    if _deployed() is None:
+    if deployed() is None:
         Console(stderr=True).print(Markdown(text))
 
 

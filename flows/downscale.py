@@ -13,6 +13,7 @@ from flows.cancelling import obey_cancels
 from flows.loading import Reduction
 from flows.mapping import transform
 from flows.options import Address
+from flows.outcome import one_line
 from flows.recipes import Recipe
 from flows.selection import SelectionOptions, Target
 from flows.sizes import Reduced, Smaller
@@ -47,6 +48,7 @@ class DownscaleOptions(SelectionOptions):
 
 
 @flow(name="dtls", flow_run_name="downscale {options.source}", on_running=[obey_cancels])
+@one_line
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR pictures of a folder of HR pictures."""
     recipe = Recipe(

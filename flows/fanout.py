@@ -20,16 +20,13 @@ from prefect.futures import PrefectFuture, wait
 from flows.console import in_flow_run, log_failure, progress, publish, tell
 from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
+from flows.outcome import RunError, one_line
 from flows.replacing import refuse_replacing
 from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import StorageError, UnavailableError
 from storage.units import Row, Unit, is_passing
-
-
-class RunError(RuntimeError):
-    """A run that ended with more failures than it may have."""
 
 
 def run(job: Job, options: BatchOptions) -> Summary:
@@ -171,6 +168,7 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
         futures: dict[str, PrefectFuture[Any]] = {}
 
         @task(name="unit", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+        @one_line
         def do_unit(name: str) -> Any:
             return do(units.pop(name))
 

@@ -24,6 +24,7 @@ from flows.history import compare
 from flows.job import Elsewhere, Job
 from flows.matching import KEY, Keys, Naming, Template
 from flows.options import Address
+from flows.outcome import RunError, one_line
 from flows.protocols import chosen_protocol
 from flows.publishing import TABLE, Publication
 from flows.sources import Reopened, refuse_within
@@ -145,6 +146,7 @@ class ReportOptions(SourceOptions):
 
 
 @flow(name="dtls", flow_run_name="report {options.out}", on_running=[obey_cancels])
+@one_line
 def report(options: ReportOptions) -> str:
     """Compare SR pictures with the ground truth: a table, a summary, and a page."""
     if options.compare:
@@ -184,7 +186,7 @@ def report(options: ReportOptions) -> str:
     publication.refuse_strangers()
     try:
         fanout.run(job, options)
-    except fanout.RunError:
+    except RunError:
         _publish_what_there_is(publication)
         raise
     return publication.publish()

@@ -20,6 +20,7 @@ from flows.cancelling import obey_cancels
 from flows.console import tell_markdown
 from flows.experiments import EXPERIMENTS, Experiment, Row
 from flows.options import Address, Options, command_line
+from flows.outcome import one_line
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
@@ -64,6 +65,7 @@ class ReproduceOptions(Options):
 
 
 @flow(name="dtls", flow_run_name="reproduce table {options.table}", on_running=[obey_cancels])
+@one_line
 def reproduce(options: ReproduceOptions) -> str:
     """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
     made = Reproduction(options)

@@ -16,6 +16,7 @@ from flows.console import tell
 from flows.contents import Contents, SourceOptions, contents_of
 from flows.job import Elsewhere, Job
 from flows.options import Address, MakingOptions
+from flows.outcome import one_line
 from flows.sharding import METADATA, REFUSED, Found, Making
 from flows.sources import Reopened, absolute, file_at, identity, refuse_within
 from storage.archives import open_source
@@ -56,6 +57,7 @@ class ShardOptions(SourceOptions, MakingOptions):
 
 
 @flow(name="dtls", flow_run_name="shard {options.source}", on_running=[obey_cancels])
+@one_line
 def shard(options: ShardOptions) -> str:
     """Shard a folder of pictures into WebDataset tars."""
     source, target = open_source(options.source, options.names_encoding), Location.of(options.target)

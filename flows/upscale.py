@@ -22,6 +22,7 @@ from flows.console import tell
 from flows.loading import OURS, SPANDREL, Chosen
 from flows.mapping import transform
 from flows.options import Address
+from flows.outcome import one_line
 from flows.placement import device_here, precision_of
 from flows.recipes import Recipe, Results
 from flows.selection import SelectionOptions, Target
@@ -156,6 +157,7 @@ class UpscaleOptions(SelectionOptions):
 
 
 @flow(name="dtls", flow_run_name="upscale {options.source}", on_running=[obey_cancels])
+@one_line
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every picture of a folder, an archive, or shards."""
     checkpoint, has_size = options.checkpoint, options.scale is not None or options.size is not None

@@ -9,8 +9,8 @@ from itertools import chain
 from pydantic import Field
 
 from flows.console import progress, tell
-from flows.fanout import RunError
 from flows.options import CORES, Address, Options
+from flows.outcome import RunError
 from storage.leases import hold
 from storage.locations import Location
 from storage.packing import Packing, is_archive

@@ -24,10 +24,10 @@ from flows import fanout, mapping
 from flows.collection import Collection
 from flows.console import Advance
 from flows.contents import Contents, SourceOptions, contents_of
-from flows.fanout import RunError
 from flows.gallery import Gallery
 from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
+from flows.outcome import RunError
 from flows.publishing import Publication
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard

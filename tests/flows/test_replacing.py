@@ -12,7 +12,7 @@ from PIL import Image
 
 from flows import pictures
 from flows.downscale import DownscaleOptions, downscale
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.locations import StorageError, UnavailableError

@@ -13,7 +13,7 @@ from dtls.checkpoint import CheckpointError, save_checkpoint
 from dtls.models.domain_transfer import DTLS
 from flows import gallery, publishing
 from flows.downscale import DownscaleOptions, downscale
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports import distributions

@@ -10,7 +10,7 @@ from PIL import Image
 from flows import comparison, publishing
 from flows.comparison import Comparison
 from flows.console import Advance
-from flows.fanout import RunError
+from flows.outcome import RunError
 from reports import fonts
 from reports.fonts import FontError
 from storage.locations import Entry

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows.contents import Contents
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.selection import SelectionOptions, listed_keys, select
 from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale

@@ -14,7 +14,7 @@ from dtls.degradation import SizeError
 from dtls.models.domain_transfer import DTLS
 from flows.cli import main
 from flows.downscale import DownscaleOptions, downscale
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.sizes import Reduced
 from flows.status import StatusOptions, status
 from flows.upscale import UpscaleOptions, upscale

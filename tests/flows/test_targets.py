@@ -18,8 +18,8 @@ from PIL import Image
 
 from flows import mapping
 from flows.contents import Contents, SourceOptions, contents_of
-from flows.fanout import RunError
 from flows.job import outdated
+from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source, open_source

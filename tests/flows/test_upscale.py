@@ -15,7 +15,7 @@ from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradation import SizeError
 from dtls.models.domain_transfer import DTLS
 from flows.downscale import DownscaleOptions, downscale
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.locations import StorageError

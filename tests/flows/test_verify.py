@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from flows.cli import main
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale

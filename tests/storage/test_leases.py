@@ -21,9 +21,9 @@ import pytest
 from flows import fanout
 from flows.console import Advance
 from flows.contents import list_pictures
-from flows.fanout import RunError
 from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
+from flows.outcome import RunError
 from storage.archives import Folder
 from storage.leases import GRACE, LASTS, LEASE, Lease, Owner, hold
 from storage.locations import Entry, Location, StorageError

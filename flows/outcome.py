@@ -1,0 +1,79 @@
+"""How a flow ends in the run of a deployment: its state and one line of its log say what the command line prints."""
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
+from prefect.states import Completed, Failed
+
+from flows.console import deployed, log_failure, log_warning, shown
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RunError(RuntimeError):
+    """A run that ended with more failures than it may have."""
+
+
+class NothingToDo(str):
+    """What a flow returns in whose run nothing was left to do."""
+
+    __slots__ = ()
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What ends in one line; errors of modules that were not imported were not raised."""
+    places = {
+        "dtls.checkpoint": "CheckpointError",
+        "dtls.degradation": "SizeError",
+        "dtls.devices": "DeviceError",
+        "dtls.tiling": "MemoryShortError",
+        "dtls.training": "TrainingError",
+    }
+    raised = (getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
+    return (OSError, RunError, *raised)
+
+
+def one_line(run: Callable[P, R]) -> Callable[P, R]:
+    """`run`, the function of a flow or a task. In a deployment's run, what may go wrong becomes a failed state whose
+    message is the line that the command line prints; elsewhere it is raised."""
+
+    @wraps(run)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if deployed() is None:
+            return run(*args, **kwargs)
+        _leave_out_tracebacks()
+        try:
+            result = run(*args, **kwargs)
+        except failures() as error:
+            if TaskRunContext.get() is None:
+                log_failure(str(error))
+            return cast(R, Failed(message=shown(str(error)), data=error))
+        if isinstance(result, NothingToDo) and TaskRunContext.get() is None:
+            log_warning(result)
+            return cast(R, Completed(name=type(result).__name__, message=shown(result), data=str(result)))
+        return result
+
+    return call
+
+
+def raised(result: Any) -> Any:
+    """What a task has returned, or its error again: called, a task that returns a failed state gives this state."""
+    return result.result() if isinstance(result, State) else result
+
+
+@cache
+def _leave_out_tracebacks() -> None:
+    """Keep Prefect from logging the tracebacks of what the state tells in its message."""
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+        logging.getLogger(name).addFilter(_is_unexpected)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else record
+    return error is not None and not isinstance(error, failures())
