@@ -1,12 +1,15 @@
 """Batches for training: random crops of the pictures in shards; the trainer mirrors them, on its device.
 
 The batch of a step follows from (seed, step) alone, so a resumed run sees what the undisturbed one would have seen,
-and several processes share the batch that one would have made.
+and several processes share the batch that one would have made. Where an image cannot be used, the next
+one of the epoch that can stands in its place.
 """
 
 import signal
+import time
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from storage import images
+from storage import headers, images
 from storage.images import ImageError, Pixels
 from storage.locations import StorageError
 from storage.shard_reader import ShardReader
@@ -26,7 +29,8 @@ CACHE_BYTES = 512 * 2**20
 class Batches(Dataset[Tensor]):
     """`batches[step]`: uint8 (N / processes, 3, S, S), the share of one of `processes` in the step's N pictures.
 
-    Every picture is seen once an epoch, in an order of that epoch.
+    Every picture is seen once an epoch, in an order of that epoch. failed: why images cannot be used, by their
+    indices, as far as they were looked at.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Batches(Dataset[Tensor]):
         self.reader, self.size, self.batch_size, self.seed = reader, size, batch_size, seed
         self._share = range(rank * batch_size // processes, (rank + 1) * batch_size // processes)
         self._decoded: LRUCache[int, Pixels] = LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes)
+        self.failed: dict[int, str] = {}
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def __getitem__(self, step: int) -> Tensor:
@@ -44,50 +49,82 @@ class Batches(Dataset[Tensor]):
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.reader))
 
-    def _picture(self, position: int) -> int:
-        epoch, index = divmod(position, len(self.reader))
-        return int(self._order(epoch)[index])
+    def look(self, seconds: float) -> None:
+        """Find, for so many seconds, images that cannot be used, by what they begin and end with."""
+        end = time.monotonic() + seconds
+        for index in range(len(self.reader)):
+            if time.monotonic() > end:
+                return
+            try:
+                self._refuse_small(*headers.measure(self.reader.read(index)))
+            except ImageError as error:
+                self._note(index, error)
 
     def _crop(self, position: int) -> Pixels:
-        index = self._picture(position)
-        pixels = self._pixels(index)
+        pixels = self._usable(*divmod(position, len(self.reader)))
         height, width = pixels.shape[:2]
-        if min(height, width) < self.size:
-            raise StorageError(
-                f"{self.reader.name(index)}: {width}×{height} is smaller than the model's size {self.size}; "
-                f"make shards with `dtls shard --size {self.size}`"
-            )
         generator = np.random.default_rng([self.seed, position, 2])
         top, left = generator.integers([height - self.size + 1, width - self.size + 1])
         return pixels[top : top + self.size, left : left + self.size]
 
+    def _usable(self, epoch: int, place: int) -> Pixels:
+        """The picture at a place in an epoch, or the next one that can be used; StorageError where there is none."""
+        order = self._order(epoch)
+        for index in map(int, chain(order[place:], order[:place])):
+            if index not in self.failed:
+                try:
+                    return self._pixels(index)
+                except ImageError as error:
+                    self._note(index, error)
+        raise StorageError(
+            f"none of the {len(order):,} images can be used, such as {next(iter(self.failed.values()))}"
+        )
+
     def _pixels(self, index: int) -> Pixels:
         if index not in self._decoded:
-            try:
-                pixels = images.decode(self.reader.read(index))
-            except ImageError as error:
-                raise StorageError(f"{self.reader.name(index)}: {error}") from error
+            pixels = images.decode(self.reader.read(index))
+            self._refuse_small(pixels.shape[1], pixels.shape[0])
             if pixels.nbytes > CACHE_BYTES:
                 return pixels
             self._decoded[index] = pixels
         return self._decoded[index]
 
+    def _refuse_small(self, width: int, height: int) -> None:
+        if min(width, height) < self.size:
+            raise ImageError(
+                f"{width}×{height} is smaller than the model's size {self.size}; "
+                f"make shards with `dtls shard --size {self.size}`"
+            )
 
-class _Told(Dataset[Tensor | StorageError]):
-    """Batches, with an error as a value: raised in a worker, it would come back as the text of a traceback."""
+    def _note(self, index: int, error: ImageError) -> None:
+        self.failed[index] = f"{self.reader.name(index)}: {error}"
+
+
+class _Told(Dataset[tuple[Tensor | StorageError, dict[int, str]]]):
+    """Batches, with what has failed since the last one.
+
+    An error is a value: raised in a worker, it would come back as the text of a traceback.
+    """
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
-    def __getitem__(self, step: int) -> Tensor | StorageError:
+    def __getitem__(self, step: int) -> tuple[Tensor | StorageError, dict[int, str]]:
+        failed = self.batches.failed
+        known = len(failed)
+        batch: Tensor | StorageError
         try:
-            return self.batches[step]
+            batch = self.batches[step]
         except StorageError as error:
-            return error
+            batch = error
+        return batch, dict(islice(failed.items(), known, None))
 
 
 def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinned: bool) -> Iterator[Tensor]:
-    """The batches of steps `start` … `steps` − 1, made by `workers` processes (0: as they are asked for)."""
+    """The batches of steps `start` … `steps` − 1, made by `workers` processes (0: as they are asked for).
+
+    What these find that cannot be used is in `batches.failed` by then.
+    """
     loader = DataLoader(
         _Told(batches),
         batch_size=None,
@@ -97,7 +134,8 @@ def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinn
         prefetch_factor=4 if workers else None,
         worker_init_fn=_leave_stopping_to_the_parent,
     )
-    for batch in loader:
+    for batch, failed in loader:
+        batches.failed.update(failed)
         if isinstance(batch, StorageError):
             raise batch
         yield batch

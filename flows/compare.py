@@ -25,6 +25,7 @@ from flows.cancelling import obey_cancels
 from flows.console import tell, tell_markdown
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.options import Address, Options, command_line
+from flows.outcome import one_line
 from flows.pace import cost_of, steps_in
 from flows.summary import counted
 from flows.train import train
@@ -35,6 +36,8 @@ from storage.locations import Location
 from storage.receipts import read_manifest
 
 PACE = "pace.json"
+UNTIMED = ("source", "target", "device", "resume", "shards", "image_ext", "max_failed")
+"""Options of a training that say nothing of how long a step takes."""
 
 
 def _listed(value: object) -> object:
@@ -72,6 +75,7 @@ class CompareOptions(Options):
 
 
 @flow(name="dtls", flow_run_name="compare {options.source}", on_running=[obey_cancels])
+@one_line
 def compare(options: CompareOptions) -> str:
     """Train methods for the same time, test them on the same pictures, and set the numbers side by side."""
     comparison = Comparison(options)
@@ -160,7 +164,7 @@ class Comparison:
     def _timed(self, training: TrainOptions) -> TrainOptions:
         """With the steps that fit into the time, measured once for each training on this kind of device."""
         out, device = Location.of(self.options.out), best_device(self.options.device)
-        told = training.model_dump(exclude={"source", "target", "device", "resume"}, exclude_none=True)
+        told = training.model_dump(exclude={*UNTIMED}, exclude_none=True)
         said = json.dumps([self.options.minutes, device.partition(":")[0], told], sort_keys=True)
         kept: dict[str, int] = json.loads(out.read_if_there(PACE) or b"{}")
         if said not in kept:

@@ -25,12 +25,13 @@ from dtls.presets import preset_of
 from dtls.trained import DEFAULT
 from dtls.training import TrainingError
 from flows.cancelling import obey_cancels
-from flows.console import Advance, in_flow_run, progress, tell
+from flows.console import Advance, flow_run, in_flow_run, progress, tell
 from flows.loading import load_checkpointed
 from flows.options import CORES
+from flows.outcome import NothingToDo, one_line, raised
 from flows.sources import folder_here
 from flows.train_options import TrainOptions
-from flows.training_settings import LOSSES, Group, Settings, states, states_in
+from flows.training_settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
 from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
 from storage.shard_reader import list_shards, local_shards
@@ -41,6 +42,7 @@ MODEL_FILES = (CONFIG, WEIGHTS)
 
 
 @flow(name="dtls", flow_run_name="train {options.source}", on_running=[obey_cancels])
+@one_line
 def train(options: TrainOptions) -> str:
     """Train a model on shards."""
     source, target = Location.of(options.source), Location.of(options.target)
@@ -51,13 +53,14 @@ def train(options: TrainOptions) -> str:
         raise CheckpointError(f"{options.start}: enlarges by {start.model.scale}, not by {config.scale}")
     if device == "cuda" and options.processes > torch.cuda.device_count():
         raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
-    listed = list_shards(source)
+    listed = list_shards(source, options.shards, tell)
     group = Group(options.processes, options.machines, options.machine, options.rendezvous)
     with hold(target, "train") if group.leads else nullcontext() as lease:
         there = {entry.key for entry in target.list()}
         if lease is not None:
             sweep(target, there)
-        kept = _states_to_go_on_with(target, there, options.resume)
+        run, is_retried = flow_run()
+        kept = _states_to_go_on_with(target, there, options.resume or is_retried)
         cache = folder_here(options.cache or str(Path.home() / ".cache" / "dtls"))
         with progress(f"read {source}", len(listed), "shards") as advance:
             shards = local_shards(source, listed, cache, advance)
@@ -79,13 +82,17 @@ def train(options: TrainOptions) -> str:
                 device=device,
                 precision=best_precision(options.precision, device),
                 compile=options.compile,
-                resume=options.resume,
+                resume=options.resume or is_retried,
                 start=weights,
                 started_from=start.identity["checkpoint"] if start is not None else None,
+                image_ext=options.image_ext,
+                max_failed=options.max_failed,
+                run=run,
+                only_own=is_retried and not options.resume,
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
-            run = training if in_flow_run() else training.fn
-            loss = run(settings, group, publish, lease)
+            work = training if in_flow_run() else training.fn
+            loss: str = raised(work(settings, group, publish, lease))
     tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
     return loss
 
@@ -104,7 +111,7 @@ def _states_to_go_on_with(target: Location, there: Collection[str], resume: bool
     if WEIGHTS in there and not kept:
         raise CheckpointError(f"{target}: holds a model that cannot be trained on; choose another folder")
     if kept and not resume:
-        raise CheckpointError(f"{target}: holds a model already; go on with it by --resume, or choose another folder")
+        raise CheckpointError(f"{target}: {ANOTHER_S}")
     return kept
 
 
@@ -145,13 +152,13 @@ def _folder(
 
 
 @task(name="training", cache_policy=NO_CACHE, persist_result=False)
+@one_line
 def training(settings: Settings, group: Group, publish: Callable[[], None], lease: Lease | None) -> str:
     """Run the training process to its end, publishing whenever it has saved; how it ended, in words.
 
     Without a lease: as another than the first of several machines.
     """
-    end = "nothing left to do" if lease is not None else f"done, as machine {group.machine} of {group.machines}"
-    heard: dict[str, Any] = {"done": 0, "end": end}
+    heard: dict[str, Any] = {"done": 0, "end": f"done, as machine {group.machine} of {group.machines}"}
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder, _progress(settings) as advance:
         path = Path(folder) / "settings.json"
         path.write_text(json.dumps(asdict(settings)))
@@ -168,6 +175,8 @@ def training(settings: Settings, group: Group, publish: Callable[[], None], leas
                 _try(publish)
             if message["event"] == "started" and 0 < message["done"] < message["steps"]:
                 tell(f"going on after step {message['done']:,}")
+            if message["event"] == "started" and message["done"] >= message["steps"]:
+                heard["end"] = _nothing_left(settings, message["steps"])
             if message["event"] == "step":
                 heard["end"] = f"{message['done']:,} steps, loss {message['loss']:.4f}"
             advance(message["done"] - heard["done"])
@@ -178,7 +187,17 @@ def training(settings: Settings, group: Group, publish: Callable[[], None], leas
         finally:  # publishing brings what is missing, and nothing where all is there
             if lease is not None and not lease.lost.is_set() and states_in(Path(settings.folder)):
                 publish()
-    return str(heard["end"])
+    return heard["end"]
+
+
+def _nothing_left(settings: Settings, steps: int) -> NothingToDo:
+    """That a training has all its steps, and how it can have more."""
+    more = (
+        "a larger --steps trains on"
+        if settings.may_grow
+        else "with its last step it is at its end: --start trains on"
+    )
+    return NothingToDo(f"nothing left to do: {steps:,} of {steps:,} steps are done; {more}")
 
 
 def _try(publish: Callable[[], None]) -> None:

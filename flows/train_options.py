@@ -1,10 +1,19 @@
 """What `dtls/train` can be told: the model, its data, and how to train it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dtls.degradation import LRProtocol
 from dtls.devices import Precision
@@ -22,6 +31,11 @@ def _numbers(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _endings(value: object) -> object:
+    """Extensions as WebDataset names them, `jpg;jpeg;png`, or with commas."""
+    return re.split(r"[;,\s]+", value.strip(" ,;")) if isinstance(value, str) else value
+
+
 def _pairs(value: object) -> object:
     """What NAME=VALUE, several times, says."""
     if not isinstance(value, list):
@@ -32,11 +46,27 @@ def _pairs(value: object) -> object:
     return {name: given for name, _, given in pairs}
 
 
+Extension = Annotated[str, AfterValidator(lambda ending: ending.lower().lstrip(".")), Field(min_length=1)]
+
+
 class TrainOptions(Options):
     """What to train, on what, and how; what is not said is the preset's."""
 
     source: Address = Field(description="folder or URL of the shards")
     target: Address = Field(description="folder or URL for the model")
+    shards: list[str] = Field(
+        default_factory=list,
+        description="only shards whose keys match this pattern, like 'train-*'; without it, all that are not named "
+        "as validation or test",
+    )
+    image_ext: Annotated[tuple[Extension, ...], BeforeValidator(_endings)] = Field(
+        (),
+        description="extensions of the images to train on, like jpg,png: of a sample that has several, the first; "
+        "without it, the first of jpg, jpeg, png, webp, …, and seg.png only where there is no other",
+    )
+    max_failed: float = Field(
+        0.1, ge=0, le=1, description="share of images that cannot be used above which training stops"
+    )
     method: str = Field("dtls", description=f"what to train: {', '.join(MODELS)}")
     preset: Literal["16-128", "32-512", "16-128-plus"] | None = Field(
         None, description="model and recipe of dtls: the paper's two, or the first one improved; 16-128 by default"

@@ -41,11 +41,10 @@ from dtls.degradation import SizeError
 from dtls.methods import model_class
 from dtls.tiling import ran_out_of_memory
 from dtls.training import Recipe, Trainer, TrainingError, train
-from flows.batches import Batches, load_batches
-from flows.training_settings import LOSSES, STOPPED, Settings, state_name, states_in
+from flows.training_data import TrainingData
+from flows.training_settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
 from reports.lpips_alexnet import load_lpips
 from storage.locations import StorageError
-from storage.shard_reader import LocalShard, ShardReader
 
 TELL_SECONDS = 0.2
 
@@ -78,11 +77,14 @@ class Run:
         now = json.loads(json.dumps(self.settings.fixed()))
         for name in found:
             try:
-                options, tensors = self._read_state(self.folder / name)
+                told, tensors = self._read_state(self.folder / name)
+                options = json.loads(told["options"])
                 options = _completed(options, now)
             except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
                 self.tell(event="told", message=f"{self.folder / name} is not whole ({error}); trying an older one")
                 continue
+            if self.settings.only_own and told.get("run") != self.settings.run:
+                raise CheckpointError(f"{self.folder}: {ANOTHER_S}")
             if options != now:
                 raise CheckpointError(
                     f"{self.folder}: trained with other options: {_difference(options, now)}; "
@@ -95,18 +97,18 @@ class Run:
         if found:
             raise CheckpointError(f"{self.folder}: none of its {len(found)} training states can be read")
 
-    def _read_state(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _read_state(self, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, "pt", device=str(self.fabric.device)) as file:
-            options = json.loads(file.metadata()["options"])
-            return options, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary
+            return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary
 
     def save(self) -> None:
         """Bring the folder up to date, each file whole or not at all; the state comes before the model made of it."""
         if self.fabric.is_global_zero:
             write_whole(self.folder / LOSSES, "\n".join(["step,loss", *self.losses, ""]).encode())
             options = json.dumps(self.settings.fixed())
-            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), {"options": options})
-            save_checkpoint(self.trainer.ema, self.folder)
+            told = {"options": options} | ({"run": self.settings.run} if self.settings.run else {})
+            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), told)
+            save_checkpoint(self.trainer.averaged(), self.folder)
             found = states_in(self.folder)
             kept = [name for name in found if name <= state_name(self.trainer.done)][: self.settings.keep]
             for name in set(found) - set(kept):  # one of a later step was not whole when this run went on
@@ -118,25 +120,19 @@ class Run:
         if self.settings.resume:
             self.resume()
         self._refuse_different_starts()
+        data = TrainingData(self.settings, self.fabric, lambda message: self.tell(event="told", message=message))
         start, steps = self.trainer.done, self.trainer.recipe.steps
         self.tell(event="started", done=start, steps=steps)
         if start >= steps:
             if not self._model_is_current():
                 self.save()
             return
-        reader = ShardReader([LocalShard(Path(path), count) for path, count in self.settings.shards])
-        batches = Batches(
-            reader,
-            self.settings.model["size"],
-            self.settings.batch_size,
-            self.trainer.recipe.seed,
-            self.fabric.global_rank,
-            self.fabric.world_size,
-        )
-        on_gpu = self.fabric.device.type == "cuda"
-        loader = load_batches(batches, start, steps, self.settings.workers, pinned=on_gpu)
-        train(self.trainer, loader, self._after_step, self._stops)
-        self.save()
+        data.look()
+        train(self.trainer, data.feed(start, steps, lambda: self.stopping), self._after_step)
+        if self.trainer.done > start:
+            self.save()
+        self.fabric.barrier()
+        data.conclude()
 
     def _refuse_different_starts(self) -> None:
         """TrainingError where the processes of a run would go on from different steps, or with different options."""
@@ -153,19 +149,16 @@ class Run:
         return len(torch.as_tensor(numbers).unique()) > 1
 
     def _model_is_current(self) -> bool:
-        """Whether the folder's model is that of the state that was loaded; a run cut while it saved left another."""
+        """Whether the folder's model is that of the state that was loaded; a run cut while it saved left another.
+
+        Earlier versions saved the average as it stood some steps before.
+        """
         try:
             saved: dict[str, Tensor] = load_checkpoint(self.folder).state_dict()
         except CheckpointError:
             return False
-        return all(torch.equal(saved[name], tensor.cpu()) for name, tensor in self.trainer.ema.state_dict().items())
-
-    def _stops(self) -> bool:
-        """Whether to stop; processes that share a run stop together."""
-        if self.fabric.world_size == 1:
-            return self.stopping
-        told = self.fabric.all_reduce(torch.tensor(float(self.stopping), device=self.fabric.device), reduce_op="sum")
-        return bool(told)
+        averages = (self.trainer.averaged().state_dict(), self.trainer.ema.state_dict())
+        return any(all(torch.equal(saved[name], tensor.cpu()) for name, tensor in a.items()) for a in averages)
 
     def _after_step(self, done: int, value: float) -> None:
         self.losses.append(f"{done},{value:.8g}")

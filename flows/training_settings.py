@@ -2,12 +2,13 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 LOSSES = "loss.csv"
+ANOTHER_S = "holds a model already; go on with it by --resume, or choose another folder"
 STOPPED = 143
 """Exit code of a training that was stopped and has saved, as shells tell SIGTERM."""
 
@@ -15,7 +16,7 @@ STOPPED = 143
 @dataclass(frozen=True)
 class Settings:
     """What `dtls/train` hands over; paths are local. start: a file of the weights that training starts with;
-    started_from: their hash."""
+    started_from: their hash. run: the flow run that this is; only_own: go on from its own states alone."""
 
     shards: list[tuple[str, int | None]]
     folder: str
@@ -31,11 +32,20 @@ class Settings:
     resume: bool
     start: str | None = None
     started_from: str | None = None
+    image_ext: Sequence[str] = ()
+    max_failed: float = 0.1
+    run: str | None = None
+    only_own: bool = False
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether more steps change nothing of those before."""
+        return self.recipe["schedule"] != "cosine" and "first_stage" not in self.model
 
     def fixed(self) -> dict[str, Any]:
         """What may not change when a run is resumed; a cosine's course depends on its length, and so do stages."""
         recipe = {key: value for key, value in self.recipe.items() if key not in ("steps", "accumulate")}
-        if recipe["schedule"] == "cosine" or "first_stage" in self.model:
+        if not self.may_grow:
             recipe["steps"] = self.recipe["steps"]
         return {"model": self.model, "recipe": recipe, "batch_size": self.batch_size, "start": self.started_from}
 

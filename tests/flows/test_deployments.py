@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -209,8 +212,22 @@ def test_a_cancelled_training_has_saved_and_the_next_run_goes_on(
 
     done = len(bucket.read("model/loss.csv").splitlines()) - 1
     assert done > 0
+
+    retried = deployed.cli("flow-run", "retry", flow_run)  # with its options, which do not say that it resumes
+    assert retried.returncode == 0, retried.stdout
+    assert wait_until(lambda: len(bucket.read("model/loss.csv").splitlines()) - 1 > done, timeout=60), (
+        deployed.flow_run_logs(flow_run)
+    )
+    deployed.cancel(flow_run)
+    assert deployed.wait_for_final_state(flow_run) == "CANCELLED"
+    assert f"going on after step {done:,}" in deployed.flow_run_logs(flow_run)
+
+    done = len(bucket.read("model/loss.csv").splitlines()) - 1
     run(deployed, "train", {**options, "steps": done + 2, "save_every": 1, "resume": True})
     assert len(bucket.read("model/loss.csv").splitlines()) - 1 == done + 2
+    told = run(deployed, "train", {**options, "steps": done + 2, "save_every": 1, "resume": True})
+    assert "finished successfully in 'NothingToDo'" in told
+    assert f"nothing left to do: {done + 2:,} of {done + 2:,} steps are done; a larger steps trains on" in told
 
 
 @pytest.mark.usefixtures("prefect_worker")
@@ -237,10 +254,55 @@ def test_a_schedule_that_is_switched_on_runs_a_training_by_itself(
     assert "Traceback" not in prefect_server.log.read_text()
 
 
-def test_a_flow_run_that_cannot_do_its_work_fails_with_the_reason(deployed: PrefectServer, s3: str) -> None:
-    result = deployed.run_deployment("dtls/shard", {"options": {"source": f"{s3}/nothing", "target": f"{s3}/shards"}})
-    assert result.exit_code == 1
-    assert "no such folder, prefix or bucket" in result.report
+def said_by_the_command_line(*arguments: str, **environment: str) -> str:
+    """The one line of a command that fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("dtls: ")]
+    return line.removeprefix("dtls: ")
+
+
+def test_a_flow_run_that_cannot_do_its_work_ends_with_the_line_of_the_command_line(
+    deployed: PrefectServer, s3: str, tmp_path: Path
+) -> None:
+    """A folder that is missing, in each flow; and a key that is wrong."""
+    nothing, other, out = (str(tmp_path / name) for name in ("nothing", "other", "out"))
+    small = {"source": nothing, "test": other, "out": out, "size": 32}
+    options: dict[str, dict[str, Any]] = {
+        "shard": {"source": nothing, "target": out},
+        "train": {"source": nothing, "target": out},
+        "upscale": {"source": nothing, "target": out, "method": "bicubic", "scale": 2},
+        "report": {"hr": nothing, "sr": {"a": other}, "out": out},
+        "reproduce": {"table": "B1", **small},
+        "compare": {"lr_sizes": [8], **small},
+    }
+    runs = {name: deployed.start_run(f"dtls/{name}", {"options": given}) for name, given in options.items()}
+    wrong = deployed.cli(
+        *("deployment", "run", "dtls/shard", "--watch", "--job-variable", 'env={"AWS_SECRET_ACCESS_KEY": "wrong"}'),
+        *("--params", json.dumps({"options": {"source": f"{s3}/nothing", "target": f"{s3}/shards"}})),
+    )
+    for name, run_id in runs.items():
+        assert deployed.wait_for_final_state(run_id, timeout=120) == "FAILED", name
+        message = deployed.api("GET", f"/flow_runs/{run_id}")["state"]["message"]
+        assert message == f"{nothing}: no such folder, prefix or bucket", name
+        assert wait_until(lambda run_id=run_id: "Finished" in deployed.flow_run_logs(run_id), timeout=30), name
+        log = deployed.flow_run_logs(run_id)
+        assert "Traceback" not in log, name
+        assert [line for line in log.splitlines() if message in line and "Finished" not in line] == [message], name
+    refused = said_by_the_command_line("shard", f"{s3}/nothing", f"{s3}/shards", AWS_SECRET_ACCESS_KEY="wrong")
+    flow_run = UUID.search(wrong.stdout)
+    assert flow_run, wrong.stdout
+    assert deployed.api("GET", f"/flow_runs/{flow_run[0]}")["state"]["message"] == refused
+    assert refused in wrong.stdout
+    assert "Traceback" not in wrong.stdout
+    assert len(deployed.flow_run_logs(flow_run[0]).splitlines()) < 12
 
 
 def test_wrong_options_are_refused_before_there_is_a_run(deployed: PrefectServer) -> None:

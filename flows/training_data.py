@@ -1,0 +1,112 @@
+"""What a training process learns from: the images of its shards, and what becomes of those that cannot be used."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from dtls.training import TrainingError
+from flows.batches import Batches, load_batches
+from flows.summary import REASONS_TOLD, counted
+from flows.training_settings import Settings
+from storage.locations import StorageError
+from storage.shard_reader import LocalShard, ShardReader
+
+LOOK_SECONDS = 60.0
+"""How long images are looked at before the first step; what is found later is skipped then."""
+
+
+class TrainingData:
+    """The batches of one process of a training. Images that cannot be used are skipped and told; more of them than
+    `max_failed` allows end the batches, of all processes at the same step.
+
+    error: why they ended, if not as they should.
+    """
+
+    def __init__(self, settings: Settings, fabric: Fabric, tell: Callable[[str], None]) -> None:
+        self.settings, self.fabric, self.tell = settings, fabric, tell
+        shards = [LocalShard(Path(path), count) for path, count in settings.shards]
+        self.reader = ShardReader(shards, settings.image_ext)
+        self.batches = Batches(
+            self.reader,
+            settings.model["size"],
+            settings.batch_size,
+            settings.recipe["seed"],
+            fabric.global_rank,
+            fabric.world_size,
+        )
+        self.error: Exception | None = None
+        self._told, self._shared, self._failed = 0, 0, 0
+        tell(f"{counted(len(self.reader), 'image')} in {counted(len(shards), 'shard')}")
+        if others := self.reader.others():
+            tell(f"left out: other images of their samples: {others}; --image-ext says which one to train on")
+
+    def look(self) -> None:
+        """Tell of images whose first and last bytes say that they cannot be used; TrainingError for too many."""
+        if self.fabric.is_global_zero:
+            self.batches.look(LOOK_SECONDS)
+            self._tell_failures()
+            self._failed = len(self.batches.failed)
+            if self._are_too_many():
+                raise self._too_many()
+
+    def feed(self, start: int, steps: int, stops: Callable[[], bool]) -> Iterator[Tensor]:
+        """The batches of steps `start` … `steps` − 1, until one of the processes stops, or cannot go on."""
+        on_gpu = self.fabric.device.type == "cuda"
+        loader = load_batches(self.batches, start, steps, self.settings.workers, pinned=on_gpu)
+        while not (stops() and self.fabric.world_size == 1):
+            batch = None
+            try:
+                batch = next(loader)
+            except StorageError as error:
+                self.error = error
+            self._tell_failures()
+            if self._ends(batch is None or stops()) or batch is None:
+                return
+            yield batch
+
+    def conclude(self) -> None:
+        """Tell how many images could not be used, and raise the error that has ended the batches, if one has."""
+        if self.error is not None:
+            raise self.error
+        if self._failed:
+            self.tell(f"skipped {self._failed:,} of {counted(len(self.reader), 'image')}, which cannot be used")
+
+    def _tell_failures(self) -> None:
+        for reason in islice(self.batches.failed.values(), self._told, REASONS_TOLD):
+            self.tell(f"skipped: {reason}")
+        self._told = len(self.batches.failed)
+
+    def _ends(self, here: bool) -> bool:
+        """Whether one of the processes ends `here`, or all together have met too much that cannot be used."""
+        failed = self.batches.failed
+        ended, news = self._sum(torch.tensor([here, len(failed) > self._shared])).tolist()
+        self._shared = len(failed)
+        if news:
+            mine = torch.zeros(len(self.reader), dtype=torch.int32)
+            mine[list(failed)] = 1
+            self._failed = int((self._sum(mine) > 0).sum())
+            if self._are_too_many():
+                self.error = self.error or self._too_many()
+                return True
+        return bool(ended)
+
+    def _sum(self, numbers: Tensor) -> Tensor:
+        """The sum of what the processes have."""
+        if self.fabric.world_size == 1:
+            return numbers
+        return cast(Tensor, self.fabric.all_reduce(numbers.int().to(self.fabric.device), reduce_op="sum"))
+
+    def _are_too_many(self) -> bool:
+        return self._failed > self.settings.max_failed * len(self.reader)
+
+    def _too_many(self) -> TrainingError:
+        example = next(iter(self.batches.failed.values()), "those of another process")
+        return TrainingError(
+            f"{self._failed:,} of {len(self.reader):,} images cannot be used, more than --max-failed "
+            f"{self.settings.max_failed:g} allows; such as {example}"
+        )
