@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.compute as pc
 
-from storage import images, tars
+from storage import images, tars, unread
 from storage.choice import Member, choose, extension
 from storage.entries import is_hidden
 from storage.locations import TEMPORARY, Entry, Location, StorageError
@@ -186,7 +186,7 @@ class ShardReader:
 
 
 def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
-    """The images in a shard; what has one of the extensions `wanted` is one, too."""
+    """The images in a shard, those that cannot be read among them; what has an extension `wanted` is one, too."""
     folder = Location.of(path.parent)
     try:
         found = [m for m in tars.members(Window(folder, folder.info(path.name))) if not m.refusal]
@@ -195,8 +195,12 @@ def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
     return [
         Member(path, m.name, m.offset, m.size)
         for m in found
-        if images.is_image(m.name) or extension(m.name) in wanted
+        if images.is_image(m.name) or _is_unread(m.name) or extension(m.name) in wanted
     ]
+
+
+def _is_unread(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in unread.SUFFIXES
 
 
 def _whole(shard: LocalShard, members: list[Member]) -> list[Member]:

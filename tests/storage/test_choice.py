@@ -35,6 +35,7 @@ def read(reader: ShardReader) -> list[str]:
         (["1.jpg", "1.seg.png", "2.seg.png"], ["1.jpg"], "2 .seg.png"),  # a mask is none where its image is missing
         (["1.hr.png", "2.hr.png", "2.json"], ["1.hr.png", "2.hr.png"], ""),
         (["photo.v1.jpg", "photo.v2.jpg", "a.b/c.png"], ["photo.v1.jpg", "photo.v2.jpg", "a.b/c.png"], ""),
+        (["1.heic", "1.mask.png", "2.jpg", "2.heic"], ["1.heic", "2.jpg"], "1 .mask.png, 1 .heic"),
         (["000000042.json", "000000042.png", "000000043.tif"], ["000000042.png", "000000043.tif"], ""),
     ],
 )
