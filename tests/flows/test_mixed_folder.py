@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from flows.fanout import RunError
+from flows.outcome import RunError
 from flows.report import report
 from flows.upscale import UpscaleOptions, upscale
 from storage import images
