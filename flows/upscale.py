@@ -38,7 +38,7 @@ OF_MODELS = ("project", "ensemble", "sampler", "sampling_steps", "seed", "any_pr
 class UpscaleOptions(SelectionOptions):
     """What to upscale, how, how far, and what the results are like."""
 
-    source: Address = Field(description="folder, zip, tar, tar.gz or URL of the pictures, or of shards")
+    source: Address = Field(description="folder, image, zip, tar or URL of the pictures, or of shards")
     target: Target = Field(description="folder, zip, tar, tar.gz or URL for the results")
     method: str | None = Field(
         None,

@@ -27,6 +27,7 @@ from storage.unpacked import UNPACKERS, Unpacked
 from storage.zips import Zip
 
 SHARD = ".tar"
+WEB = ("http://", "https://")
 MAX_FACTS = 2**16
 """Larger files are not what a sample's JSON is."""
 
@@ -58,7 +59,7 @@ def open_source(address: str, encoding: str | None = None) -> Source:
     """
     location = Location.of(address)
     kind = archive_kinds.by_name(location.url)
-    if not _may_be_a_file(location, kind) or location.what_is_there() != "file":
+    if location.what_is_there() != "file":
         return Folder(location, encoding)
     place, name = place_of(location)
     file = place.info(name)
@@ -69,13 +70,10 @@ def open_source(address: str, encoding: str | None = None) -> Source:
     if kind is not None:
         raise StorageError(f"{address}: an archive of the kind {kind}, which is not read; unpack it")
     if not images.is_image(name) and (unread.is_unread(name) or images.suffix_of(head) is None):
+        if location.url.startswith(WEB):  # where folders are files, too
+            return Folder(location, encoding)
         raise StorageError(f"{address}: neither a folder, nor an archive, nor a picture: {unread.described(head)}")
     return Single(place, name)
-
-
-def _may_be_a_file(location: Location, kind: str | None) -> bool:
-    """Whether to ask: web servers have their folders, too, as files."""
-    return not location.url.startswith(("http://", "https://")) or kind is not None or images.is_image(location.url)
 
 
 def kind_of(address: str) -> "type[Archive] | None":
@@ -181,7 +179,7 @@ class Folder:
 
 
 class Single:
-    """One file, which is a picture by its name or by its first bytes."""
+    """One file, which is a picture by its name or by its first bytes. Its key is its name, without a URL's query."""
 
     is_indexed = False
 
@@ -199,12 +197,13 @@ class Single:
         return self.place.local is not None
 
     def list(self) -> list[Entry]:
-        return [self.place.info(self.name)]
+        is_on_web = self.place.url.startswith(WEB)
+        return [replace(self.place.info(self.name), key=self.name.partition("?")[0] if is_on_web else self.name)]
 
     def fetch(self, entry: Entry) -> bytes:
         if entry.size > MAX_BYTES:
             refuse_large(str(self), entry.size)
-        return self.place.fetch(entry)
+        return self.place.fetch(replace(entry, key=self.name))
 
 
 class Tar(Archive):

@@ -162,6 +162,8 @@ def _walk(folder: str, prefix: str, entries: list[Entry], seen: set[str]) -> Non
                     _walk(child.path, f"{key}/", entries, seen)
                 continue
             info = child.stat()
+        except StorageError:
+            raise
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ELOOP):
                 raise in_one_line(child.path, error) from error

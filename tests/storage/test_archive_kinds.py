@@ -3,15 +3,19 @@
 import bz2
 import gzip
 import lzma
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pytest
 from PIL import Image
 
-from storage import unpacked
+from storage import archive_kinds, remote, unpacked
 from storage.archive_kinds import by_content, by_name
 from storage.archives import Single, open_source
 from storage.locations import ChangedError, Location
@@ -105,6 +109,44 @@ def test_an_image_file_is_a_source_of_one(name: str, tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_no_source(name: str, data: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
     refusal(lambda: open_source(str(tmp_path / name)), str(tmp_path / name), says)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server that sends whole files only."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo", "JPEG")
+    for name in ("photo.jpg", "folder/photo.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "photo", tmp_path / name)
+    for kind in ("zip", "tar.xz"):
+        (tmp_path / f"photos.{kind}").write_bytes(ALL[kind])
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_on_the_web_images_and_archives_are_told_from_folders(web: str, tmp_path: Path) -> None:
+    photo = (tmp_path / "photo").read_bytes()
+    assert content(open_source(f"{web}/photo.jpg")) == {"photo.jpg": photo}
+    assert content(open_source(f"{web}/photo.jpg?signature=ab")) == {"photo.jpg": photo}
+    assert content(open_source(f"{web}/photo")) == {"photo": photo}
+    assert content(open_source(f"{web}/folder")) == {"photo.jpg": photo}
+    for kind in ("zip", "tar.xz"):
+        assert content(open_source(f"{web}/photos.{kind}")) == MEMBERS
+
+
+def test_a_large_file_of_a_server_without_parts_is_refused_in_true_words(
+    web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "WHOLE", 10)
+    monkeypatch.setattr(archive_kinds, "HEAD", 8)
+    refusal(lambda: open_source(f"{web}/photos.zip"), "photos.zip: the server sends whole files only", "download it")
 
 
 @pytest.mark.integration

@@ -361,7 +361,8 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_that_cannot_be_listed_is_named(closed: Path) -> None:
-    refusal(Location.of(closed).list, f"{closed}/open/closed: cannot be listed: Permission denied; make it readable")
+    said = refusal(Location.of(closed).list)
+    assert said == f"{closed}/open/closed: cannot be listed: Permission denied; make it readable, or move it away"
 
 
 def test_a_system_s_folder_that_cannot_be_listed_is_passed_over(closed: Path) -> None:
