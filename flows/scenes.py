@@ -12,6 +12,8 @@ from storage.kinds import unlike
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
 
 CROPPED = "HR is cropped at its right and bottom to whole LR pixels"
+LARGEST_SCALE = 16
+"""Of what HR may have been cropped for."""
 SEPARATOR = "; "
 """Between the notes of one row."""
 
@@ -104,10 +106,12 @@ def _size_of_truth(x: Seen, hr: Seen | None, lr: Seen | None) -> tuple[int, ...]
         scale = size[0] / lr.size[0]
         if all(0 <= whole - part < scale for whole, part in zip(hr.size, size, strict=True)):
             return size
-    turned = hr.size == size[::-1] and hr.kind.orientation != x.kind.orientation
-    raise SizeError(
-        f"SR is {_written(size)}, HR is {_written(hr.size)}" + ", turned upright by EXIF orientations" * turned
-    )
+    why = f"SR is {_written(size)}, HR is {_written(hr.size)}"
+    if hr.size == size[::-1] and hr.kind.orientation != x.kind.orientation:
+        why += ", turned upright by EXIF orientations"
+    if lr is None and all(0 <= whole - part < LARGEST_SCALE for whole, part in zip(hr.size, size, strict=True)):
+        why += "; --lr says whether HR is to be cropped to whole LR pixels"
+    raise SizeError(why)
 
 
 def _notes(x: Seen, hr: Seen | None, lr: Seen | None) -> Iterator[str]:

@@ -12,9 +12,10 @@ from PIL import Image, ImageCms
 from storage import deep, images, metadata, tiff_pages
 from storage.deep import Deep
 from storage.formats import ImageError
+from storage.headers import ORIENTATION, PNG, TURNING, TURNING_TEXTS
 
-ORIENTATION, UPRIGHT = 0x0112, 1
-TIFF_DEPTHS, PNG_HEAD, PNG_DEPTH = 258, b"\x89PNG\r\n\x1a\n", 24
+UPRIGHT = 1
+TIFF_DEPTHS, PNG_DEPTH = 258, 24
 RGB, WITH_ALPHA, GREY_DIMENSIONS = 3, (2, 4), 2
 ANIMATED = ("GIF", "PNG", "WEBP")
 BITS, OPAQUE, DEEP = 8, 255, ("I", "F")
@@ -51,7 +52,7 @@ class Kind:
                     depth=_depth(image, data),
                     colours=COLOURS.get(image.mode, "grey" if image.mode.startswith(DEEP) else "RGB"),
                     is_transparent=_is_transparent(image),
-                    orientation=image.getexif().get(ORIENTATION, UPRIGHT) or UPRIGHT,
+                    orientation=_orientation(image, data),
                     has_frames=has_frames or (image.format in ANIMATED and getattr(image, "is_animated", False)),
                     profile=_profile(image.info.get("icc_profile")),
                 )
@@ -80,12 +81,19 @@ def unlike(one: Kind, other: Kind, name: str) -> Iterator[str]:
 
 def _depth(image: Image.Image, data: bytes) -> int:
     """The bits of a sample; Pillow has no modes for colours of more than 8."""
-    if data.startswith(PNG_HEAD):
+    if data.startswith(PNG):
         return max(BITS, data[PNG_DEPTH])
     if image.format == "TIFF":
         with suppress(TypeError, ValueError):
             return max(BITS, *getattr(image, "tag_v2", {}).get(TIFF_DEPTHS, ()))
     return 16 if image.mode.startswith(DEEP) else BITS
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """How an image is turned; a PNG that nothing in turns is not decoded for what may come after its pixels."""
+    if data.startswith(PNG) and not any(word in data for word in (TURNING, *TURNING_TEXTS)):
+        return UPRIGHT
+    return image.getexif().get(ORIENTATION, UPRIGHT) or UPRIGHT
 
 
 def _is_transparent(image: Image.Image) -> bool:

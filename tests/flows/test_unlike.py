@@ -116,6 +116,14 @@ def test_hr_images_of_other_sizes_are_not_cropped(folder: Path, tmp_path: Path, 
     assert table(tmp_path / "out").error[0] == f"SR is 40×40, HR is {40 + extra[0]}×{40 + extra[1]}"
 
 
+def test_without_lr_images_the_reason_says_what_would_crop(folder: Path, tmp_path: Path) -> None:
+    odd(folder, (3, 1))
+    made(folder, tmp_path / "out", lr=None)
+    assert table(tmp_path / "out").error[0] == (
+        "SR is 40×40, HR is 43×41; --lr says whether HR is to be cropped to whole LR pixels"
+    )
+
+
 def test_one_method_s_crop_changes_nothing_for_another(folder: Path, tmp_path: Path) -> None:
     odd(folder, (2, 2))
     for path in (folder / "poor").iterdir():
