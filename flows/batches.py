@@ -7,7 +7,7 @@ one of the epoch that can stands in its place.
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain, islice
 
@@ -49,11 +49,11 @@ class Batches(Dataset[Tensor]):
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.reader))
 
-    def look(self, seconds: float) -> None:
+    def look(self, seconds: float, stops: Callable[[], bool] = lambda: False) -> None:
         """Find, for so many seconds, images that cannot be used, by what they begin and end with."""
         end = time.monotonic() + seconds
         for index in range(len(self.reader)):
-            if time.monotonic() > end:
+            if time.monotonic() > end or stops():
                 return
             try:
                 self._refuse_small(*headers.measure(self.reader.read(index)))

@@ -45,10 +45,10 @@ class TrainingData:
         if others := self.reader.others():
             tell(f"left out: other images of their samples: {others}; --image-ext says which one to train on")
 
-    def look(self) -> None:
+    def look(self, stops: Callable[[], bool]) -> None:
         """Tell of images whose first and last bytes say that they cannot be used; TrainingError for too many."""
         if self.fabric.is_global_zero:
-            self.batches.look(LOOK_SECONDS)
+            self.batches.look(LOOK_SECONDS, stops)
             self._tell_failures()
             self._failed = len(self.batches.failed)
             if self._are_too_many():

@@ -127,7 +127,7 @@ class Run:
             if not self._model_is_current():
                 self.save()
             return
-        data.look()
+        data.look(lambda: self.stopping)
         train(self.trainer, data.feed(start, steps, lambda: self.stopping), self._after_step)
         if self.trainer.done > start:
             self.save()
