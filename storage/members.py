@@ -4,7 +4,8 @@ import posixpath
 import re
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
 
@@ -141,6 +142,27 @@ def followed(key: str, links: Mapping[str, Member], there: Container[str]) -> st
         except Damaged as error:
             raise Damaged(f"that leads out of the archive, to {shown(name)}") from error
     raise Damaged("that leads to itself, or to too many others")
+
+
+def resolved(members: Iterable[Member]) -> list[Member]:
+    """The files among the members of a tar, links as what they lead to; one that leads to none has no bytes."""
+    found = [member for member in members if member.link or not member.refusal]
+    links: dict[str, Member] = {}
+    there: dict[str, Member] = {}
+    if any(member.link for member in found):
+        for member in found:
+            with suppress(Damaged):
+                (links if member.link else there).setdefault(key_of(member.name), member)
+    files = []
+    for member in found:
+        target = member
+        if member.link:
+            try:
+                target = there[followed(key_of(member.name), links, there)]
+            except Damaged:
+                target = member._replace(size=0)
+        files.append(target._replace(name=member.name))
+    return files
 
 
 def shown(name: str) -> str:

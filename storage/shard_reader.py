@@ -16,6 +16,7 @@ from storage import images, tars, unread
 from storage.choice import Member, choose, extension
 from storage.entries import is_hidden
 from storage.locations import TEMPORARY, Entry, Location, StorageError
+from storage.members import resolved
 from storage.parallel import ordered_map
 from storage.receipts import read_manifest
 from storage.survey import UNFINISHED
@@ -189,7 +190,7 @@ def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
     """The images in a shard, those that cannot be read among them; what has an extension `wanted` is one, too."""
     folder = Location.of(path.parent)
     try:
-        found = [m for m in tars.members(Window(folder, folder.info(path.name))) if not m.refusal]
+        found = resolved(tars.members(Window(folder, folder.info(path.name))))
     except Damaged as error:
         raise StorageError(f"{path}: not a readable tar ({error})") from error
     return [

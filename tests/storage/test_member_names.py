@@ -11,6 +11,7 @@ import pytest
 from storage.archives import ARCHIVES, Source
 from storage.locations import Location
 from storage.members import key_of
+from storage.shard_reader import LocalShard, ShardReader
 from tests.storage.test_archives import as_kind, content, opened, raw_zip, refusal, tarred
 
 KINDS = ("tar", "tar.gz")
@@ -170,6 +171,15 @@ def test_a_link_is_fetched_as_its_target_is(tmp_path: Path) -> None:
     assert (second.size, second.etag) == (first.size, first.etag)
     opened(tmp_path, "tar", tarred(("a.png", b"six"), link("b.png", "a.png")))
     refusal(lambda: source.fetch(second), "changed since it was listed")
+
+
+def test_links_in_shards_are_their_members_and_those_to_nothing_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(
+        tarred(link("0.png", "2.png"), symbolic("1.png", "gone.png"), ("2.png", b"one"), symbolic("3.png", "0.png"))
+    )
+    reader = ShardReader([LocalShard(tmp_path / "s.tar", None)])
+    found = {reader.name(index).rpartition(" ")[2]: reader.read(index) for index in range(len(reader))}
+    assert found == {"0.png": b"one", "1.png": b"", "2.png": b"one", "3.png": b"one"}
 
 
 def test_a_name_may_begin_with_dots() -> None:
