@@ -71,6 +71,7 @@ COMMANDS = {
         ("source", "target"),
         (
             "dtls upscale photographs large --scale 4",
+            "dtls upscale photo.jpg large --scale 4",
             "dtls upscale faces large --checkpoint faces-x8 --scale 8",
             "dtls upscale lr sr --checkpoint model --scale 8",
             "dtls upscale lr sr --checkpoint s3://bucket/model --size 128",

@@ -27,8 +27,8 @@ from storage.unread import is_unread
 
 REFUSED = "refused: "
 """What the tag of an entry begins with that stands for a file which cannot be read at all; the reason follows."""
-REFUSED_TOLD = 20
-ENCODINGS = ("shift_jis", "gbk", "big5", "euc_kr", "cp866", "cp437")
+REFUSED_TOLD, ARCHIVES_TOLD = 20, 5
+ENCODINGS = ("shift_jis", "gbk", "big5", "euc_kr", "cp866", "cp437", "latin-1")
 """Of names, in the old archives of those who did not write in Latin letters."""
 READERS = 16
 OTHERS = ("unread", "archive", "other")
@@ -226,7 +226,10 @@ def _tell_skipped(source: Source, by_kind: dict[str, list[Entry]], options: Sour
     if by_kind["unread"]:
         tell(f"{source}: left out: {_unread(by_kind['unread'])}; convert them")
     if archives := by_kind["archive"]:
-        tell(f"{source}: left out: {_such_as(archives, 'archive')}; give each as a source of its own")
+        named = ", ".join(entry.key for entry in archives[:ARCHIVES_TOLD])
+        more = ", …" if len(archives) > ARCHIVES_TOLD else ""
+        told = f"{counted(len(archives), 'archive')} ({named}{more})"
+        tell(f"{source}: left out: {told}; give each as a source of its own")
     if hidden := by_kind["hidden"]:
         tell(f"{source}: left out: {_such_as(hidden, 'hidden file')}; names that begin with a dot are not read")
     if others := by_kind["other"]:

@@ -72,8 +72,14 @@ def open_source(address: str, encoding: str | None = None) -> Source:
     if not images.is_image(name) and (unread.is_unread(name) or images.suffix_of(head) is None):
         if location.url.startswith(WEB):  # where folders are files, too
             return Folder(location, encoding)
-        raise StorageError(f"{address}: neither a folder, nor an archive, nor a picture: {unread.described(head)}")
+        raise StorageError(f"{address}: neither a folder, nor an archive, nor an image{_other_kind(head)}")
     return Single(place, name)
+
+
+def _other_kind(head: bytes) -> str:
+    """What a file is by its first bytes, where they tell."""
+    told = unread.described(head)
+    return "" if told.startswith(unread.UNKNOWN) else f", but {told}"
 
 
 def kind_of(address: str) -> "type[Archive] | None":

@@ -11,6 +11,7 @@ from storage.exif import TIFF_HEADS
 RAW = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
 SUFFIXES = RAW | {".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg"}
 """What the names of pictures end in that are not read."""
+UNKNOWN = "not an image"
 CONVERT = "which is not read; convert it"
 MAGIC: dict[bytes, str] = {
     b"\0\0\0\x0cjP  ": f"a JPEG 2000 picture, {CONVERT}",
@@ -62,7 +63,7 @@ def described(data: bytes) -> str:
     for magic, kind in MAGIC.items():
         if data.startswith(magic):
             return kind
-    return f"not an image ({len(data)} bytes)"
+    return f"{UNKNOWN} ({len(data)} bytes)"
 
 
 def _tiff(data: bytes) -> str | None:

@@ -141,7 +141,7 @@ def test_an_empty_folder(dtls: Command, tmp_path: Path) -> None:
 def test_a_file_for_a_folder(dtls: Command, one: Path, tmp_path: Path) -> None:
     (one / "keys.txt").write_text("photo.png")
     told = complaint(dtls("shard", one / "keys.txt", tmp_path / "shards"))
-    assert "keys.txt: neither a folder, nor an archive, nor a picture" in told
+    assert "keys.txt: neither a folder, nor an archive, nor an image" in told
 
 
 def test_two_files_with_the_same_key(dtls: Command, one: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_what_is_skipped_is_counted_and_told_but_for_junk(tmp_path: Path, capsys
     told = [line.removeprefix(f"{source}: ") for line in capsys.readouterr().err.splitlines()]
     assert told[:4] == [
         "left out: 1 picture of kinds that are not read (.heic 1); convert them",
-        "left out: 2 archives, such as c.zip; give each as a source of its own",
+        "left out: 2 archives (c.zip, d.tar.xz); give each as a source of its own",
         "left out: 2 hidden files, such as .b.png; names that begin with a dot are not read",
         "left out, as no pictures by their names: 1, such as e.txt",
     ]

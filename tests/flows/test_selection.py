@@ -80,7 +80,10 @@ def test_keys_that_are_only_not_there_get_no_hint(tmp_path: Path, capsys: pytest
     assert capsys.readouterr().err.endswith("keys.txt: not in the source: 1 key, such as 'a/9.png'\n")
 
 
-@pytest.mark.parametrize(("content", "says"), [(b"\n", "no keys in it"), (b"\xff\xfe\x00", "not a text file")])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"\n", "no keys in it"), (b"\xff\xfe\x00", "not a text file"), (b"KEY=1\0B=2", "not a text file")],
+)
 def test_a_list_that_is_none_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "keys.txt").write_bytes(content)
     with pytest.raises(StorageError, match=says):

@@ -104,7 +104,12 @@ def test_an_image_file_is_a_source_of_one(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "data", "says"),
-    [("a.txt", b"text", "not an image"), ("a.nef", b"II*\0" + bytes(99), "neither"), ("a", b"", "neither")],
+    [
+        ("a.txt", b"text", "nor an image"),
+        ("a.pdf", b"%PDF-1", "nor an image, but a PDF document"),
+        ("a.nef", b"II*\0" + bytes(99), "neither"),
+        ("a", b"", "neither"),
+    ],
 )
 def test_a_file_of_another_kind_is_no_source(name: str, data: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
