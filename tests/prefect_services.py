@@ -148,6 +148,11 @@ class PrefectServer(Service):
         """Return the state's type, such as COMPLETED."""
         return str(self.api("GET", f"/flow_runs/{flow_run_id}")["state_type"])
 
+    def tracebacks(self) -> list[str]:
+        """Return what the log has tracebacks of, but for SQLite's locks, which a busy machine holds too long."""
+        records = re.split(r"\n(?=\d\d:\d\d:\d\d\.\d+ \|)", self.log.read_text(errors="replace"))
+        return [record for record in records if "Traceback" in record and "database is locked" not in record]
+
     def flow_run_logs(self, flow_run_id: str) -> str:
         """Return the last log lines of the flow run and its tasks."""
         query = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_DESC", "limit": 200}
