@@ -341,4 +341,4 @@ def test_the_machines_meet_at_the_first_pod_and_train_what_dtls_understands(tmp_
     dtls = [sys.executable, "-m", "flows", command, str(tmp_path / "nothing"), str(tmp_path / "model"), *here]
     done = subprocess.run(dtls, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, "2 is wrong use"
-    assert "nothing: no shard (*.tar) there" in done.stderr
+    assert "nothing: no such folder, prefix or bucket" in done.stderr
