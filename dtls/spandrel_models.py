@@ -28,6 +28,14 @@ from dtls.devices import Precision, best_precision
 from dtls.tiling import SMALLEST, Tiler
 from dtls.trained import DEFAULT, Sampling
 
+PURPOSES = {
+    "Restoration": "restoration",
+    "SR": "super-resolution",
+    "FaceSR": "faces alone",
+    "Inpainting": "inpainting",
+}
+for library in (r"spandrel\.", r"timm\.", r"torch\.functional"):
+    warnings.filterwarnings("ignore", module=library)  # of what its architectures still call
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -151,15 +159,20 @@ def _built(tensors: dict[str, Any], path: Path) -> Any:
     from spandrel import ModelLoader, UnsupportedModelError  # takes seconds
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what its architectures still call
-            model = ModelLoader("cpu").load_from_state_dict(tensors)
+        model = ModelLoader("cpu").load_from_state_dict(tensors)
     except UnsupportedModelError as error:
         raise CheckpointError(f"{path}: not a model that spandrel knows") from error
     except Exception as error:  # its architectures raise whatever comes of weights that do not fit
         raise CheckpointError(f"{path}: its weights do not make a model ({_line(error)})") from error
     what = model.architecture.id
-    if model.purpose != "SR" or model.scale < 2:
-        raise CheckpointError(f"{path}: a {what} model for {model.purpose} ×{model.scale}; it has to be one for SR")
+    purpose = PURPOSES.get(model.purpose, model.purpose)
+    if model.scale < 2:
+        raise CheckpointError(
+            f"{path}: a ×{model.scale} {what} model ({purpose}), which returns images at the size they had; "
+            "upscale needs a model that enlarges them, ×2 or more"
+        )
+    if model.purpose != "SR":
+        raise CheckpointError(f"{path}: a {what} model for {purpose}, not for super-resolution, which upscale needs")
     channels = (model.input_channels, model.output_channels)
     if channels not in ((1, 1), (3, 3)):
         raise CheckpointError(f"{path}: a {what} model from {channels[0]} channels to {channels[1]}, not of 1 or 3")

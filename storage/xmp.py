@@ -75,6 +75,8 @@ PLACES = SUBJECT | {
     Name(IPTC, "ImageRegion"),
 }
 """What says where in the picture something is; so do all properties of a panorama."""
+WORDS = (b"Pixel", b"Image", b"Subject", b"FocalPlane", b"nit", b"LargestValid", b"Calibrated", b"Dewarp")
+"""One of them is in each name of what counts pixels, or says so of others."""
 NUMBER = re.compile(r"([+-]?\d{1,12})(\.\d{1,12})?(?:/(\d{1,12}))?")
 
 
@@ -128,6 +130,8 @@ def without_places(xmp: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 def resized(xmp: bytes, sizes: Resizing) -> tuple[bytes, tuple[str, ...]]:
     """A packet in which all that is counted in pixels fits another size; notes on what is left out instead."""
+    if not any(word in xmp for word in WORDS):
+        return xmp, ()
     packet, notes = Packet(xmp), []
     units = _Units(packet)
     for found in _properties(packet):

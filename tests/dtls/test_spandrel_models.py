@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -289,7 +291,10 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float, tmp_path:
 
 def test_models_that_do_not_enlarge_pictures_are_refused(tmp_path: Path) -> None:
     path = saved(seeded(compact, 3, 1), tmp_path / "model.pth")
-    assert refusal(path) == "a Compact model for Restoration ×1; it has to be one for SR"
+    assert refusal(path) == (
+        "a ×1 Compact model (restoration), which returns images at the size they had; "
+        "upscale needs a model that enlarges them, ×2 or more"
+    )
 
 
 def test_models_for_faces_alone_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +302,31 @@ def test_models_for_faces_alone_are_refused(tmp_path: Path, monkeypatch: pytest.
     from spandrel import ImageModelDescriptor
 
     monkeypatch.setattr(ImageModelDescriptor, "purpose", "FaceSR")  # a real one weighs hundreds of megabytes
-    assert refusal(path) == "a Compact model for FaceSR ×4; it has to be one for SR"
+    assert refusal(path) == "a Compact model for faces alone, not for super-resolution, which upscale needs"
+
+
+LOADING = """
+import sys, warnings
+from pathlib import Path
+from dtls.spandrel_models import SpandrelModel, allow_torchvision_import
+allow_torchvision_import()
+import torch
+from spandrel import ModelLoader
+outside = warnings.filters[:]
+load = ModelLoader.load_from_state_dict
+def disturbed(*given):
+    warnings.filters[:] = outside  # as another thread leaves its own catch_warnings
+    warnings._filters_mutated()
+    return load(*given)
+ModelLoader.load_from_state_dict = disturbed
+SpandrelModel(Path(sys.argv[1]))(torch.rand(1, 3, 30, 41), (60, 82))
+"""
+
+
+def test_nothing_of_a_library_s_warnings_is_printed_whatever_other_threads_do(tmp_path: Path) -> None:
+    path = saved(seeded(swinir), tmp_path / "model.pth")
+    done = subprocess.run([sys.executable, "-c", LOADING, str(path)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("channels", [2, 4])
