@@ -7,6 +7,7 @@ from storage.xmp import GAIN_MAP
 
 IPTC, EXTENDED_XMP = 0x0404, b"http://ns.adobe.com/xmp/extension/\0"
 ISO_GAIN_MAP, APPLE_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0", b"http://ns.apple.com/HDRGainMap/"
+PATHS, CREDENTIALS, SAMSUNG = range(2000, 2999), b"c2pa", b"SEFT"
 IPTC_TEXT = "Raw profile type iptc"
 NO_LOST_TEXTS = frozenset({"XML:com.adobe.xmp", "Raw profile type exif", IPTC_TEXT})
 """A PNG's texts that are carried, or have a note of their own."""
@@ -17,7 +18,8 @@ def notes_on(image: Image.Image, data: bytes, frames: int, known: tuple[str, ...
 
     (The IPTC of a TIFF goes with its EXIF.) A gain map is stored as a second frame.
     """
-    segments = [body for _, body in getattr(image, "applist", ())]
+    applist = getattr(image, "applist", ())
+    segments = [body for _, body in applist]
     has_gain_map = (
         GAIN_MAP in known
         or any(body.startswith(ISO_GAIN_MAP) for body in segments)
@@ -28,6 +30,9 @@ def notes_on(image: Image.Image, data: bytes, frames: int, known: tuple[str, ...
     found = {
         GAIN_MAP: has_gain_map and GAIN_MAP not in known,
         "IPTC left out": IPTC in info.get("photoshop", ()) or IPTC_TEXT in texts,
+        "clipping paths left out": any(isinstance(key, int) and key in PATHS for key in info.get("photoshop", ())),
+        "content credentials left out": any(name == "APP11" and CREDENTIALS in body for name, body in applist),
+        "what Samsung stores behind the picture left out": image.format in ("JPEG", "MPO") and data.endswith(SAMSUNG),
         "extended XMP left out": any(body.startswith(EXTENDED_XMP) for body in segments),
         "text left out": image.format == "PNG" and not texts <= NO_LOST_TEXTS,
         "comment left out": bool(info.get("comment", b"").strip(b"\0 \r\n")),

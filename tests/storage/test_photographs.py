@@ -428,6 +428,18 @@ def test_iptc_in_a_jpeg_is_noted_as_left_out_and_no_other_of_photoshop_s_resourc
     assert notes == (("IPTC left out",) if resource == 0x0404 else ())
 
 
+def test_what_else_a_jpeg_holds_is_noted_as_left_out() -> None:
+    plain = saved(Image.fromarray(samples(3, 8)), "JPEG")
+    path = b"Photoshop 3.0\x008BIM" + struct.pack(">HHI", 2000, 0, 26) + bytes(26)
+    assert noted(with_segment(plain, 0xED, path)) == ("clipping paths left out",)
+    assert noted(with_segment(plain, 0xEB, b"JP\0\1\0\0\0\1\0\0\0\x20jumb\0\0\0\x18jumdc2pa")) == (
+        "content credentials left out",
+    )
+    assert noted(plain + b"MotionPhoto_Data" + bytes(8) + b"SEFT") == (
+        "what Samsung stores behind the picture left out",
+    )
+
+
 def test_extended_xmp_is_noted_as_left_out() -> None:
     plain = saved(Image.fromarray(samples(3, 8)), "JPEG", xmp=XMP)
     assert noted(plain) == ()
