@@ -49,6 +49,8 @@ def stem(key: str) -> str:
 
 
 def refuse_size(width: int, height: int) -> None:
-    """ImageError where that are more than MAX_PIXELS."""
+    """ImageError where that are more than MAX_PIXELS, or none."""
+    if not width or not height:
+        raise ImageError(f"broken image: {width}×{height} pixels")
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width}×{height} is more than {MAX_PIXELS:,} pixels")

@@ -11,7 +11,7 @@ import zlib
 from PIL import Image
 
 from storage import images
-from storage.images import ImageError
+from storage.formats import ImageError, refuse_size
 
 PNG, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\rIHDR", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 TURNING, TURNING_TEXTS = b"eXIf", (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
@@ -39,7 +39,8 @@ def measure(data: bytes) -> tuple[int, int]:
     if size is None:
         height, width = images.decode(data).shape[:2]
         return width, height
-    return _bounded(*size)
+    refuse_size(*size)
+    return size
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
@@ -86,11 +87,3 @@ def _upright(data: bytes, size: tuple[int, int]) -> tuple[int, int] | None:
             return size[::-1] if image.getexif().get(ORIENTATION) in TURNED else size
     except Exception:  # Pillow's readers raise anything
         return None
-
-
-def _bounded(width: int, height: int) -> tuple[int, int]:
-    if not width or not height:
-        raise ImageError(f"broken image: {width}×{height} pixels")
-    if width * height > images.MAX_PIXELS:
-        raise ImageError(f"{width}×{height} is more than {images.MAX_PIXELS:,} pixels")
-    return width, height

@@ -3,6 +3,7 @@
 Whatever is wrong with a picture leaves this room as an `ImageError` that says so.
 """
 
+import ctypes
 import io
 import logging
 import warnings
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, _imaging
 
 from storage import deep, jpeg_kinds, metadata, tiff_pages, unread
 from storage.exif import TIFF_HEADS
@@ -28,6 +29,9 @@ for library in ("tifffile", "imagecodecs", "PIL"):
     logging.getLogger(library).setLevel(logging.CRITICAL)  # of damaged files; what matters is raised
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; what matters is raised
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, from half as many on
+with suppress(AttributeError, OSError):  # what Pillow's libtiff would print is raised as well
+    for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        getattr(ctypes.CDLL(_imaging.__file__), handler)(None)
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,15 @@ def _refusing(data: bytes) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
-        raise ImageError(f"broken image: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise ImageError(f"broken image: {_in_plain_words(error)}") from error
+
+
+def _in_plain_words(error: Exception) -> str:
+    """What Pillow's words mean, in a line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if said.startswith("image file is truncated"):
+        return "cut off"
+    return "its pixels cannot be decoded" if said.startswith("decoder error") else said
 
 
 def encode_png(pixels: Pixels) -> bytes:

@@ -55,8 +55,8 @@ def rare_frame(data: bytes) -> Frame | None:
         raise ImageError(
             f"a {frame.bits}-bit JPEG of {len(frame.components)} components, neither grey nor RGB; convert it"
         )
-    if not 2 <= frame.bits <= 16 or not frame.width or not frame.height:
-        raise ImageError(f"broken image: {frame.width}×{frame.height} pixels of {frame.bits} bits")
+    if not 2 <= frame.bits <= 16:
+        raise ImageError(f"broken image: samples of {frame.bits} bits")
     return frame
 
 

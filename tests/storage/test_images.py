@@ -220,6 +220,16 @@ def test_a_jpeg_of_many_scans_is_refused_alone_and_with_a_second_picture(kind: s
     assert refusal(whole + SCAN * MAX_SCANS) == "more than 1,000 scans, which would take minutes"
 
 
+def test_what_libtiff_says_of_a_damaged_picture_is_not_printed(
+    pixels: Pixels, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for packing in ("tiff_adobe_deflate", "tiff_lzw"):
+        whole = encoded(Image.fromarray(pixels), "TIFF", compression=packing)
+        damaged = whole[:100] + bytes(200) + whole[300:]
+        assert refusal(damaged) == "broken image: its pixels cannot be decoded"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_is_a_picture_of_another_kind_is_refused_by_its_name() -> None:
     assert refusal(tiff(np.ones((4, 4, 3), np.float32), photometric="rgb")) == (
         "a TIFF of 3 samples of 32-bit floating-point numbers, which is not read; "
