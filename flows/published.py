@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.leases import STATE
+from storage.entries import STATE
 from storage.locations import Location, StorageError
 
 PUBLISHED = f"{STATE}/published.json"

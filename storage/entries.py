@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+STATE = ".dtls"
+"""The folder of what a target keeps for itself."""
 HIDDEN = re.compile(r"(?:\A|/)\.[^./]")
 JUNK = re.compile(
     r"(?:\A|/)(?:"

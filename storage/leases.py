@@ -1,19 +1,20 @@
 """One run at a time on a target: a lease, `TARGET/.dtls/lease.json`, held while a run works.
 
-It says whose it is and until when. Its owner writes it anew, with a later end, every 30 seconds, and removes it when
-it leaves. A lease whose end has passed, or whose process on this host is gone, belongs to nobody: the next run takes
-it over. Of several that try, the one does that first makes a lease on the lease, named after its bytes: to delete
-the lease and create it again would not be enough, as the second would delete what the first has just created.
+It says whose it is. Its owner writes it anew every 30 seconds, and removes it when it leaves. A lease that was not
+written for two minutes, or whose process on this host is gone, belongs to nobody: the next run takes it over. How old
+it is is asked of the store, by the store's own clock; where a store does not tell, the lease is watched for so long.
+The clocks of two machines are never compared. Of several that try, the one takes it over that first makes a lease on
+the lease, named after its bytes: to delete the lease and create it again would not be enough, as the second would
+delete what the first has just created.
 
-A lease saves work; nothing rests on it. Where two runs do work at once, as after the sleep of one's machine, both put
-whole files in their places, receipts last, and what they put there follows from the fingerprints of the units alone:
-they write the same bytes twice. Where they differ in options, an output may be of one and its receipt of the other;
-the sizes in the receipts tell the next run, which makes it again, and the sums tell whoever verifies. The run that
-lost its lease learns of it at its next renewal, and stops at its next sample.
+Whoever holds a lease asks before each change of the target whether it is still its own (see `storage.fence`): for a
+minute and a half after it was last written without looking, then by looking. So a run that was paused, or whose
+machine slept, finds that another took over before it changes anything, and stops with one line.
 """
 
 import hashlib
 import json
+import math
 import os
 import socket
 import threading
@@ -25,20 +26,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from storage.locations import TEMPORARY, Location, StorageError
+from storage.entries import STATE
+from storage.fence import clock
+from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError, UnavailableError
 
-STATE = ".dtls"
 LEASE = f"{STATE}/lease.json"
 LASTS = 120.0
 EVERY = 30.0
-GRACE = 30.0
-"""Seconds by which the clocks of two hosts may differ."""
+TRUSTED = 0.75
+"""The share of its life for which a lease is ours without a look: others may take it at the end of that life."""
+LOOKS_EVERY = 10.0
+"""Seconds for which one who works for the owner, in another process, trusts what it has seen."""
 ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
 class Owner:
-    """What a lease says: which run holds it, and until when, in seconds since 1970."""
+    """What a lease says: which run holds it, and, for people, until when by its own clock, in seconds since 1970."""
 
     id: str
     flow: str
@@ -60,7 +64,8 @@ class Owner:
         """Who wrote a lease; None where that is not to be understood."""
         try:
             owner = cls(**json.loads(data))
-            return replace(owner, pid=int(owner.pid), expires=float(owner.expires))
+            expires = float(owner.expires)
+            return replace(owner, pid=int(owner.pid), expires=expires) if math.isfinite(expires) else None
         except (ValueError, TypeError, OverflowError, RecursionError):
             return None
 
@@ -72,10 +77,8 @@ class Owner:
         return json.dumps(asdict(replace(self, expires=expires))).encode()
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the lease has ended, or its process has, as far as one can see from here."""
-        if not time.time() <= self.expires + GRACE:  # so that NaN has ended, too
-            return True
+    def has_died(self) -> bool:
+        """Whether its process is gone, as far as one can see from here; where it cannot be seen, it is not."""
         if (self.host, self.pids) != (socket.gethostname(), _pids()):
             return False
         try:
@@ -86,37 +89,67 @@ class Owner:
             return False
         return False
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it seems to have ended, for people only: by this machine's clock, which may not be its own."""
+        return self.has_died or time.time() > self.expires
+
+
+class LostError(UnavailableError):
+    """A target that another run works on by now."""
+
 
 class Lease:
     """A lease that is held; `lost` is set when it is no longer, and the run should stop then."""
 
-    def __init__(self, target: Location, owner: Owner, expires: float) -> None:
-        self.target, self.owner, self.expires = target, owner, expires
+    def __init__(self, target: Location, owner: Owner, lasts: float, written: float) -> None:
+        self.target, self.owner, self.lasts = target, owner, lasts
         self.lost = threading.Event()
         self.why = ""
+        self._written = written
+        self._renewing = threading.Lock()
 
     def check(self) -> None:
-        """StorageError where the lease is lost."""
+        """LostError where the lease is known to be lost."""
         if self.lost.is_set():
-            raise StorageError(f"{self.target}: stopped, as {self.why}; run it again to go on")
+            raise LostError(f"{self.target}: stopped, as {self.why}; run it again to go on")
 
-    def renew(self, lasts: float) -> None:
-        """Move the end of the lease to `lasts` seconds from now, or find that it is lost."""
-        expires = time.time() + lasts
-        try:
-            owner = owner_of(self.target)
-            if owner is None or owner.id != self.owner.id:
-                self._lose(f"another run took over ({owner})" if owner else f"somebody removed or changed {LEASE}")
+    def confirm(self) -> None:
+        """LostError where the lease is lost, which is looked up unless it was written lately."""
+        if not self._is_trusted:
+            self.renew()
+            if not self._is_trusted:
+                self._lose(f"{LEASE} could not be renewed in time")
+        self.check()
+
+    def renew(self) -> None:
+        """Write the lease anew, or find that it is lost."""
+        with self._renewing:
+            asked = clock()
+            try:
+                why = self._taken()
+            except StorageError as error:
+                if clock() > self._written + self.lasts:
+                    self._lose(f"{LEASE} could not be renewed in time ({error})")
                 return
-            self.target.write(LEASE, self.owner.until(expires))
-        except StorageError as error:
-            if time.time() > self.expires:
-                self._lose(f"{LEASE} could not be renewed in time ({error})")
-            return
-        self.expires = expires
+            if why:
+                self._lose(why)
+            else:
+                self._written = asked
+
+    def _taken(self) -> str:
+        """Write the lease anew if it is still held, else say what became of it."""
+        entry, owner = _listed(self.target, LEASE)
+        if owner is not None and owner.id != self.owner.id:
+            return f"another run took over ({owner})"
+        if entry is None or owner is None:
+            return f"somebody removed or changed {LEASE}"
+        return "" if _replaced(self.target, entry, self.owner, self.lasts) else "another run took over"
 
     def remove(self) -> None:
         """Remove the lease if it is still held."""
+        if self.lost.is_set():
+            return
         owner = owner_of(self.target)
         if owner is not None and owner.id == self.owner.id:
             self.target.delete(LEASE)
@@ -124,28 +157,82 @@ class Lease:
                 with suppress(OSError):  # where receipts are
                     (self.target.local / STATE).rmdir()
 
+    @property
+    def claim(self) -> "Claim":
+        """What those who work for this run in other processes know it by."""
+        return Claim(self.target.url, self.owner.id, self.lasts)
+
+    @property
+    def _is_trusted(self) -> bool:
+        return clock() <= self._written + TRUSTED * self.lasts
+
     def _lose(self, why: str) -> None:
-        self.why = why
-        self.lost.set()
+        if not self.lost.is_set():
+            self.why = why
+            self.lost.set()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The lease of a run, as another process knows it that works for the run; to be pickled, or sent as JSON."""
+
+    target: str
+    owner: str
+    lasts: float
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """While the body runs, this process changes the target only as long as the lease is the run's."""
+        with Location.of(self.target).fenced(Watch(self).confirm):
+            yield
+
+
+class Watch:
+    """Asks for a lease that another process renews."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim, self.target = claim, Location.of(claim.target)
+        self._trusted_until = 0.0
+
+    def confirm(self) -> None:
+        """LostError where the lease is no longer the run's, or its end is near; seldom looked up."""
+        asked = clock()
+        if asked <= self._trusted_until:
+            return
+        owner = owner_of(self.target)
+        if owner is None or owner.id != self.claim.owner:
+            raise LostError(f"{self.target}: stopped, as another run took over ({owner or 'no lease is there'})")
+        age = self.target.age(LEASE) or 0.0
+        left = TRUSTED * self.claim.lasts - age
+        if left <= 0:
+            raise LostError(f"{self.target}: stopped, as the run it is for does not renew its lease")
+        self._trusted_until = asked + min(left, LOOKS_EVERY)
 
 
 @contextmanager
-def hold(target: Location, flow: str, lasts: float = LASTS, every: float = EVERY) -> Iterator[Lease]:
-    """Hold the lease of `target` while the body runs; StorageError where another run does."""
+def hold(
+    target: Location, flow: str, lasts: float | None = None, every: float | None = None, also: Sequence[Location] = ()
+) -> Iterator[Lease]:
+    """Hold the lease of `target` while the body runs; StorageError where another run does.
+
+    Meanwhile this process changes nothing there, or at the places `also`, without asking whether it is still held.
+    """
+    lasts, every = lasts or LASTS, every or EVERY
     if target.local is not None and target.local.is_file():
         raise StorageError(f"{target}: is a file; choose a folder")
-    owner, expires = Owner.here(flow), time.time() + lasts
-    _acquire(target, LEASE, owner, expires)
-    lease, left = Lease(target, owner, expires), threading.Event()
+    owner, asked = Owner.here(flow), clock()
+    _acquire(target, LEASE, owner, lasts)
+    lease, left = Lease(target, owner, lasts, asked), threading.Event()
 
     def keep() -> None:
         while not left.wait(every) and not lease.lost.is_set():
-            lease.renew(lasts)
+            lease.renew()
 
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
     try:
         keeper.start()
-        yield lease
+        with target.fenced(lease.confirm, also):
+            yield lease
     finally:
         left.set()
         keeper.join()
@@ -163,9 +250,10 @@ def owner_of(target: Location, key: str = LEASE) -> Owner | None:
     return Owner.of(target.read_if_there(key) or b"")
 
 
-def is_free(target: Location) -> bool:
-    """Whether nobody works on a target, by its lease."""
-    return _is_abandoned(target, LEASE)
+def is_free(target: Location, key: str = LEASE) -> bool:
+    """Whether nobody works on a target, by its lease, as far as that can be told without waiting."""
+    owner = owner_of(target, key)
+    return owner is None or owner.has_died or _is_old(target, key)
 
 
 def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> None:
@@ -174,20 +262,38 @@ def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> 
     Uploads to `nested` targets below it are others'.
     """
     for key in filter(is_left_over, keys):
-        if TEMPORARY.fullmatch(key) or (key != LEASE and _is_abandoned(target, key)):
+        if TEMPORARY.fullmatch(key) or (key != LEASE and is_free(target, key)):
             target.delete(key)
     target.abort_uploads(nested)
 
 
-def _is_abandoned(target: Location, key: str) -> bool:
-    owner = owner_of(target, key)
-    return owner is None or owner.is_gone
+def _is_old(target: Location, key: str) -> bool:
+    """Whether a lease was not written for as long as it lasts, by the clock of its store; False where it has none."""
+    try:
+        age = target.age(key)
+    except StorageError:  # it is gone, or nothing may be written here
+        return False
+    return age is not None and age > LASTS
 
 
-def _acquire(target: Location, key: str, owner: Owner, expires: float) -> None:
+def _is_abandoned(target: Location, key: str, owner: Owner, found: bytes) -> bool:
+    """Whether a lease with these bytes belongs to nobody; where its store has no clock, it is watched first."""
+    if owner.has_died or _is_old(target, key):
+        return True
+    if target.age(key) is not None:
+        return False
+    seen = clock()
+    while target.read_if_there(key) == found:
+        if clock() - seen > LASTS:
+            return True
+        time.sleep(min(1.0, LASTS / 20))
+    return False
+
+
+def _acquire(target: Location, key: str, owner: Owner, lasts: float) -> None:
     """Make the lease `key` of `owner`; StorageError where another holds it."""
     for _ in range(ATTEMPTS):
-        if target.create(key, owner.until(expires)):
+        if target.create(key, owner.until(time.time() + lasts)):
             return
         found = target.read_if_there(key)
         if found is None:  # its owner left in between
@@ -195,19 +301,40 @@ def _acquire(target: Location, key: str, owner: Owner, expires: float) -> None:
         holder = Owner.of(found)
         if holder is not None and holder.id == owner.id:  # the first answer of the server was lost
             return
-        if holder is not None and not holder.is_gone:
+        if holder is not None and not _is_abandoned(target, key, holder, found):
             raise StorageError(
                 f"{target}: another run works here ({holder}); wait for it, or remove {LEASE} if it is gone"
             )
         claim = f".dtls/lease-{hashlib.sha256(found).hexdigest()[:16]}.json"
-        _acquire(target, claim, owner, time.time() + LASTS)
+        _acquire(target, claim, owner, lasts)
         try:
-            if target.read_if_there(key) == found:
-                target.write(key, owner.until(expires))
+            entry, _ = _listed(target, key)
+            if entry is not None and target.fetch(entry) == found and _replaced(target, entry, owner, lasts):
                 return
+        except ChangedError:
+            continue
         finally:
             target.delete(claim)
     raise StorageError(f"{target}: {key} comes and goes; run it again")
+
+
+def _replaced(target: Location, entry: Entry, owner: Owner, lasts: float) -> bool:
+    """Write a lease in the place of a version of it; False where there is another version by now."""
+    data = owner.until(time.time() + lasts)
+    return target.replace(entry, data) or target.read_if_there(entry.key) == data  # its first answer was lost
+
+
+def _listed(target: Location, key: str) -> tuple[Entry | None, Owner | None]:
+    """A lease as it is listed, and whose it is by the bytes of that very version; None where there is none."""
+    try:
+        entry = target.info(key)
+        return entry, Owner.of(target.fetch(entry))
+    except ChangedError:  # between the two
+        return None, owner_of(target, key)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None, None
+        raise
 
 
 def _pids() -> str:

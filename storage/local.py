@@ -12,6 +12,7 @@ from pathlib import Path
 
 from storage.entries import Entry, is_junk
 from storage.errors import ChangedError, StorageError, in_one_line
+from storage.fence import ask_before_changing
 
 TEMPORARY = re.compile(r"(?:.*/)?\.[0-9a-f]{32}\.tmp", re.DOTALL)
 """Keys of files that were about to be written when their run was killed."""
@@ -76,6 +77,7 @@ class LocalDisk:
         temporary = _temporary(final)
         try:
             temporary.write_bytes(data)
+            ask_before_changing(self, path)
             os.link(temporary, final)
         except FileExistsError:
             return False
@@ -97,7 +99,18 @@ class LocalDisk:
         with renamed(file) as temporary:
             shutil.copyfile(path, temporary)
 
+    def replace(self, path: str, entry: Entry, data: bytes) -> bool:
+        """Put `data` at `path` if what is there is as it was listed: a look, and then a rename."""
+        try:
+            if self.info(path, entry.key) != entry:
+                return False
+        except FileNotFoundError:
+            return False
+        self.write(path, data)
+        return True
+
     def delete(self, path: str) -> None:
+        ask_before_changing(self, path)
         with suppress(FileNotFoundError, NotADirectoryError):
             Path(path).unlink()
 
@@ -111,6 +124,15 @@ class LocalDisk:
         found = Path(path).stat()
         return Entry(key, found.st_size, str(found.st_mtime_ns))
 
+    def age(self, path: str) -> float:
+        """Seconds since a file was written, by the clock of its disk, which may be another machine's."""
+        probe = _temporary(Path(path))
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - Path(path).stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
+
     def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:
         """Nothing: what is unfinished here are files, which a listing shows."""
 
@@ -122,6 +144,7 @@ def renamed(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
+        ask_before_changing(LocalDisk(), str(path))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

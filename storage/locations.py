@@ -8,8 +8,8 @@ locally by a temporary file and a rename, elsewhere by one upload.
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol, Self
@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError
 from storage import remote, s3
 from storage.entries import Entry
 from storage.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
+from storage.fence import Ask, fenced
 from storage.local import TEMPORARY, LocalDisk, renamed
 
 __all__ = ["TEMPORARY", "ChangedError", "Entry", "Location", "StorageError", "UnavailableError"]
@@ -31,7 +32,7 @@ SCHEME = re.compile(r"(?!file:)([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)
 NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
-class Store(Protocol):
+class Store(Hashable, Protocol):
     """What each kind of place does in its own way: storage/local.py, storage/s3.py, storage/remote.py."""
 
     def list(self, root: str) -> list[Entry]: ...
@@ -39,6 +40,8 @@ class Store(Protocol):
     def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes: ...
     def write(self, path: str, data: bytes) -> None: ...
     def create(self, path: str, data: bytes) -> bool: ...
+    def replace(self, path: str, entry: Entry, data: bytes) -> bool: ...
+    def age(self, path: str) -> float | None: ...
     def upload(self, path: str, file: Path) -> None: ...
     def download(self, path: str, file: Path) -> None: ...
     def delete(self, path: str) -> None: ...
@@ -181,6 +184,27 @@ class Location:
         """
         with told(self.address(key)):
             return self.store.create(self.path(key), data)
+
+    def replace(self, entry: Entry, data: bytes) -> bool:
+        """Put `data` at the key of `entry`, whole, if what is there is still as it was listed; else False.
+
+        Exact on S3 servers that know conditional puts, whoever else tries; elsewhere a look and then a write.
+        """
+        with told(self.address(entry.key)):
+            return self.store.replace(self.path(entry.key), entry, data)
+
+    def age(self, key: str) -> float | None:
+        """Seconds since `key` was written, by the store's own clock; None where it does not tell its time."""
+        with told(self.address(key)):
+            return self.store.age(self.path(key))
+
+    @contextmanager
+    def fenced(self, ask: Ask, also: "Sequence[Location]" = ()) -> Iterator[None]:
+        """While the body runs, this process calls `ask` just before each change here, below, and at the others."""
+        with ExitStack() as stack:
+            for place in (self, *also):
+                stack.enter_context(fenced(place.store, place.root, ask))
+            yield
 
     @contextmanager
     def writing(self, key: str) -> Iterator[Path]:

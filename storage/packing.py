@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from storage.archives import Source, TarGz, kind_of, open_source, place_of
-from storage.entries import is_hidden
-from storage.leases import STATE
+from storage.entries import STATE, is_hidden
 from storage.locations import Entry, Location, StorageError
 from storage.members import key_of
 from storage.parallel import ordered_map

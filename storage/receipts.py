@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.leases import STATE
+from storage.entries import STATE
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.schemas import PLAN, SAMPLES

@@ -1,6 +1,6 @@
 """Files that fsspec reaches and this machine does not have: memory, HTTP, SFTP, other clouds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ import fsspec
 
 from storage.entries import Entry
 from storage.errors import ChangedError, DamagedError, retried
+from storage.fence import ask_before_changing
 from storage.local import renamed
 
 Out = TypeVar("Out")
@@ -64,7 +65,7 @@ class Remote:
         return data
 
     def write(self, path: str, data: bytes) -> None:
-        retried(lambda: self.fs.pipe_file(path, data))
+        self._change(path, lambda: self.fs.pipe_file(path, data))
 
     def create(self, path: str, data: bytes) -> bool:
         """Put `data` at `path` unless something is there: a look and then a write."""
@@ -73,8 +74,18 @@ class Remote:
         self.write(path, data)
         return True
 
+    def replace(self, path: str, entry: Entry, data: bytes) -> bool:
+        """Put `data` at `path` if what is there is as it was listed: a look and then a write."""
+        if self.kind(path) != "file" or self.info(path, entry.key) != entry:
+            return False
+        self.write(path, data)
+        return True
+
+    def age(self, _: str) -> None:
+        """Nothing: few of these tell their own time."""
+
     def upload(self, path: str, file: Path) -> None:
-        retried(lambda: self.fs.put_file(str(file), path))
+        self._change(path, lambda: self.fs.put_file(str(file), path))
 
     def download(self, path: str, file: Path) -> None:
         with renamed(file) as temporary:
@@ -82,7 +93,7 @@ class Remote:
 
     def delete(self, path: str) -> None:
         if self.kind(path) == "file":
-            retried(lambda: self.fs.rm_file(path))
+            self._change(path, lambda: self.fs.rm_file(path))
 
     def kind(self, path: str) -> str:
         try:
@@ -97,6 +108,13 @@ class Remote:
 
     def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:
         """Nothing: what such file systems keep of an unfinished upload is their own affair."""
+
+    def _change(self, path: str, do: Callable[[], object]) -> None:
+        def change() -> None:
+            ask_before_changing(self, path)
+            do()
+
+        retried(change)
 
     def _fresh(self) -> Any:
         self.fs.invalidate_cache()

@@ -10,6 +10,7 @@ import mimetypes
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from storage.errors import (
     refused,
     retried,
 )
+from storage.fence import ask_before_changing
 from storage.local import renamed
 from storage.parallel import ordered_map
 
@@ -50,6 +52,7 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 """What servers answer to a conditional put where something is, or is being put by another."""
 GONE = ("NoSuchKey", "404")
+CHANGES = ("put_object", "complete_multipart_upload", "delete_object")
 
 
 def connect(address: str) -> tuple["S3", str]:
@@ -165,6 +168,29 @@ class S3:
             self.write(path, data)
         return True
 
+    def replace(self, path: str, entry: Entry, data: bytes) -> bool:
+        """Put `data` at `path` if what is there is as it was listed: exact on servers that know conditional puts."""
+        bucket, key = _split(path)
+        try:
+            self._call("put_object", Bucket=bucket, Key=key, Body=data, IfMatch=f'"{entry.etag}"')
+        except OSError as error:
+            code = (refused(error) or {}).get("Code")
+            if code in (*TAKEN, *GONE):
+                return False
+            if code != "NotImplemented":
+                raise
+            if self.info(path, entry.key) != entry:
+                return False
+            self.write(path, data)
+        return True
+
+    def age(self, path: str) -> float | None:
+        """Seconds since an object was written, by the server's own clock."""
+        bucket, key = _split(path)
+        head = self._call("head_object", Bucket=bucket, Key=key)
+        now = head["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return (parsedate_to_datetime(now) - head["LastModified"]).total_seconds() if now else None
+
     def upload(self, path: str, file: Path) -> None:
         bucket, key = _split(path)
         to = {"Bucket": bucket, "Key": key}
@@ -253,8 +279,13 @@ class S3:
                 raise
 
     def _call(self, method: str, **request: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._retried(lambda: self.fs.call_s3(method, **request))
-        return answer
+        def call() -> dict[str, Any]:
+            if method in CHANGES:
+                ask_before_changing(self, f"{request['Bucket']}/{request['Key']}")
+            answer: dict[str, Any] = self.fs.call_s3(method, **request)
+            return answer
+
+        return self._retried(call)
 
     def _retried(self, do: Callable[[], Out]) -> Out:
         """`do`, with patience for a server that answered the last time."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from storage.leases import STATE, Owner, owner_of
+from storage.entries import STATE
+from storage.leases import Owner, owner_of
 from storage.locations import Location, StorageError
 from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, PLANNED, read_parquet, record_of, unfinished

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from storage.leases import STATE, is_left_over
+from storage.entries import STATE
+from storage.leases import is_left_over
 from storage.locations import Entry, Location, StorageError
 from storage.units import Row, Unit, is_current, is_plain, unit_name
 

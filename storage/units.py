@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from storage.leases import STATE
+from storage.entries import STATE
 from storage.locations import ChangedError, Entry
 
 FORMAT = 1

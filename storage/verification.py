@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from storage.entries import is_hidden
-from storage.leases import STATE
+from storage.entries import STATE, is_hidden
 from storage.locations import TEMPORARY, Location, StorageError
 from storage.packing import Packing
 from storage.parallel import ordered_map

@@ -24,8 +24,10 @@ from flows.contents import list_pictures
 from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
 from flows.outcome import RunError
+from storage import leases
 from storage.archives import Folder
-from storage.leases import GRACE, LASTS, LEASE, Lease, Owner, hold
+from storage.fence import clock
+from storage.leases import LASTS, LEASE, Lease, LostError, Owner, hold
 from storage.locations import Entry, Location, StorageError
 from storage.receipts import Receipts
 from storage.units import Row, Unit, failed
@@ -61,6 +63,11 @@ def lease_of(**facts: object) -> bytes:
     facts = {"host": "elsewhere", "started": "2026-01-02 03:04:05 UTC", "expires": time.time() + LASTS, **facts}
     own = json.loads(Owner.here("upscale").until(0))
     return json.dumps({**own, **facts}).encode()
+
+
+def dead() -> bytes:
+    """What a run of this host would have left whose process is gone."""
+    return lease_of(host=socket.gethostname(), pid=2**22 + 1)
 
 
 def state(target: Location) -> dict[str, bytes]:
@@ -160,25 +167,49 @@ def test_a_lease_of_a_process_that_lives_is_respected(
         assert state(target) == {LEASE: lease}
 
 
-@pytest.mark.parametrize(
-    ("ago", "free"), [(-LASTS, False), (0.0, False), (GRACE / 2, False), (GRACE + 1, True), (10 * LASTS, True)]
-)
-def test_a_lease_of_another_host_is_taken_when_its_end_has_passed_by_the_grace_for_clocks(
-    target: Location, ago: float, free: bool
+@pytest.mark.parametrize("ahead", [-86_400.0, 0.0, 86_400.0], ids=["behind", "alike", "ahead"])
+def test_how_old_a_lease_of_another_host_is_is_told_by_the_store_and_not_by_that_host_or_this_one(
+    target: Location, ahead: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = lease_of(pid=2**22 + 1, expires=time.time() - ago)  # no such process here, which says nothing
+    lease = lease_of(pid=2**22 + 1, expires=time.time() + ahead)  # no such process here, which says nothing
     target.write(LEASE, lease)
-    if free:
-        with hold(target, "upscale"):
-            assert json.loads(target.read(LEASE))["host"] == socket.gethostname()
-        assert target.list() == []
-    else:
-        with (
-            pytest.raises(StorageError, match=r"upscale on elsewhere since 2026-01-02 03:04:05 UTC"),
-            hold(target, "upscale"),
-        ):
-            pass
-        assert state(target) == {LEASE: lease}
+    with (
+        pytest.raises(StorageError, match=r"upscale on elsewhere since 2026-01-02 03:04:05 UTC"),
+        hold(target, "upscale"),
+    ):
+        pass
+    assert state(target) == {LEASE: lease}
+    monkeypatch.setattr(leases, "LASTS", 0.5)
+    assert wait_until(lambda: (target.age(LEASE) or 0) > leases.LASTS, SOON)
+    with hold(target, "upscale"):
+        assert json.loads(target.read(LEASE))["host"] == socket.gethostname()
+    assert target.list() == []
+
+
+def test_where_a_store_tells_no_time_a_lease_is_watched_until_it_was_not_renewed_for_its_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = Location.of(f"memory://leases/{time.monotonic_ns()}")
+    monkeypatch.setattr(leases, "LASTS", 0.4)
+    target.write(LEASE, lease_of())
+    begun = clock()
+    with hold(target, "upscale"):
+        assert clock() - begun >= leases.LASTS
+    with ThreadPoolExecutor(1) as pool:
+        stop = Event()
+
+        def live() -> None:
+            while not stop.wait(0.05):
+                target.write(LEASE, lease_of(expires=time.time()))
+
+        living = pool.submit(live)
+        try:
+            assert wait_until(lambda: target.exists(LEASE), SOON)
+            with pytest.raises(StorageError, match="another run works here"), hold(target, "upscale"):
+                pass
+        finally:
+            stop.set()
+        living.result()
 
 
 def test_a_container_of_the_same_name_is_another_host(tmp_path: Path) -> None:
@@ -203,11 +234,11 @@ def test_a_lease_that_cannot_be_understood_counts_as_ended(tmp_path: Path, garba
 def test_of_eight_that_want_a_lease_at_once_exactly_one_gets_it(target: Location, left: str) -> None:
     for _ in range(1 if target.local is None else 30):  # SeaweedFS takes seconds a time
         if left != "nothing":
-            ended = lease_of(expires=0.0)
+            ended = dead()
             target.write(LEASE, ended)
         if "killed" in left:
             claim = f".dtls/lease-{hashlib.sha256(ended).hexdigest()[:16]}.json"
-            target.write(claim, lease_of(expires=1.0))
+            target.write(claim, dead())
         ready, decided = Barrier(8), Barrier(8)
 
         def take(ready: Barrier = ready, decided: Barrier = decided) -> bool:
@@ -275,30 +306,134 @@ def test_a_run_whose_lease_is_removed_stops(tmp_path: Path, held: list[Lease]) -
     assert [entry.key for entry in there.list()] == [".dtls/plan.parquet", ".dtls/unfinished", "0.png"]
 
 
+def paused(lease: Lease, seconds: float) -> None:
+    """As if the run had been stopped for so long just now, or its machine had slept."""
+    lease._written -= seconds
+
+
 def test_a_lease_that_cannot_be_renewed_is_lost_at_its_end_and_not_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = Location.of(tmp_path)
     with hold(target, "upscale", every=3600) as lease:
         with monkeypatch.context() as broken:
-            broken.setattr(Location, "write", _out_of_order)
-            lease.renew(LASTS)
+            broken.setattr(Location, "replace", _out_of_order)
+            lease.renew()
             assert not lease.lost.is_set()
-        lease.renew(LASTS)
+        lease.renew()
         lease.check()
-        lease.expires = time.time() - 1
-        monkeypatch.setattr(Location, "write", _out_of_order)
-        lease.renew(LASTS)
+        paused(lease, LASTS + 1)
+        monkeypatch.setattr(Location, "replace", _out_of_order)
+        lease.renew()
         assert lease.lost.is_set()
-        with pytest.raises(StorageError, match=r"lease\.json could not be renewed in time \(out of order\); run it"):
+        with pytest.raises(LostError, match=r"lease\.json could not be renewed in time \(out of order\); run it"):
             lease.check()
 
 
 def test_a_machine_that_slept_keeps_a_lease_that_nobody_took(tmp_path: Path) -> None:
-    with hold(Location.of(tmp_path), "upscale", every=3600) as lease:
-        lease.expires = time.time() - 3600
-        lease.renew(LASTS)
+    target = Location.of(tmp_path)
+    with hold(target, "upscale", every=3600) as lease:
+        paused(lease, 3600)
+        target.write("0.png", b"pixels")
         lease.check()
+
+
+CHANGES: dict[str, Callable[[Location, Path], object]] = {
+    "write": lambda target, _: target.write("a/0.png", b"mine"),
+    "create": lambda target, _: target.create("new.png", b"mine"),
+    "upload": lambda target, file: target.upload("a/0.png", file),
+    "delete": lambda target, _: target.delete("a/0.png"),
+    "replace": lambda target, _: target.replace(target.info("a/0.png"), b"mine"),
+    "write below": lambda target, _: (target / "a").write("0.png", b"mine"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_run_that_slept_while_another_took_over_changes_nothing_more(
+    target: Location, tmp_path: Path, change: Callable[[Location, Path], object]
+) -> None:
+    file = tmp_path / "mine"
+    file.write_bytes(b"mine")
+    target.write("a/0.png", b"of the other run")
+    with hold(target, "upscale", every=3600) as lease:
+        thief = lease_of()
+        target.write(LEASE, thief)
+        paused(lease, LASTS)
+        with pytest.raises(LostError, match=r"stopped, as another run took over \(upscale on elsewhere since 2026"):
+            change(target, file)
+    assert state(target) == {LEASE: thief, "a/0.png": b"of the other run"}
+
+
+def test_a_file_that_is_being_written_while_the_lease_is_lost_does_not_appear(tmp_path: Path) -> None:
+    target = Location.of(tmp_path)
+    with hold(target, "upscale", every=3600) as lease:
+
+        def gather() -> None:
+            with target.writing("manifest") as path:
+                path.write_bytes(b"mine")
+                target.write(LEASE, lease_of())
+                paused(lease, LASTS)
+
+        with pytest.raises(LostError):
+            gather()
+    assert [entry.key for entry in target.list()] == [LEASE]
+
+
+def test_places_beside_the_target_are_fenced_with_it_and_others_are_not(tmp_path: Path) -> None:
+    target, archive, other = (Location.of(tmp_path / name) for name in ("staging", "results.zip", "results.zip.old"))
+    beside = Location.of(tmp_path)
+    with hold(target, "upscale", every=3600, also=[archive]) as lease:
+        target.write(LEASE, lease_of())
+        paused(lease, LASTS)
+        beside.write(other.root.rpartition("/")[2], b"not fenced")
+        with pytest.raises(LostError):
+            beside.write("results.zip", b"mine")
+    beside.write("results.zip", b"fenced no longer")
+
+
+def test_another_process_that_works_for_a_run_changes_the_target_only_as_long_as_the_lease_is_the_run_s(
+    target: Location,
+) -> None:
+    with hold(target, "upscale", every=3600) as lease:
+        with lease.claim.fenced():
+            target.write("0.png", b"pixels")
+        target.write(LEASE, lease_of())
+        with (
+            lease.claim.fenced(),
+            pytest.raises(LostError, match=r"as another run took over \(upscale on el"),
+        ):
+            target.write("0.png", b"mine")
+        target.delete(LEASE)
+        with lease.claim.fenced(), pytest.raises(LostError, match="no lease is there"):
+            target.write("0.png", b"mine")
+    assert state(target) == {"0.png": b"pixels"}
+
+
+def test_who_works_for_a_run_stops_before_its_unrenewed_lease_may_be_taken(tmp_path: Path) -> None:
+    target = Location.of(tmp_path)
+    with hold(target, "upscale", every=3600) as lease:
+        (tmp_path / LEASE).touch()
+        old = time.time() - LASTS
+        os.utime(tmp_path / LEASE, (old, old))
+        with lease.claim.fenced(), pytest.raises(LostError, match="does not renew its lease"):
+            target.write("0.png", b"mine")
+
+
+def test_a_renewal_never_writes_over_the_lease_of_who_took_over_meanwhile(
+    target: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thief = lease_of()
+    with hold(target, "upscale", every=3600) as lease:
+        replace_lease = Location.replace
+
+        def late(where: Location, entry: Entry, data: bytes) -> bool:
+            where.write(LEASE, thief)
+            return replace_lease(where, entry, data)
+
+        monkeypatch.setattr(Location, "replace", late)
+        lease.renew()
+        assert lease.lost.is_set()
+    assert target.read(LEASE) == thief
 
 
 def test_no_lease_is_left_by_a_run_that_works_fails_or_is_stopped(target: Location) -> None:

@@ -1,0 +1,60 @@
+"""Fences: what lies below a leased target is changed only by who holds the lease, asked just before each change.
+
+While this process works on a target, `fenced` has its stores ask before each rename, upload and removal below it.
+Whoever has lost the lease in the meantime, as after a pause or the sleep of the machine, changes nothing more.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+from storage.entries import STATE
+
+LEASE = f"{STATE}/lease"
+"""What the names of leases begin with. They are not fenced: they are how one asks."""
+Ask = Callable[[], None]
+"""Raises where the target is no longer ours."""
+
+
+@dataclass(frozen=True)
+class _Fence:
+    store: Hashable
+    root: str
+    ask: Ask
+
+    def is_around(self, store: Hashable, path: str) -> bool:
+        if path != self.root and not path.startswith(f"{self.root.rstrip('/')}/"):
+            return False
+        return store == self.store and not path[len(self.root) :].lstrip("/").startswith(LEASE)
+
+
+_fences: tuple[_Fence, ...] = ()
+_lock = Lock()
+
+
+@contextmanager
+def fenced(store: Hashable, root: str, ask: Ask) -> Iterator[None]:
+    """While the body runs, this process asks before it changes what is at `root`, or below it."""
+    global _fences
+    fence = _Fence(store, root, ask)
+    with _lock:
+        _fences = (*_fences, fence)
+    try:
+        yield
+    finally:
+        with _lock:
+            _fences = tuple(other for other in _fences if other is not fence)
+
+
+def ask_before_changing(store: Hashable, path: str) -> None:
+    """Called by a store immediately before it changes what is at `path`."""
+    for fence in _fences:
+        if fence.is_around(store, path):
+            fence.ask()
+
+
+def clock() -> float:
+    """Seconds of this machine that go on while a process is stopped and while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
