@@ -17,8 +17,7 @@ from flows.options import BatchOptions
 from flows.summary import counted
 from storage import archive_kinds, images
 from storage.archives import Folder, Single, Source
-from storage.entries import is_hidden, is_junk
-from storage.leases import STATE
+from storage.entries import STATE, is_hidden, is_junk
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.members import MOST_FOREIGN, Refused, shown
 from storage.parallel import ordered_map

@@ -59,7 +59,7 @@ def open_source(address: str, encoding: str | None = None) -> Source:
     """
     location = Location.of(address)
     kind = archive_kinds.by_name(location.url)
-    if location.what_is_there() != "file":
+    if not location.is_file:
         return Folder(location, encoding)
     place, name = place_of(location)
     file = place.info(name)

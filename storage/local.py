@@ -120,6 +120,9 @@ class LocalDisk:
             return "nothing"
         return "folder" if found.is_dir() else "file"
 
+    def is_file(self, path: str) -> bool:
+        return Path(path).is_file()
+
     def info(self, path: str, key: str) -> Entry:
         found = Path(path).stat()
         return Entry(key, found.st_size, str(found.st_mtime_ns))

@@ -46,6 +46,7 @@ class Store(Hashable, Protocol):
     def download(self, path: str, file: Path) -> None: ...
     def delete(self, path: str) -> None: ...
     def kind(self, path: str) -> str: ...
+    def is_file(self, path: str) -> bool: ...
     def info(self, path: str, key: str) -> Entry: ...
     def abort_uploads(self, root: str, but_below: Sequence[str]) -> None: ...
 
@@ -170,6 +171,12 @@ class Location:
         """`nothing`, a `file`, or a `folder` (or prefix, or bucket)."""
         with told(self.url):
             return self.store.kind(self.root)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a file; on S3 one request, where `what_is_there` may take two."""
+        with told(self.url):
+            return self.store.is_file(self.root)
 
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole."""

@@ -102,6 +102,9 @@ class Remote:
             return "nothing"
         return "folder" if info["type"] == "directory" else "file"
 
+    def is_file(self, path: str) -> bool:
+        return self.kind(path) == "file"
+
     def info(self, path: str, key: str) -> Entry:
         info = retried(lambda: self._fresh().info(path))
         return Entry(key, int(info["size"] or 0), _tag(info))

@@ -240,14 +240,20 @@ class S3:
     def kind(self, path: str) -> str:
         bucket, key = _split(path)
         with suppress(FileNotFoundError):
-            if key:
-                with suppress(FileNotFoundError):
-                    self._call("head_object", Bucket=bucket, Key=key)
-                    return "file"
+            if self.is_file(path):
+                return "file"
             more = {"Prefix": f"{key}/"} if key else {}
             if self._call("list_objects_v2", Bucket=bucket, MaxKeys=1, **more).get("KeyCount") or not key:
                 return "folder"
         return "nothing"
+
+    def is_file(self, path: str) -> bool:
+        bucket, key = _split(path)
+        if key:
+            with suppress(FileNotFoundError):
+                self._call("head_object", Bucket=bucket, Key=key)
+                return True
+        return False
 
     def info(self, path: str, key: str) -> Entry:
         bucket, name = _split(path)
