@@ -144,7 +144,9 @@ class Lease:
             return f"another run took over ({owner})"
         if entry is None or owner is None:
             return f"somebody removed or changed {LEASE}"
-        return "" if _replaced(self.target, entry, self.owner, self.lasts) else "another run took over"
+        if _replaced(self.target, entry, self.owner, self.lasts):
+            return ""
+        return f"another run took over ({owner_of(self.target) or 'and left'})"
 
     def remove(self) -> None:
         """Remove the lease if it is still held."""
