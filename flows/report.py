@@ -65,7 +65,7 @@ class ReportOptions(SourceOptions):
     )
     hr: Address | None = Field(
         None,
-        description="folder or URL of the HR pictures, the ground truth; without it, consistency is all there is",
+        description="folder, archive, image or URL of HR, the ground truth; without it, consistency is all there is",
     )
     lr: Address | None = Field(None, description="folder or URL of the LR pictures that the methods were given")
     sr_name: list[str] = Field(
@@ -80,8 +80,8 @@ class ReportOptions(SourceOptions):
     )
     protocol: LRProtocol | None = Field(
         None,
-        description="what made the LR pictures; by default what their manifest says, else reference; of realworld "
-        "there is no consistency",
+        description="what made the LR pictures; by default what their manifest says, else what the results' models "
+        "were trained for, else reference; of realworld there is no consistency",
     )
     any_protocol: bool = Field(
         False, description="measure results of models that were trained for another downscaling than the LR pictures'"
