@@ -104,8 +104,7 @@ def test_exiftool_reads_the_note_in_every_format(at: int, order: str, suffix: st
     assert note_in(open_photograph(encoded.data).carried.exif or b"")[0] == at
 
 
-@pytest.mark.parametrize("size", [(30, 40), (900, 700)])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "channels"), [((30, 40), 1), ((900, 700), 3)])
 def test_the_strips_of_a_tiff_stand_behind_a_note_unharmed(
     size: tuple[int, int], channels: int, tmp_path: Path
 ) -> None:

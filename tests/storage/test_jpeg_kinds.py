@@ -177,8 +177,9 @@ WHOLE = {
 @pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE)
 @pytest.mark.parametrize("tail", [b"", b"\xff", bytes(64)])
 def test_a_jpeg_that_only_lacks_its_end_marker_is_read_with_a_note(data: bytes, tail: bytes) -> None:
-    if tail == bytes(64) and b"\xff\xf7" in data:
-        pytest.skip("the decoder of JPEG-LS takes no more bytes than there are")
+    if tail == bytes(64) and b"\xff\xf7" in data:  # its decoder takes no more bytes than there are
+        assert said_of(data[:-2] + tail).startswith("broken image: ")
+        return
     found, whole = open_photograph(data[:-2] + tail), open_photograph(data)
     np.testing.assert_array_equal(found.pixels, whole.pixels)
     assert {*found.notes} == {*whole.notes, "no end marker"}

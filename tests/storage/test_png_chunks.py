@@ -50,9 +50,10 @@ def test_colour_chunks_are_carried_or_noted(
     path.write_bytes(result.data)
     assert colour_chunks(result.data) == chunks
     assert result.notes == ()
-    seen_by_exiftool(path)
-    command = [program("vips", "libvips-tools"), "avg", str(path)]
-    assert subprocess.run(command, check=True, capture_output=True).stderr == b""
+    if depth == 8:
+        seen_by_exiftool(path)
+        command = [program("vips", "libvips-tools"), "avg", str(path)]
+        assert subprocess.run(command, check=True, capture_output=True).stderr == b""
     for suffix in (".jpg", ".webp", ".tif"):
         kept = [note for note in Encoding().encode(found, suffix, None).notes if "bits" not in note]
         assert tuple(kept) == notes
