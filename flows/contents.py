@@ -30,6 +30,8 @@ REFUSED_TOLD, ARCHIVES_TOLD = 20, 5
 ENCODINGS = ("shift_jis", "gbk", "big5", "euc_kr", "cp866", "cp437", "latin-1")
 """Of names, in the old archives of those who did not write in Latin letters."""
 READERS = 16
+TYPES = mimetypes.MimeTypes()
+"""What Python knows of suffixes, whatever the machine knows besides."""
 OTHERS = ("unread", "archive", "other")
 KINDS = ("picture", "junk", "hidden", *OTHERS)
 """What files are, by their names."""
@@ -187,7 +189,7 @@ def _looked_into(source: Source, files: list[Entry]) -> tuple[list[Entry], list[
 
 
 def _may_be_one(key: str) -> bool:
-    kind, _ = mimetypes.guess_type(key)
+    kind, _ = TYPES.guess_type(key)
     return kind is None or kind.startswith("image/")
 
 

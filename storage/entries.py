@@ -2,19 +2,23 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 STATE = ".dtls"
 """The folder of what a target keeps for itself."""
 HIDDEN = re.compile(r"(?:\A|/)\.[^./]")
-JUNK = re.compile(
-    r"(?:\A|/)(?:"
-    r"\._[^/]*|\.DS_Store|\.AppleDouble|\.Spotlight-V100|\.fseventsd|\.TemporaryItems|\.DocumentRevisions-V100|"
-    r"__MACOSX|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|"
-    r"@eaDir|#recycle|\.@__thumb|\.thumbnails|\.Trash[^/]*|\.nomedia|\.directory|\.picasa\.ini|"
-    r"\.git[^/]*|\.svn|\.hg|\.ipynb_checkpoints|\.dtls|\.[0-9a-f]{32}\.tmp"
-    r")(?:/|\Z)",
-    re.IGNORECASE,
+JUNK = frozenset(
+    {
+        *(".ds_store", ".appledouble", ".spotlight-v100", ".fseventsd", ".temporaryitems", ".documentrevisions-v100"),
+        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("@eadir", "#recycle", ".@__thumb", ".thumbnails", ".nomedia", ".directory", ".picasa.ini"),
+        *(".svn", ".hg", ".ipynb_checkpoints", ".dtls"),
+    }
 )
+JUNK_BEGINS = ("._", ".trash", ".git")
+"""What systems and programs leave behind, in small letters."""
+TEMPORARY_NAME = r"\.[0-9a-f]{32}\.tmp"
+"""Of a file that is about to be written."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -28,9 +32,24 @@ class Entry:
 
 def is_hidden(key: str) -> bool:
     """Whether a file, or a folder that it is in, has a name that begins with one dot; more are part of a name."""
-    return "." in key and HIDDEN.search(key) is not None
+    return (key.startswith(".") or "/." in key) and HIDDEN.search(key) is not None
 
 
 def is_junk(key: str) -> bool:
     """Whether a file, or a folder that it is in, is known to hold nothing of the user's: system files, caches."""
-    return JUNK.search(key) is not None
+    folder, _, name = key.rpartition("/")
+    return _is_junk_name(name) or _is_within_junk(folder)
+
+
+def _is_junk_name(name: str) -> bool:
+    name = name.lower()
+    return (
+        name in JUNK
+        or name.startswith(JUNK_BEGINS)
+        or (name.endswith(".tmp") and re.fullmatch(TEMPORARY_NAME, name) is not None)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _is_within_junk(folder: str) -> bool:
+    return any(map(_is_junk_name, folder.split("/")))

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from storage.entries import Entry, is_junk
+from storage.entries import TEMPORARY_NAME, Entry, is_junk
 from storage.errors import ChangedError, StorageError, in_one_line
 from storage.fence import ask_before_changing
 
-TEMPORARY = re.compile(r"(?:.*/)?\.[0-9a-f]{32}\.tmp", re.DOTALL)
+TEMPORARY = re.compile(rf"(?:.*/)?{TEMPORARY_NAME}", re.DOTALL)
 """Keys of files that were about to be written when their run was killed."""
 BROKEN, NO_TEXT, NO_FILE = "broken link", "name that is not UTF-8", "pipe, socket or device"
 """The tags of what is listed and cannot be read."""
