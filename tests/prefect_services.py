@@ -15,8 +15,12 @@ import httpx
 from tests.services import Service, free_ports, isolated_environment, wait_until
 
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-LEASES = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
-"""What keeps concurrency leases on disk, so that runs outlive a restart of the server."""
+SETTINGS = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+    "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
+}
+"""What keeps concurrency leases on disk, so that runs outlive a restart of the server, and shows logs to --watch."""
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -50,7 +54,7 @@ class PrefectServer(Service):
 
     def process_environment(self) -> dict[str, str]:
         speed = {"PREFECT_SERVER_UI_ENABLED": "false", "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false"}
-        return isolated_environment(self.environment(), speed, LEASES)
+        return isolated_environment(self.environment(), speed, SETTINGS)
 
     def environment(self) -> dict[str, str]:
         """What a user of this server sets, and what keeps the command line plain and quiet."""

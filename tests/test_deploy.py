@@ -28,7 +28,7 @@ from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-from tests.prefect_services import LEASES, PrefectServer
+from tests.prefect_services import SETTINGS, PrefectServer
 from tests.services import S3Server
 
 ROOT = Path(__file__).parents[1]
@@ -207,11 +207,11 @@ def test_only_the_prefect_server_reaches_the_database() -> None:
 
 def test_the_server_keeps_leases_where_a_restart_leaves_them() -> None:
     folder = "/home/dtls/.prefect/concurrency_leases"
-    assert LEASES.items() <= SERVICES["prefect"]["environment"].items()
+    assert SETTINGS.items() <= SERVICES["prefect"]["environment"].items()
     assert SERVICES["prefect"]["volumes"] == [f"leases:{folder}"]
     assert re.search(rf"install --directory --owner=10001 --group=10001 [^&]*{folder}", DOCKERFILE)
     assert all(
-        f"prefect config set {name}={value}\n" in (ROOT / "README.md").read_text() for name, value in LEASES.items()
+        f"prefect config set {name}={value}\n" in (ROOT / "README.md").read_text() for name, value in SETTINGS.items()
     )
 
 
