@@ -6,7 +6,7 @@ config.json holds the name of the model's class, `method`, and its configuration
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,15 +25,22 @@ M = TypeVar("M", bound=Model)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
+def nobody() -> None:
+    """Asked where anybody may write."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, or of another shape than it should be."""
 
 
-def save_checkpoint(model: Model, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors`; each file appears whole or not at all."""
+def save_checkpoint(model: Model, folder: Path, ask: Callable[[], None] = nobody) -> None:
+    """Write `config.json` and `model.safetensors`; each file appears whole or not at all.
+
+    ask: is called just before each file appears, and raises where it may not.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / CONFIG, config_json(model.name, model.config))
-    save_tensors(dict(model.state_dict()), folder / WEIGHTS)
+    write_whole(folder / CONFIG, config_json(model.name, model.config), ask)
+    save_tensors(dict(model.state_dict()), folder / WEIGHTS, ask=ask)
 
 
 def config_json(name: str, config: Any) -> bytes:
@@ -41,9 +48,14 @@ def config_json(name: str, config: Any) -> bytes:
     return (json.dumps({"method": name, **asdict(config)}, indent=2) + "\n").encode()
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+def save_tensors(
+    tensors: dict[str, Tensor],
+    path: Path,
+    metadata: dict[str, str] | None = None,
+    ask: Callable[[], None] = nobody,
+) -> None:
     """Write a safetensors file that appears whole or not at all; OSError where it cannot be written."""
-    with _renamed(path) as temporary:
+    with _renamed(path, ask) as temporary:
         try:
             save_file(
                 {k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata or {"format": "pt"}
@@ -53,18 +65,19 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, ask: Callable[[], None] = nobody) -> None:
     """Write a file that appears whole or not at all."""
-    with _renamed(path) as temporary:
+    with _renamed(path, ask) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
+def _renamed(path: Path, ask: Callable[[], None]) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the body succeeds and vanishes when it fails."""
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
+        ask()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

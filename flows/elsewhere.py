@@ -9,6 +9,7 @@ from typing import Any
 from distributed import get_worker
 
 from flows.job import Work
+from storage.leases import Claim
 from storage.locations import StorageError
 from storage.units import Row, Unit
 
@@ -36,10 +37,11 @@ def forget(run: str) -> None:
         _works.pop(run, None)
 
 
-def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str) -> list[Row]:
+def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, claim: Claim) -> list[Row]:
     """The rows of a unit. What does it is made once for a `run`, the model loaded, and kept for the units to come.
 
-    What is done is told under the name of the run every second. UnwantedError when nobody waits for it any longer.
+    What is done is told under the name of the run every second. Nothing of its target is changed without the lease of
+    its `claim`. UnwantedError when nobody waits for it any longer.
     """
     worker = get_worker()
     key = worker.get_current_task()
@@ -60,7 +62,9 @@ def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str) -> 
         worker.log_event(run, event)
 
     try:
-        return _work_of(run, make, at_once)(unit, unit.samples, advance)
+        work = _work_of(run, make, at_once)
+        with claim.fenced():
+            return work(unit, unit.samples, advance)
     except StorageError as error:
         plain = type(error)(str(error))
     raise plain  # without what it comes from, which may hold keys and cannot always travel

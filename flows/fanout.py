@@ -38,7 +38,7 @@ def run(job: Job, options: BatchOptions) -> Summary:
     is_needed = bool(left) or (bool(left.survey.leftovers) and is_free(job.receipts.target))
     del left  # another run may just have ended, so that it is found out anew
     if is_needed:
-        with hold(job.receipts.target, job.receipts.flow) as lease:
+        with hold(job.receipts.target, job.receipts.flow, also=job.also) as lease:
             summary = _do(job, Left.of(job, options), options, lease)
     summary.wall = time.monotonic() - started
     _tell(job, summary, options)
@@ -55,7 +55,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     if left:
         receipts.begin(job.units, survey)
     if todo:
-        with runner_of(job.work, job.elsewhere, options) as runner:
+        with runner_of(job.work, job.elsewhere, options, lease.claim) as runner:
             _work(job, left, runner, summary, lease)
     if left:
         receipts.gather(job.units, job.gather)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.console import Advance
 from flows.options import BatchOptions
-from storage.locations import Entry
+from storage.locations import Entry, Location
 from storage.receipts import Receipts
 from storage.survey import Stale, Survey
 from storage.units import Row, Unit, is_current, is_passing
@@ -37,7 +37,7 @@ class Job:
     that were made with other options may be replaced. gather: makes the table of all rows, if that is not just all
     receipts in one. prepare: comes before the first work, if there is any. finish: comes after the last unit, if none
     came to nothing. output: the file of a sample's result by its key, where each has one. target: where results are,
-    if not where the receipts are.
+    if not where the receipts are. also: what else is changed, and asked for like the target.
     """
 
     title: str
@@ -53,6 +53,7 @@ class Job:
     finish: Callable[[], object] = lambda: None
     output: Callable[[str], str] | None = None
     target: str | None = None
+    also: Sequence[Location] = ()
 
     @property
     def address(self) -> str:

@@ -105,6 +105,7 @@ def transform(
         finish=partial(pack, packing, receipts, units, names, options) if packing is not None else lambda: None,
         output=None if results.in_shards else names.of,
         target=str(packing) if packing is not None else None,
+        also=[packing.location] if packing is not None else [],
     )
     if not options.takes_all:
         _refuse_what_is_gone(job, options, {*listed.pictures, *absent})

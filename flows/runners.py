@@ -17,6 +17,7 @@ from flows.cluster import PATIENCE, Workers, connected, resources_of
 from flows.console import Advance, teller
 from flows.job import Elsewhere, Work
 from flows.options import BatchOptions
+from storage.leases import Claim
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.units import Row, Unit
 
@@ -40,22 +41,26 @@ class Runner:
 
 
 @contextmanager
-def runner_of(here: Work, elsewhere: Elsewhere, options: BatchOptions) -> Iterator[Runner]:
-    """Where the options have units done, for as long as the run takes."""
+def runner_of(here: Work, elsewhere: Elsewhere, options: BatchOptions, claim: Claim) -> Iterator[Runner]:
+    """Where the options have units done, for as long as the run takes, which has the lease of a claim."""
     if options.runner == "threads":
         yield Runner(here, lambda: options.in_flight, is_here=True)
         return
-    with connected(options, is_heavy=elsewhere.is_heavy) as client, Cluster.of(client, elsewhere, options) as cluster:
+    with (
+        connected(options, is_heavy=elsewhere.is_heavy) as client,
+        Cluster.of(client, elsewhere, options, claim) as cluster,
+    ):
         yield Runner(cluster.work, cluster.window, is_here=False)
 
 
 @dataclass
 class Cluster:
-    """Units done by Dask's workers. run: what this run is called there."""
+    """Units done by Dask's workers. claim: the run's lease. run: what this run is called there."""
 
     client: Any
     elsewhere: Elsewhere
     options: BatchOptions
+    claim: Claim
     workers: Workers
     at_once: int
     run: str = field(default_factory=lambda: f"dtls-{uuid.uuid4().hex}")
@@ -64,12 +69,12 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def of(cls, client: Any, elsewhere: Elsewhere, options: BatchOptions) -> Iterator["Cluster"]:
+    def of(cls, client: Any, elsewhere: Elsewhere, options: BatchOptions, claim: Claim) -> Iterator["Cluster"]:
         """The workers behind a client, which forget the run at its end."""
         from flows.elsewhere import forget
 
         workers = Workers(client, resources_of(client, options, is_heavy=elsewhere.is_heavy))
-        cluster = cls(client, elsewhere, options, workers, workers.threads_a_host())
+        cluster = cls(client, elsewhere, options, claim, workers, workers.threads_a_host())
         client.subscribe_topic(cluster.run, cluster._hear)
         try:
             yield cluster
@@ -96,6 +101,7 @@ class Cluster:
             self.at_once,
             replace(unit, samples=tuple(samples)),
             self.run,
+            self.claim,
             key=key,
             pure=False,
             resources=self.workers.resources,

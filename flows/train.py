@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def train(options: TrainOptions) -> str:
                 max_failed=options.max_failed,
                 run=run,
                 only_own=is_retried and not options.resume,
+                claim=astuple(lease.claim) if lease is not None and target.local is not None else None,
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
             work = training if in_flow_run() else training.fn

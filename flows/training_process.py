@@ -33,6 +33,7 @@ from dtls.checkpoint import (
     load_checkpoint,
     load_weights,
     make_model,
+    nobody,
     save_checkpoint,
     save_tensors,
     write_whole,
@@ -44,6 +45,7 @@ from dtls.training import Recipe, Trainer, TrainingError, train
 from flows.training_data import TrainingData
 from flows.training_settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
 from reports.lpips_alexnet import load_lpips
+from storage.leases import Claim, Watch
 from storage.locations import StorageError
 
 TELL_SECONDS = 0.2
@@ -55,6 +57,7 @@ class Run:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = Path(settings.folder)
+        self.ask = Watch(Claim(*settings.claim)).confirm if settings.claim is not None else nobody
         self.fabric = _fabric(settings)
         recipe = Recipe(**settings.recipe)
         torch.manual_seed(recipe.seed)
@@ -104,14 +107,15 @@ class Run:
     def save(self) -> None:
         """Bring the folder up to date, each file whole or not at all; the state comes before the model made of it."""
         if self.fabric.is_global_zero:
-            write_whole(self.folder / LOSSES, "\n".join(["step,loss", *self.losses, ""]).encode())
+            write_whole(self.folder / LOSSES, "\n".join(["step,loss", *self.losses, ""]).encode(), self.ask)
             options = json.dumps(self.settings.fixed())
             told = {"options": options} | ({"run": self.settings.run} if self.settings.run else {})
-            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), told)
-            save_checkpoint(self.trainer.averaged(), self.folder)
+            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), told, self.ask)
+            save_checkpoint(self.trainer.averaged(), self.folder, self.ask)
             found = states_in(self.folder)
             kept = [name for name in found if name <= state_name(self.trainer.done)][: self.settings.keep]
             for name in set(found) - set(kept):  # one of a later step was not whole when this run went on
+                self.ask()
                 (self.folder / name).unlink()
             self.tell(event="saved", done=self.trainer.done)
 

@@ -36,6 +36,7 @@ class Settings:
     max_failed: float = 0.1
     run: str | None = None
     only_own: bool = False
+    claim: tuple[str, str, float] | None = None
 
     @property
     def may_grow(self) -> bool:

@@ -50,7 +50,7 @@ class Packing:
         location = Location.of(address)
         self.archive = location.url
         self.staging = Location.of(f"{location}.dtls")
-        self._location = location
+        self.location = location
         self._place, self._name = place_of(location)
         self._listing: Listing | None = None
 
@@ -117,7 +117,7 @@ class Packing:
 
     def _there(self) -> Listing | None:
         """The archive as it is now, if there is one."""
-        kind = self._location.what_is_there()
+        kind = self.location.what_is_there()
         if kind == "nothing":
             return None
         if kind == "folder":

@@ -249,11 +249,16 @@ class S3:
 
     def is_file(self, path: str) -> bool:
         bucket, key = _split(path)
-        if key:
-            with suppress(FileNotFoundError):
-                self._call("head_object", Bucket=bucket, Key=key)
-                return True
-        return False
+        if not key:
+            return False
+        try:
+            self._call("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            self._call("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)  # it says why, where HEAD cannot
+            raise
+        return True
 
     def info(self, path: str, key: str) -> Entry:
         bucket, name = _split(path)

@@ -32,7 +32,7 @@ from flows.report import ReportOptions, report
 from flows.runners import Cluster, Ticks
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.leases import LEASE
+from storage.leases import LEASE, Claim
 from storage.locations import StorageError, UnavailableError
 from storage.units import Unit
 from tests.dask_services import DaskScheduler, DaskWorker
@@ -361,8 +361,9 @@ def listening(pid: int) -> list[str]:
 def test_an_error_travels_without_what_it_comes_from(
     scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> None:
+    claim = Claim(str(tmp_path), "run", 1.0)
     with Client(scheduler.address, set_as_default=False) as client:
-        future = client.submit(do_unit, fails, 1, Unit("upscale", "unit", (), "", ""), "run")
+        future = client.submit(do_unit, fails, 1, Unit("upscale", "unit", (), "", ""), "run", claim)
         error = future.exception()
     assert isinstance(error, UnavailableError)
     assert str(error) == "no network"
@@ -401,7 +402,9 @@ def test_a_run_without_workers_says_so_and_does_not_wait_for_ever(monkeypatch: p
     assert workers.deserted_for() < 60
     monkeypatch.setattr(time, "monotonic", lambda: time.perf_counter() + 10**6)
     told: list[str] = []
-    lonely = Cluster(None, Elsewhere(fails, is_heavy=False), BatchOptions(), workers, 1, tell=told.append)
+    lonely = Cluster(
+        None, Elsewhere(fails, is_heavy=False), BatchOptions(), Claim("", "", 1.0), workers, 1, tell=told.append
+    )
     with pytest.raises(UnavailableError, match="no worker is connected that does this"):
         lonely._refuse_desertion()
     monkeypatch.setattr(runners, "DESERTED", 10.0**9)
