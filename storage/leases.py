@@ -202,8 +202,13 @@ class Watch:
         if asked <= self._trusted_until:
             return
         owner = owner_of(self.target)
-        if owner is None or owner.id != self.claim.owner:
-            raise LostError(f"{self.target}: stopped, as another run took over ({owner or 'no lease is there'})")
+        if owner is None:
+            raise LostError(
+                f"{self.target}: the lease of the run is not to be seen there from this process: it was lost, or the "
+                "address is another place here; give addresses that mean the same to all machines"
+            )
+        if owner.id != self.claim.owner:
+            raise LostError(f"{self.target}: stopped, as another run took over ({owner})")
         age = self.target.age(LEASE) or 0.0
         left = TRUSTED * self.claim.lasts - age
         if left <= 0:

@@ -330,7 +330,8 @@ def test_results_that_cannot_be_seen_from_here_stop_the_run(
     source: str, scheduler: DaskScheduler, workers: list[DaskWorker]
 ) -> None:
     with pytest.raises(
-        StorageError, match="made by a worker, and not to be seen from here; give addresses that mean"
+        StorageError,
+        match=r"the lease of the run is not to be seen there from this process: .*; give addresses that mean",
     ):
         upscale.fn(
             UpscaleOptions(

@@ -49,8 +49,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
     taken: list[Lease] = []
 
     @contextmanager
-    def often(where: Location, flow: str) -> Iterator[Lease]:
-        with hold(where, flow, every=0.01) as lease:
+    def often(where: Location, flow: str, also: Sequence[Location]) -> Iterator[Lease]:
+        with hold(where, flow, every=0.01, also=also) as lease:
             taken.append(lease)
             yield lease
 
@@ -404,7 +404,7 @@ def test_another_process_that_works_for_a_run_changes_the_target_only_as_long_as
         ):
             target.write("0.png", b"mine")
         target.delete(LEASE)
-        with lease.claim.fenced(), pytest.raises(LostError, match="no lease is there"):
+        with lease.claim.fenced(), pytest.raises(LostError, match="not to be seen there from this process"):
             target.write("0.png", b"mine")
     assert state(target) == {"0.png": b"pixels"}
 
