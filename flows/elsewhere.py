@@ -9,7 +9,7 @@ from typing import Any
 from distributed import get_worker
 
 from flows.job import Work
-from storage.leases import Claim
+from storage.claims import Claim
 from storage.locations import StorageError
 from storage.units import Row, Unit
 

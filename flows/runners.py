@@ -17,7 +17,7 @@ from flows.cluster import PATIENCE, Workers, connected, resources_of
 from flows.console import Advance, teller
 from flows.job import Elsewhere, Work
 from flows.options import BatchOptions
-from storage.leases import Claim
+from storage.claims import Claim
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.units import Row, Unit
 

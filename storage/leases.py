@@ -13,90 +13,20 @@ machine slept, finds that another took over before it changes anything, and stop
 """
 
 import hashlib
-import json
-import math
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Self
 
+from storage.claims import Claim
 from storage.entries import STATE
 from storage.fence import clock
-from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError, UnavailableError
+from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
+from storage.owners import LEASE, TRUSTED, LostError, Owner, owner_of
 
-LEASE = f"{STATE}/lease.json"
 LASTS = 120.0
 EVERY = 30.0
-TRUSTED = 0.75
-"""The share of its life for which a lease is ours without a look: others may take it at the end of that life."""
-LOOKS_EVERY = 10.0
-"""Seconds for which one who works for the owner, in another process, trusts what it has seen."""
 ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class Owner:
-    """What a lease says: which run holds it, and, for people, until when by its own clock, in seconds since 1970."""
-
-    id: str
-    flow: str
-    host: str
-    pid: int
-    pids: str
-    """The namespace of `pid`: containers may share the name of their host."""
-    started: str
-    expires: float
-
-    @classmethod
-    def here(cls, flow: str) -> Self:
-        """A run of this process, its lease not yet made."""
-        started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        return cls(uuid.uuid4().hex, flow, socket.gethostname(), os.getpid(), _pids(), started, 0.0)
-
-    @classmethod
-    def of(cls, data: bytes) -> Self | None:
-        """Who wrote a lease; None where that is not to be understood."""
-        try:
-            owner = cls(**json.loads(data))
-            expires = float(owner.expires)
-            return replace(owner, pid=int(owner.pid), expires=expires) if math.isfinite(expires) else None
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            return None
-
-    def __str__(self) -> str:
-        return f"{self.flow} on {self.host} since {self.started}"
-
-    def until(self, expires: float) -> bytes:
-        """The lease of this owner, up to then."""
-        return json.dumps(asdict(replace(self, expires=expires))).encode()
-
-    @property
-    def has_died(self) -> bool:
-        """Whether its process is gone, as far as one can see from here; where it cannot be seen, it is not."""
-        if (self.host, self.pids) != (socket.gethostname(), _pids()):
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return True
-        except PermissionError:  # somebody else's process
-            return False
-        return False
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether it seems to have ended, for people only: by this machine's clock, which may not be its own."""
-        return self.has_died or time.time() > self.expires
-
-
-class LostError(UnavailableError):
-    """A target that another run works on by now."""
 
 
 class Lease:
@@ -160,7 +90,7 @@ class Lease:
                     (self.target.local / STATE).rmdir()
 
     @property
-    def claim(self) -> "Claim":
+    def claim(self) -> Claim:
         """What those who work for this run in other processes know it by."""
         return Claim(self.target.url, self.owner.id, self.lasts)
 
@@ -172,48 +102,6 @@ class Lease:
         if not self.lost.is_set():
             self.why = why
             self.lost.set()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The lease of a run, as another process knows it that works for the run; to be pickled, or sent as JSON."""
-
-    target: str
-    owner: str
-    lasts: float
-
-    @contextmanager
-    def fenced(self) -> Iterator[None]:
-        """While the body runs, this process changes the target only as long as the lease is the run's."""
-        with Location.of(self.target).fenced(Watch(self).confirm):
-            yield
-
-
-class Watch:
-    """Asks for a lease that another process renews."""
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim, self.target = claim, Location.of(claim.target)
-        self._trusted_until = 0.0
-
-    def confirm(self) -> None:
-        """LostError where the lease is no longer the run's, or its end is near; seldom looked up."""
-        asked = clock()
-        if asked <= self._trusted_until:
-            return
-        owner = owner_of(self.target)
-        if owner is None:
-            raise LostError(
-                f"{self.target}: the lease of the run is not to be seen there from this process: it was lost, or the "
-                "address is another place here; give addresses that mean the same to all machines"
-            )
-        if owner.id != self.claim.owner:
-            raise LostError(f"{self.target}: stopped, as another run took over ({owner})")
-        age = self.target.age(LEASE) or 0.0
-        left = TRUSTED * self.claim.lasts - age
-        if left <= 0:
-            raise LostError(f"{self.target}: stopped, as the run it is for does not renew its lease")
-        self._trusted_until = asked + min(left, LOOKS_EVERY)
 
 
 @contextmanager
@@ -250,11 +138,6 @@ def hold(
 def is_left_over(key: str) -> bool:
     """Whether `key` may be of a run that was killed: a temporary file, a lease, or a lease on a lease."""
     return bool(TEMPORARY.fullmatch(key)) or (key.startswith(LEASE.removesuffix(".json")) and key.endswith(".json"))
-
-
-def owner_of(target: Location, key: str = LEASE) -> Owner | None:
-    """Who holds the lease of a target, or held it when it was killed; None where there is none to be understood."""
-    return Owner.of(target.read_if_there(key) or b"")
 
 
 def is_free(target: Location, key: str = LEASE) -> bool:
@@ -342,10 +225,3 @@ def _listed(target: Location, key: str) -> tuple[Entry | None, Owner | None]:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             return None, None
         raise
-
-
-def _pids() -> str:
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""

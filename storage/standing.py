@@ -8,8 +8,8 @@ from itertools import chain
 from typing import Any
 
 from storage.entries import STATE
-from storage.leases import Owner, owner_of
 from storage.locations import Location, StorageError
+from storage.owners import Owner, owner_of
 from storage.parallel import ordered_map
 from storage.receipts import DAMAGED, PLANNED, read_parquet, record_of, unfinished
 from storage.survey import UNFINISHED

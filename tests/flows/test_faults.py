@@ -18,7 +18,8 @@ import s3fs
 
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import StorageError
+from storage.locations import Location, StorageError
+from storage.owners import LEASE
 from storage.s3 import CONFIG
 from tests.faulty_s3 import (
     Fault,
@@ -204,7 +205,7 @@ def test_a_run_whose_server_goes_away_stops_in_time_and_the_next_does_what_is_le
 
     bucket.proxy.clear()
     bucket.proxy.requests.clear()
-    monkeypatch.setattr("storage.leases.GRACE", -1000.0)  # as if the lease, which could not be removed, had ended
+    Location.of(target.url).delete(LEASE)  # which could not be removed, as if it had ended by now
     assert flow(bucket.source.url, target.url) == f"{12 - len(rows)} done, {len(rows)} already done"
     assert set(bucket.read()) == {f"00000/{n:05}.png" for n in range(12)} - {row["key"] for row in rows}
     assert target.files() == calm.files()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from flows.training_settings import states
-from storage.leases import LEASE
 from storage.locations import TEMPORARY, Location
+from storage.owners import LEASE
 from tests.services import wait_until
 
 SOON = 90.0

@@ -33,8 +33,9 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source
-from storage.leases import LEASE, Lease, hold
+from storage.leases import Lease, hold
 from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.owners import LEASE
 from storage.receipts import Receipts
 from storage.shard_reader import UNUSED_SECONDS, LocalShard, ShardReader, list_shards, local_shards
 from storage.survey import UNFINISHED

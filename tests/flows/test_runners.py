@@ -32,8 +32,9 @@ from flows.report import ReportOptions, report
 from flows.runners import Cluster, Ticks
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.leases import LEASE, Claim
+from storage.claims import Claim
 from storage.locations import StorageError, UnavailableError
+from storage.owners import LEASE
 from storage.units import Unit
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place

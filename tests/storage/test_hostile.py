@@ -25,9 +25,9 @@ from PIL import Image
 
 from storage.archives import open_source
 from storage.images import MAX_PIXELS, ImageError, decode
-from storage.leases import Owner
 from storage.locations import Entry, Location, StorageError
 from storage.members import key_of
+from storage.owners import Owner
 from storage.receipts import Receipts, read_manifest
 from storage.schemas import SAMPLES
 from storage.shard_reader import LocalShard, ShardReader

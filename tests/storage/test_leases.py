@@ -27,8 +27,9 @@ from flows.outcome import RunError
 from storage import leases
 from storage.archives import Folder
 from storage.fence import clock
-from storage.leases import LASTS, LEASE, Lease, LostError, Owner, hold
+from storage.leases import LASTS, Lease, hold
 from storage.locations import Entry, Location, StorageError
+from storage.owners import LEASE, LostError, Owner
 from storage.receipts import Receipts
 from storage.units import Row, Unit, failed
 from tests.services import wait_until

@@ -1,0 +1,54 @@
+"""The lease of a run as other processes know it that work for the run: Dask's workers, and the training's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from storage.fence import clock
+from storage.locations import Location
+from storage.owners import LEASE, TRUSTED, LostError, owner_of
+
+LOOKS_EVERY = 10.0
+"""Seconds for which one who works for the owner, in another process, trusts what it has seen."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The lease of a run, as another process knows it that works for the run; to be pickled, or sent as JSON."""
+
+    target: str
+    owner: str
+    lasts: float
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """While the body runs, this process changes the target only as long as the lease is the run's."""
+        with Location.of(self.target).fenced(Watch(self).confirm):
+            yield
+
+
+class Watch:
+    """Asks for a lease that another process renews."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim, self.target = claim, Location.of(claim.target)
+        self._trusted_until = 0.0
+
+    def confirm(self) -> None:
+        """LostError where the lease is no longer the run's, or its end is near; seldom looked up."""
+        asked = clock()
+        if asked <= self._trusted_until:
+            return
+        owner = owner_of(self.target)
+        if owner is None:
+            raise LostError(
+                f"{self.target}: the lease of the run is not to be seen there from this process: it was lost, or the "
+                "address is another place here; give addresses that mean the same to all machines"
+            )
+        if owner.id != self.claim.owner:
+            raise LostError(f"{self.target}: stopped, as another run took over ({owner})")
+        age = self.target.age(LEASE) or 0.0
+        left = TRUSTED * self.claim.lasts - age
+        if left <= 0:
+            raise LostError(f"{self.target}: stopped, as the run it is for does not renew its lease")
+        self._trusted_until = asked + min(left, LOOKS_EVERY)
