@@ -52,12 +52,22 @@ class Element:
     name: Name
     start: int
     parent: "Element | None"
-    spaces: dict[str, str]
+    spaces: dict[str, str] = field(default_factory=dict)
     attributes: list[Property] = field(default_factory=list)
     declared: list[tuple[str, Span]] = field(default_factory=list)
     children: list["Element"] = field(default_factory=list)
     inside: int = 0
     behind: Span = (0, 0)
+
+    def named(self, prefixed: str) -> Name:
+        """A name by what its prefix means here: as this element declares it, or the nearest one around it."""
+        prefix, _, local = prefixed.rpartition(":")
+        above: Element | None = self
+        while above is not None:
+            if prefix in above.spaces:
+                return Name(above.spaces[prefix], local)
+            above = above.parent
+        return Name(prefix, local)
 
     def properties(self) -> Iterator[Property]:
         """The attributes and the elements in this one; those of an rdf:Description in it count as its own."""
@@ -95,17 +105,31 @@ class Packet:
         return self.data[slice(*found.value)].decode(errors="replace").strip()
 
     def replace(self, found: Property, text: str) -> None:
+        """Give a property another value; one that is written as an empty tag has no place for it, and goes."""
+        if found.element is not None and found.value[0] == found.whole[1]:
+            return self.remove(found)
         self._changes.append((found.value, text.encode()))
 
     def remove(self, found: Property) -> None:
         self._changes.append((found.whole, b""))
 
     def forget(self, spaces: frozenset[str]) -> None:
-        """Leave out the declarations of namespaces that nothing is of any more."""
+        """Leave out the declarations of those of the namespaces that nothing is of any more."""
+        unused = spaces - self._used()
         for element in self.root.walk():
             for space, span in element.declared:
-                if space in spaces:
+                if space in unused:
                     self._changes.append((span, b""))
+
+    def _used(self) -> set[str]:
+        """The namespaces of all that is not removed."""
+        removed, used, waiting = {span for span, text in self._changes if not text}, set(), [self.root]
+        while waiting:
+            element = waiting.pop()
+            left = [found.name.space for found in element.attributes if found.whole not in removed]
+            used |= {element.name.space, *left}
+            waiting += (child for child in element.children if (child.start, child.behind[1]) not in removed)
+        return used
 
     def tobytes(self) -> bytes:
         """The packet with all changes made; what is changed within what is removed is gone."""
@@ -122,7 +146,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self.data, self.count = data, 0
-        self.root = self.top = Element(Name("", ""), 0, None, dict(USUAL))
+        self.root = self.top = Element(Name("", ""), 0, None, USUAL)
         self.parser = parser = expat.ParserCreate("utf-8")
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.StartDoctypeDeclHandler = self._refuse
@@ -145,7 +169,7 @@ class _Reader:
         above: Element | None = self.top
         while above is not None:
             above, depth = above.parent, depth + 1
-        element = Element(Name("", ""), start, self.top, self.top.spaces)
+        element = Element(Name("", ""), start, self.top)
         end, found = start + 1 + len(name.encode()), []
         while match := ATTRIBUTE.match(self.data, end):
             end = match.end()
@@ -156,25 +180,23 @@ class _Reader:
         if self.count > MOST_NAMES or depth > DEEPEST:
             raise PacketError("too large")
         self._declare(element, found)
-        element.name = _named(name, element.spaces)
+        element.name = element.named(name)
         for match in found:
             prefixed = match[1].decode()
             if not prefixed.startswith("xmlns"):
                 value = match.span(2 if match[2] is not None else 3)
-                element.attributes.append(Property(_named(prefixed, element.spaces), match.span(), value, element))
+                element.attributes.append(Property(element.named(prefixed), match.span(), value, element))
         element.inside = self.data.index(b">", end) + 1
         self.top.children.append(element)
         self.top = element
 
     @staticmethod
     def _declare(element: Element, found: list[re.Match[bytes]]) -> None:
-        spaces = {}
         for match in found:
             prefix, _, name = match[1].decode().partition(":")
             if prefix == "xmlns":
-                spaces[name] = (match[2] or match[3] or b"").decode()
-                element.declared.append((spaces[name], match.span()))
-        element.spaces = element.spaces | spaces if spaces else element.spaces
+                element.spaces[name] = (match[2] or match[3] or b"").decode()
+                element.declared.append((element.spaces[name], match.span()))
 
     def _end(self, _: str) -> None:
         element, at = self.top, self.parser.CurrentByteIndex
@@ -183,8 +205,3 @@ class _Reader:
         else:
             element.behind = (at, self.data.index(b">", at) + 1)
         self.top = element.parent or self.root
-
-
-def _named(prefixed: str, spaces: dict[str, str]) -> Name:
-    prefix, colon, local = prefixed.partition(":")
-    return Name(spaces.get(prefix, prefix), local) if colon else Name(spaces.get("", ""), prefixed)

@@ -3,6 +3,7 @@
 import io
 import re
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,30 @@ def test_a_damaged_packet_stays_well_formed_or_goes() -> None:
             made, _ = xmp.resized(xmp.without_places(seen.packet)[0], DOUBLE)
             Packet(made)
     assert 50 < kept < 500
+
+
+def test_an_empty_tag_takes_no_size() -> None:
+    made, _ = resized(packet("<tiff:ImageWidth/><exif:PixelXDimension></exif:PixelXDimension>", ""))
+    assert "ImageWidth" not in made
+    assert "<exif:PixelXDimension>40</exif:PixelXDimension>" in made
+
+
+def test_a_namespace_that_something_is_of_stays_declared() -> None:
+    item = "http://ns.google.com/photos/1.0/container/item/"
+    kept = xmp.upright(packet("", "Item:Mime='image/jpeg'", Item=item)).packet
+    assert kept is not None
+    assert f"xmlns:Item='{item}'".encode() in kept
+    assert b"Item:Mime='image/jpeg'" in kept
+
+
+def test_many_namespaces_take_no_more_memory_than_they_are_long() -> None:
+    data = packet("<a1:b xmlns:c='d'/>" * 2000, **{f"a{number}": f"u{number}" for number in range(2000)})
+    tracemalloc.start()
+    try:
+        assert not xmp.upright(data).notes
+        assert tracemalloc.get_traced_memory()[1] < 100 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 def test_entities_are_not_expanded() -> None:
