@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, _imaging
 
-from storage import deep, jpeg_kinds, metadata, tiff_pages, unread
+from storage import deep, jpeg_kinds, metadata, png_chunks, tiff_pages, unread
 from storage.exif import TIFF_HEADS
 from storage.formats import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, Pixels, is_image, refuse_size, stem, suffix_of
 from storage.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
@@ -24,6 +24,8 @@ from storage.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
 __all__ = ["MAX_PIXELS", "SUFFIXES", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
 
 JPEGS = ("JPEG", "MPO")
+UNDECODED = frozenset({127, 128})
+"""What all channels of a JPEG's pixel are that is not there."""
 WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 for library in ("tifffile", "imagecodecs", "PIL"):
     logging.getLogger(library).setLevel(logging.CRITICAL)  # of damaged files; what matters is raised
@@ -106,12 +108,31 @@ def loaded(data: bytes) -> Iterator[Loaded]:
             if not data.startswith(jpeg_kinds.START) or not jpeg_kinds.lacks_only_its_end(data):
                 raise
             picture = replace(_decoded(data + jpeg_kinds.END), notes=(jpeg_kinds.NO_END,))
+        else:
+            picture = replace(picture, notes=_notes_on_end(data, picture.image))
         yield picture
+
+
+def _notes_on_end(data: bytes, image: Image.Image) -> tuple[str, ...]:
+    """What is missing at the end of a picture that could be decoded; ImageError for a JPEG that lacks pixels there.
+
+    To know takes long, so that the grey of what is not there is looked for first.
+    """
+    if png_chunks.lacks_its_end(data):
+        return (jpeg_kinds.NO_END,)
+    if not data.startswith(jpeg_kinds.START):
+        return ()
+    corner = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
+    if set(corner.flat) <= UNDECODED and jpeg_kinds.ends_early(data):
+        raise ImageError("broken image: cut off")
+    return (jpeg_kinds.NOT_ALL_SCANS,) if jpeg_kinds.lacks_scans(data) else ()
 
 
 def _decoded(data: bytes) -> Loaded:
     with opened(data) as image:
         packing = str(image.tile[0][3]) if isinstance(image, ImageFile.ImageFile) and image.tile else ""
+        if image.format in JPEGS and jpeg_kinds.lacks_scans(data) and jpeg_kinds.ends_early(data):
+            raise ImageError("broken image: cut off")
         frames = 1 if image.format == "TIFF" else getattr(image, "n_frames", 1)
         image.load()
         return Loaded(_without_blank_alpha(image), packing, frames)
@@ -135,7 +156,7 @@ def _refusing(data: bytes) -> Iterator[None]:
 def _in_plain_words(error: Exception) -> str:
     """What Pillow's words mean, in a line."""
     said = " ".join(str(error).split()) or type(error).__name__
-    if said.startswith("image file is truncated"):
+    if said.startswith("image file is truncated") or said.endswith("input stream too small"):
         return "cut off"
     return "its pixels cannot be decoded" if said.startswith("decoder error") else said
 

@@ -1,6 +1,7 @@
 """JPEGs that Pillow does not know: of more than 8 bits, lossless, JPEG-LS; and those that only lack their end."""
 
 import hashlib
+import re
 import struct
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ NOT_READ = {
     0xCB: "an arithmetically coded lossless JPEG",
 }
 FRAME = struct.Struct(">BHHB")
-NO_END = "no end marker"
+NO_END, NOT_ALL_SCANS = "no end marker", "some of its scans are missing"
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker among the bits of a scan, but for those of restarts."""
 COEFFICIENTS = 64
 
 
@@ -68,6 +71,8 @@ def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
         if frame.marker != JPEG_LS and not lacks_only_its_end(data):
             raise ImageError("broken image: cut off")
         data, notes = data + END, (NO_END,)
+    elif frame.marker != JPEG_LS and ends_early(data):
+        raise ImageError("broken image: cut off")
     refuse_scans(data)
     decode = imagecodecs.jpegls_decode if frame.marker == JPEG_LS else imagecodecs.jpeg8_decode
     try:
@@ -87,7 +92,7 @@ def refuse_scans(data: bytes) -> None:
 
 def ends_in_nothing(data: bytes) -> bool:
     """Whether a JPEG has zeros where its last scan should end, as where a copy was given up."""
-    return data.startswith(START) and data.endswith(ZEROS) and not _has_end(data)
+    return data.startswith(START) and data.endswith(ZEROS) and _end(data) is None
 
 
 def lacks_only_its_end(data: bytes) -> bool:
@@ -98,17 +103,48 @@ def lacks_only_its_end(data: bytes) -> bool:
     """
     body = data.rstrip(b"\0") + b"\0" if data.endswith(ZEROS) else data.rstrip(b"\xff")
     frame = _frame(data)
-    if frame is None or _has_end(data) or not _has_all_scans(body, frame):
+    if frame is None or _end(data) is not None or not _has_all_scans(body, frame):
         return False
     try:
-        first = _digest(body)
-        return all(_digest(body + _ending(flip)) == first for flip in (0, 254))
+        return not _is_gone_on_with(body)
     except Exception:  # of imagecodecs' many kinds
         return False
 
 
-def _has_end(data: bytes) -> bool:
-    return data.rfind(END) > data.rfind(SCAN)
+def ends_early(data: bytes) -> bool:
+    """Whether the end marker of a JPEG stands before the end of its pixels; to know takes three decodings."""
+    end = _end(data)
+    if end is None:
+        return False
+    body = data[:end].rstrip(b"\xff")
+    try:
+        return _is_gone_on_with(body)
+    except Exception:  # of imagecodecs' many kinds
+        return False
+
+
+def lacks_scans(data: bytes) -> bool:
+    """Whether a JPEG has no scan for a part of its coefficients, such as those that make a progressive one sharp."""
+    frame = _frame(data)
+    return frame is not None and not _has_all_scans(data, frame)
+
+
+def _end(data: bytes) -> int | None:
+    """Where the end marker of a JPEG is: not of another within it, or behind it."""
+    frame = _frame(data)
+    place = frame.place if frame else len(data)
+    while not data.startswith(END, place):
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if (found := MARKER.search(data, place)) is None:
+            return None
+        place = found.start()
+    return place
+
+
+def _is_gone_on_with(body: bytes) -> bool:
+    """Whether a decoder takes for pixels what follows a JPEG without its end marker."""
+    first = _digest(body)
+    return any(_digest(body + _ending(flip)) != first for flip in (0, 254))
 
 
 def _digest(body: bytes) -> bytes:

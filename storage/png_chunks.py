@@ -28,6 +28,12 @@ def colour_chunks(data: bytes) -> Chunks:
     return tuple(found.items())
 
 
+def lacks_its_end(data: bytes) -> bool:
+    """Whether a PNG ends without the chunk that says so; decoders can do without."""
+    end = chunk(b"IEND", b"")
+    return data.startswith(SIGNATURE) and not data.endswith(end) and end not in data
+
+
 def lost(chunks: Chunks, *, has_profile: bool) -> tuple[str, ...]:
     """Notes on what a format that has no such chunks does not say of the colours. A profile tells more than gamma."""
     found = dict(chunks)

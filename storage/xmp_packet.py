@@ -107,8 +107,9 @@ class Packet:
     def replace(self, found: Property, text: str) -> None:
         """Give a property another value; one that is written as an empty tag has no place for it, and goes."""
         if found.element is not None and found.value[0] == found.whole[1]:
-            return self.remove(found)
-        self._changes.append((found.value, text.encode()))
+            self.remove(found)
+        else:
+            self._changes.append((found.value, text.encode()))
 
     def remove(self, found: Property) -> None:
         self._changes.append((found.whole, b""))

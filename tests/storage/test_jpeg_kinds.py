@@ -210,7 +210,30 @@ def test_a_jpeg_cut_between_its_scans_or_at_a_restart_is_refused() -> None:
             open_photograph(data)
 
 
-@pytest.mark.parametrize("tail", [bytes(100), b"\0" * 3, b"more", b"\xff\xd8\xff\xe0 a second picture, cut off"])
+@pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE)
+def test_a_jpeg_that_lacks_pixels_is_refused_though_an_end_marker_follows(data: bytes) -> None:
+    behind_thumbnail = int.from_bytes(data[4:6], "big") if data[3] == 0xE1 else 0
+    scan = data.index(b"\xff\xda", behind_thumbnail) + 14
+    for part in (0.1, 0.4, 0.6):
+        half = data[: scan + int((len(data) - scan) * part)].rstrip(b"\xff") + END
+        with pytest.raises(ImageError, match=r"^broken image: "):
+            open_photograph(half)
+        with pytest.raises(ImageError, match=r"^broken image: "):
+            images.decode(half)
+
+
+def test_a_grey_picture_and_one_without_its_last_scans_are_whole() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (56, 40), (128, 128, 128)).save(buffer, "JPEG")
+    assert open_photograph(buffer.getvalue()).notes == ()
+    scans = WHOLE["progressive"].rindex(b"\xff\xc4")
+    assert open_photograph(WHOLE["progressive"][:scans] + END).notes == ("some of its scans are missing",)
+
+
+TAILS = [bytes(100), b"\0" * 3, b"more", b"\xff\xd8\xff\xe0 a second picture, cut off", b"\xff\xda a film" + bytes(8)]
+
+
+@pytest.mark.parametrize("tail", TAILS)
 def test_bytes_behind_the_end_change_nothing(tail: bytes) -> None:
     found = open_photograph(WHOLE["baseline"] + tail)
     assert found.notes == ()

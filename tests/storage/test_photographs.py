@@ -513,3 +513,16 @@ def test_a_text_named_as_something_else_is_a_text(name: bytes) -> None:
     plain = bytes(imagecodecs.png_encode(samples(3, 8)))
     found = open_photograph(with_chunks(plain, (b"iTXt", name + b"\0\0\0\0\0Jane")))
     assert (found.carried, found.notes) == (Carried(), ("text left out",))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("missing", [1, 8, 12])
+def test_a_png_that_only_lacks_its_end_is_read_with_a_note(dtype: Any, missing: int) -> None:
+    values = np.random.default_rng(0).integers(256, size=(9, 7, 3)).astype(dtype)
+    data = bytes(imagecodecs.png_encode(values))
+    found = open_photograph(data[:-missing])
+    np.testing.assert_array_equal(found.pixels, values)
+    assert found.notes == ("no end marker",)
+    assert open_photograph(data).notes == ()
+    with pytest.raises(ImageError, match=r"^broken image: cut off$"):
+        open_photograph(data[:-30])
