@@ -41,7 +41,7 @@ def _watch(run: UUID) -> None:
                 _stop()
                 return
             time.sleep(INTERVAL_SECONDS)
-            with suppress(httpx.HTTPError, PrefectException):  # the server is away, or starts
+            with suppress(httpx.HTTPError, PrefectException, ValueError):  # the server is away, or a proxy answers
                 seen = seen + 1 if _is_cancelled(client, run) else 0
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dtls.degradation import SizeError
 from flows.collection import Collection, Seen
+from flows.sizes import Reduced
 from storage.images import ImageError
 from storage.kinds import unlike
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
@@ -103,8 +104,10 @@ def _size_of_truth(x: Seen, hr: Seen | None, lr: Seen | None) -> tuple[int, ...]
     if hr is None or hr.size == size:
         return size
     if lr is not None and size[0] * lr.size[1] == size[1] * lr.size[0]:
+        height, width = hr.size
         scale = size[0] / lr.size[0]
-        if all(0 <= whole - part < scale for whole, part in zip(hr.size, size, strict=True)):
+        is_cropped = size == Reduced(scale, cropped=True).part((height, width))  # of broken scales, by more than one
+        if is_cropped or all(0 <= whole - part < scale for whole, part in zip(hr.size, size, strict=True)):
             return size
     why = f"SR is {_written(size)}, HR is {_written(hr.size)}"
     if hr.size == size[::-1] and hr.kind.orientation != x.kind.orientation:

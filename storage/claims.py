@@ -1,5 +1,6 @@
 """The lease of a run as other processes know it that work for the run: Dask's workers, and the training's own."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from storage.owners import LEASE, TRUSTED, LostError, owner_of
 
 LOOKS_EVERY = 10.0
 """Seconds for which one who works for the owner, in another process, trusts what it has seen."""
+PATIENCE = 5.0
+"""Seconds for which these wait for its renewal: it is late after the sleep of a machine."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,18 @@ class Watch:
 
     def confirm(self) -> None:
         """LostError where the lease is no longer the run's, or its end is near; seldom looked up."""
-        asked = clock()
+        first = asked = clock()
         if asked <= self._trusted_until:
             return
+        while (left := self._left()) <= 0:
+            if asked > first + PATIENCE:
+                raise LostError(f"{self.target}: stopped, as the run it is for does not renew its lease")
+            time.sleep(PATIENCE / 20)
+            asked = clock()
+        self._trusted_until = asked + min(left, LOOKS_EVERY)
+
+    def _left(self) -> float:
+        """For how many seconds the lease may be trusted, by the clock of its store; LostError where it is lost."""
         owner = owner_of(self.target)
         if owner is None:
             raise LostError(
@@ -47,8 +59,4 @@ class Watch:
             )
         if owner.id != self.claim.owner:
             raise LostError(f"{self.target}: stopped, as another run took over ({owner})")
-        age = self.target.age(LEASE) or 0.0
-        left = TRUSTED * self.claim.lasts - age
-        if left <= 0:
-            raise LostError(f"{self.target}: stopped, as the run it is for does not renew its lease")
-        self._trusted_until = asked + min(left, LOOKS_EVERY)
+        return TRUSTED * self.claim.lasts - (self.target.age(LEASE) or 0.0)

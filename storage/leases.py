@@ -26,6 +26,8 @@ from storage.owners import LEASE, TRUSTED, LostError, Owner, owner_of
 
 LASTS = 120.0
 EVERY = 30.0
+WAKES_EVERY = 1.0
+"""Seconds that its owner waits at a time: waiting stops while the machine sleeps, and the lease's life does not."""
 ATTEMPTS = 20
 
 
@@ -91,8 +93,9 @@ class Lease:
 
     @property
     def claim(self) -> Claim:
-        """What those who work for this run in other processes know it by."""
-        return Claim(self.target.url, self.owner.id, self.lasts)
+        """What those who work for this run in other processes, and in other folders, know it by."""
+        local = self.target.local
+        return Claim(self.target.url if local is None else str(local), self.owner.id, self.lasts)
 
     @property
     def _is_trusted(self) -> bool:
@@ -120,8 +123,11 @@ def hold(
     lease, left = Lease(target, owner, lasts, asked), threading.Event()
 
     def keep() -> None:
-        while not left.wait(every) and not lease.lost.is_set():
-            lease.renew()
+        renewed = asked
+        while not left.wait(min(every, WAKES_EVERY)) and not lease.lost.is_set():
+            if clock() >= renewed + every:
+                renewed = clock()
+                lease.renew()
 
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
     try:

@@ -283,6 +283,8 @@ def read_manifest(target: Location) -> pa.Table | None:
     try:
         table = read_parquet(data)
         table.validate(full=True)
+        if len({*table.column_names}) < len(table.column_names):
+            raise ValueError("two columns of one name")
         return table
     except DAMAGED as error:
         reason = " ".join(str(error).split())

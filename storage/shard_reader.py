@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import images, tars, unread
@@ -25,6 +26,8 @@ from storage.tars import Damaged, Window
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"})
 TRAINING = frozenset({"train", "training"})
 PACKED = re.compile(r"\.(tgz|tar\.\w+)$", re.IGNORECASE)
+TOLD = tuple((name, pa.string()) for name in ("key", "output", "sha256"))
+"""The columns of a manifest that say something of shards; one of somebody else's may lack them."""
 UNUSED_SECONDS = 7 * 86_400
 """Another training may still read an older version."""
 
@@ -133,9 +136,9 @@ def _fetch(source: Location, entry: Entry, path: Path, sha256: str | None) -> No
 
 
 def _told_by_manifest(source: Location) -> tuple[dict[str, int], dict[str, str]]:
-    """How many samples each shard has, and its sha256, if there is a manifest."""
+    """How many samples each shard has, and its sha256, if there is a manifest of ours."""
     manifest = read_manifest(source)
-    if manifest is None:
+    if manifest is None or not {*TOLD} <= {(field.name, field.type) for field in manifest.schema}:
         return {}, {}
     made = manifest.filter(pc.is_valid(manifest["output"])).group_by(["output"])
     rows = made.aggregate([("key", "count"), ("sha256", "min")]).to_pylist()

@@ -1,5 +1,6 @@
 """A run that sees itself cancelled stops itself, unless Prefect's worker does."""
 
+import json
 import signal
 import threading
 import uuid
@@ -71,6 +72,7 @@ def test_a_run_that_sees_itself_cancelled_twice_in_a_row_stops_itself(
     away = httpx.ConnectError("All connection attempts failed")
     assert watched(Running(), away, away, state, state) == ["stopped"]
     assert watched(Running(), state, away, state) == ["stopped"]
+    assert watched(json.JSONDecodeError("a proxy's page", "<html>", 0), state, state) == ["stopped"]
     assert watched(Running(), state) == []
     assert watched(Running(), state, AwaitingRetry(), state) == []
 

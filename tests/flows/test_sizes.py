@@ -149,6 +149,19 @@ def test_another_choice_changes_the_larger_ones_alone(source: Path, tmp_path: Pa
     assert upscaled(source, target, larger="skip", samples_per_shard=2, overwrite=True).endswith(" 2 skipped")
 
 
+@pytest.mark.parametrize("larger", ["fail", "skip"])
+def test_a_new_image_is_no_leave_for_another_choice_to_take_results_away(
+    larger: str, source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "large"
+    assert upscaled(source, target, larger="copy") == "5 done"
+    Image.new("RGB", (9, 9)).save(source / "new.png")
+    with pytest.raises(StorageError, match="holds 2 results made with other options, which would be replaced"):
+        upscaled(source, target, larger=larger)
+    assert {path.name.replace("wide.png", "wide.jpg") for path in target.iterdir()} >= LARGER
+    assert upscaled(source, target, larger="copy") == "1 done, 5 already done"
+
+
 def test_larger_goes_with_a_size(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["dtls", "upscale", "a", "b", "--scale", "2", "--larger", "skip"])
     with pytest.raises(SystemExit) as ended:

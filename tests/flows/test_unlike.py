@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from flows.comparison import RECEIPT
+from flows.downscale import DownscaleOptions, downscale
 from flows.scenes import CROPPED
+from flows.upscale import UpscaleOptions, upscale
 from tests.flows.reporting import made, pictures, save
 
 OVER_WHITE = "HR is transparent in parts, SR is not: compared over white"
@@ -106,6 +108,19 @@ def test_hr_images_are_cropped_to_whole_lr_pixels(folder: Path, tmp_path: Path, 
         Image.open(tmp_path / "even" / "contact-sheet.png") as even_sheet,
     ):
         assert odd_sheet.tobytes() == even_sheet.tobytes()
+
+
+def test_hr_images_are_cropped_for_broken_scales_as_downscaling_crops_them(folder: Path, tmp_path: Path) -> None:
+    hr, lr, sr = (str(tmp_path / name) for name in ("hr", "lr", "sr"))
+    for path in (folder / "hr").iterdir():
+        with Image.open(path) as image:
+            save(image.crop((0, 0, 39, 34)), tmp_path / "hr" / path.name)
+    downscale.fn(DownscaleOptions(source=hr, target=lr, scale=2.5, crop=True, protocol="antialias"))
+    upscale.fn(UpscaleOptions(source=lr, target=sr, scale=2.5, method="bicubic"))
+    summary = made(folder, tmp_path / "out", hr=hr, lr=lr, sr={"ours": sr})
+    assert [row["ok"] for row in summary["methods"]] == [3]
+    assert summary["notes"] == [f"{CROPPED}, in 3 images such as 0."]
+    assert table(tmp_path / "out").scale.tolist() == [2.5] * 3
 
 
 @pytest.mark.parametrize("extra", [(4, 0), (1, 4), (-1, 1)])

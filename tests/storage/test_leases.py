@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from flows.contents import list_pictures
 from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
 from flows.outcome import RunError
-from storage import leases
+from storage import claims, leases
 from storage.archives import Folder
 from storage.fence import clock
 from storage.leases import LASTS, Lease, hold
@@ -410,14 +411,60 @@ def test_another_process_that_works_for_a_run_changes_the_target_only_as_long_as
     assert state(target) == {"0.png": b"pixels"}
 
 
-def test_who_works_for_a_run_stops_before_its_unrenewed_lease_may_be_taken(tmp_path: Path) -> None:
+def test_a_run_s_claim_is_of_the_same_place_in_a_process_of_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = Location.of(tmp_path / "large")
+    with hold(Location.of("large"), "upscale", every=3600) as lease:
+        target.write(LEASE, lease_of())
+        monkeypatch.chdir("/")
+        with lease.claim.fenced(), pytest.raises(LostError, match="another run took over"):
+            target.write("0.png", b"mine")
+
+
+@pytest.fixture
+def slept(tmp_path: Path) -> Callable[[], None]:
+    """Makes the lease of a folder one that was not written for as long as it lasts."""
+    old = time.time() - LASTS
+    return lambda: os.utime(tmp_path / LEASE, (old, old))
+
+
+def test_who_works_for_a_run_stops_before_its_unrenewed_lease_may_be_taken(
+    tmp_path: Path, slept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "PATIENCE", 0.1)
     target = Location.of(tmp_path)
     with hold(target, "upscale", every=3600) as lease:
-        (tmp_path / LEASE).touch()
-        old = time.time() - LASTS
-        os.utime(tmp_path / LEASE, (old, old))
+        slept()
         with lease.claim.fenced(), pytest.raises(LostError, match="does not renew its lease"):
             target.write("0.png", b"mine")
+
+
+def test_who_works_for_a_run_waits_for_the_renewal_that_is_late_after_a_sleep(
+    tmp_path: Path, slept: Callable[[], None]
+) -> None:
+    target = Location.of(tmp_path)
+    with hold(target, "upscale", every=3600) as lease:
+        slept()
+        renewal = threading.Timer(0.3, lease.renew)
+        renewal.start()
+        with lease.claim.fenced():
+            target.write("0.png", b"pixels")
+        renewal.join()
+    assert state(target) == {"0.png": b"pixels"}
+
+
+def test_a_lease_is_renewed_soon_after_a_sleep_in_which_waiting_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WAKES_EVERY", 0.01)
+    renewed = threading.Event()
+    monkeypatch.setattr(Lease, "renew", lambda _: renewed.set())
+    with hold(Location.of(tmp_path), "upscale", every=3600):
+        assert not renewed.wait(0.1)
+        monkeypatch.setattr(leases, "clock", lambda: clock() + 3600)
+        assert renewed.wait(SOON)
 
 
 def test_a_renewal_never_writes_over_the_lease_of_who_took_over_meanwhile(

@@ -1,11 +1,14 @@
 """Units and receipts: fingerprints that change when something does, cuts that stay, tables that people can read."""
 
+import io
 import random
 import re
 from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from storage.locations import Entry, Location, StorageError
@@ -174,6 +177,14 @@ def test_damage_of_any_kind_undoes_a_receipt_and_is_a_line_for_the_manifest(targ
     assert len(lines) > 50
     assert all(line.startswith(f"{target}/{MANIFEST}: not a readable Parquet file (") for line in lines)
     assert not any("\n" in line for line in lines)
+
+
+def test_a_manifest_with_two_columns_of_one_name_is_refused(target: Location) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table([["a"], ["b"]], names=["key", "key"]), buffer)
+    target.write(MANIFEST, buffer.getvalue())
+    with pytest.raises(StorageError, match=r"not a readable Parquet file \(two columns of one name\)"):
+        read_manifest(target)
 
 
 def damaged(data: bytes, generator: random.Random) -> bytes:

@@ -7,6 +7,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from PIL import Image
@@ -162,6 +164,15 @@ def test_shards_on_s3_are_fetched_once_and_again_when_they_change(photographs: P
     assert [shard.path in times for shard in again] == [False, True, True]
     assert ShardReader(again).read(0) == expected[5]
     assert sorted(cache.iterdir()) == sorted(shard.path for shard in again)  # the older version is gone
+
+
+@pytest.mark.parametrize("columns", [{"url": ["a"]}, {"key": ["a"], "output": ["shard-000000.tar"], "sha256": [7]}])
+def test_a_manifest_of_somebody_else_beside_shards_says_nothing_of_them(
+    columns: dict[str, list[object]], photographs: Path, tmp_path: Path
+) -> None:
+    [path] = make(photographs, tmp_path)
+    pq.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    assert fetched(Location.of(tmp_path), tmp_path) == [LocalShard(path, None)]
 
 
 def test_a_tar_cut_within_a_member_is_refused(photographs: Path, tmp_path: Path) -> None:
