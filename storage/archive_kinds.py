@@ -39,6 +39,7 @@ MAGIC = {
     b"BZh": "tar.bz2",
     b"\xfd7zXZ\0": "tar.xz",
     b"\x28\xb5\x2f\xfd": "tar.zst",
+    b"\x50\x2a\x4d\x18": "tar.zst",  # as pzstd writes it
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!\x1a\x07": "rar",
     b"LZIP\1": "lzip",

@@ -173,17 +173,25 @@ def _is_old(target: Location, key: str) -> bool:
 
 
 def _is_abandoned(target: Location, key: str, owner: Owner, found: bytes) -> bool:
-    """Whether a lease with these bytes belongs to nobody; where its store has no clock, it is watched first."""
+    """Whether a lease with these bytes belongs to nobody; where its store has no clock, it is watched first.
+
+    So it is where its owner has left meanwhile.
+    """
     if owner.has_died or _is_old(target, key):
         return True
-    if target.age(key) is not None:
-        return False
+    try:
+        if target.age(key) is not None:
+            return False
+    except StorageError as error:
+        if _is_missing(error):
+            return True
+        raise
     seen = clock()
-    while target.read_if_there(key) == found:
+    while (left := target.read_if_there(key)) == found:
         if clock() - seen > LASTS:
             return True
         time.sleep(min(1.0, LASTS / 20))
-    return False
+    return left is None
 
 
 def _acquire(target: Location, key: str, owner: Owner, lasts: float) -> None:
@@ -228,6 +236,10 @@ def _listed(target: Location, key: str) -> tuple[Entry | None, Owner | None]:
     except ChangedError:  # between the two
         return None, owner_of(target, key)
     except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+        if _is_missing(error):
             return None, None
         raise
+
+
+def _is_missing(error: StorageError) -> bool:
+    return isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -58,6 +59,11 @@ def test_names_say_kinds() -> None:
 def test_streams_that_follow_each_other_are_one(kind: str, tmp_path: Path) -> None:
     halves = PACKED[kind](TAR[:3000]) + PACKED[kind](TAR[3000:])
     assert content(opened(tmp_path, kind, halves)) == MEMBERS
+
+
+def test_a_zstd_that_begins_with_a_frame_to_skip_is_read(tmp_path: Path) -> None:
+    skipped = b"\x50\x2a\x4d\x18" + struct.pack("<I", 4) + bytes(4)
+    assert content(opened(tmp_path, "tar.zst", skipped + zstd(TAR[:3000]) + skipped + zstd(TAR[3000:]))) == MEMBERS
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -220,6 +220,21 @@ def test_a_container_of_the_same_name_is_another_host(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lease_that_its_owner_removes_while_another_looks_at_it_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, age = Location.of(tmp_path), Location.age
+    target.write(LEASE, lease_of())
+
+    def leaves(where: Location, key: str) -> float | None:
+        where.delete(key)
+        return age(where, key)
+
+    monkeypatch.setattr(Location, "age", leaves)
+    with hold(target, "upscale") as lease:
+        assert json.loads(target.read(LEASE))["id"] == lease.owner.id
+
+
 @pytest.mark.parametrize(
     "garbage",
     [b"", b"{", b"\xff\x00", b"null", b"[]", b"{}", lease_of(expires="soon"), lease_of(expires=float("nan"))],
