@@ -74,10 +74,11 @@ class Exif:
             start = (
                 struct.unpack_from(order + "Q", data, 8)[0] if big else struct.unpack_from(order + "I", data, 4)[0]
             )
-            exif.image = exif._read(data, start, big, without)
+            elsewhere = without | {MAKER_NOTE}
+            exif.image = exif._read(data, start, big, elsewhere)
             exif.photo = exif._read(data, exif._pop(exif.image, PHOTO), big, without)
-            exif.gps = exif._read(data, exif._pop(exif.image, GPS), big, without)
-            exif.interop = exif._read(data, exif._pop(exif.photo, INTEROP), big, without)
+            exif.gps = exif._read(data, exif._pop(exif.image, GPS), big, elsewhere)
+            exif.interop = exif._read(data, exif._pop(exif.photo, INTEROP), big, elsewhere)
         return exif
 
     @property

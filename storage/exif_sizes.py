@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from storage.exif import (
     HEIGHT,
     LONG,
+    MAKER_NOTE,
     PHOTO_HEIGHT,
     PHOTO_WIDTH,
     RATIONAL,
@@ -25,11 +26,13 @@ ACROSS_PER_UNIT, DOWN_PER_UNIT = (0xA20E, 0x920E), (0xA20F, 0x920F)
 SIDES = {WIDTH: 0, PHOTO_WIDTH: 0, RELATED_WIDTH: 0, HEIGHT: 1, PHOTO_HEIGHT: 1, RELATED_HEIGHT: 1}
 GROUND = frozenset({33550, 33922, 34264, *range(34735, 34738)})
 RAW_CROP = frozenset({50717, 50718, 50719, 50720, 50780, 50829, 50830, *range(51089, 51092)})
+NO_NOTE = "maker's note left out"
 LOST = {
     301: "transfer function left out",
     37724: "Photoshop's layers left out",
+    MAKER_NOTE: NO_NOTE,
 }
-"""What of the storage of a TIFF is a loss."""
+"""What of the storage of a TIFF, or out of its place, is a loss."""
 MOST_SHORT = 65535
 
 
@@ -58,8 +61,8 @@ def cleaned(exif: Exif, orientation: int) -> tuple[str, ...]:
     if orientation >= 5:
         for directory in (exif.image, exif.photo):
             _swap(directory)
-    if exif.settle():
-        notes += ("maker's note left out",)
+    if exif.settle() and NO_NOTE not in notes:
+        notes += (NO_NOTE,)
     if exif.damaged:
         notes += ("damaged EXIF values left out",)
     return notes

@@ -67,6 +67,18 @@ def test_a_maker_s_note_keeps_its_place(at: int, order: str, stamp: str | None) 
     assert (carried.notes, result.notes, parsed.damaged) == ((), (), 0)
 
 
+def test_a_note_in_another_directory_is_left_out_and_harms_nothing() -> None:
+    note = canon("<", 200, 50)
+    exif = Exif.parse(with_note("<", 200, note))
+    exif.image[MAKER_NOTE] = exif.gps[MAKER_NOTE] = Entry(7, 60, b"x" * 60)
+    carried = read(b"", {"exif": exif.tobytes()}).carried
+    assert carried.exif is not None
+    again = Exif.parse(carried.exif)
+    assert (again.note_at, again.photo[MAKER_NOTE].value) == (200, note)
+    assert MAKER_NOTE not in again.image | again.gps
+    assert carried.notes == ("maker's note left out",)
+
+
 def test_a_note_stands_between_all_directories() -> None:
     for at in range(8, 400, 13):
         note = canon("<", at, 50)
