@@ -62,10 +62,16 @@ def load_pickled(content: bytes) -> Any:
 
 
 def _bytes_of(value: Any) -> int:
-    """What the tensors in nested dictionaries take once each has memory of its own."""
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    return sum(map(_bytes_of, value.values())) if isinstance(value, dict) else 0
+    """What the tensors in nested dictionaries, each of these once, take once each has memory of its own."""
+    size, seen, waiting = 0, set[int](), [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            size += value.numel() * value.element_size()
+        elif isinstance(value, dict) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values()
+    return size
 
 
 def _refuse_more(size: int, most: int) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,8 @@ from storage.exif import TIFF_HEADS
 
 MOST_PAGES = 1000
 """Further pages of a file are not looked at."""
+PARTS, MOST_PARTS = (273, 279, 324, 325), 50_000_000
+"""The tables of strips and tiles, and how many numbers of theirs are read: one table may serve many pages."""
 REDUCED, MASK = 1, 4
 OLD_SUBFILE_TYPE, OLD_REDUCED = 255, 2
 MASK_LEFT_OUT = "transparency mask left out"
@@ -26,7 +28,7 @@ def image_page(data: bytes) -> tuple[bytes, tuple[str, ...]]:
         return data, ()
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            pages = [(page.offset, _kind(page)) for page in islice(file.pages, MOST_PAGES + 1)]
+            pages = [(page.offset, _kind(page)) for page in _first(file.pages)]
             first, images = pages[0][0], [at for at, kind in pages if not kind]
             if not images:
                 pages += [(page.offset, _kind(page)) for page in _below(file.pages.first)]
@@ -47,6 +49,16 @@ def frame_notes(count: int, most: int | None = None) -> tuple[str, ...]:
     return (f"the first of {count:,} frames",) if count > 1 else ()
 
 
+def _first(pages: Iterable[Any]) -> Iterator[Any]:
+    """The pages that are looked at."""
+    parts = 0
+    for page in islice(pages, MOST_PAGES + 1):
+        yield page
+        parts += sum(tag.count for tag in map(page.tags.get, PARTS) if tag is not None)
+        if parts > MOST_PARTS:
+            return
+
+
 def _kind(page: Any) -> int:
     """REDUCED, MASK, or both; 0 for an image."""
     kind = int(page.tags.valueof(254, 0)) & (REDUCED | MASK)
@@ -54,7 +66,7 @@ def _kind(page: Any) -> int:
 
 
 def _below(page: Any) -> Iterator[Any]:
-    return islice(page.pages, MOST_PAGES) if page.subifds else iter(())
+    return _first(page.pages) if page.subifds else iter(())
 
 
 def _starting_at(place: int, data: bytes) -> bytes:

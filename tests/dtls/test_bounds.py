@@ -88,5 +88,12 @@ def test_a_checkpoint_of_ordinary_tensors_is_read() -> None:
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
+def test_dictionaries_in_each_other_are_counted_once_each() -> None:
+    nested: dict[str, object] = {"weight": torch.zeros(4)}
+    for _ in range(60):
+        nested = {"a": nested, "b": nested}
+    assert load_pickled(saved(nested)).keys() == {"a", "b"}
+
+
 def test_the_documents_timesteps_are_allowed() -> None:
     assert MAX_TIMESTEPS >= 2000

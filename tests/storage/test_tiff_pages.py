@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from storage import images
+from storage import images, tiff_pages
 from storage.exif import Exif
 from storage.photographs import open_photograph
 
@@ -90,6 +90,14 @@ def test_an_image_s_own_orientation_counts() -> None:
         values = PICTURE.astype(f"uint{depth}")
         data = tiff([(THUMBNAIL.astype(values.dtype), {"subfiletype": REDUCED}), (values, turned)])
         np.testing.assert_array_equal(open_photograph(data).pixels, np.rot90(values, -1))
+
+
+def test_no_more_is_read_of_many_long_tables_than_has_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = np.zeros((8, 8), np.uint8)
+    data = tiff([(page, {"rowsperstrip": 1})] * 5)
+    assert open_photograph(data).notes == ("the first of 5 frames",)
+    monkeypatch.setattr(tiff_pages, "MOST_PARTS", 40)  # two tables of eight numbers a page
+    assert open_photograph(data).notes == ("the first of 3 frames",)
 
 
 def test_pages_without_end_are_not_counted_to_their_end() -> None:
