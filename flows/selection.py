@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Iterable, Set
 from fnmatch import translate
 from pathlib import PurePosixPath
 from typing import Annotated, Self
+from unicodedata import normalize
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -113,8 +114,12 @@ def refuse_absent(entry: Entry) -> None:
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], object] | None:
-    patterns = list(patterns)
-    return re.compile("|".join(map(translate, patterns))).match if patterns else None
+    """Whether a key matches one of the patterns, in whatever Unicode form both are."""
+    wanted = "|".join(translate(normalize("NFC", pattern)) for pattern in patterns)
+    if not wanted:
+        return None
+    match = re.compile(wanted).match
+    return lambda key: match(normalize("NFC", key))
 
 
 def _hint(missing: Iterable[str], there: Container[str]) -> str:

@@ -230,6 +230,18 @@ def test_a_grey_picture_and_one_without_its_last_scans_are_whole() -> None:
     assert open_photograph(WHOLE["progressive"][:scans] + END).notes == ("some of its scans are missing",)
 
 
+@pytest.mark.parametrize("tail", [b"", END])
+def test_a_bomb_is_not_decoded_to_see_whether_it_is_whole(tail: bytes) -> None:
+    large, at = WHOLE["baseline"], WHOLE["baseline"].index(b"\xff\xc0") + 5
+    large = large[:at] + struct.pack(">HH", 20_000, 20_000) + large[at + 4 : -2]
+    whole = WHOLE["12 bits"][:-2]
+    scans = whole + whole[whole.rindex(b"\xff\xda") :] * 1001
+    started = time.process_time()
+    assert "pixels" in said_of(large + tail)
+    assert "scans" in said_of(scans + tail)
+    assert time.process_time() - started < 1
+
+
 TAILS = [bytes(100), b"\0" * 3, b"more", b"\xff\xd8\xff\xe0 a second picture, cut off", b"\xff\xda a film" + bytes(8)]
 
 
