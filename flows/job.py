@@ -1,7 +1,7 @@
 """A job: what a flow hands over to be done in units, and what a survey of its target leaves to do."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
@@ -71,7 +71,8 @@ class Left:
 
     @classmethod
     def of(cls, job: Job, options: BatchOptions) -> "Left":
-        return cls(job, job.receipts.survey(job.units, job.divisible, job.output), options.retry_failed)
+        survey = job.receipts.survey(job.units, job.divisible, job.output, job.again)
+        return cls(job, survey, options.retry_failed)
 
     def __bool__(self) -> bool:
         return bool(self.todo or self.survey.stale or self.survey.orphans or not self.survey.gathered)
@@ -85,19 +86,11 @@ class Left:
     @property
     def others(self) -> set[str]:
         """The results that would be replaced, as they were made with other options."""
-        rows = chain(chain.from_iterable(self.survey.done.values()), self._kept)
+        rows = chain.from_iterable(self.survey.done.values())
         return {
             *self.survey.replaced,
             *(row["output"] for row in rows if row["status"] == "ok" and self.job.again(row)),
         }
-
-    @property
-    def _kept(self) -> Iterator[Row]:
-        """The rows of what other units have made of these very samples, by these options."""
-        for unit in self.todo if self.survey.kept else ():
-            for sample in unit.samples if unit.name not in self.survey.done else ():
-                if (row := self.survey.kept.get(sample.key)) is not None and is_current(row, sample, unit):
-                    yield row
 
     @property
     def samples(self) -> list[Entry]:

@@ -64,11 +64,16 @@ class Receipts:
         self.made_with = json.loads(json.dumps(made_with or {}))
 
     def survey(
-        self, units: Sequence[Unit], divisible: bool = True, output: Callable[[str], str] | None = None
+        self,
+        units: Sequence[Unit],
+        divisible: bool = True,
+        output: Callable[[str], str] | None = None,
+        again: Callable[[Row], bool] = lambda _: False,
     ) -> Survey:
         """What a listing of the target says of a plan; rows are kept only if samples of a unit can be done alone.
 
-        output: the file of a sample's result by its key, where each has one. StorageError where the target belongs to
+        output: the file of a sample's result by its key, where each has one. again: whether a result with such a row
+        is to be made again, as an option that is not of its unit is another. StorageError where the target belongs to
         another flow, or to another source, or has files of somebody else's where results would lie.
         """
         own = {entry.key: entry.size for entry in self.target.list()}
@@ -79,7 +84,7 @@ class Receipts:
                 f"{self.target}: holds the results of {', '.join(sorted(others))}; choose another folder"
             )
         before = self._before() if SOURCE in sizes else Before({}, is_agreed=False)
-        plan = Plan(units, divisible, output, self.manifest, self.outputs, before)
+        plan = Plan(units, divisible, output, again, self.manifest, self.outputs, before)
         if not receipts and PLANNED not in sizes:
             plan.refuse_strangers(self.target, sizes)
         found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))

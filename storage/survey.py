@@ -69,6 +69,7 @@ class Plan:
     units: Sequence[Unit]
     divisible: bool
     output: Callable[[str], str] | None
+    again: Callable[[Row], bool]
     manifest: str
     outputs: re.Pattern[str] | None
     before: Before
@@ -110,6 +111,7 @@ class Plan:
                 named |= {row["output"] for row in made} if self.outputs else set()
                 continue
             kept |= {row["key"]: row for row in there if row.get("options") in options}
+            others |= {row["output"]: row["key"] for row in there if self._is_made_again(row)}
             if key not in planned:
                 keys = [row["key"] for row in rows or []]
                 stale.append(Stale(key, unit_name(key), min(keys, default=""), max(keys, default="")))
@@ -143,6 +145,9 @@ class Plan:
         if self.before.made_with:
             return True
         return unit_name(receipt) in self._names and row.get("options") not in self._options
+
+    def _is_made_again(self, row: Row) -> bool:
+        return row.get("options") in self._options and row.get("output") is not None and self.again(row)
 
     def _replaced(self, others: Mapping[str, str], orphans: set[str]) -> set[str]:
         """Those of the `others`, keys by outputs, that do not stay as those of pictures that are gone do."""
