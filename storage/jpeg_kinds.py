@@ -66,6 +66,7 @@ def rare_frame(data: bytes) -> Frame | None:
 def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
     """The samples of a picture of a rare kind, in steps of their own, and notes; ImageError where it is damaged."""
     refuse_size(frame.width, frame.height)
+    refuse_scans(data)
     notes: tuple[str, ...] = ()
     if data.find(END, frame.place) < 0:
         if frame.marker != JPEG_LS and not lacks_only_its_end(data):
@@ -73,7 +74,6 @@ def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
         data, notes = data + END, (NO_END,)
     elif frame.marker != JPEG_LS and ends_early(data):
         raise ImageError("broken image: cut off")
-    refuse_scans(data)
     decode = imagecodecs.jpegls_decode if frame.marker == JPEG_LS else imagecodecs.jpeg8_decode
     try:
         samples = decode(data)
@@ -96,7 +96,7 @@ def ends_in_nothing(data: bytes) -> bool:
 
 
 def lacks_only_its_end(data: bytes) -> bool:
-    """Whether a JPEG without its end marker has all its pixels.
+    """Whether a JPEG without its end marker has all its pixels; ImageError for a bomb.
 
     If it has, whatever follows its last scan does not matter to the decoder. If not, that is taken for pixels: three
     endings that begin with other bits then give three pictures.
@@ -105,6 +105,8 @@ def lacks_only_its_end(data: bytes) -> bool:
     frame = _frame(data)
     if frame is None or _end(data) is not None or not _has_all_scans(body, frame):
         return False
+    refuse_size(frame.width, frame.height)
+    refuse_scans(data)
     try:
         return not _is_gone_on_with(body)
     except Exception:  # of imagecodecs' many kinds

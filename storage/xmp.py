@@ -100,8 +100,10 @@ def upright(xmp: object) -> Upright:
         return Upright(None, notes=(f"XMP left out, as it is {error}",))
     if not any(element.name == Name(RDF, "RDF") for element in packet.root.walk()):
         return Upright(None, notes=("XMP left out, as it holds nothing",))
-    orientation, gone = 1, []
+    orientation, gone, within = 1, [], set[int]()
     for found in _properties(packet):
+        if id(found.owner) in within:
+            continue
         if found.name == ORIENTATION:
             text = packet.text(found)
             orientation = int(text) if text.isdigit() and len(text) == 1 else orientation
@@ -111,6 +113,7 @@ def upright(xmp: object) -> Upright:
         elif (note := _companion(packet, found)) is not None:
             gone.append(note)
             packet.remove(found)
+            within |= {id(element) for element in found.element.walk()} if found.element else set()
     packet.forget(frozenset({*COMPANIONS, *ITEMS}))
     known = [note for note in gone if note not in ("", OTHERS)]
     notes = known or [note for note in gone if note]

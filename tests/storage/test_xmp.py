@@ -266,6 +266,15 @@ def test_a_namespace_that_something_is_of_stays_declared() -> None:
     assert b"Item:Mime='image/jpeg'" in kept
 
 
+def test_containers_in_each_other_are_looked_at_once() -> None:
+    container = {"Container": "http://ns.google.com/photos/1.0/container/"}
+    inside = "<Container:a/>" * 20_000
+    data = packet("<Container:Directory>" * 90 + inside + "</Container:Directory>" * 90, **container)
+    started = time.process_time()
+    assert b"Container" not in (xmp.upright(data).packet or b"Container")
+    assert time.process_time() - started < 5
+
+
 def test_many_namespaces_take_no_more_memory_than_they_are_long() -> None:
     data = packet("<a1:b xmlns:c='d'/>" * 2000, **{f"a{number}": f"u{number}" for number in range(2000)})
     tracemalloc.start()
