@@ -31,6 +31,13 @@ def test_patterns_choose_by_key_and_a_star_crosses_folders() -> None:
     assert chosen(include=["?/[12].*"]) == ["a/1.png", "a/2.jpg", "b/1.png"]
 
 
+def test_patterns_match_in_any_unicode_form() -> None:
+    contents = Contents([Entry("Zoe\u0308/1.png", 1, ""), Entry("b/2.png", 1, "")])
+    for options, key in (({"include": ["Zo\u00eb/*"]}, "Zoe\u0308/1.png"), ({"exclude": ["Zo\u00eb/*"]}, "b/2.png")):
+        found, _ = select(contents, SelectionOptions.model_validate(options))
+        assert [entry.key for entry in found] == [key]
+
+
 def test_a_limit_takes_the_first_ones() -> None:
     assert chosen(limit=2) == ["a/1.png", "a/2.jpg"]
     assert chosen(include=["b/*"], limit=1) == ["b/1.png"]
