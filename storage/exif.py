@@ -27,6 +27,7 @@ STORAGE = (
     frozenset({254, 255, *range(258, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301})
     | frozenset({317, *range(320, 326), 330, *range(332, 349), *range(512, 522), *range(529, 533), 559})
     | frozenset({34377, 37724})  # Photoshop's layers and previews
+    | frozenset({32997, 32998})  # depth of an image and of its tiles
     | frozenset({33424, 50933, 65024})  # places of directories that are not read
 )
 """Tags of a TIFF's first directory that describe how the old file stored its pixels."""

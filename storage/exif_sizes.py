@@ -1,5 +1,6 @@
 """What EXIF counts in pixels, made to fit another size, or left out with a note."""
 
+import re
 from dataclasses import dataclass
 
 from storage.exif import (
@@ -27,6 +28,11 @@ SIDES = {WIDTH: 0, PHOTO_WIDTH: 0, RELATED_WIDTH: 0, HEIGHT: 1, PHOTO_HEIGHT: 1,
 GROUND = frozenset({33550, 33922, 34264, *range(34735, 34738)})
 RAW_CROP = frozenset({50717, 50718, 50719, 50720, 50780, 50829, 50830, *range(51089, 51092)})
 NO_NOTE = "maker's note left out"
+DESCRIPTION, STACK_DATA = 0x010E, frozenset({50838, 50839})
+SHAPE = re.compile(rb'\{"shape": \[[\d, ]*\]\}\0*')
+"""All that tifffile writes of its own accord."""
+LAYOUT = (b"ImageJ=", b'{"', b"<?xml", b"<OME", b"Aperio ")
+"""What descriptions begin with by which programs find sizes and frames in the file, which a result does not have."""
 LOST = {
     301: "transfer function left out",
     37724: "Photoshop's layers left out",
@@ -54,6 +60,8 @@ def cleaned(exif: Exif, orientation: int) -> tuple[str, ...]:
     notes = tuple(note for tag, note in LOST.items() if tag in exif.left_out)
     if _without(exif.image, GROUND):
         notes += ("georeference left out",)
+    if _describes_layout(exif):
+        notes += ("description of the file's layout left out",)
     if _without(exif.image, RAW_CROP):
         notes += ("crop of the raw picture left out",)
     if orientation > 1 and _without(exif.photo, SUBJECT) | _without(exif.image, SUBJECT):
@@ -83,6 +91,15 @@ def resize(exif: Exif, sizes: Resizing) -> tuple[str, ...]:
             else:
                 notes += ("place of the subject left out",)
     return notes
+
+
+def _describes_layout(exif: Exif) -> bool:
+    """Whether there was a description for programs that says more than a shape; any for programs is gone."""
+    described = exif.image.get(DESCRIPTION)
+    text = described.value.lstrip() if described else b""
+    if text.startswith(LAYOUT):
+        del exif.image[DESCRIPTION]
+    return _without(exif.image, STACK_DATA) or (text.startswith(LAYOUT) and not SHAPE.fullmatch(text))
 
 
 def _without(directory: Directory, tags: frozenset[int]) -> bool:

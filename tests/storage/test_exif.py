@@ -216,6 +216,34 @@ def test_the_ground_and_layers_of_a_tiff_are_noted_as_left_out() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "notes"),
+    [
+        ({}, ()),
+        ({"ome": True}, ("description of the file's layout left out",)),
+        ({"imagej": True}, ("description of the file's layout left out",)),
+        ({"description": "shape of a cup", "metadata": None}, ()),
+    ],
+)
+def test_a_description_of_the_file_s_layout_is_not_that_of_the_result(
+    written: dict[str, Any], notes: tuple[str, ...], tmp_path: Path
+) -> None:
+    stored = io.BytesIO()
+    tifffile.imwrite(stored, np.zeros((20, 30), np.uint16), photometric="minisblack", **written)
+    carried = open_photograph(stored.getvalue()).carried
+    assert read(stored.getvalue(), {}).carried.notes == notes
+    described = Exif.parse(carried.exif or b"").image.get(0x010E)
+    assert (described is not None) == ("description" in written)
+
+
+def test_the_depth_of_a_volume_is_not_that_of_a_result() -> None:
+    stored = io.BytesIO()
+    options: dict[str, Any] = {"photometric": "minisblack", "volumetric": True, "tile": (16, 32, 32)}
+    tifffile.imwrite(stored, np.zeros((2, 20, 30), np.uint16), **options)
+    exif = Exif.parse(stored.getvalue())
+    assert not exif.image.keys() & {32997, 32998}
+
+
 def test_texts_in_the_type_of_newer_exif_are_kept() -> None:
     text = Entry(129, 5, "Jó\0".encode() + b"\0")
     found = carried(image={0x013B: text._replace(values=len(text.value))}).into(40, 20, None)
