@@ -2,7 +2,7 @@
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
@@ -66,7 +66,7 @@ def command(
     def call(**values: Any) -> None:
         given = {field: value for field, value in values.items() if value is not None}
         try:
-            run(checked(model, given))
+            run(checked(model, given, arguments))
         except KeyboardInterrupt as error:
             raise StoppedError("stopped; run it again to go on") from error
 
@@ -80,26 +80,27 @@ def command(
     app.command(name, epilog=epilog, no_args_is_help=bool(arguments))(call)
 
 
-def checked(model: type[Model], values: dict[str, Any]) -> Model:
-    """The options, or a UsageError with one line for all that is wrong."""
+def checked(model: type[Model], values: dict[str, Any], arguments: Container[str] = ()) -> Model:
+    """The options, or a UsageError with one line for all that is wrong; `arguments` are called without dashes."""
     try:
         return model(**values)
     except ValidationError as error:
         errors = error.errors()
         inner = [e for e in errors if not any(e["loc"] == other["loc"][:-1] for other in errors if other["loc"])]
-        raise UsageError("; ".join(map(_complaint, inner))) from error
+        raise UsageError("; ".join(_complaint(e, arguments) for e in inner)) from error
 
 
-def _complaint(error: ErrorDetails) -> str:
+def _complaint(error: ErrorDetails, arguments: Container[str]) -> str:
     """What is wrong with an option, as one would say it."""
-    where = ".".join(part for part in error["loc"] if isinstance(part, str)).replace("_", "-")
+    where = ".".join(part for part in error["loc"] if isinstance(part, str))
+    where = where.upper() if where in arguments else where and f"--{where.replace('_', '-')}"
     context = {name: f"{x:g}" if isinstance(x, float) else x for name, x in error.get("ctx", {}).items()}
     if where and (words := COMPLAINTS.get(error["type"])):
         given = f"{error['input']:g}" if isinstance(error["input"], float) else error["input"]
         told = f" (got {given!s:.40})" if isinstance(given, int | float | str) and error["type"] in WITH_INPUT else ""
-        return f"--{where} {words.format_map(context)}{told}"
+        return f"{where} {words.format_map(context)}{told}"
     message = str(error["msg"]).replace("Value error, ", "")
-    return f"--{where}: {message}" if where else message
+    return f"{where}: {message}" if where else message
 
 
 def _panel(model: type[Options], field: str) -> str:

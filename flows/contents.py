@@ -236,7 +236,7 @@ def _tell_skipped(source: Source, by_kind: dict[str, list[Entry]], options: Sour
     if others := by_kind["other"]:
         may_be = options is not None and not options.by_content and any(_may_be_one(entry.key) for entry in others)
         hint = "; --by-content takes those that begin as an image does" if may_be else ""
-        tell(f"{source}: left out, as no pictures by their names: {len(others):,}, such as {others[0].key}{hint}")
+        tell(f"{source}: left out: {_such_as(others, 'file')}, without an image's suffix{hint}")
 
 
 def _tell_foreign(source: Source, options: SourceOptions | None) -> None:

@@ -41,5 +41,5 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    text = "none" if value is None else str(value)
+    text = "none" if value in (None, "") else str(value)
     return text[:8] if SHA256.fullmatch(text) else text[:LONGEST]

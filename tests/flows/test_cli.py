@@ -100,7 +100,7 @@ def test_wrong_use_is_exit_code_2(dtls: Command, arguments: tuple[str, ...]) -> 
         (("upscale", "a", "b", "--scale", "2", "--size", "9"), "--scale and --size exclude each other"),
         (("upscale", "a", "b", "--scale", "-2"), "dtls: --scale must be greater than 1 (got -2)"),
         (("upscale", "a", "b", "--runner", "dask", "--scheduler", "x"), "dtls: --scheduler must match "),
-        (("upscale", "", "b"), "dtls: --source must not be empty"),
+        (("upscale", "", "b"), "dtls: SOURCE must not be empty"),
         (("upscale", "a", "b", "--method", "dtls", "--scale", "2"), "needs a checkpoint"),
         (("report", "--hr", "a", "--lr", "b", "--sr", "nameless", "--out", "c"), "NAME=FOLDER"),
         (("train", "a", "b", "--dim-mults", "1,two"), "dim-mults"),

@@ -75,7 +75,7 @@ def test_what_is_skipped_is_counted_and_told_but_for_junk(tmp_path: Path, capsys
         "left out: 1 picture of kinds that are not read (.heic 1); convert them",
         "left out: 2 archives (c.zip, d.tar.xz); give each as a source of its own",
         "left out: 2 hidden files, such as .b.png; names that begin with a dot are not read",
-        "left out, as no pictures by their names: 1, such as e.txt",
+        "left out: 1 file, such as e.txt, without an image's suffix",
     ]
 
 
@@ -151,7 +151,7 @@ def test_only_what_shards_hold_besides_pictures_and_their_json_is_told(
     (tmp_path / "in" / "notes.md").touch()
     assert run(tmp_path / "in", tmp_path / "out", by_content=True) == "1 done"
     assert skipped(tmp_path / "out") == {"other": {"count": 2, "example": "notes.md"}}
-    assert "left out, as no pictures by their names: 2, such as notes.md" in capsys.readouterr().err
+    assert "left out: 2 files, such as notes.md, without an image's suffix" in capsys.readouterr().err
 
 
 def test_files_without_a_suffix_are_taken_by_their_content_if_that_is_asked_for(

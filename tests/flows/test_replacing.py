@@ -54,7 +54,7 @@ def contents(*places: Path) -> dict[str, bytes]:
         (upscaled, {}, {"method": "bicubic"}, "(method nearest → bicubic)"),
         (upscaled, {}, {"format": "jpeg"}, "(format png → jpeg)"),
         (upscaled, {"format": "jpeg"}, {"format": "jpeg", "quality": 80}, "(quality 95 → 80)"),
-        (upscaled, {}, {"suffix": "_x4"}, "(suffix  → _x4)"),
+        (upscaled, {}, {"suffix": "_x4"}, "(suffix none → _x4)"),
         (upscaled, {}, {"samples_per_shard": 5}, "(samples per shard none → 5)"),
         (upscaled, {"samples_per_shard": 5}, {"samples_per_shard": 5, "scale": 3}, "(scale 4 → 3)"),
         (downscaled, {}, {"protocol": "antialias"}, "(method downscale-reference → downscale-antialias, protocol"),

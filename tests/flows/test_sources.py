@@ -175,7 +175,7 @@ def test_pictures_of_kinds_that_are_not_read_are_told_apart(mixed: Path, capsys:
     assert capsys.readouterr().err.splitlines() == [
         f"{mixed}: left out: 5 pictures of kinds that are not read (.heic 2, .heif 1, .svg 1, .cr2 1); convert them",
         f"{mixed}: left out: 1 hidden file, such as .h.heic; names that begin with a dot are not read",
-        f"{mixed}: left out, as no pictures by their names: 2, such as f.txt",
+        f"{mixed}: left out: 2 files, such as f.txt, without an image's suffix",
     ]
 
 

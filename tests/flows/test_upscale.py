@@ -313,7 +313,7 @@ def test_other_files_are_left_out_and_hidden_ones_not_mentioned(
     (source / ".DS_Store").write_text("")
     assert bicubic(source, target) == "6 done"
     said = capsys.readouterr().err
-    assert "left out, as no pictures by their names: 1, such as LICENSE.txt" in said
+    assert "left out: 1 file, such as LICENSE.txt, without an image's suffix" in said
     assert ".DS_Store" not in said
 
 
