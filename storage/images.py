@@ -34,6 +34,8 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pi
 with suppress(AttributeError, OSError):  # what Pillow's libtiff would print is raised as well
     for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         getattr(ctypes.CDLL(_imaging.__file__), handler)(None)
+DEPTH = 32997
+"""The tag of a TIFF that says how many slices a volume has."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def opened(data: bytes) -> Iterator[Image.Image]:
         refuse_size(*image.size)
         if image.format in JPEGS:
             jpeg_kinds.refuse_scans(data)
+        if (slices := getattr(image, "tag_v2", {}).get(DEPTH, 1)) != 1:  # Pillow would put them over each other
+            raise ImageError(f"a TIFF volume of {slices} slices, which is not read; save each slice as an image")
         yield image
 
 

@@ -111,3 +111,14 @@ def test_pages_without_end_are_not_counted_to_their_end() -> None:
     found = open_photograph(bytes(data))
     assert time.process_time() - began < 2
     assert found.notes == ("the first of more than 1,000 frames",)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_a_volume_is_refused_in_one_line_and_none_of_its_slices_taken_for_an_image(depth: str) -> None:
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, np.zeros((3, 32, 48), depth), volumetric=True, tile=(1, 16, 16), photometric="minisblack"
+    )
+    for read in (open_photograph, images.decode):
+        with pytest.raises(images.ImageError, match="a TIFF volume of 3 slices, which is not read"):
+            read(buffer.getvalue())
