@@ -61,6 +61,15 @@ class Installation:
         )
         assert done.returncode == 0, done.stderr
 
+    def within(self, run: str, name: str) -> list[str]:
+        """The runs of flows that a run has called, by how their names begin."""
+        called = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}, "name": {"like_": name}}}
+        return [found["id"] for found in self.server.api("POST", "/flow_runs/filter", called)]
+
+    def has_said(self, run: str, name: str, words: str) -> bool:
+        """Whether a run that this run has called has logged these words."""
+        return any(words in self.server.flow_run_logs(called) for called in self.within(run, name))
+
     def start(self, name: str, options: dict[str, Any]) -> str:
         return self.server.start_deployment(f"dtls/{name}", {"options": options})
 
@@ -132,14 +141,15 @@ def test_a_cancelled_reproduction_saves_its_model_and_the_next_uses_what_is_done
     }
     run = installation.start("reproduce", options)
     models = tmp_path / "out" / "models"
-    assert wait_until(lambda: bool(list(models.glob("*/loss.csv"))), SOON), installation.server.flow_run_logs(run)
+    assert wait_until(lambda: installation.has_said(run, "train ", "train: "), SOON), (
+        installation.server.flow_run_logs(run)
+    )
     installation.cancel(run, tmp_path / "out")
     assert [bool(states_in(model)) for model in models.iterdir()] == [True]
     run = installation.start("reproduce", options | {"steps": 2})
     installation.ends(run, "COMPLETED")
-    within = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}, "name": {"like_": "shard "}}}
-    (sharding,) = installation.server.api("POST", "/flow_runs/filter", within)
-    installation.ends(sharding["id"], "COMPLETED", ": 12 already done")
+    (sharding,) = installation.within(run, "shard ")
+    installation.ends(sharding, "COMPLETED", ": 12 already done")
 
 
 def test_a_run_waits_while_another_has_the_gpu_and_others_do_not(
