@@ -20,6 +20,8 @@ ASKED_EVERY = 1.0
 GPU = "GPU"
 """The resource that workers with a GPU offer: `dask worker … --resources GPU=1`."""
 LOOPBACK = "127.0.0.1"
+NO_PROFILE = {"distributed.worker.profile.enabled": False}
+"""Dask's profiler looks at all threads a hundred times a second, and Python 3.11 may lock up as one starts then."""
 
 
 class Workers:
@@ -156,12 +158,13 @@ def processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
         f"distributed.nanny.pre-spawn-environ.{name}": max(1, CORES // count)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
+    settings = {**threads, **NO_PROFILE}
     here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
     common = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR, "preload": ["flows.elsewhere"]}
     own = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {GPU: 1}} for gpu in gpus] or [{}] * count
     workers = {place: {"cls": Nanny, "options": common | one} for place, one in enumerate(own)}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0, "dashboard": False}}
-    with dask.config.set(threads):
+    with dask.config.set(settings):
         try:
             cluster = SpecCluster(workers, scheduler, silence_logs=logging.ERROR)
         except RuntimeError as error:

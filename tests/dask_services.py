@@ -46,7 +46,8 @@ class DaskWorker(Service):
         self.name = name
         super().__init__(folder)
         self.cwd = ROOT
-        self.scheduler, self.options, self.environment = scheduler, options, environment or {}
+        self.scheduler, self.options = scheduler, options
+        self.environment = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False", **(environment or {})}
 
     def command(self) -> list[str]:
         where = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--local-directory", str(self.folder)]
