@@ -42,9 +42,8 @@ class Reopened:
 
 
 def absolute(address: str) -> str:
-    """An address that means the same from any folder; links stay what they are."""
-    location = Location.of(address)
-    return str(location.local) if location.local is not None else location.url
+    """An address as it means the same from any folder; see `Location.absolute`."""
+    return Location.of(address).absolute
 
 
 def folder_here(address: str) -> Path:

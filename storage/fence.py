@@ -12,7 +12,7 @@ from threading import Lock
 
 from storage.entries import STATE
 
-LEASE = f"{STATE}/lease"
+LEASES = f"{STATE}/lease"
 """What the names of leases begin with. They are not fenced: they are how one asks."""
 Ask = Callable[[], None]
 """Raises where the target is no longer ours."""
@@ -27,7 +27,7 @@ class _Fence:
     def is_around(self, store: Hashable, path: str) -> bool:
         if path != self.root and not path.startswith(f"{self.root.rstrip('/')}/"):
             return False
-        return store == self.store and not path[len(self.root) :].lstrip("/").startswith(LEASE)
+        return store == self.store and not path[len(self.root) :].lstrip("/").startswith(LEASES)
 
 
 _fences: tuple[_Fence, ...] = ()

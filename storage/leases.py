@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 
 from storage.claims import Claim
 from storage.entries import STATE
-from storage.fence import clock
+from storage.fence import LEASES, clock
 from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
 from storage.owners import LEASE, TRUSTED, LostError, Owner, owner_of
 
@@ -94,8 +94,7 @@ class Lease:
     @property
     def claim(self) -> Claim:
         """What those who work for this run in other processes, and in other folders, know it by."""
-        local = self.target.local
-        return Claim(self.target.url if local is None else str(local), self.owner.id, self.lasts)
+        return Claim(self.target.absolute, self.owner.id, self.lasts)
 
     @property
     def _is_trusted(self) -> bool:
@@ -143,7 +142,7 @@ def hold(
 
 def is_left_over(key: str) -> bool:
     """Whether `key` may be of a run that was killed: a temporary file, a lease, or a lease on a lease."""
-    return bool(TEMPORARY.fullmatch(key)) or (key.startswith(LEASE.removesuffix(".json")) and key.endswith(".json"))
+    return bool(TEMPORARY.fullmatch(key)) or (key.startswith(LEASES) and key.endswith(".json"))
 
 
 def is_free(target: Location, key: str = LEASE) -> bool:
@@ -177,15 +176,16 @@ def _is_abandoned(target: Location, key: str, owner: Owner, found: bytes) -> boo
 
     So it is where its owner has left meanwhile.
     """
-    if owner.has_died or _is_old(target, key):
+    if owner.has_died:
         return True
     try:
-        if target.age(key) is not None:
-            return False
+        age = target.age(key)
     except StorageError as error:
         if _is_missing(error):
             return True
         raise
+    if age is not None:
+        return age > LASTS
     seen = clock()
     while (left := target.read_if_there(key)) == found:
         if clock() - seen > LASTS:
@@ -209,7 +209,7 @@ def _acquire(target: Location, key: str, owner: Owner, lasts: float) -> None:
             raise StorageError(
                 f"{target}: another run works here ({holder}); wait for it, or remove {LEASE} if it is gone"
             )
-        claim = f".dtls/lease-{hashlib.sha256(found).hexdigest()[:16]}.json"
+        claim = f"{LEASES}-{hashlib.sha256(found).hexdigest()[:16]}.json"
         _acquire(target, claim, owner, lasts)
         try:
             entry, _ = _listed(target, key)

@@ -100,6 +100,11 @@ class Location:
         return Path(self.root) if isinstance(self.store, LocalDisk) else None
 
     @property
+    def absolute(self) -> str:
+        """The address that means the same from any folder; links stay what they are."""
+        return self.url if self.local is None else str(self.local)
+
+    @property
     def parent(self) -> "Location | None":
         """The folder or prefix around it; None for a bucket, and for the root."""
         if self.local is not None:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from storage.entries import STATE
+from storage.fence import LEASES
 from storage.locations import Location, UnavailableError
 
-LEASE = f"{STATE}/lease.json"
+LEASE = f"{LEASES}.json"
 TRUSTED = 0.75
 """The share of its life for which a lease is ours without a look: others may take it at the end of that life."""
 
