@@ -48,8 +48,7 @@ import sys
 from flows import fanout
 from flows.shard import ShardOptions, shard
 def plan(job, options):
-    job.receipts.survey(job.units)
-    job.receipts.begin(job.units)
+    job.receipts.begin(job.units, job.receipts.survey(job.units))
 fanout.run = plan
 shard.fn(ShardOptions(source=sys.argv[1], target=sys.argv[2]))
 """
