@@ -1,8 +1,9 @@
 # Two commands: `make demo` shows the whole pipeline on real photographs, `make test` proves it.
+# `make test-all` adds the exhaustive tests, which take hours.
 # Each does its own set-up in .venv; nothing else is touched.
 PYTHON ?= python3
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
@@ -10,6 +11,9 @@ demo: .venv/ready
 
 test: .venv/ready
 	.venv/bin/pytest
+
+test-all: .venv/ready
+	.venv/bin/pytest -m ''
 
 lint: .venv/ready
 	.venv/bin/ruff check .
