@@ -1,4 +1,7 @@
-"""Dask's side of a run: a client of its scheduler, the processes of this machine as a cluster, and who is there."""
+"""Dask's side of a run: a client of its scheduler, the processes of this machine as a cluster, and who is there.
+
+Whoever runs a scheduler runs code in the processes that connect to it: Dask's messages are pickles.
+"""
 
 import logging
 import os
@@ -9,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from threading import Lock
 from typing import Any
 
-from flows.console import tell
+from flows.console import in_deployment, tell
 from flows.options import CORES, BatchOptions
 from storage.locations import StorageError
 
@@ -20,8 +23,30 @@ ASKED_EVERY = 1.0
 GPU = "GPU"
 """The resource that workers with a GPU offer: `dask worker … --resources GPU=1`."""
 LOOPBACK = "127.0.0.1"
+SCHEDULER = "DTLS_SCHEDULER"
+"""The environment's name of the scheduler that is used, and in a deployment's run the only one."""
 NO_PROFILE = {"distributed.worker.profile.enabled": False}
 """Dask's profiler looks at all threads a hundred times a second, and Python 3.11 may lock up as one starts then."""
+
+
+def scheduler_of(options: BatchOptions) -> str | None:
+    """The address of the scheduler that the options want; None for runners of this machine.
+
+    StorageError where there is none, and in a deployment's run for another than the operator of its worker names in
+    the environment: who may start runs may not choose whose code the worker runs.
+    """
+    if options.runner != "dask":
+        return None
+    known = os.environ.get(SCHEDULER) or None
+    if in_deployment() and options.scheduler not in (None, known):
+        raise StorageError(
+            f"{options.scheduler}: not the Dask scheduler of this worker; leave --scheduler out: whoever operates the "
+            f"worker sets {SCHEDULER} in its environment"
+        )
+    if (address := options.scheduler or known) is None:
+        where = "the worker's environment" if in_deployment() else "the environment, or give --scheduler ADDRESS"
+        raise StorageError(f"--runner dask: no Dask scheduler is known; set {SCHEDULER} in {where}")
+    return address
 
 
 class Workers:
@@ -97,11 +122,11 @@ def resources_of(client: Any, options: BatchOptions, *, is_heavy: bool) -> dict[
         return {GPU: 1}
     if _device(options) != "cuda":
         return {}
-    if options.scheduler is None:
+    if (scheduler := scheduler_of(options)) is None:
         raise StorageError("this machine has no GPU for --device cuda")
     raise StorageError(
-        f"{options.scheduler}: no worker offers a GPU for --device cuda; "
-        f"start some by `dask worker {options.scheduler} --nthreads 1 --resources GPU=1`"
+        f"{scheduler}: no worker offers a GPU for --device cuda; "
+        f"start some by `dask worker {scheduler} --nthreads 1 --resources GPU=1`"
     )
 
 
@@ -125,8 +150,9 @@ def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
             "which GPUs there are"
         )
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is told in the run's own words
-    with processes(options, is_heavy=is_heavy) if options.scheduler is None else nullcontext() as cluster:
-        address = options.scheduler or "the processes"
+    scheduler = scheduler_of(options)
+    with processes(options, is_heavy=is_heavy) if scheduler is None else nullcontext() as cluster:
+        address = scheduler or "the processes"
         try:
             client = Client(cluster or address, timeout=PATIENCE / 4, set_as_default=False, name="dtls")
         except (OSError, TimeoutError, ValueError, TypeError, ImportError, RuntimeError) as error:

@@ -38,10 +38,15 @@ def in_flow_run() -> bool:
     return FlowRunContext.get() is not None
 
 
+def in_deployment() -> bool:
+    """Whether this process was started for the flow run of a deployment."""
+    return "PREFECT__FLOW_RUN_ID" in os.environ
+
+
 def deployed() -> FlowRun | None:
     """The flow run that this is, if a deployment's run, or one within it."""
     context = FlowRunContext.get()
-    return context.flow_run if context is not None and "PREFECT__FLOW_RUN_ID" in os.environ else None
+    return context.flow_run if context is not None and in_deployment() else None
 
 
 def teller() -> Callable[[str], None]:

@@ -17,6 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
+from flows.cluster import scheduler_of
 from flows.console import in_flow_run, log_failure, progress, publish, tell
 from flows.job import Job, Left, outdated
 from flows.options import BatchOptions
@@ -32,6 +33,7 @@ from storage.units import Row, Unit, is_passing
 def run(job: Job, options: BatchOptions) -> Summary:
     """Do what is left of `job`; RunError when too much of it failed, StorageError when another run works there."""
     started = time.monotonic()
+    scheduler_of(options)  # refuses
     left = Left.of(job, options)
     refuse_replacing(left)
     summary = skipped(left)

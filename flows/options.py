@@ -34,15 +34,18 @@ class BatchOptions(Options):
         description="where units run: in threads, in processes, one a GPU, or on the workers of a Dask --scheduler",
     )
     scheduler: str | None = Field(
-        None, pattern=r"^(tcp|tls)://\S+$", description="address of a Dask scheduler, tcp://HOST:8786"
+        None,
+        pattern=r"^(tcp|tls)://\S+$",
+        description="address of a Dask scheduler, tcp://HOST:8786; by default the environment's DTLS_SCHEDULER, "
+        "which alone counts in a deployment's run",
     )
     retry_failed: bool = Field(False, description="do the samples that failed in earlier runs again")
     max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")
 
     @model_validator(mode="after")
-    def _dask_has_a_scheduler(self) -> Self:
-        if (self.runner == "dask") != (self.scheduler is not None):
-            raise ValueError("--runner dask and --scheduler ADDRESS go together")
+    def _a_scheduler_is_for_dask(self) -> Self:
+        if self.runner != "dask" and self.scheduler is not None:
+            raise ValueError("--scheduler ADDRESS is for --runner dask")
         return self
 
 

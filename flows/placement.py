@@ -3,7 +3,7 @@
 from typing import Any
 
 from dtls.devices import Precision, best_device, best_precision
-from flows.cluster import GPU, connected, resources_of, workers_of
+from flows.cluster import GPU, connected, resources_of, scheduler_of, workers_of
 from storage.locations import StorageError
 
 
@@ -30,7 +30,7 @@ def precision_of(options: Any) -> Precision:
             precision_there, options.device, workers=[address], on_error="return"
         )
     if not isinstance(found[address], str):
-        raise StorageError(f"{options.scheduler}: {address} cannot compute: {found[address]}")
+        raise StorageError(f"{scheduler_of(options)}: {address} cannot compute: {found[address]}")
     return found[address]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event, Lock
 from typing import Any
 
-from flows.cluster import PATIENCE, Workers, connected, resources_of
+from flows.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
 from flows.console import Advance, teller
 from flows.job import Elsewhere, Work
 from flows.options import BatchOptions
@@ -130,7 +130,7 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        return self.options.scheduler or "the processes"
+        return scheduler_of(self.options) or "the processes"
 
     def _refuse_desertion(self) -> None:
         """Tell when there is no worker left; UnavailableError when none came back."""

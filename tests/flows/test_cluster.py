@@ -40,12 +40,12 @@ class Cluster:
         return self.stack.enter_context(DaskWorker(self.folder / name, self.scheduler.address, name, self.keys))
 
     def prefect_worker(self, name: str) -> PrefectWorker:
-        return self.stack.enter_context(PrefectWorker(self.folder / name, self.server, ROOT, self.keys))
+        environment = self.keys | {"DTLS_SCHEDULER": self.scheduler.address}
+        return self.stack.enter_context(PrefectWorker(self.folder / name, self.server, ROOT, environment))
 
     def start(self, source: str, target: str, **options: Any) -> str:
-        where = {"runner": "dask", "scheduler": self.scheduler.address}
         return self.server.start_deployment(
-            "dtls/upscale", {"options": {"source": source, "target": target, **HOW, **where, **options}}
+            "dtls/upscale", {"options": {"source": source, "target": target, "runner": "dask", **HOW, **options}}
         )
 
     def begin(self, source: str, target: str) -> str:
@@ -122,3 +122,10 @@ def test_a_run_whose_prefect_worker_is_killed_is_gone_and_the_next_one_goes_on(
     cluster.worker = cluster.prefect_worker("second")
     assert cluster.ends(cluster.start(source, f"{s3}/large")) == "COMPLETED"
     assert Place(f"{s3}/large", s3_server).files() == expected
+
+
+def test_a_run_that_names_a_scheduler_of_its_own_is_refused(cluster: Cluster, source: str, s3: str) -> None:
+    run = cluster.start(source, f"{s3}/large", scheduler="tcp://127.0.0.1:9")
+    assert cluster.server.wait_for_final_state(run, timeout=SOON) == "FAILED"
+    message = cluster.server.api("GET", f"/flow_runs/{run}")["state"]["message"]
+    assert message.startswith("tcp://127.0.0.1:9: not the Dask scheduler of this worker; leave scheduler out")

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -423,10 +424,57 @@ def test_a_unit_that_is_started_again_is_counted_once() -> None:
     assert told == [(3, 1), (2, 0), (1, 1)]
 
 
-def test_dask_and_a_scheduler_go_together() -> None:
-    for wrong in ({"runner": "dask"}, {"scheduler": "tcp://host:8786"}, {"runner": "dask", "scheduler": "host"}):
+def test_a_scheduler_is_for_dask_alone_and_has_an_address() -> None:
+    for wrong in ({"scheduler": "tcp://host:8786"}, {"runner": "dask", "scheduler": "host"}):
         with pytest.raises(ValidationError):
             UpscaleOptions.model_validate({"source": "a", "target": "b", "method": "nearest", "scale": 2, **wrong})
+
+
+ANY, OURS = "tcp://any:8786", "tls://ours:8786"
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "is_deployed", "expected"),
+    [
+        (None, ANY, False, ANY),
+        (OURS, ANY, False, ANY),
+        (OURS, None, False, OURS),
+        (OURS, None, True, OURS),
+        (OURS, OURS, True, OURS),
+        (OURS, ANY, True, f"{ANY}: not the Dask scheduler of this worker"),
+        (None, ANY, True, f"{ANY}: not the Dask scheduler of this worker"),
+        (None, None, True, "set DTLS_SCHEDULER in the worker's environment"),
+        (None, None, False, "set DTLS_SCHEDULER in the environment, or give --scheduler"),
+        ("", None, False, "no Dask scheduler is known"),
+    ],
+)
+def test_a_deployments_run_takes_the_scheduler_of_its_workers_environment_and_no_other(
+    known: str | None, asked: str | None, is_deployed: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DTLS_SCHEDULER", raising=False)
+    for name, value in {"DTLS_SCHEDULER": known, "PREFECT__FLOW_RUN_ID": "1" if is_deployed else None}.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    options = BatchOptions(runner="dask", scheduler=asked)
+    if expected in (ANY, OURS):
+        assert cluster.scheduler_of(options) == expected
+    else:
+        with pytest.raises(StorageError, match=re.escape(expected)):
+            cluster.scheduler_of(options)
+
+
+def test_a_scheduler_that_a_deployments_run_may_not_choose_is_never_connected_to(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hostile:
+        address = f"tcp://127.0.0.1:{hostile.getsockname()[1]}"
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "1")
+        with pytest.raises(StorageError, match=f"{address}: not the Dask scheduler of this worker"):
+            enlarged(source, tmp_path / "large", runner="dask", scheduler=address)
+        hostile.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            hostile.accept()
+    assert not (tmp_path / "large").exists()
 
 
 class Background:
