@@ -40,7 +40,7 @@ def scheduler_of(options: BatchOptions) -> str | None:
     known = os.environ.get(SCHEDULER) or None
     if in_deployment() and options.scheduler not in (None, known):
         raise StorageError(
-            f"{options.scheduler}: not the Dask scheduler of this worker; leave --scheduler out: whoever operates the "
+            f"{options.scheduler}: not the Dask scheduler of this worker; leave --scheduler out: whoever runs the "
             f"worker sets {SCHEDULER} in its environment"
         )
     if (address := options.scheduler or known) is None:
