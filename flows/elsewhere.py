@@ -10,7 +10,8 @@ from distributed import get_worker
 
 from flows.job import Work
 from storage.claims import Claim
-from storage.locations import StorageError
+from storage.locations import Location, StorageError
+from storage.proofs import note_versions
 from storage.units import Row, Unit
 
 TELL_SECONDS = 1.0
@@ -64,7 +65,9 @@ def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, cla
     try:
         work = _work_of(run, make, at_once)
         with claim.fenced():
-            return work(unit, unit.samples, advance)
+            rows = work(unit, unit.samples, advance)
+        note_versions(Location.of(claim.target), rows)
+        return rows
     except StorageError as error:
         plain = type(error)(str(error))
     raise plain  # without what it comes from, which may hold keys and cannot always travel

@@ -27,6 +27,7 @@ from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import StorageError, UnavailableError
+from storage.proofs import unlike
 from storage.units import Row, Unit, is_passing
 
 
@@ -133,12 +134,12 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
 
 
 def _refuse_out_of_sight(job: Job, rows: Sequence[Row]) -> None:
-    """UnavailableError where a result that another process has made is not to be seen from here."""
-    output = next((row["output"] for row in rows if row["status"] == "ok" and row.get("output") is not None), None)
-    if output is not None and not job.receipts.target.exists(output):
+    """UnavailableError where a result of another process is not, as seen from here, what that process made."""
+    output = unlike(job.receipts.target, rows)
+    if output is not None:
         raise UnavailableError(
-            f"{job.receipts.target.address(output)}: made by a worker, and not to be seen from here; "
-            "give addresses that mean the same to all machines"
+            f"{job.receipts.target.address(output)}: what a worker says that it made is not what is there, as seen "
+            "from here; give addresses that mean the same to all machines"
         )
 
 

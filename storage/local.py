@@ -127,6 +127,9 @@ class LocalDisk:
         found = Path(path).stat()
         return Entry(key, found.st_size, str(found.st_mtime_ns))
 
+    def versions(self, _: str, __: Sequence[str]) -> None:
+        """Nothing: the time of a file does not prove its bytes, and machines that share a disk may see it unlike."""
+
     def age(self, path: str) -> float:
         """Seconds since a file was written, by the clock of its disk, which may be another machine's."""
         probe = _temporary(Path(path))

@@ -48,6 +48,7 @@ class Store(Hashable, Protocol):
     def kind(self, path: str) -> str: ...
     def is_file(self, path: str) -> bool: ...
     def info(self, path: str, key: str) -> Entry: ...
+    def versions(self, root: str, keys: Sequence[str]) -> dict[str, Entry] | None: ...
     def abort_uploads(self, root: str, but_below: Sequence[str]) -> None: ...
 
 
@@ -167,6 +168,13 @@ class Location:
         """What a listing would say of `key` now."""
         with told(self.address(key)):
             return self.store.info(self.path(key), key)
+
+    def versions(self, keys: Sequence[str]) -> dict[str, Entry] | None:
+        """What a listing would say of some keys now, those that are there; None where its tags do not prove bytes."""
+        for key in keys:
+            self.path(key)
+        with told(self.url):
+            return self.store.versions(self.root, keys)
 
     def exists(self, key: str) -> bool:
         with told(self.address(key)):

@@ -109,6 +109,9 @@ class Remote:
         info = retried(lambda: self._fresh().info(path))
         return Entry(key, int(info["size"] or 0), _tag(info))
 
+    def versions(self, _: str, __: Sequence[str]) -> None:
+        """Nothing: most of these tell a time for a tag."""
+
     def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:
         """Nothing: what such file systems keep of an unfinished upload is their own affair."""
 

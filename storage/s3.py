@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +53,8 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 """What servers answer to a conditional put where something is, or is being put by another."""
 GONE = ("NoSuchKey", "404")
+PAGES = 4
+"""Of a listing, that are looked at for some keys; the others are asked for one by one."""
 CHANGES = ("put_object", "complete_multipart_upload", "delete_object")
 
 
@@ -84,10 +87,29 @@ class S3:
             if not found["Key"].endswith("/")
         ]
 
-    def _found(self, root: str) -> Iterator[dict[str, Any]]:
-        """What the pages of a listing hold."""
+    def versions(self, root: str, keys: Sequence[str]) -> dict[str, Entry]:
+        """Those of the keys that are there, as a listing says: by few requests where the keys are neighbours."""
+        wanted = set(keys)
+        bucket, prefix = _split(f"{root}/")
+        found: dict[str, Entry] = {}
+        after = prefix + min(wanted)[:-1]  # before it, as what is named is not listed
+        for entry in islice(self._found(root, after), PAGES * 1000) if len(wanted) > 1 else ():
+            key = entry["Key"].removeprefix(prefix)
+            if key in wanted:
+                found[key] = Entry(key, int(entry["Size"]), entry["ETag"].strip('"'))
+            if len(found) == len(wanted):
+                break
+        for key in wanted - found.keys():
+            with suppress(FileNotFoundError):
+                found[key] = self.info(f"{bucket}/{prefix}{key}", key)
+        return found
+
+    def _found(self, root: str, after: str = "") -> Iterator[dict[str, Any]]:
+        """What the pages of a listing hold, from the first key behind `after` on."""
         bucket, key = _split(root)
         more: dict[str, Any] = {"Prefix": f"{key}/"} if key else {}
+        if after:
+            more["StartAfter"] = after
         while True:
             page = self._retried(lambda: self._page(Bucket=bucket, **more))
             yield from page.get("Contents", ())

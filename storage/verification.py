@@ -7,12 +7,10 @@ archive, the receipts are in the folder beside it; each worker holds a member at
 
 import hashlib
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
@@ -21,6 +19,7 @@ from storage.entries import STATE, is_hidden
 from storage.locations import TEMPORARY, Location, StorageError
 from storage.packing import Packing
 from storage.parallel import ordered_map
+from storage.proofs import at_hand, sha256_of
 from storage.receipts import DAMAGED, MANIFEST, read_parquet
 from storage.shard_reader import image_members
 from storage.tars import Damaged
@@ -138,9 +137,8 @@ class Verification:
         """By receipt, what it says of the bytes of a file that they are not."""
         if self.packing and file in self._packed:
             return _other_bytes(hashlib.sha256(self.packing.read(file)).hexdigest(), claims)
-        with _at_hand(self.target, file) as path:
-            with path.open("rb") as opened:
-                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        with at_hand(self.target, file) as path:
+            sha256 = sha256_of(path)
             wrong = _other_bytes(sha256, claims)
             right = [claim for claim in claims if claim.sha256 == sha256]
             if not right or PurePosixPath(file).suffix != ".tar":
@@ -163,7 +161,7 @@ class Verification:
         if MANIFEST not in self.sizes:
             return "missing"
         left = self._told.copy()
-        with _at_hand(self.target, MANIFEST) as path:
+        with at_hand(self.target, MANIFEST) as path:
             try:
                 for batch in pq.ParquetFile(path).iter_batches():
                     left.subtract(zip(*(batch.column(name).to_pylist() for name in TOLD), strict=True))
@@ -194,15 +192,3 @@ def _other_bytes(sha256: str, claims: Iterable[Claim]) -> dict[str, str]:
 def _rows(counts: Mapping[tuple[str, str], int]) -> str:
     count, (key, status) = sum(counts.values()), min(counts)
     return f"{count:,} row{'s' if count > 1 else ''} ({key}, {status}{', …' if count > 1 else ''})"
-
-
-@contextmanager
-def _at_hand(target: Location, key: str) -> Iterator[Path]:
-    """A file as one on this machine: itself, or a copy that goes afterwards."""
-    if target.local is not None:
-        yield Path(target.path(key))
-        return
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-        path = Path(folder) / PurePosixPath(key).name
-        target.download(key, path)
-        yield path

@@ -5,7 +5,6 @@ Whoever stops says where and why, writes no sample off for it, and the next run 
 
 import json
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -37,6 +36,7 @@ from tests.faulty_s3 import (
     truncate_silently,
 )
 from tests.killing import Place
+from tests.mounts import private_mounts
 from tests.services import S3Server, isolated_environment
 
 PATIENCE, READ_TIMEOUT = 5.0, 0.5
@@ -247,15 +247,6 @@ def test_a_picture_that_changes_or_goes_after_the_plan_is_a_failed_row_that_the_
         assert redone == {f"00000/{n:05}.png" for n in (9, 10, 11)} & rows_of(target).keys()
     else:
         assert redone == ({key} if what == "changed" else set())
-
-
-def private_mounts() -> list[str]:
-    """The command that gives another command mounts of its own; skips where this machine lets nobody."""
-    for command in (["unshare", "-m"], ["unshare", "-rm"]):
-        mount = [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        if shutil.which("unshare") and subprocess.run(mount, capture_output=True).returncode == 0:
-            return command
-    pytest.skip("needs `unshare -m` and a tmpfs: root, or user namespaces")
 
 
 SCRIPT = """

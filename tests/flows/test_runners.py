@@ -39,6 +39,7 @@ from storage.owners import LEASE
 from storage.units import Unit
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place
+from tests.mounts import private_mounts
 from tests.services import free_ports, is_running, wait_until
 
 SOON = 60.0
@@ -341,6 +342,35 @@ def test_results_that_cannot_be_seen_from_here_stop_the_run(
                 runner="dask", scheduler=scheduler.address,
             )
         )  # fmt: skip
+
+
+class SecludedWorker(DaskWorker):
+    """A worker that sees what others write to a folder, while what it writes there is seen by nobody else."""
+
+    def __init__(self, folder: Path, scheduler: str, shared: Path) -> None:
+        super().__init__(folder, scheduler, "secluded", None, "--no-nanny")
+        self.shared = shared
+
+    def command(self) -> list[str]:
+        script = (
+            "mount -t tmpfs tmpfs /mnt && mkdir /mnt/upper /mnt/work && "
+            'mount -t overlay -o "lowerdir=$0,upperdir=/mnt/upper,workdir=/mnt/work" overlay "$0" && exec "$@"'
+        )
+        return [*private_mounts(), "sh", "-c", script, str(self.shared), *super().command()]
+
+
+def test_older_results_are_not_taken_for_those_of_a_worker_that_writes_elsewhere(source: str, tmp_path: Path) -> None:
+    """It sees the run's lease, and its own results; here, the files are those of other options."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with DaskScheduler(tmp_path / "dask") as scheduler, SecludedWorker(tmp_path / "w", scheduler.address, shared):
+        where = {"runner": "dask", "scheduler": scheduler.address}
+        for name, more in {"large": {}, "large.zip": {}, "shards": {"samples_per_shard": 8}}.items():
+            common: dict[str, Any] = {"include": ["a/*"], "overwrite": True, **more}
+            enlarged(source, shared / name, **common)
+            with pytest.raises(UnavailableError, match="is not what is there, as seen from here; give addresses"):
+                enlarged(source, shared / name, scale=3, **where, **common)
+            assert "already done" not in enlarged(source, shared / name, scale=3, **common)
 
 
 def test_processes_listen_to_this_machine_alone() -> None:
