@@ -29,9 +29,10 @@ from flows.recipes import Making, Recipe
 from flows.selection import SelectionOptions, listed_keys, select
 from flows.sources import Reopened, absolute, identity, refuse_within
 from flows.summary import counted
-from flows.targets import is_of_shards, pack
+from flows.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
 from storage.archives import Folder, Source, open_source
 from storage.choice import beside, extension
+from storage.folding import pairs_alike
 from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.receipts import Receipts
 from storage.schemas import PICTURES
@@ -93,6 +94,10 @@ def transform(
             *_named("missing", cut_by_key([e for e in absent if not reason_of_refusal(e)], unit_size)),
         )
     ]
+    outputs = [f"{unit.name}.tar" for unit in units] if results.in_shards else [names.of(e.key) for e in pictures]
+    alike = pairs_alike(outputs)
+    if packing is not None and alike:
+        tell_of_names_alike(packing, alike)
     job = Job(
         title=f"{title} {where}",
         units=units,
@@ -102,6 +107,7 @@ def transform(
         divisible=not results.in_shards,
         again=recipe.size_of.again,
         overwrite=options.overwrite,
+        prepare=partial(refuse_folded, to, alike),
         finish=partial(pack, packing, receipts, units, names, options) if packing is not None else lambda: None,
         output=None if results.in_shards else names.of,
         target=str(packing) if packing is not None else None,

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeGuard, TypeVar
 
-from flows.console import Advance, progress
-from flows.naming import Names
+from flows.console import Advance, progress, tell
+from flows.naming import Names, normalized
 from flows.pictures import Transform
 from flows.selection import SelectionOptions, is_absent
+from flows.summary import counted
 from storage import images
 from storage.archives import Folder, Source
+from storage.folding import Pair, pair_folded
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.packing import Packing
 from storage.receipts import Receipts
@@ -107,6 +109,30 @@ def _names_in_shard(names: Names, shard: str, samples: Sequence[Entry]) -> dict[
         if len({*found.values()}) == len(found) and max(map(len, found.values())) <= LONGEST_NAME:
             return found
     return {key: f"{number:09d}" for number, key in enumerate(outputs)}
+
+
+def refuse_folded(to: Location, alike: Sequence[Pair]) -> None:
+    """StorageError where two results would be one file, as the disk takes their names for one."""
+    if (pair := pair_folded(to, alike)) is not None:
+        one, other = map(_spelled, pair, reversed(pair))
+        raise StorageError(
+            f"{to}: takes {one} and {other} for one name, so that one result would replace the other; rename one of "
+            "the sources, leave it out by --exclude, or choose another target"
+        )
+
+
+def tell_of_names_alike(packing: Packing, alike: Sequence[Pair]) -> None:
+    """Tell of members that some systems would unpack as one file."""
+    one, other = map(_spelled, alike[0], reversed(alike[0]))
+    tell(
+        f"{packing}: {counted(len(alike), 'name')} like another but for letter case or Unicode form, such as {one} "
+        f"and {other}: systems whose disks take these for one unpack only one of them"
+    )
+
+
+def _spelled(name: str, other: str) -> str:
+    """A name, with the codes of its characters where it is not to be told from the other on a screen."""
+    return ascii(name) if normalized(name) == normalized(other) else name
 
 
 def pack(

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from storage.entries import STATE
+from storage.folding import folded
 from storage.leases import is_left_over
 from storage.locations import Entry, Location, StorageError
 from storage.units import Row, Unit, is_current, is_plain, unit_name
@@ -76,12 +77,24 @@ class Plan:
 
     def refuse_strangers(self, target: Location, sizes: Mapping[str, int]) -> None:
         """StorageError where files lie at a new target that the run would overwrite, or take for its own."""
-        if strangers := sorted({key for key in self._places(sizes) if key in sizes}):
+        if strangers := sorted(self._strangers(target, sizes)):
             more = f", nor are {len(strangers) - 1:,} others" if len(strangers) > 1 else ""
             raise StorageError(
                 f"{target}: {strangers[0]} is there already, and not made by dtls{more}; choose another folder, or "
                 "move away what is there"
             )
+
+    def _strangers(self, target: Location, sizes: Mapping[str, int]) -> set[str]:
+        """The files in the places of outputs, also those that a disk which folds names has under another spelling."""
+        spelled = {folded(key): key for key in sizes}
+        found = set()
+        for place in self._places(sizes):
+            there = spelled.get(folded(place))
+            if place in sizes:
+                found.add(place)
+            elif there is not None and target.exists(place):
+                found.add(there)
+        return found
 
     def _places(self, sizes: Mapping[str, int]) -> Iterator[str]:
         yield self.manifest
