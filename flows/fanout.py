@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from contextvars import copy_context
 from threading import Event
 from typing import Any
 
@@ -27,6 +28,7 @@ from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import StorageError, UnavailableError
+from storage.owners import LostError
 from storage.proofs import unlike
 from storage.units import Row, Unit, is_passing
 
@@ -119,6 +121,8 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
         with closing(_outcomes(todo, do, runner.window, stopping)) as outcomes:
             for unit, outcome in outcomes:
                 lease.check()
+                if isinstance(outcome, LostError):
+                    raise outcome
                 if isinstance(outcome, UnavailableError):
                     raise StorageError(f"{outcome}; stopped, run it again to go on") from outcome
                 if isinstance(outcome, BaseException):
@@ -188,7 +192,7 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
     with ThreadPoolExecutor(MOST) as pool:
 
         def submit_thread(unit: Unit) -> Callable[[], Any]:
-            future = pool.submit(do, unit)
+            future = pool.submit(copy_context().run, do, unit)
             return lambda: future.exception() or future.result()
 
         yield submit_thread

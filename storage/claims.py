@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from storage.fence import clock
 from storage.locations import Location
-from storage.owners import LEASE, TRUSTED, LostError, owner_of
+from storage.owners import LEASE, TRUSTED, LostError, Owner
 
 LOOKS_EVERY = 10.0
 """Seconds for which one who works for the owner, in another process, trusts what it has seen."""
@@ -35,7 +35,8 @@ class Watch:
 
     def __init__(self, claim: Claim) -> None:
         self.claim, self.target = claim, Location.of(claim.target)
-        self._trusted_until = 0.0
+        self._trusted_until = self._since = 0.0
+        self._seen = b""
 
     def confirm(self) -> None:
         """LostError where the lease is no longer the run's, or its end is near; seldom looked up."""
@@ -44,19 +45,28 @@ class Watch:
             return
         while (left := self._left()) <= 0:
             if asked > first + PATIENCE:
-                raise LostError(f"{self.target}: stopped, as the run it is for does not renew its lease")
+                raise LostError.of(self.target, "the run it is for does not renew its lease")
             time.sleep(PATIENCE / 20)
             asked = clock()
         self._trusted_until = asked + min(left, LOOKS_EVERY)
 
     def _left(self) -> float:
-        """For how many seconds the lease may be trusted, by the clock of its store; LostError where it is lost."""
-        owner = owner_of(self.target)
+        """For how many seconds the lease may be trusted; LostError where it is lost.
+
+        By the clock of its store, and by how long it was seen without a renewal: some stores tell no time, and some
+        leases are dated tomorrow.
+        """
+        found = self.target.read_if_there(LEASE) or b""
+        owner = Owner.of(found)
         if owner is None:
-            raise LostError(
-                f"{self.target}: the lease of the run is not to be seen there from this process: it was lost, or the "
-                "address is another place here; give addresses that mean the same to all machines"
+            raise LostError.of(
+                self.target,
+                "the lease of the run is not to be seen there from this process: it was lost, or the address is "
+                "another place here (give addresses that mean the same to all machines)",
             )
         if owner.id != self.claim.owner:
-            raise LostError(f"{self.target}: stopped, as another run took over ({owner})")
-        return TRUSTED * self.claim.lasts - (self.target.age(LEASE) or 0.0)
+            raise LostError.of(self.target, f"another run took over ({owner})")
+        if found != self._seen:
+            self._seen, self._since = found, clock()
+        age = max(self.target.age(LEASE) or 0.0, clock() - self._since)
+        return TRUSTED * self.claim.lasts - age

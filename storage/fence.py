@@ -2,11 +2,15 @@
 
 While this process works on a target, `fenced` has its stores ask before each rename, upload and removal below it.
 Whoever has lost the lease in the meantime, as after a pause or the sleep of the machine, changes nothing more.
+
+A process may work on one target for several runs, one that has lost its lease among them, as Dask's workers do. So
+what runs in the context of a fence, its threads included, asks for that run alone; what runs in none asks for all.
 """
 
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import Lock
 
@@ -31,6 +35,7 @@ class _Fence:
 
 
 _fences: tuple[_Fence, ...] = ()
+_own: ContextVar[tuple[_Fence, ...]] = ContextVar("own fences", default=())
 _lock = Lock()
 
 
@@ -41,18 +46,20 @@ def fenced(store: Hashable, root: str, ask: Ask) -> Iterator[None]:
     fence = _Fence(store, root, ask)
     with _lock:
         _fences = (*_fences, fence)
+    token = _own.set((*_own.get(), fence))
     try:
         yield
     finally:
+        _own.reset(token)
         with _lock:
             _fences = tuple(other for other in _fences if other is not fence)
 
 
 def ask_before_changing(store: Hashable, path: str) -> None:
     """Called by a store immediately before it changes what is at `path`."""
-    for fence in _fences:
-        if fence.is_around(store, path):
-            fence.ask()
+    own = [fence for fence in _own.get() if fence.is_around(store, path)]
+    for fence in own or [fence for fence in _fences if fence.is_around(store, path)]:
+        fence.ask()
 
 
 def clock() -> float:

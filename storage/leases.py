@@ -2,10 +2,10 @@
 
 It says whose it is. Its owner writes it anew every 30 seconds, and removes it when it leaves. A lease that was not
 written for two minutes, or whose process on this host is gone, belongs to nobody: the next run takes it over. How old
-it is is asked of the store, by the store's own clock; where a store does not tell, the lease is watched for so long.
-The clocks of two machines are never compared. Of several that try, the one takes it over that first makes a lease on
-the lease, named after its bytes: to delete the lease and create it again would not be enough, as the second would
-delete what the first has just created.
+it is is asked of the store, by the store's own clock; where a store does not tell, or has a lease of tomorrow, as
+after its clock was set back, the lease is watched for so long. The clocks of two machines are never compared. Of
+several that try, the one takes it over that first makes a lease on the lease, named after its bytes: to delete the
+lease and create it again would not be enough, as the second would delete what the first has just created.
 
 Whoever holds a lease asks before each change of the target whether it is still its own (see `storage.fence`): for a
 minute and a half after it was last written without looking, then by looking. So a run that was paused, or whose
@@ -29,6 +29,8 @@ EVERY = 30.0
 WAKES_EVERY = 1.0
 """Seconds that its owner waits at a time: waiting stops while the machine sleeps, and the lease's life does not."""
 ATTEMPTS = 20
+ROUNDING = 2.0
+"""Seconds by which a file may seem to be younger than it can be, where times are whole seconds."""
 
 
 class Lease:
@@ -44,10 +46,11 @@ class Lease:
     def check(self) -> None:
         """LostError where the lease is known to be lost."""
         if self.lost.is_set():
-            raise LostError(f"{self.target}: stopped, as {self.why}; run it again to go on")
+            raise LostError.of(self.target, self.why)
 
     def confirm(self) -> None:
         """LostError where the lease is lost, which is looked up unless it was written lately."""
+        self.check()
         if not self._is_trusted:
             self.renew()
             if not self._is_trusted:
@@ -80,16 +83,20 @@ class Lease:
             return ""
         return f"another run took over ({owner_of(self.target) or 'and left'})"
 
+    def leave(self) -> None:
+        """Let threads that go on when the run has ended change nothing more."""
+        self._lose("its run has ended")
+
     def remove(self) -> None:
         """Remove the lease if it is still held."""
         if self.lost.is_set():
             return
-        owner = owner_of(self.target)
-        if owner is not None and owner.id == self.owner.id:
-            self.target.delete(LEASE)
-            if self.target.local is not None:
-                with suppress(OSError):  # where receipts are
-                    (self.target.local / STATE).rmdir()
+        entry, owner = _listed(self.target, LEASE)
+        if entry is None or owner is None or owner.id != self.owner.id or not self.target.remove(entry):
+            return
+        if self.target.local is not None:
+            with suppress(OSError):  # where receipts are
+                (self.target.local / STATE).rmdir()
 
     @property
     def claim(self) -> Claim:
@@ -138,6 +145,7 @@ def hold(
         keeper.join()
         with suppress(StorageError):  # it ends by itself, and what the body raised matters more
             lease.remove()
+        lease.leave()
 
 
 def is_left_over(key: str) -> bool:
@@ -172,7 +180,7 @@ def _is_old(target: Location, key: str) -> bool:
 
 
 def _is_abandoned(target: Location, key: str, owner: Owner, found: bytes) -> bool:
-    """Whether a lease with these bytes belongs to nobody; where its store has no clock, it is watched first.
+    """Whether a lease with these bytes belongs to nobody; where its store cannot tell its age, it is watched first.
 
     So it is where its owner has left meanwhile.
     """
@@ -184,7 +192,7 @@ def _is_abandoned(target: Location, key: str, owner: Owner, found: bytes) -> boo
         if _is_missing(error):
             return True
         raise
-    if age is not None:
+    if age is not None and age >= -ROUNDING:
         return age > LASTS
     seen = clock()
     while (left := target.read_if_there(key)) == found:

@@ -1,14 +1,17 @@
 """Files of this machine: read as listed, written whole by a temporary file and a rename."""
 
 import errno
+import fcntl
 import os
 import re
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from storage.entries import TEMPORARY_NAME, Entry, is_junk
 from storage.errors import ChangedError, StorageError, in_one_line
@@ -19,6 +22,10 @@ TEMPORARY = re.compile(rf"(?:.*/)?{TEMPORARY_NAME}", re.DOTALL)
 BROKEN, NO_TEXT, NO_FILE = "broken link", "name that is not UTF-8", "pipe, socket or device"
 """The tags of what is listed and cannot be read."""
 NO_UTF8 = re.compile("[\udc80-\udcff]")
+LOCKED = 10.0
+"""Seconds to wait for another process that is about to replace the same file."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+"""What disks without locks answer."""
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """What disks without hard links (exFAT, some network mounts) answer."""
 
@@ -100,14 +107,26 @@ class LocalDisk:
             shutil.copyfile(path, temporary)
 
     def replace(self, path: str, entry: Entry, data: bytes) -> bool:
-        """Put `data` at `path` if what is there is as it was listed: a look, and then a rename."""
-        try:
-            if self.info(path, entry.key) != entry:
+        """Put `data` at `path` if what is there is as it was listed, whoever else does so or removes it."""
+        with _alone(path):
+            if not self._is_still(path, entry):
                 return False
+            self.write(path, data)
+        return True
+
+    def remove(self, path: str, entry: Entry) -> bool:
+        """Remove what is at `path` if it is as it was listed, whoever else does so or replaces it."""
+        with _alone(path):
+            if not self._is_still(path, entry):
+                return False
+            self.delete(path)
+        return True
+
+    def _is_still(self, path: str, entry: Entry) -> bool:
+        try:
+            return self.info(path, entry.key) == entry
         except FileNotFoundError:
             return False
-        self.write(path, data)
-        return True
 
     def delete(self, path: str) -> None:
         ask_before_changing(self, path)
@@ -155,6 +174,46 @@ def renamed(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """While the body runs, no other process replaces or removes the file at `path` by way of this function.
+
+    The lock is one on the file itself, so that a process that dies leaves none behind. A file that another has put
+    in its place is locked in its stead. NFS has such locks as well, from version 4 on or with its lock daemon; on
+    disks without any, and where there is no file, the body runs all the same. StorageError where another keeps it.
+    """
+    deadline = time.monotonic() + LOCKED
+    while (file := _opened(path)) is not None:
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise StorageError(f"{path}: locked by a process that seems to be paused; end that") from error
+                time.sleep(LOCKED / 1000)
+                continue
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            if (now := _opened(path)) is not None:
+                with now:
+                    is_current = os.path.sameopenfile(file.fileno(), now.fileno())
+                if is_current:
+                    yield
+                    return
+    yield
+
+
+def _opened(path: str) -> IO[bytes] | None:
+    """The file at `path`, for writing where that is permitted, as NFS wants it of who locks; None without one."""
+    try:
+        return Path(path).open("r+b", buffering=0)
+    except PermissionError:
+        return Path(path).open("rb", buffering=0)
+    except FileNotFoundError:
+        return None
 
 
 def _temporary(path: Path) -> Path:

@@ -41,6 +41,7 @@ class Store(Hashable, Protocol):
     def write(self, path: str, data: bytes) -> None: ...
     def create(self, path: str, data: bytes) -> bool: ...
     def replace(self, path: str, entry: Entry, data: bytes) -> bool: ...
+    def remove(self, path: str, entry: Entry) -> bool: ...
     def age(self, path: str) -> float | None: ...
     def upload(self, path: str, file: Path) -> None: ...
     def download(self, path: str, file: Path) -> None: ...
@@ -208,10 +209,16 @@ class Location:
     def replace(self, entry: Entry, data: bytes) -> bool:
         """Put `data` at the key of `entry`, whole, if what is there is still as it was listed; else False.
 
-        Exact on S3 servers that know conditional puts, whoever else tries; elsewhere a look and then a write.
+        Exact on a local disk that has locks and on S3 servers that know conditional puts, whoever else tries;
+        elsewhere a look and then a write.
         """
         with told(self.address(entry.key)):
             return self.store.replace(self.path(entry.key), entry, data)
+
+    def remove(self, entry: Entry) -> bool:
+        """Remove what is at the key of `entry` if it is still as it was listed; else False. As exact as `replace`."""
+        with told(self.address(entry.key)):
+            return self.store.remove(self.path(entry.key), entry)
 
     def age(self, key: str) -> float | None:
         """Seconds since `key` was written, by the store's own clock; None where it does not tell its time."""

@@ -76,6 +76,11 @@ class Owner:
 class LostError(UnavailableError):
     """A target that another run works on by now."""
 
+    @classmethod
+    def of(cls, target: Location, why: str) -> Self:
+        """The one line that a run ends with whose lease is lost."""
+        return cls(f"{target}: stopped, as {why}; run it again to go on")
+
 
 def owner_of(target: Location, key: str = LEASE) -> Owner | None:
     """Who holds the lease of a target, or held it when it was killed; None where there is none to be understood."""

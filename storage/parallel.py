@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 In = TypeVar("In")
@@ -19,7 +20,8 @@ def ordered_map(
 ) -> Iterator[Out]:
     """`map(do, items)` in `workers` threads, in order, never more than 2·`workers` items ahead of the consumer.
 
-    Nor more than weigh `most` together; an item that is heavier than that goes alone.
+    Nor more than weigh `most` together; an item that is heavier than that goes alone. Each runs in the context of the
+    consumer, whose fences are its own (see `storage.fence`).
     """
     pending: deque[tuple[Future[Out], float]] = deque()
     load = 0.0
@@ -31,7 +33,7 @@ def ordered_map(
                     oldest, weighed = pending.popleft()
                     yield oldest.result()
                     load -= weighed
-                pending.append((pool.submit(do, item), heavy))
+                pending.append((pool.submit(copy_context().run, do, item), heavy))
                 load += heavy
             while pending:
                 yield pending.popleft()[0].result()

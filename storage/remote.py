@@ -81,6 +81,13 @@ class Remote:
         self.write(path, data)
         return True
 
+    def remove(self, path: str, entry: Entry) -> bool:
+        """Remove what is at `path` if it is as it was listed: a look and then a removal."""
+        if self.kind(path) != "file" or self.info(path, entry.key) != entry:
+            return False
+        self.delete(path)
+        return True
+
     def age(self, _: str) -> None:
         """Nothing: few of these tell their own time."""
 

@@ -201,10 +201,32 @@ class S3:
                 return False
             if code != "NotImplemented":
                 raise
-            if self.info(path, entry.key) != entry:
+            if not self._is_still(path, entry):
                 return False
             self.write(path, data)
         return True
+
+    def remove(self, path: str, entry: Entry) -> bool:
+        """Remove what is at `path` if it is as it was listed: exact on servers that know conditional deletes."""
+        bucket, key = _split(path)
+        if not self._is_still(path, entry):  # some servers do not know If-Match here, and delete all the same
+            return False
+        try:
+            self._call("delete_object", Bucket=bucket, Key=key, IfMatch=f'"{entry.etag}"')
+        except OSError as error:
+            code = (refused(error) or {}).get("Code")
+            if code in (*TAKEN, *GONE):
+                return False
+            if code != "NotImplemented":
+                raise
+            self.delete(path)
+        return True
+
+    def _is_still(self, path: str, entry: Entry) -> bool:
+        try:
+            return self.info(path, entry.key) == entry
+        except FileNotFoundError:
+            return False
 
     def age(self, path: str) -> float | None:
         """Seconds since an object was written, by the server's own clock."""
@@ -301,6 +323,7 @@ class S3:
                 page = self._call("list_multipart_uploads", Bucket=bucket, **more)
                 for upload in page.get("Uploads", ()):
                     if not upload["Key"].startswith(spared):
+                        ask_before_changing(self, f"{bucket}/{upload['Key']}")
                         with suppress(FileNotFoundError):
                             request = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
                             self._call("abort_multipart_upload", Bucket=bucket, **request)

@@ -1,5 +1,6 @@
 """Leases: one run at a time on a target, no waiting for the dead, and nothing broken where one is stolen."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event
@@ -25,12 +27,14 @@ from flows.contents import list_pictures
 from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
 from flows.outcome import RunError
-from storage import claims, leases
+from storage import claims, leases, local
 from storage.archives import Folder
 from storage.fence import clock
 from storage.leases import LASTS, Lease, hold
+from storage.local import LocalDisk
 from storage.locations import Entry, Location, StorageError
 from storage.owners import LEASE, LostError, Owner
+from storage.parallel import ordered_map
 from storage.receipts import Receipts
 from storage.units import Row, Unit, failed
 from tests.services import wait_until
@@ -212,6 +216,82 @@ def test_where_a_store_tells_no_time_a_lease_is_watched_until_it_was_not_renewed
         finally:
             stop.set()
         living.result()
+
+
+def test_a_lease_dated_tomorrow_is_watched_and_taken_over_where_nobody_renews_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, tomorrow = Location.of(tmp_path), time.time() + 86_400
+    monkeypatch.setattr(leases, "LASTS", 0.4)
+    target.write(LEASE, lease_of(expires=tomorrow))
+    os.utime(tmp_path / LEASE, (tomorrow, tomorrow))
+    begun = clock()
+    with hold(target, "upscale"):
+        assert clock() - begun >= leases.LASTS
+        assert json.loads(target.read(LEASE))["host"] == socket.gethostname()
+    assert target.list() == []
+
+
+def test_a_lease_dated_tomorrow_is_respected_where_it_is_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, tomorrow = Location.of(tmp_path), time.time() + 86_400
+    target.write(LEASE, lease_of(expires=tomorrow))
+    os.utime(tmp_path / LEASE, (tomorrow, tomorrow))
+    monkeypatch.setattr(time, "sleep", lambda _: target.write(LEASE, lease_of(expires=tomorrow + 1)))
+    with pytest.raises(StorageError, match="another run works here"), hold(target, "upscale"):
+        pass
+
+
+def test_of_two_that_replace_a_lease_at_once_on_a_disk_the_second_finds_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, write, waits = Location.of(tmp_path), LocalDisk.write, Event()
+    target.write(LEASE, b"dead")
+    found = target.info(LEASE)
+    monkeypatch.setattr(time, "sleep", lambda _: waits.set())
+    with ThreadPoolExecutor(2) as pool:
+        others: list[Future[bool]] = []
+
+        def late(disk: LocalDisk, path: str, data: bytes) -> None:
+            """As if the first had been paused between its look and its rename."""
+            if not others:
+                others.append(pool.submit(target.replace, found, b"second"))
+                others.append(pool.submit(target.remove, found))
+                assert waits.wait(SOON)
+            write(disk, path, data)
+
+        monkeypatch.setattr(LocalDisk, "write", late)
+        assert target.replace(found, b"first")
+        assert [other.result() for other in others] == [False, False]
+    assert target.read(LEASE) == b"first"
+
+
+def test_a_process_that_is_paused_while_it_replaces_a_lease_makes_another_wait_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Location.of(tmp_path)
+    target.write(LEASE, dead())
+    monkeypatch.setattr(local, "LOCKED", 0.1)
+    with (tmp_path / LEASE).open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match=r"lease\.json: locked by a process"), hold(target, "upscale"):
+            pass
+
+
+def test_a_run_that_is_paused_while_it_leaves_does_not_remove_the_lease_of_who_took_over(
+    target: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, thief = Location.remove, lease_of()
+
+    def late(where: Location, entry: Entry) -> bool:
+        where.write(LEASE, thief)
+        return remove(where, entry)
+
+    monkeypatch.setattr(Location, "remove", late)
+    with hold(target, "upscale"):
+        pass
+    assert state(target) == {LEASE: thief}
 
 
 def test_a_container_of_the_same_name_is_another_host(tmp_path: Path) -> None:
@@ -406,6 +486,56 @@ def test_places_beside_the_target_are_fenced_with_it_and_others_are_not(tmp_path
         with pytest.raises(LostError):
             beside.write("results.zip", b"mine")
     beside.write("results.zip", b"fenced no longer")
+
+
+def test_a_process_that_works_for_two_runs_asks_for_each_of_them_alone(tmp_path: Path) -> None:
+    target, taken = Location.of(tmp_path), Event()
+    with ThreadPoolExecutor(1) as pool:
+
+        def lose() -> None:
+            with hold(target, "upscale", every=3600) as lease:
+                paused(lease, 2 * LASTS)
+                target.write(LEASE, lease_of(host=socket.gethostname(), pid=2**22 + 1))
+                pool.submit(taken.set)
+                assert ended.wait(SOON)
+                with pytest.raises(LostError, match="stopped, as "):
+                    list(ordered_map(lambda key: target.write(key, b"mine"), ["1.png"], 1))
+
+        ended = Event()
+        with ThreadPoolExecutor(1) as other:
+            first = other.submit(lose)
+            try:
+                assert taken.wait(SOON)
+                with hold(target, "upscale"):
+                    list(ordered_map(lambda key: target.write(key, b"pixels"), ["0.png"], 1))
+                    (target / "a").write("0.png", b"pixels")
+            finally:
+                ended.set()
+            first.result()
+    assert state(target) == {"0.png": b"pixels", "a/0.png": b"pixels"}
+
+
+def test_a_thread_that_outlives_its_run_changes_nothing_more(tmp_path: Path) -> None:
+    target = Location.of(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        with hold(target, "upscale"):
+            late = copy_context()
+        outlived = pool.submit(late.run, target.write, "0.png", b"mine")
+        with pytest.raises(LostError, match="stopped, as its run has ended"):
+            outlived.result()
+    assert target.list() == []
+
+
+def test_a_worker_of_another_machine_says_in_one_line_that_the_lease_is_lost(tmp_path: Path) -> None:
+    target = Location.of(tmp_path)
+    lost = LostError.of(target, "another run took over")
+
+    def loses(_: str) -> None:
+        raise lost
+
+    with pytest.raises(StorageError) as stopped:
+        fanout.run(job(target, loses), OPTIONS)
+    assert str(stopped.value) == f"{target}: stopped, as another run took over; run it again to go on"
 
 
 def test_another_process_that_works_for_a_run_changes_the_target_only_as_long_as_the_lease_is_the_run_s(
