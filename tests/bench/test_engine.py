@@ -46,7 +46,7 @@ def twins(multipliers: tuple[int, ...], *, residual: bool) -> tuple[PlainUNet, U
 
 
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("preset", list(SHAPES))
+@pytest.mark.parametrize("preset", ["16-128", pytest.param("32-512", marks=pytest.mark.nightly)])
 def test_the_plain_network_is_ours_with_every_gradient(preset: str, residual: bool) -> None:
     networks = twins(SHAPES[preset].multipliers, residual=residual)
     side = networks[1].multiple
@@ -129,6 +129,7 @@ def test_an_operator_is_known_by_its_name_and_shapes() -> None:
     assert kind_of_operator("graph_0_cpp_fused__to_copy_gelu_5", ()) == KINDS[4]
 
 
+@pytest.mark.nightly
 def test_a_quick_run_has_every_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--quick", "--device", "cpu", "--precision", "fp32", "--train-batch", "3", "--repeats", "2"]
     assert main([*arguments, "--profile", "--json", str(tmp_path / "engine.json")]) == 0
@@ -156,6 +157,7 @@ def test_a_quick_run_has_every_number(tmp_path: Path, capsys: pytest.CaptureFixt
         assert sum(profile["shares"].values()) == pytest.approx(1)
 
 
+@pytest.mark.nightly
 def test_torch_alone_is_enough() -> None:
     done = subprocess.run([sys.executable, "-c", HIDDEN], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -164,6 +166,7 @@ def test_torch_alone_is_enough() -> None:
     assert done.stdout.count("28 calls / 2") == 2
 
 
+@pytest.mark.nightly
 def test_a_checkpoint_is_sampled_instead_of_the_presets(tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_checkpoint(DTLS(dim=8, multipliers=(1, 2), residual=True, size=32, stride=4, steps=4), tmp_path / "model")

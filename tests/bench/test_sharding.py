@@ -50,6 +50,7 @@ def assert_rates(found: dict[str, Any], expected: dict[str, list[str]]) -> None:
         assert 0 < row["lowest"] <= row["highest"]
 
 
+@pytest.mark.nightly
 def test_a_quick_run_has_every_local_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = quick(tmp_path, "small", "large")
     assert_rates(

@@ -53,7 +53,7 @@ def pixels(path: Path) -> Any:
         return np.asarray(picture)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_quick_run_compares_the_flow_with_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = quick(tmp_path, "nearest", "dtls")
     codec = ["ours", "codecs", "codecs in processes"]
@@ -63,7 +63,7 @@ def test_a_quick_run_compares_the_flow_with_its_parts(tmp_path: Path, capsys: py
     assert all(f"| {row['what']} | ×{row['best']:.2f} |" in printed for row in found["ratios"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_growth_of_memory_follows_from_its_peaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = quick(tmp_path, "memory")
     assert found["errors"] == []
@@ -101,6 +101,7 @@ def test_the_codecs_alone_encode_the_very_pictures_that_the_flow_makes(kind: Kin
         assert recoded(path, files[number % FEW]) == made
 
 
+@pytest.mark.nightly
 def test_the_sampler_alone_makes_the_very_pictures_that_the_flow_writes(tmp_path: Path) -> None:
     source, model = make_links(tmp_path, 5, LR), make_model(tmp_path, SHAPES["16-128"].tiny())
     files = files_of(source)

@@ -7,7 +7,7 @@ after the other, or at a moment drawn at random.
 import io
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 
@@ -112,7 +112,20 @@ def trial(
     return Trial(Runs(flow, source, folder / "runs", settings), Place(f"{root}/target", server))
 
 
+def every(_: list[str]) -> Iterable[int]:
+    """All steps there are."""
+    return count(1)
+
+
+def first_and_last_of_a_kind(steps: list[str]) -> Iterable[int]:
+    """Of an undisturbed run's steps; runs take the same ones in another order, as their threads come."""
+    firsts = {kind: step for step, kind in reversed([*enumerate(steps, 1)])}
+    lasts = {kind: step for step, kind in enumerate(steps, 1)}
+    return sorted({*firsts.values(), *lasts.values()})
+
+
 WHERE = ["local", pytest.param("s3", marks=pytest.mark.integration)]
+STEPS = [first_and_last_of_a_kind, pytest.param(every, marks=pytest.mark.nightly)]
 FLOWS = pytest.mark.parametrize("flow", [sharded, upscaled])
 
 
@@ -122,38 +135,44 @@ def pictures(photographs: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize(("flow", "steps"), [(sharded, 15), (upscaled, 20)])
+@pytest.mark.parametrize("steps", STEPS)
+@FLOWS
 def test_a_run_killed_at_any_step_is_made_whole_by_the_next(
-    request: pytest.FixtureRequest, flow: Flow, steps: int, where: str, pictures: dict[str, bytes]
+    request: pytest.FixtureRequest,
+    flow: Flow,
+    steps: Callable[[list[str]], Iterable[int]],
+    where: str,
+    pictures: dict[str, bytes],
 ) -> None:
-    tried = trial(request, flow, where, pictures)
-    for step in count(1):
+    tried, kills = trial(request, flow, where, pictures), 0
+    for step in steps(tried.undisturbed.steps):
         target = tried.fresh()
         done = tried.kill(target, set(), at_step=step)
         if done is None:
             break
         tried.go_on(target, done)
-    assert step > steps
+        kills += 1
+    assert kills >= len({*tried.undisturbed.steps})
 
 
 @pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("first", [2, pytest.param(5, marks=pytest.mark.nightly)])
 @FLOWS
 def test_runs_killed_in_a_row_each_further_on_than_the_last_come_to_the_same_end(
-    request: pytest.FixtureRequest, flow: Flow, where: str, pictures: dict[str, bytes]
+    request: pytest.FixtureRequest, flow: Flow, first: int, where: str, pictures: dict[str, bytes]
 ) -> None:
-    tried = trial(request, flow, where, pictures)
-    for first in (2, 5):
-        assert tried.kill_in_a_row(range(first, 1000, FURTHER)) >= 2
+    assert trial(request, flow, where, pictures).kill_in_a_row(range(first, 1000, FURTHER)) >= 2
 
 
 @pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("least", [4, pytest.param(16, marks=pytest.mark.nightly)])
 @FLOWS
 def test_runs_killed_again_and_again_at_random_come_to_the_same_end(
-    request: pytest.FixtureRequest, flow: Flow, where: str, pictures: dict[str, bytes]
+    request: pytest.FixtureRequest, flow: Flow, least: int, where: str, pictures: dict[str, bytes]
 ) -> None:
     tried = trial(request, flow, where, pictures)
     moments, kills = random.Random(4), 0
-    while kills < 8:
+    while kills < least:
         target, done = tried.fresh(), set[str]()
         for _ in range(4):
             now = tried.kill(target, done, after=moments.uniform(0, tried.undisturbed.seconds))
