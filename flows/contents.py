@@ -17,7 +17,7 @@ from flows.options import BatchOptions
 from flows.summary import counted
 from storage import archive_kinds, images
 from storage.archives import Folder, Single, Source
-from storage.entries import STATE, is_hidden, is_junk
+from storage.entries import HASHED, STATE, is_hidden, is_junk
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.members import MOST_FOREIGN, Refused, shown
 from storage.parallel import ordered_map
@@ -112,6 +112,7 @@ def contents_of(source: Source, options: SourceOptions | None = None, asked: Col
     _tell_refused(source, rest)
     _tell_skipped(source, by_kind, options)
     _tell_foreign(source, options)
+    _tell_untagged(source, pictures)
     return Contents(pictures, refused, by_kind["hidden"], skipped)
 
 
@@ -237,6 +238,19 @@ def _tell_skipped(source: Source, by_kind: dict[str, list[Entry]], options: Sour
         may_be = options is not None and not options.by_content and any(_may_be_one(entry.key) for entry in others)
         hint = "; --by-content takes those that begin as an image does" if may_be else ""
         tell(f"{source}: left out: {_such_as(others, 'file')}, without an image's suffix{hint}")
+
+
+def _tell_untagged(source: Source, listed: list[Entry]) -> None:
+    """Tell of images whose changes are noticed at a price, or not at all."""
+    if hashed := [entry for entry in listed if entry.etag.startswith(HASHED)]:
+        told = _such_as(hashed, "image")
+        tell(f"{source}: {told}: without ETag and Last-Modified; read whole at each run, so that changes are noticed")
+    if untagged := [entry for entry in listed if not entry.etag.partition("-")[0]]:
+        told = _such_as(untagged, "image")
+        tell(
+            f"{source}: warning: {told}: nothing but the size says whether it changed, so some changes there are "
+            "not noticed; to have them noticed, copy the source to this machine"
+        )
 
 
 def _tell_foreign(source: Source, options: SourceOptions | None) -> None:

@@ -20,6 +20,9 @@ JUNK_BEGINS = ("._", ".trash", ".git")
 TEMPORARY_NAME = r"\.[0-9a-f]{32}\.tmp"
 """Of a file that is about to be written."""
 
+HASHED = "sha256:"
+"""What a tag begins with that is the hash of the bytes, as nothing else tells of their change."""
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Entry:

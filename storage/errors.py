@@ -13,6 +13,7 @@ from http.client import HTTPException
 from typing import TypeVar
 
 from aiohttp import ClientError as HTTPError
+from aiohttp import ClientResponseError, ClientSSLError, InvalidURL
 from botocore.exceptions import (
     BotoCoreError,
     ChecksumError,
@@ -24,6 +25,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.exceptions import IncompleteReadError as ShortReadError
 from botocore.parsers import ResponseParserError
+from huggingface_hub.errors import OfflineModeIsEnabled
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 Out = TypeVar("Out")
@@ -70,8 +72,12 @@ FULL_OR_CLOSED = frozenset(
     {
         errno.ENOSPC,
         errno.EDQUOT,
+        errno.EFBIG,  # a limit on the size of files: of the disk's kind (FAT: 4 GB), or of the process (ulimit -f)
         errno.EROFS,
         errno.EIO,
+        errno.EUCLEAN,
+        errno.ENOMEDIUM,
+        errno.ENOKEY,
         errno.EREMOTEIO,
         errno.ESTALE,
         errno.ENODEV,
@@ -100,6 +106,11 @@ NETWORK = (
     ConnectionError,
     TimeoutError,
 )
+NOT_PASSING = (InvalidURL, ClientSSLError, OfflineModeIsEnabled)
+"""What looks like trouble with the network, and stays as it is however often one tries."""
+NO_ACCESS = frozenset({401, 407})
+PASSING_STATUS, LASTING_STATUS = frozenset({408, 425, 429}), frozenset({501, 505})
+"""Of HTTP: to whom we are, refusals that may pass, and failures of a server that do not."""
 FAILURES = (
     *(OSError, ClientError, BotoCoreError, HTTPError, HTTPException, ResponseParserError, EOFError),
     *(ImportError, ValueError, TypeError, RuntimeError),
@@ -173,7 +184,9 @@ def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later: the network, a busy server, bytes damaged on their way."""
     if (refusal := refused(error)) is not None:
         return refusal["Code"] in BUSY or refusal["Status"] == "429" or "500" <= refusal["Status"] != "501"
-    return _has(error, (*NETWORK, *DAMAGED))
+    if (status := _status(error)) is not None:
+        return status in PASSING_STATUS or (status >= 500 and status not in LASTING_STATUS)
+    return _has(error, (*NETWORK, *DAMAGED)) and not _has(error, NOT_PASSING)
 
 
 def is_of_the_place(error: BaseException) -> bool:
@@ -181,7 +194,9 @@ def is_of_the_place(error: BaseException) -> bool:
     if (refusal := refused(error)) is not None:
         closed = refusal["Status"] == "401" or (refusal["Status"] == "403" and refusal["Code"] not in OF_THE_FILE)
         return closed or refusal["Code"] in CLOSED or refusal["Code"].startswith("KMS.") or may_pass(error)
-    if _has(error, (*DAMAGED, ParamValidationError)):
+    if (status := _status(error)) is not None:
+        return status in NO_ACCESS or may_pass(error)
+    if _has(error, (*DAMAGED, ParamValidationError, InvalidURL)):
         return False
     return _has(error, (*NETWORK, BotoCoreError)) or (isinstance(error, OSError) and error.errno in FULL_OR_CLOSED)
 
@@ -193,6 +208,12 @@ def refused(error: BaseException) -> dict[str, str] | None:
             status = str(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
             return {"Code": "?", "Message": "no message", **cause.response.get("Error", {}), "Status": status}
     return None
+
+
+def _status(error: BaseException) -> int | None:
+    """What a web server said, if it was one that refused."""
+    found = (cause.status for cause in _causes(error) if isinstance(cause, ClientResponseError))
+    return next(found, None)
 
 
 def _has(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
@@ -211,6 +232,8 @@ def _reason(error: BaseException) -> str:
         return "no such file, folder or bucket"
     if refusal := refused(error):
         return f"refused by the S3 server: {refusal['Code']} ({refusal['Message']})"
+    if isinstance(error, ClientResponseError):
+        return f"refused by the web server: {error.status} ({error.message})"
     if isinstance(error, PermissionError):
         return f"no permission ({error.strerror or error})"
     if isinstance(error, OSError) and error.strerror:

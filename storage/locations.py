@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError
 
-from storage import remote, s3
+from storage import remote, s3, web
 from storage.entries import Entry
 from storage.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
 from storage.fence import Ask, fenced
@@ -33,7 +33,7 @@ NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
 class Store(Hashable, Protocol):
-    """What each kind of place does in its own way: storage/local.py, storage/s3.py, storage/remote.py."""
+    """What each kind of place does in its own way: storage/local.py, s3.py, web.py and remote.py."""
 
     def list(self, root: str) -> list[Entry]: ...
     def read(self, path: str) -> bytes: ...
@@ -292,6 +292,8 @@ def _connect(address: str, scheme: str) -> tuple[Store, str]:
         return s3.connect(address)
     if scheme == "file":
         return LocalDisk(), remote.connect(address)[1]
+    if scheme in web.SCHEMES:
+        return web.connect(address)
     if "://" in address:
         return remote.connect(address)
     return LocalDisk(), str(Path(address).expanduser().absolute())

@@ -1,13 +1,13 @@
-"""Files that fsspec reaches and this machine does not have: memory, HTTP, SFTP, other clouds."""
+"""Files that fsspec reaches and this machine does not have: memory, SFTP, other clouds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
 
 from storage.entries import Entry
-from storage.errors import ChangedError, DamagedError, retried
+from storage.errors import FAILURES, IMPATIENCE, PATIENCE, ChangedError, DamagedError, may_pass, retried
 from storage.fence import ask_before_changing
 from storage.local import renamed
 
@@ -15,6 +15,14 @@ Out = TypeVar("Out")
 
 WHOLE = 2**26
 """Of larger files nothing is read from servers that do not send parts of them."""
+CONTENT = ("ETag", "etag", "content_hash", "blob_id", "sha", "CRC")
+WRITTEN = (
+    *("mtime", "LastModified", "modify", "modified", "last_modified", "updated", "modificationTime"),
+    *("last_write_time", "date_time", "created"),
+)
+"""How the file systems that fsspec knows call what changes with the bytes, and the time of writing."""
+_answered: set[Hashable] = set()
+"""The places that answered the last time."""
 
 
 class Remote:
@@ -31,14 +39,15 @@ class Remote:
 
     def list(self, root: str) -> list[Entry]:
         prefix = root.rstrip("/") + "/"
+        found = self._retried(root, lambda: self._fresh().find(root, detail=True))
         return [
             Entry(name.removeprefix(prefix), int(info["size"] or 0), _tag(info))
-            for name, info in retried(lambda: self._fresh().find(root, detail=True)).items()
+            for name, info in found.items()
             if name.startswith(prefix) and info["type"] == "file" and not name.endswith("/")
         ]
 
     def read(self, path: str) -> bytes:
-        data: bytes = retried(lambda: self._fresh().cat_file(path))
+        data: bytes = self._retried(path, lambda: self._fresh().cat_file(path))
         return data
 
     def fetch(self, path: str, entry: Entry, start: int, length: int | None) -> bytes:
@@ -57,7 +66,7 @@ class Remote:
             return data
 
         try:
-            data = retried(get)
+            data = self._retried(path, get)
         except FileNotFoundError as error:
             raise ChangedError("gone since it was listed") from error
         if known and (len(data) > wanted or (not whole and self.info(path, entry.key).etag != entry.etag)):
@@ -96,7 +105,7 @@ class Remote:
 
     def download(self, path: str, file: Path) -> None:
         with renamed(file) as temporary:
-            retried(lambda: self.fs.get_file(path, str(temporary)))
+            self._retried(path, lambda: self.fs.get_file(path, str(temporary)))
 
     def delete(self, path: str) -> None:
         if self.kind(path) == "file":
@@ -104,7 +113,7 @@ class Remote:
 
     def kind(self, path: str) -> str:
         try:
-            info = retried(lambda: self._fresh().info(path))  # `exists` takes every error for a no
+            info = self._retried(path, lambda: self._fresh().info(path))  # `exists` takes every error for a no
         except FileNotFoundError:
             return "nothing"
         return "folder" if info["type"] == "directory" else "file"
@@ -113,7 +122,7 @@ class Remote:
         return self.kind(path) == "file"
 
     def info(self, path: str, key: str) -> Entry:
-        info = retried(lambda: self._fresh().info(path))
+        info = self._retried(path, lambda: self._fresh().info(path))
         return Entry(key, int(info["size"] or 0), _tag(info))
 
     def versions(self, _: str, __: Sequence[str]) -> None:
@@ -127,7 +136,22 @@ class Remote:
             ask_before_changing(self, path)
             do()
 
-        retried(change)
+        self._retried(path, change)
+
+    def _place(self, _: str) -> Hashable:
+        """What answers, or does not, for a path."""
+        return self.fs
+
+    def _retried(self, path: str, do: Callable[[], Out]) -> Out:
+        """`do`, with patience for a place that answered the last time."""
+        place = self._place(path)
+        try:
+            out = retried(do, PATIENCE if place in _answered else IMPATIENCE)
+        except FAILURES as error:
+            (_answered.discard if may_pass(error) else _answered.add)(place)
+            raise
+        _answered.add(place)
+        return out
 
     def _fresh(self) -> Any:
         self.fs.invalidate_cache()
@@ -141,8 +165,5 @@ def connect(address: str) -> tuple[Remote, str]:
 
 
 def _tag(info: dict[str, Any]) -> str:
-    """What changes when the bytes do: the store's ETag, else the time of writing."""
-    for field in ("ETag", "etag", "mtime", "created", "LastModified"):
-        if info.get(field) is not None:
-            return str(info[field]).strip('"')
-    return ""
+    """What changes when the bytes do: the store's ETag or sum, else the time of writing; empty where it has none."""
+    return next((str(info[field]).strip('"') for field in (*CONTENT, *WRITTEN) if info.get(field) is not None), "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from flows.contents import list_pictures
 from flows.report import ReportOptions, report
@@ -15,6 +16,7 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import open_source
 from storage.locations import Location, StorageError
+from tests.web_server import Site, serving
 
 KINDS = ("folder", "zip", "tar", "tar.xz")
 
@@ -186,3 +188,44 @@ def test_a_source_of_nothing_but_such_pictures_says_so(mixed: Path) -> None:
         list_pictures(open_source(str(mixed)))
     with pytest.raises(StorageError, match=r"no pictures there but 1 picture of kinds .*\(\.cr2 1\)"):
         list_pictures(open_source(str(mixed / "sub")))
+
+
+def bmp(colour: str) -> bytes:
+    """An image of one colour; those of all colours have one size in bytes."""
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(out, "BMP")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("etag", ["strong", ""])
+@pytest.mark.parametrize("kind", ["folder", "file", "zip"])
+def test_a_change_on_a_web_server_is_made_again(
+    kind: str, etag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def files(colour: str) -> dict[str, bytes]:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("a.bmp"), bmp(colour))
+            archive.writestr(zipfile.ZipInfo("b.bmp"), bmp("white"))
+        return {"in/a.bmp": bmp(colour), "in/b.bmp": bmp("white"), "photos.zip": packed.getvalue()}
+
+    with serving(Site(files("red"), etag=etag)) as site:
+        source = {"folder": "in", "file": "in/a.bmp", "zip": "photos.zip"}[kind]
+        options = {"method": "nearest", "scale": 2}
+        red = upscaled(f"{site.address}/{source}", tmp_path / "out", **options)
+        said = capsys.readouterr()
+        is_read_through = not etag and kind != "zip"  # whose members have sums
+        assert ("read whole at each run" in said.out + said.err) is is_read_through
+        made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+        assert upscaled(f"{site.address}/{source}", tmp_path / "out", **options) == red
+        assert {path: path.stat().st_mtime_ns for path in made} == made
+        site.files = files("blue")
+        blue = upscaled(f"{site.address}/{source}", tmp_path / "out", **options)
+        assert {name for name in red if red[name] != blue[name]} == {"a.png"}
+
+
+def test_where_no_change_could_be_noticed_the_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Site({"a.bmp": bmp("red")})) as site:
+        upscaled(f"simplecache::{site.address}/a.bmp", tmp_path / "out", method="nearest", scale=2)
+    said = capsys.readouterr()
+    assert "1 image, such as a.bmp: nothing but the size says whether it changed" in said.out + said.err

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from storage import archive_kinds, remote, unpacked
+from storage import archive_kinds, unpacked
+from storage import web as web_sources
 from storage.archive_kinds import by_content, by_name
 from storage.archives import Single, open_source
 from storage.locations import ChangedError, Location
@@ -155,7 +156,7 @@ def test_on_the_web_images_and_archives_are_told_from_folders(web: str, tmp_path
 def test_a_large_file_of_a_server_without_parts_is_refused_in_true_words(
     web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "WHOLE", 10)
+    monkeypatch.setattr(web_sources, "WHOLE", 10)
     monkeypatch.setattr(archive_kinds, "HEAD", 8)
     refusal(lambda: open_source(f"{web}/photos.zip"), "photos.zip: the server sends whole files only", "download it")
 

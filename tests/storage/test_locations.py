@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -19,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from storage import errors
 from storage.archives import place_of
-from storage.errors import retried, told
+from storage.errors import told
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from tests.faulty_s3 import Fault, FaultyS3
 from tests.services import S3Server, free_ports
@@ -477,7 +476,8 @@ def test_a_place_out_of_reach_does_not_pass_for_an_empty_one(monkeypatch: pytest
 
     location = Location.of("memory://away")
     monkeypatch.setattr(MemoryFileSystem, "info", away)
-    monkeypatch.setattr("storage.remote.retried", partial(retried, patience=0.1))
+    for patience in ("PATIENCE", "IMPATIENCE"):
+        monkeypatch.setattr(f"storage.remote.{patience}", 0.1)
     for ask in (lambda: location.exists("manifest.parquet"), location.what_is_there):
         with pytest.raises(UnavailableError, match="reset by peer"):
             ask()
