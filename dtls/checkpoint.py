@@ -23,6 +23,8 @@ from dtls.model import Model
 
 M = TypeVar("M", bound=Model)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MOST_CONFIG = 2**20
+"""Bytes of a configuration."""
 
 
 def nobody() -> None:
@@ -96,6 +98,8 @@ def load_hashed(folder: Path, device: str | torch.device = "cpu", wish: str | No
 
     wish: the name that the model should have; a model's weights serve those that are made of it, too.
     """
+    if (size := _size(folder / CONFIG)) > MOST_CONFIG:
+        raise CheckpointError(f"{folder / CONFIG}: {size:,} bytes, and a configuration has {MOST_CONFIG:,} at most")
     config, weights = (_read(folder, name) for name in (CONFIG, WEIGHTS))
     try:
         tensors = load(weights)
@@ -107,6 +111,14 @@ def load_hashed(folder: Path, device: str | torch.device = "cpu", wish: str | No
         raise CheckpointError(f"{folder / WEIGHTS}: {bad[0]} holds values that are no numbers")
     digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (config, weights))).hexdigest()
     return model.to(device).eval().requires_grad_(False), digest
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:  # which reading it tells
+        return 0
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -228,7 +228,7 @@ COSTS = (
 
 def _count(target: str) -> str:
     """How many pictures a flow has made."""
-    manifest = read_manifest(Location.of(target))
+    manifest = read_manifest(Location.of(target), ["status"])
     return counted(manifest.filter(pc.equal(manifest["status"], "ok")).num_rows if manifest else 0, "picture")
 
 

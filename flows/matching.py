@@ -18,6 +18,7 @@ from flows.summary import counted
 from storage import images
 from storage.archives import SHARD, Single, Source
 from storage.locations import Entry, StorageError
+from storage.parquet import ROWS
 
 KEY, METHOD = "{key}", "{method}"
 Named = Mapping[Entry, str]
@@ -139,14 +140,13 @@ class Keys:
 
 def _in_manifest(files: Iterable[Entry], address: str) -> dict[Entry, str]:
     """The files that the manifest beside them names as results, with the names of their sources."""
-    manifest = manifest_beside(address)
+    manifest = manifest_beside(address, ("key", "output", "sample"))
     if manifest is None or not {"key", "output"} <= {*manifest.column_names}:
         return {}
     by_name = {entry.key: entry for entry in files}
     in_shards = {images.stem(key): entry for key, entry in by_name.items()}
-    columns = [name for name in ("key", "output", "sample") if name in manifest.column_names]
     found = {}
-    for row in manifest.select(columns).to_pylist():
+    for row in (row for batch in manifest.to_batches(ROWS) for row in batch.to_pylist()):
         output, sample = str(row["output"] or ""), row.get("sample")
         place = f"{output.removesuffix(SHARD)}/{sample}" if sample is not None else ""
         if (entry := by_name.get(output) or in_shards.get(place)) is not None:

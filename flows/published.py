@@ -11,6 +11,8 @@ from storage.entries import STATE
 from storage.locations import Location, StorageError
 
 PUBLISHED = f"{STATE}/published.json"
+MOST = 2**26
+"""Bytes of it."""
 PICTURE = re.compile(r"pictures/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
 KEPT = re.compile(r"rating/.*|runs/run=.*/(metrics\.parquet|_summary\.json)")
 """What stays when a later run does not make it."""
@@ -48,7 +50,7 @@ class Published:
         if PUBLISHED not in there:
             return cls(out, there, None, set(), known=False)
         try:
-            content = json.loads(out.read(PUBLISHED))
+            content = json.loads(out.read(PUBLISHED, MOST))
             names = {name for name in content["names"] if isinstance(name, str)}
             return cls(out, there, content["stands_on"], names, known=True)
         except (ValueError, TypeError, KeyError, RecursionError):

@@ -37,6 +37,7 @@ from reports.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables import METRICS, PRIMARY, read_metrics
 from storage.leases import hold
 from storage.locations import Location
+from storage.parquet import refuse_large
 
 TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"
@@ -61,6 +62,7 @@ class Publication:
         with TemporaryDirectory(prefix="dtls-") as folder:
             table = Path(folder) / TABLE
             self.out.download(TABLE, table)
+            refuse_large(table)
             frame = read_metrics(table)
         said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
         notes = notes_of(self.comparison, frame)

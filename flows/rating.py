@@ -19,6 +19,8 @@ from reports.ratings_table import LARGEST_FILE, Session, ratings_table, read_ses
 from storage.locations import Entry, Location, StorageError
 
 PAGE, KEY, TABLE, PICTURES = "rating/index.html", "study.json", "ratings.parquet", "rating/pictures"
+MOST = 2**26
+"""Bytes of a study's key."""
 RATED = 12
 """Pictures that people are asked about; by pairs they see each so many times as there are pairs of methods."""
 
@@ -106,7 +108,7 @@ def _study(out: Location, study: str, address: str) -> StudyKey:
 
 
 def _key(out: Location, name: str) -> StudyKey | None:
-    text = out.read_if_there(name)
+    text = out.read_if_there(name, MOST)
     try:
         return read_study(text, out.address(name)) if text is not None else None
     except ValueError as error:

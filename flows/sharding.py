@@ -12,7 +12,7 @@ from flows.contents import reason_of_refusal
 from flows.job import Work
 from flows.sources import Reopened
 from storage.archives import Source
-from storage.ffhq import Origin, read_metadata
+from storage.ffhq import Origin, read_metadata, refuse_large
 from storage.locations import Entry, Location
 from storage.shards import Sharding, shard_index
 from storage.units import Row, Unit, failed
@@ -62,6 +62,7 @@ class Making:
         if self.metadata is None:
             return {}
         place, key = Location.of(self.metadata.place), self.metadata.entry.key
+        refuse_large(place.address(key), self.metadata.entry.size)
         with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
             path = Path(place.path(key))
             if place.local is None:

@@ -1,5 +1,6 @@
 """Addresses of sources: as other processes open them, as targets remember them, and what must not lie in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,6 +11,7 @@ from storage import archive_kinds
 from storage.archives import Source, open_source
 from storage.locations import Location, StorageError
 from storage.packing import Packing, is_archive
+from storage.parquet import ROWS
 from storage.receipts import read_manifest
 from storage.s3 import S3
 
@@ -62,9 +64,12 @@ def identity(address: str) -> str:
     return f"s3://{location.root}" if isinstance(location.store, S3) else location.url
 
 
-def manifest_beside(address: str) -> pa.Table | None:
-    """What the last run over a target made, or None where there was none; that of an archive lies beside it."""
-    return read_manifest(Packing(address).staging if is_archive(address) else Location.of(address))
+def manifest_beside(address: str, columns: Sequence[str]) -> pa.Table | None:
+    """Those of `columns` that the table of what the last run over a target made has, or None where there was none.
+
+    That of an archive lies beside it.
+    """
+    return read_manifest(Packing(address).staging if is_archive(address) else Location.of(address), columns)
 
 
 def protocols(address: str, method: str = "downscale") -> set[str]:
@@ -73,12 +78,12 @@ def protocols(address: str, method: str = "downscale") -> set[str]:
     method: what the name of the method begins with that made them; of SR pictures, any model's tells for which
     downscaling it was trained.
     """
-    manifest = manifest_beside(address)
-    names = manifest.column_names if manifest is not None else []
-    if manifest is None or not {"method", "protocol"} <= set(names):
+    manifest = manifest_beside(address, ["method", "protocol"])
+    if manifest is None or manifest.num_columns < 2:
         return set()
-    rows = manifest.select(["method", "protocol"]).to_pylist()
-    return {str(row["protocol"]) for row in rows if row["protocol"] and str(row["method"]).startswith(method)}
+    rows = manifest.group_by(["method", "protocol"]).aggregate([])
+    made = ((str(row["method"]), row["protocol"]) for batch in rows.to_batches(ROWS) for row in batch.to_pylist())
+    return {str(protocol) for name, protocol in made if protocol and name.startswith(method)}
 
 
 def refuse_within(target: Location, source: str) -> None:

@@ -23,6 +23,8 @@ Events = Iterator[tuple[str, Any]]
 
 PICTURES, TRAINING_PICTURES = 70_000, 60_000
 """The published split: so many of FFHQ's pictures are for training, the others for validation."""
+MOST_BYTES, MOST_ENTRIES = 2**30, 1_000_000
+"""Of a file of metadata, which is FFHQ's or one like it."""
 CATEGORIES: dict[str | None, Split | None] = {"training": "train", "validation": "validation", None: None}
 TEXTS = ("author", "license", "license_url", "photo_url")
 NUMBER = re.compile("[0-9]{1,18}")
@@ -64,6 +66,12 @@ def by_hash(key: str, share: float) -> Split:
     return "validation" if int.from_bytes(digest[:8], "big") < share * 2**64 else "train"
 
 
+def refuse_large(name: str, size: int) -> None:
+    """StorageError for a file of so many bytes, called `name`, that is too large to be FFHQ's metadata."""
+    if size > MOST_BYTES:
+        raise StorageError(f"{name}: {size:,} bytes, and FFHQ's metadata have {MOST_BYTES:,} at most")
+
+
 def read_metadata(file: BinaryIO, name: str) -> dict[int, Origin]:
     """The origins in an open `ffhq-dataset-v2.json`, by picture number; errors call the file `name`."""
     origins: dict[int, Origin] = {}
@@ -75,6 +83,8 @@ def read_metadata(file: BinaryIO, name: str) -> dict[int, Origin]:
                 raise _ShapeError(f"{key[:40]!r} is no picture's number")
             if number in origins:
                 raise _ShapeError(f"entry {number} is there twice")
+            if len(origins) == MOST_ENTRIES:
+                raise _ShapeError(f"more than {MOST_ENTRIES:,} entries")
             origins[number] = _origin(events, f"entry {number}")
         if not origins:
             raise _ShapeError("no entries")

@@ -135,15 +135,24 @@ class Location:
         with told(self.url):
             return sorted(self.store.list(self.root))
 
-    def read(self, key: str) -> bytes:
-        """What is at `key` now."""
+    def read(self, key: str, most: int | None = None) -> bytes:
+        """What is at `key` now; StorageError where that is not a file, or has more than `most` bytes."""
+        if most is not None:
+            self._refuse_more(key, self.info(key).size, most)
         with told(self.address(key)):
-            return self.store.read(self.path(key))
+            data = self.store.read(self.path(key))
+        if most is not None:
+            self._refuse_more(key, len(data), most)
+        return data
 
-    def read_if_there(self, key: str) -> bytes | None:
-        """What is at `key` now, or None where nothing is; StorageError where that is not known."""
+    def _refuse_more(self, key: str, size: int, most: int) -> None:
+        if size > most:
+            raise StorageError(f"{self.address(key)}: {size:,} bytes, and such a file has {most:,} at most")
+
+    def read_if_there(self, key: str, most: int | None = None) -> bytes | None:
+        """What is at `key` now, as `read` has it, or None where nothing is; StorageError where that is not known."""
         try:
-            return self.read(key)
+            return self.read(key, most)
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 return None

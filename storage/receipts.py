@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from storage.entries import STATE
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
+from storage.parquet import DAMAGED, read_parquet, read_table
 from storage.schemas import PLAN, SAMPLES
 from storage.survey import UNFINISHED, Before, Plan, Survey
 from storage.units import Row, Unit, fingerprint_of, is_passing
@@ -31,10 +32,10 @@ MANIFEST = "manifest.parquet"
 SKIPPED = "dtls.skipped"
 """The field of the table's metadata that has, as JSON by kind, what of the source was skipped."""
 ROW_GROUP = 16_384
+MOST_JSON = 2**30
+"""Bytes of what a run says of itself, most of it the names of what goes at its end."""
 LATER = b"later"
 """In the metadata of a column: receipts of earlier versions lack it, and are as good without."""
-DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
-"""What pyarrow raises for bytes that are no whole Parquet file, or not of the schema."""
 
 
 class Receipts:
@@ -189,7 +190,8 @@ class Receipts:
         if data is None:
             return None
         try:
-            table = _with_later(read_parquet(data), self.schema).select(self.schema.names).cast(self.schema)
+            names = self.schema.names
+            table = _with_later(read_parquet(data, names), self.schema).select(names).cast(self.schema)
             table.validate(full=True)
         except DAMAGED:
             return None
@@ -241,7 +243,7 @@ def unfinished(target: Location) -> Unfinished:
 
 def _json(target: Location, key: str) -> Any:
     try:
-        return json.loads(target.read_if_there(key) or b"null")
+        return json.loads(target.read_if_there(key, most=MOST_JSON) or b"null")
     except (ValueError, RecursionError):
         return None
 
@@ -272,25 +274,6 @@ def _write_tables(tables: Iterable[pa.Table], path: Path, schema: pa.Schema) -> 
             writer.write_table(pa.concat_tables(waiting))
 
 
-def read_parquet(data: bytes) -> pa.Table:
-    """The table in a Parquet file; one of DAMAGED where it is none.
-
-    By the calling thread alone: pyarrow's own threads may abort a process that ends soon after (apache/arrow #34314).
-    """
-    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
-
-
-def read_manifest(target: Location) -> pa.Table | None:
-    """What the last run over `target` made, or None where there was none."""
-    data = target.read_if_there(MANIFEST)
-    if data is None:
-        return None
-    try:
-        table = read_parquet(data)
-        table.validate(full=True)
-        if len({*table.column_names}) < len(table.column_names):
-            raise ValueError("two columns of one name")
-        return table
-    except DAMAGED as error:
-        reason = " ".join(str(error).split())
-        raise StorageError(f"{target.address(MANIFEST)}: not a readable Parquet file ({reason})") from error
+def read_manifest(target: Location, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """What the last run over `target` made, or those of `columns` that it has; None where there was none."""
+    return read_table(target, MANIFEST, columns)

@@ -137,7 +137,7 @@ def _fetch(source: Location, entry: Entry, path: Path, sha256: str | None) -> No
 
 def _told_by_manifest(source: Location) -> tuple[dict[str, int], dict[str, str]]:
     """How many samples each shard has, and its sha256, if there is a manifest of ours."""
-    manifest = read_manifest(source)
+    manifest = read_manifest(source, [name for name, _ in TOLD])
     if manifest is None or not {*TOLD} <= {(field.name, field.type) for field in manifest.schema}:
         return {}, {}
     made = manifest.filter(pc.is_valid(manifest["output"])).group_by(["output"])

@@ -11,7 +11,8 @@ from storage.entries import STATE
 from storage.locations import Location, StorageError
 from storage.owners import Owner, owner_of
 from storage.parallel import ordered_map
-from storage.receipts import DAMAGED, PLANNED, read_parquet, record_of, unfinished
+from storage.parquet import DAMAGED, read_parquet
+from storage.receipts import PLANNED, record_of, unfinished
 from storage.survey import UNFINISHED
 from storage.units import SKIPPED
 
@@ -96,7 +97,7 @@ def _under_way(planned: Mapping[str, list[str]], namer: Namer, keys: set[str], t
 def _planned(target: Location) -> dict[str, list[str]]:
     """The keys of each unit of the plan, by the file of its receipt; see `Unit.receipt`."""
     try:
-        table = read_parquet(target.read(PLANNED)).select(["unit", "fingerprint", "key"])
+        table = read_parquet(target.read(PLANNED), ["unit", "fingerprint", "key"])
     except DAMAGED as error:
         raise StorageError(f"{target.address(PLANNED)}: not a readable plan; run the flow again") from error
     groups = table.group_by(["unit", "fingerprint"]).aggregate([("key", "list")])
@@ -114,7 +115,7 @@ def _rows(target: Location, key: str) -> list[tuple[str, str | None]] | None:
     if data is None:
         return None
     try:
-        table = read_parquet(data)
+        table = read_parquet(data, ["status", "reason", "error"])
         reason = "reason" if "reason" in table.column_names else "error"
         return list(zip(table["status"].to_pylist(), table[reason].to_pylist(), strict=True))
     except DAMAGED:

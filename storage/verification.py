@@ -19,8 +19,9 @@ from storage.entries import STATE, is_hidden
 from storage.locations import TEMPORARY, Location, StorageError
 from storage.packing import Packing
 from storage.parallel import ordered_map
+from storage.parquet import DAMAGED, read_parquet
 from storage.proofs import at_hand, sha256_of
-from storage.receipts import DAMAGED, MANIFEST, read_parquet
+from storage.receipts import MANIFEST
 from storage.shard_reader import image_members
 from storage.tars import Damaged
 from storage.units import SKIPPED

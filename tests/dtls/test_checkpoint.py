@@ -141,6 +141,13 @@ def test_a_configuration_that_makes_no_model_is_refused(saved: Path, changes: di
     assert refusal(saved).startswith(f"{saved / CONFIG}: not the configuration of a model")
 
 
+def test_a_configuration_that_is_too_long_for_one_is_refused_unread(saved: Path) -> None:
+    with (saved / CONFIG).open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(CheckpointError, match=r"config\.json: 1,099,511,627,776 bytes, and a configuration has "):
+        load_checkpoint(saved)
+
+
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])
 def test_cut_weights_are_refused(saved: Path, kept: int) -> None:
     (saved / WEIGHTS).write_bytes((saved / WEIGHTS).read_bytes()[:kept])

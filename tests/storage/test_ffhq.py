@@ -10,7 +10,8 @@ from typing import Any
 import ijson
 import pytest
 
-from storage.ffhq import Origin, by_hash, picture_number, published, read_metadata
+from storage import ffhq
+from storage.ffhq import Origin, by_hash, picture_number, published, read_metadata, refuse_large
 from storage.locations import StorageError
 
 NAME = "s3://bucket/ffhq/ffhq-dataset-v2.json"
@@ -246,6 +247,16 @@ def test_a_large_file_of_another_shape_is_refused_at_its_start() -> None:
     with pytest.raises(StorageError, match="'annotations' is no picture's number"):
         read_metadata(io.BufferedReader(stream), NAME)
     assert stream.count < 200_000
+
+
+def test_more_than_metadata_ever_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_large(NAME, 255_000_000)
+    with pytest.raises(StorageError, match=f"{NAME}: 10,000,000,000 bytes, and FFHQ's metadata have "):
+        refuse_large(NAME, 10**10)
+    monkeypatch.setattr(ffhq, "MOST_ENTRIES", 2)
+    entries = ", ".join(f'"{number}": {{"metadata": {{}}}}' for number in range(3))
+    with pytest.raises(StorageError, match="more than 2 entries"):
+        read(f"{{{entries}}}".encode())
 
 
 @pytest.mark.parametrize(

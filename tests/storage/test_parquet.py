@@ -1,0 +1,133 @@
+"""What a table would take of memory is known before it is read, whatever its file says in a few kilobytes."""
+
+import io
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from storage import parquet
+from storage.locations import Location, StorageError
+from storage.parquet import DAMAGED, TooLargeError, read_parquet, read_table, refuse_large
+from storage.receipts import MANIFEST, Receipts, read_manifest
+from storage.schemas import SAMPLES
+from storage.standing import standing
+
+MILLIONS = 4_000_000
+LONG = "x" * 100_000
+
+
+def equal(value: Any, rows: int) -> pa.Array:
+    """A column of one value, which a file keeps once."""
+    places = pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()).fill_null(0), pa.array([value]))
+    return places if isinstance(value, str) else places.dictionary_decode()
+
+
+def file_of(columns: dict[str, Any], **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd", **how)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def many_rows() -> bytes:
+    """Millions of equal rows, in less than a hundred kilobytes."""
+    columns = {"key": "a.png", "status": "ok", "method": "downscale", "protocol": "antialias", "output": "a.png"}
+    data = file_of({name: equal(value, MILLIONS) for name, value in columns.items()})
+    assert len(data) < 100_000
+    return data
+
+
+@pytest.fixture(scope="module")
+def long_texts() -> bytes:
+    """A few rows with one long text each, the same one."""
+    return file_of({"key": equal(LONG, 100_000), "status": equal("ok", 100_000)})
+
+
+@pytest.fixture
+def at_most_64_mib() -> Iterator[None]:
+    """Fails a test that has Arrow or Python allocate more."""
+    pool = pa.default_memory_pool()
+    tracemalloc.start()
+    before = pool.bytes_allocated()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak + max(0, pool.bytes_allocated() - before) < 2**26
+
+
+@pytest.mark.usefixtures("at_most_64_mib")
+@pytest.mark.parametrize("name", ["many_rows", "long_texts"])
+def test_a_small_file_that_stands_for_gigabytes_is_refused_before_they_are_there(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / MANIFEST).write_bytes(request.getfixturevalue(name))
+    with pytest.raises(TooLargeError, match=r"its [\d,]+ bytes would take [\d,]+ or more of memory"):
+        refuse_large(tmp_path / MANIFEST)
+    with pytest.raises(StorageError, match=rf"{MANIFEST}: not a readable Parquet file \(its "):
+        read_manifest(Location.of(tmp_path), ["key", "status"])
+
+
+def test_columns_that_nobody_asks_for_are_not_read(tmp_path: Path) -> None:
+    rows = 1000
+    data = file_of({"key": equal("a", rows), "pixels": equal(LONG, rows), "deep": [[1]] * rows})
+    assert read_parquet(data, ["key", "absent"]).column_names == ["key"]
+    with pytest.raises(ValueError, match="a column of list"):
+        read_parquet(data)
+
+
+@pytest.mark.parametrize("group", [10, 5000])
+@pytest.mark.parametrize("encoding", [None, "PLAIN"])
+@pytest.mark.parametrize("rows", [0, 3, 4000])
+def test_a_table_is_what_pyarrow_reads(
+    rows: int, encoding: str | None, group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [None if place % 7 == 0 else f"{place}é" * (place % 5) for place in range(rows)]
+    columns = {"key": pa.array(texts, pa.string()), "again": pa.array(texts, pa.large_string())}
+    numbers = {
+        "n": pa.array(range(rows), pa.int64()),
+        "none": pa.nulls(rows),
+        "ok": pa.array([True] * rows, pa.bool_()),
+    }
+    how = {"use_dictionary": False, "column_encoding": {"key": encoding, "again": encoding}} if encoding else {}
+    data = file_of(columns | numbers, row_group_size=group, **how)
+    for quick in (parquet.QUICK, 0):
+        monkeypatch.setattr(parquet, "QUICK", quick)
+        read = read_parquet(data)
+        read.validate(full=True)
+        assert read.equals(pq.ParquetFile(io.BytesIO(data)).read())
+
+
+def test_receipts_and_plans_that_stand_for_gigabytes_count_as_damaged(many_rows: bytes, tmp_path: Path) -> None:
+    receipts, state = Receipts(Location.of(tmp_path), "flow"), tmp_path / ".dtls"
+    (state / "receipts/flow").mkdir(parents=True)
+    (state / "receipts/flow/a-0.parquet").write_bytes(
+        file_of({field.name: equal(0, MILLIONS // 10).cast(field.type) for field in SAMPLES})
+    )
+    assert list(receipts.made({})) == []
+    plan = {name: equal("a", MILLIONS) for name in ("unit", "fingerprint", "key")}
+    (state / "plan.parquet").write_bytes(file_of(plan))
+    with pytest.raises(StorageError, match="not a readable plan"):
+        standing(Location.of(tmp_path), 1, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"PAR1", file_of({"key": ["a"]})[:-3], file_of({"key": ["a"]})[:60] + b"\0" * 60]
+)
+def test_what_is_no_table_is_damaged(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(DAMAGED):
+        read_parquet(data)
+    (tmp_path / "t").write_bytes(data)
+    with pytest.raises(StorageError, match="t: not a readable Parquet file"):
+        read_table(Location.of(tmp_path), "t", ["key"])
+
+
+def test_a_file_larger_than_any_table_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / MANIFEST).open("wb") as file:
+        file.truncate(parquet.MANY + 1)
+    with pytest.raises(StorageError, match=f"{MANIFEST}: 2,147,483,649 bytes, and such a file has "):
+        read_manifest(Location.of(tmp_path))
