@@ -22,8 +22,8 @@ def ordered_map(
 ) -> Iterator[Out]:
     """`map(do, items)` in `workers` threads, in order, never more than 2·`workers` items ahead of the consumer.
 
-    Nor more than weigh `most` together; an item that is heavier than that goes alone. The threads are in the context of
-    the consumer, whose fences and errand are their own (see `storage.fence` and `storage.errands`).
+    Nor more than weigh `most` together; an item that is heavier than that goes alone. The threads are in the context
+    of the consumer, whose fences and errand are their own (see `storage.fence` and `storage.errands`).
     """
     pending: deque[tuple[Future[Out], float]] = deque()
     load = 0.0
