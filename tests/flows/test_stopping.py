@@ -6,6 +6,7 @@ Real processes get real signals, while an image of theirs is being decoded for e
 import signal
 import subprocess
 import sys
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -74,7 +75,7 @@ def test_a_thread_that_is_at_work_when_its_run_ends_writes_nothing_more_and_the_
             refused.append(str(found.value))
 
     with hold(target, "upscale") as lease:
-        thread = Thread(target=work)
+        thread = Thread(target=copy_context().run, args=(work,))
         thread.start()
         assert working.wait(SOON)
     ended.set()
