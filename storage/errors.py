@@ -6,6 +6,7 @@ stops, to be run again.
 """
 
 import errno
+import re
 from asyncio import IncompleteReadError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.exceptions import IncompleteReadError as ShortReadError
 from botocore.parsers import ResponseParserError
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined]
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 Out = TypeVar("Out")
@@ -99,6 +101,7 @@ NETWORK = (
     HTTPClientError,
     NoConnectionError,
     HTTPError,
+    HubError,
     HTTPException,
     ResponseParserError,
     ShortReadError,
@@ -112,10 +115,12 @@ NO_ACCESS = frozenset({401, 407})
 PASSING_STATUS, LASTING_STATUS = frozenset({408, 425, 429}), frozenset({501, 505})
 """Of HTTP: to whom we are, refusals that may pass, and failures of a server that do not."""
 FAILURES = (
-    *(OSError, ClientError, BotoCoreError, HTTPError, HTTPException, ResponseParserError, EOFError),
+    *(OSError, ClientError, BotoCoreError, HTTPError, HubError, HTTPException, ResponseParserError, EOFError),
     *(ImportError, ValueError, TypeError, RuntimeError),
 )
 """What file systems raise."""
+PACKAGE = re.compile(r"""(?:install|requires?) (?:the )?["']?(?!to\b)([a-z][\w-]*)""", re.IGNORECASE)
+"""How fsspec names what a kind of address wants installed."""
 
 PATIENCE, IMPATIENCE = 120.0, 10.0
 """Seconds for which a place that has answered before, or never has, is tried again."""
@@ -212,8 +217,12 @@ def refused(error: BaseException) -> dict[str, str] | None:
 
 def _status(error: BaseException) -> int | None:
     """What a web server said, if it was one that refused."""
-    found = (cause.status for cause in _causes(error) if isinstance(cause, ClientResponseError))
-    return next(found, None)
+    for cause in _causes(error):
+        if isinstance(cause, ClientResponseError):
+            return cause.status
+        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+            return int(cause.response.status_code)
+    return None
 
 
 def _has(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
@@ -232,6 +241,12 @@ def _reason(error: BaseException) -> str:
         return "no such file, folder or bucket"
     if refusal := refused(error):
         return f"refused by the S3 server: {refusal['Code']} ({refusal['Message']})"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "out of reach: HF_HUB_OFFLINE is set"
+    if isinstance(error, HfHubHTTPError) and (status := _status(error)) is not None:
+        return f"refused by the hub: {status} ({error.response.reason_phrase})"
+    if isinstance(error, ImportError) and (package := PACKAGE.search(str(error))):
+        return f"a package is missing for such addresses: pip install {package[1]}"
     if isinstance(error, ClientResponseError):
         return f"refused by the web server: {error.status} ({error.message})"
     if isinstance(error, PermissionError):

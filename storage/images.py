@@ -24,6 +24,8 @@ from storage.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
 __all__ = ["MAX_PIXELS", "SUFFIXES", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
 
 JPEGS = ("JPEG", "MPO")
+UNDECODABLE = ("decoder error", "could not create decoder object", "unrecognized data stream contents")
+"""What Pillow says of damaged pixels, as its messages begin."""
 UNDECODED = frozenset({127, 128})
 """What all channels of a JPEG's pixel are that is not there."""
 WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
@@ -154,15 +156,16 @@ def _refusing(data: bytes) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
-        raise ImageError(f"broken image: {_in_plain_words(error)}") from error
+        raise ImageError(f"broken image: {_in_plain_words(error, data)}") from error
 
 
-def _in_plain_words(error: Exception) -> str:
+def _in_plain_words(error: Exception, data: bytes) -> str:
     """What Pillow's words mean, in a line."""
     said = " ".join(str(error).split()) or type(error).__name__
-    if said.startswith("image file is truncated") or said.endswith("input stream too small"):
+    is_short = data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if is_short or said.startswith("image file is truncated") or said.endswith("input stream too small"):
         return "cut off"
-    return "its pixels cannot be decoded" if said.startswith("decoder error") else said
+    return "its pixels cannot be decoded" if said.startswith(UNDECODABLE) else said
 
 
 def encode_png(pixels: Pixels) -> bytes:

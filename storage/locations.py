@@ -27,8 +27,10 @@ __all__ = ["TEMPORARY", "ChangedError", "Entry", "Location", "StorageError", "Un
 
 NO_PATH = re.compile(r"//|(?:\A|/)\.(?:\Z|/)|/\Z")
 """In keys that are the path of another on a disk."""
-SCHEME = re.compile(r"(?!file:)([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)
-"""What an address begins with that lacks a slash."""
+SCHEME = re.compile(
+    r"(?!file:)([a-z][a-z0-9+.-]+):/(?!/)|(s3a?|https?|gs|gcs|abfs|az|hf|s?ftp|memory):(?![/:])", re.IGNORECASE
+)
+"""What an address begins with that lacks a slash, or both."""
 NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
@@ -82,8 +84,9 @@ class Location:
             if parts.path.endswith("//"):
                 raise StorageError(f"{address}: ends in a part without a name; write it with one slash at its end")
         elif lacking := SCHEME.match(address):
+            scheme, what = lacking[1] or lacking[2], "a slash is" if lacking[1] else "two slashes are"
             raise StorageError(
-                f"{address}: a slash is missing: write {lacking[1]}://{address[lacking.end() :]}, or "
+                f"{address}: {what} missing: write {scheme}://{address[lacking.end() :]}, or "
                 f"./{address} for a folder of that name"
             )
         with told(address):

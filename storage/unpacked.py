@@ -25,6 +25,7 @@ UNPACKERS: dict[str, Callable[[Any], Any]] = {
     "tar.xz": lzma.LZMAFile,
     "tar.zst": lambda packed: pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd"),
 }
+CUT_OFF, DAMAGED = "it ends within what is packed: cut off", "what is packed is damaged"
 
 
 class Packed(io.RawIOBase):
@@ -61,10 +62,10 @@ class Unpacked:
         except StorageError:
             raise
         except BROKEN as error:
-            raise Damaged(" ".join(str(error).split()) or "cut off") from error
+            raise Damaged(CUT_OFF if _ends_early(error) else DAMAGED) from error
         except OSError as error:
             if error.errno is None:  # what is packed is at fault, not the disk
-                raise Damaged(" ".join(str(error).split())) from error
+                raise Damaged(CUT_OFF if _ends_early(error) else DAMAGED) from error
             raise in_one_line(f"{tempfile.gettempdir()} (where {file.key} is unpacked)", error) from error
 
     def _copied(self, unpacking: IO[bytes], packed: Packed) -> Iterator[int]:
@@ -84,3 +85,8 @@ class Unpacked:
     def read(self, start: int, length: int) -> bytes:
         """So many bytes; fewer only where they end."""
         return os.pread(self._file.fileno(), length, start)
+
+
+def _ends_early(error: Exception) -> bool:
+    """Whether a library says that its input has no end: by an error of that name, or, as pyarrow does, in words."""
+    return isinstance(error, EOFError) or "Truncated" in str(error)

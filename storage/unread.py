@@ -2,6 +2,7 @@
 
 import io
 from pathlib import PurePosixPath
+from typing import Literal
 
 import tifffile
 from PIL.TiffImagePlugin import COMPRESSION_INFO
@@ -38,6 +39,8 @@ BRANDS: dict[bytes, str] = {
     b"crx ": f"a camera's raw picture (Canon), {CONVERT}",
 }
 """What follows "ftyp" in the files that begin like films."""
+BIG = 0x2B
+"""What a BigTIFF has for its version."""
 PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<error")
 NUMBERS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers", 6: "complex numbers"}
 COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}
@@ -53,8 +56,8 @@ def described(data: bytes) -> str:
     """What `data` is, and what to do: "a HEIC picture, which is not read; convert it"."""
     if data[4:8] == b"ftyp":
         return BRANDS.get(data[8:12], "a film, not a picture")
-    if data[:4] in TIFF_HEADS and (kind := _tiff(data)):
-        return kind
+    if data[:4] in TIFF_HEADS:
+        return _tiff(data) or f"broken image: {'cut off' if _lacks_directory(data) else 'a damaged TIFF'}"
     text = data[:200].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if b"<svg" in text:
         return f"an SVG drawing, {CONVERT}"
@@ -64,6 +67,13 @@ def described(data: bytes) -> str:
         if data.startswith(magic):
             return kind
     return f"{UNKNOWN} ({len(data)} bytes)"
+
+
+def _lacks_directory(data: bytes) -> bool:
+    """Whether the first directory of a TIFF is not there: many programs write it last."""
+    order: Literal["little", "big"] = "little" if TIFF_HEADS[data[:4]] == "<" else "big"
+    place = data[8:16] if BIG in data[2:4] else data[4:8]
+    return int.from_bytes(place, order) + 2 > len(data)
 
 
 def _tiff(data: bytes) -> str | None:

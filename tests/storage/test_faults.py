@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import s3fs
+from aiohttp import ClientResponseError, InvalidURL, RequestInfo
 from botocore.exceptions import (
     ClientError,
     EndpointConnectionError,
@@ -20,6 +21,10 @@ from botocore.exceptions import (
     ReadTimeoutError,
     UnauthorizedSSOTokenError,
 )
+from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined]
+from huggingface_hub.errors import OfflineModeIsEnabled
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from storage import errors
 from storage.errors import DamagedError, in_one_line, may_pass, retried
@@ -529,6 +534,14 @@ def answered(code: str, status: int) -> ClientError:
     return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
 
 
+def web_answer(status: int) -> ClientResponseError:
+    return ClientResponseError(
+        RequestInfo(URL("http://x/y"), "GET", CIMultiDictProxy(CIMultiDict())), (), status=status
+    )
+
+
+OF_PLACES = (errno.EFBIG, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EUCLEAN, errno.ENOMEDIUM)
+OF_FILES = (errno.ENAMETOOLONG, errno.EACCES, errno.EINVAL)
 ENDPOINT = {"endpoint_url": "http://127.0.0.1:1"}
 
 
@@ -557,6 +570,16 @@ ENDPOINT = {"endpoint_url": "http://127.0.0.1:1"}
         (OSError(errno.EDQUOT, "Disk quota exceeded"), False, True),
         (OSError(errno.EROFS, "Read-only file system"), False, True),
         (OSError(errno.EIO, "Input/output error"), False, True),
+        *((OSError(number, os.strerror(number)), False, True) for number in OF_PLACES),
+        *((OSError(number, os.strerror(number)), False, False) for number in OF_FILES),
+        (web_answer(503), True, True),
+        (web_answer(429), True, True),
+        (web_answer(501), False, False),
+        (web_answer(403), False, False),
+        (web_answer(401), False, True),
+        (InvalidURL("http://[bad"), False, False),
+        (HubError("no such host\nat all"), True, True),
+        (OfflineModeIsEnabled("HF_HUB_OFFLINE is set\nin 150 lines"), False, True),
         (FileNotFoundError(errno.ENOENT, "No such file"), False, False),
         (IsADirectoryError(errno.EISDIR, "Is a directory"), False, False),
     ],

@@ -188,6 +188,14 @@ def test_what_is_no_whole_picture_says_why(name: str, reason: str, bad_images: d
     assert len(message) > len("broken image: ")
 
 
+@pytest.mark.parametrize(
+    ("kind", "how"), [("WEBP", {}), ("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"}), ("GIF", {})]
+)
+def test_what_is_cut_off_is_called_so(kind: str, how: dict[str, Any], pixels: Pixels) -> None:
+    whole = encoded(Image.fromarray(pixels), kind, **how)
+    assert refusal(whole[: len(whole) * 2 // 3]) == "broken image: cut off"
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"])
 def test_whatever_is_damaged_gives_a_picture_or_an_image_error(kind: str, pixels: Pixels) -> None:

@@ -1,6 +1,7 @@
 """A location is the same locally, in memory and on S3: whole files, fresh listings, one line when it fails."""
 
 import errno
+import importlib.util
 import os
 import resource
 import time
@@ -309,6 +310,28 @@ def test_an_address_that_lacks_a_slash_is_no_local_folder(scheme: str) -> None:
     refusal(lambda: Location.of(f"{scheme}:/bucket/x"), *says)
     assert Location.of(f"./{scheme}:/x").local is not None
     assert Location.of("file:/bucket/x").local == Path("/bucket/x")
+    refusal(lambda: Location.of(f"{scheme}:bucket/x"), "two slashes are missing", f"write {scheme}://bucket/x")
+    assert Location.of(f"./{scheme}:x").local is not None
+    assert Location.of("notes:bucket").local is not None
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("gs", "gcsfs"), ("abfs", "adlfs"), ("sftp", "paramiko")])
+def test_a_kind_of_address_that_wants_a_package_names_it(scheme: str, package: str) -> None:
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    refusal(lambda: Location.of(f"{scheme}://bucket/x"), f"{scheme}://bucket/x: ", f"pip install {package}")
+
+
+def test_a_limit_on_the_size_of_files_is_of_the_place(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        for put in (Location.write, Location.create):
+            with pytest.raises(UnavailableError, match=r"a\.png: File too large"):
+                put(Location.of(tmp_path), "a.png", bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("key", ["d::d/a.png", "/double.png", "a//b.png", "zip://x::y"])

@@ -87,15 +87,23 @@ def test_a_tiff_is_told_by_its_compression() -> None:
     )
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"II*\0", b"MM\0*\0\0\0\x08", b"II*\0" + bytes(100)])
+@pytest.mark.parametrize("data", [b"", b"text", b"II", b"\0II*"])
 def test_what_is_nothing_known_is_told_by_its_size(data: bytes) -> None:
     assert described(data) == f"not an image ({len(data)} bytes)"
 
 
 def test_a_tiff_of_a_usual_kind_is_damaged_and_not_told_to_be_converted() -> None:
     whole = tiff(PICTURE, photometric="rgb")
-    for data in (whole, whole[: len(whole) // 2], tiff(PICTURE[..., 0] > 99)):
-        assert described(data).startswith("not an image (")
+    for data in (whole, tiff(PICTURE[..., 0] > 99), b"II*\0" + bytes(100)):
+        assert described(data) == "broken image: a damaged TIFF"
+
+
+@pytest.mark.parametrize("head", [b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0"])
+def test_a_tiff_that_ends_before_its_directory_is_cut_off(head: bytes) -> None:
+    length = 8 if b"+" in head else 4
+    place = (1000).to_bytes(length, "little" if head.startswith(b"II") else "big")
+    assert described(head + place + bytes(900)) == "broken image: cut off"
+    assert described(head + place + bytes(1000)) == "broken image: a damaged TIFF"
 
 
 def test_a_damaged_tiff_is_told_in_one_line() -> None:
@@ -104,5 +112,5 @@ def test_a_damaged_tiff_is_told_in_one_line() -> None:
         damaged = bytearray(whole)
         damaged[place] ^= 0xA5
         for data in (bytes(damaged), whole[:place]):
-            assert described(data).startswith(("a TIFF of ", "not an image ("))
+            assert described(data).startswith(("a TIFF of ", "not an image (", "broken image: "))
             assert "\n" not in described(data)
