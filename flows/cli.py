@@ -6,13 +6,11 @@ says what, where, and what to do. DTLS_TRACEBACK=1 shows where in the code.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from importlib.metadata import version
-from types import FrameType
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -21,8 +19,10 @@ from rich.console import Console
 from flows.commands import StoppedError, UsageError, command
 from flows.console import printable, tell
 from flows.outcome import failures
+from flows.stopping import TerminatedError, obeying_signals
 
 VERSION = "--version"
+STOPPED = "stopped; run it again to go on"
 
 
 class Command(NamedTuple):
@@ -147,14 +147,15 @@ def _version(asked: bool) -> None:
 
 def main() -> None:
     """Run the command line; whatever goes wrong as it may go wrong ends in one line and an exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
     called = sys.argv[1] if len(sys.argv) > 1 else ""
     names = [called] if called in COMMANDS else [] if called == VERSION else list(COMMANDS)
-    app = _app(names)
     try:
-        app()
-    except StoppedError as error:
-        _fail(str(error), code=130)
+        with obeying_signals():
+            _app(names)()
+    except (StoppedError, KeyboardInterrupt):
+        _fail(STOPPED, code=130)
+    except TerminatedError:
+        _fail(STOPPED, code=143)
     except UsageError as error:
         _fail(str(error), code=2)
     except Exception as error:
@@ -217,7 +218,3 @@ def _fail(message: str, code: int) -> None:
     line = printable(f"dtls: {message}")
     Console(stderr=True, highlight=False, soft_wrap=True).print(line, style="red", markup=False)
     sys.exit(code)
-
-
-def _terminated(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)

@@ -68,7 +68,7 @@ def command(
         try:
             run(checked(model, given, arguments))
         except KeyboardInterrupt as error:
-            raise StoppedError("stopped; run it again to go on") from error
+            raise StoppedError from error
 
     order = [*arguments, *model.__annotations__, *model.model_fields]
     fields = sorted(model.model_fields.items(), key=lambda field: order.index(field[0]))

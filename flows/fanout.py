@@ -60,7 +60,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     if left:
         receipts.begin(job.units, survey)
     if todo:
-        with runner_of(job.work, job.elsewhere, options, lease.claim) as runner:
+        with runner_of(job.work, job.elsewhere, options, lease) as runner:
             _work(job, left, runner, summary, lease)
     if left:
         receipts.gather(job.units, job.gather)
@@ -118,7 +118,11 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
             made.add_before(earlier[key] for key in by_key.keys() - tags.keys())
             return made
 
-        with closing(_outcomes(todo, do, runner.window, stopping)) as outcomes:
+        def do_at_work(unit: Unit) -> Summary:
+            with lease.at_work():
+                return do(unit)
+
+        with closing(_outcomes(todo, do_at_work, runner.window, stopping)) as outcomes:
             for unit, outcome in outcomes:
                 lease.check()
                 if isinstance(outcome, LostError):

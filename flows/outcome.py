@@ -53,26 +53,26 @@ def one_line(run: Callable[P, R]) -> Callable[P, R]:
         except failures() as error:
             if TaskRunContext.get() is None:
                 log_failure(str(error))
-                _send_log()
+                send_log()
             return cast(R, Failed(message=shown(str(error)), data=error))
         if isinstance(result, NothingToDo) and TaskRunContext.get() is None:
             log_warning(result)
-            _send_log()
+            send_log()
             return cast(R, Completed(name=type(result).__name__, message=shown(result), data=str(result)))
         return result
 
     return call
 
 
-def raised(result: Any) -> Any:
-    """What a task has returned, or its error again: called, a task that returns a failed state gives this state."""
-    return result.result() if isinstance(result, State) else result
-
-
-def _send_log() -> None:
+def send_log() -> None:
     """Let the log be on the server before the state is: `--watch` waits three seconds for it, and no more."""
     for handler in logging.getLogger("prefect.flow_runs").handlers:
         handler.flush()
+
+
+def raised(result: Any) -> Any:
+    """What a task has returned, or its error again: called, a task that returns a failed state gives this state."""
+    return result.result() if isinstance(result, State) else result
 
 
 @cache

@@ -2,31 +2,37 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from storage.entries import STATE
-from storage.locations import Location, StorageError
+from storage.locations import Entry, Location, StorageError
+from storage.seals import FIELD, Seal, broken, seals_in, tagged
 
 PUBLISHED = f"{STATE}/published.json"
 MOST = 2**26
 """Bytes of it."""
 PICTURE = re.compile(r"pictures/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
-KEPT = re.compile(r"rating/.*|runs/run=.*/(metrics\.parquet|_summary\.json)")
+KEPT = re.compile(r"rating/.*|study(-.*)?\.json|runs/run=.*/(metrics\.parquet|_summary\.json)")
 """What stays when a later run does not make it."""
 
 
 @dataclass(frozen=True)
 class Recorder(Location):
-    """A location that notes the names of what is put there."""
+    """A location that notes what is put there, by name."""
 
-    written: set[str] = field(default_factory=set)
+    written: dict[str, Seal] = field(default_factory=dict)
 
     def write(self, key: str, data: bytes) -> None:
         super().write(key, data)
-        self.written.add(key)
+        self.written[key] = Seal.of(data)
+
+    def upload(self, key: str, file: Path) -> None:
+        super().upload(key, file)
+        self.written[key] = Seal.of_file(file)
 
 
 @dataclass(frozen=True)
@@ -34,31 +40,35 @@ class Published:
     """What is at a target now, by its listing, and what of it reports have made.
 
     stands_on: what the last report was made from, None where it did not come to its end. names: of its files, but for
-    pictures that a run which was stopped left behind. known: whether there was a report at all.
+    pictures that a run which was stopped left behind. known: whether there was a report at all. seals: what its files
+    were when they were written.
     """
 
     out: Location
-    there: Set[str]
+    there: Mapping[str, Entry]
     stands_on: Any
     names: Set[str]
     known: bool
+    seals: Mapping[str, Seal] = field(default_factory=dict)
 
     @classmethod
     def at(cls, out: Location, fixed: Set[str]) -> "Published":
         """What `out` says; fixed: what reports of earlier versions, which kept no names, may have written."""
-        there = {entry.key for entry in out.list()}
+        there = {entry.key: entry for entry in out.list()}
         if PUBLISHED not in there:
             return cls(out, there, None, set(), known=False)
         try:
             content = json.loads(out.read(PUBLISHED, MOST))
             names = {name for name in content["names"] if isinstance(name, str)}
-            return cls(out, there, content["stands_on"], names, known=True)
+            return cls(out, there, content["stands_on"], names, known=True, seals=seals_in(out, PUBLISHED))
         except (ValueError, TypeError, KeyError, RecursionError):
             return cls(out, there, None, fixed, known=True)
 
     def is_of(self, stands_on: Sequence[Any]) -> bool:
-        """Whether a report that was made from this is there, whole."""
-        return self.stands_on is not None and self.stands_on == _plain(stands_on) and self.names <= self.there
+        """Whether a report that was made from this is there, and each of its files as it was written."""
+        if self.stands_on is None or self.stands_on != _plain(stands_on) or self.names != self.seals.keys():
+            return False
+        return not broken(self.out, self.seals, self.there)
 
     def refuse_strangers(self, planned: Set[str]) -> None:
         """StorageError where files of somebody else lie where `planned` ones go, or are called like our pictures."""
@@ -74,19 +84,20 @@ class Published:
     def renewing(self, stands_on: Sequence[Any], planned: Set[str]) -> Iterator[Recorder]:
         """Where the files of a new report go; when all are there, those of the last one that it did not make go."""
         self.refuse_strangers(planned)
-        self._say(None, self.names | planned)
+        self._say(None, self.names | planned, {})
         out = Recorder(self.out.url, self.out.store, self.out.root)
         yield out
-        for name in sorted(self.there - out.written):
+        for name in sorted(self.there.keys() - out.written.keys()):
             if PICTURE.fullmatch(name) or (name in self.names and not KEPT.fullmatch(name)):
                 self.out.delete(name)
-        self._say(_plain(stands_on), out.written)
+        self._say(_plain(stands_on), out.written.keys(), tagged(out.written, self.out.list()))
 
     def _is_own(self, name: str) -> bool:
         return name in self.names or (self.known and bool(PICTURE.fullmatch(name) or KEPT.fullmatch(name)))
 
-    def _say(self, stands_on: Any, names: Set[str]) -> None:
-        self.out.write(PUBLISHED, json.dumps({"stands_on": stands_on, "names": sorted(names)}).encode())
+    def _say(self, stands_on: Any, names: Set[str], seals: Mapping[str, Any]) -> None:
+        content = {"stands_on": stands_on, "names": sorted(names), FIELD: seals}
+        self.out.write(PUBLISHED, json.dumps(content).encode())
 
 
 def _plain(value: Sequence[Any]) -> Any:

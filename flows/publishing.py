@@ -141,10 +141,10 @@ class Publication:
         if self.options["figures"]:
             self._print(gallery, frame, summary, out)
         if self.options["rating"] != "none":
-            write_rating(self.out, gallery, self.options["rating"])
+            write_rating(out, gallery, self.options["rating"])
         out.write(PAGE, render(page).encode())
         if not not_measured(self.comparison, frame):
-            self._keep(content)
+            self._keep(content, out)
         out.write(SUMMARY, text_of(content).encode())
 
     def _summary(self, frame: pd.DataFrame, notes: list[str]) -> Summary:
@@ -185,13 +185,13 @@ class Publication:
             for form in FORMS:
                 out.write(f"figures/{name}.{form}", figure_bytes(figure, form))
 
-    def _keep(self, content: Mapping[str, Any]) -> None:
+    def _keep(self, content: Mapping[str, Any], out: Recorder) -> None:
         """Put the numbers among those of earlier runs, partitioned as pyarrow, pandas and DuckDB read it."""
         with TemporaryDirectory(prefix="dtls-") as folder:
             table = Path(folder) / TABLE
             self.out.download(TABLE, table)
-            self.out.upload(f"{self._run}/{TABLE}", table)
-        self.out.write(f"{self._run}{RUN_SUMMARY}", text_of(content).encode())
+            out.upload(f"{self._run}/{TABLE}", table)
+        out.write(f"{self._run}{RUN_SUMMARY}", text_of(content).encode())
 
 
 def _markdown(summary: Summary, said: str) -> str:

@@ -17,7 +17,7 @@ from flows.cluster import PATIENCE, Workers, connected, resources_of, scheduler_
 from flows.console import Advance, teller
 from flows.job import Elsewhere, Work
 from flows.options import BatchOptions
-from storage.claims import Claim
+from storage.leases import Lease
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.units import Row, Unit
 
@@ -41,26 +41,26 @@ class Runner:
 
 
 @contextmanager
-def runner_of(here: Work, elsewhere: Elsewhere, options: BatchOptions, claim: Claim) -> Iterator[Runner]:
-    """Where the options have units done, for as long as the run takes, which has the lease of a claim."""
+def runner_of(here: Work, elsewhere: Elsewhere, options: BatchOptions, lease: Lease) -> Iterator[Runner]:
+    """Where the options have units done, for as long as the run takes, which holds a lease."""
     if options.runner == "threads":
         yield Runner(here, lambda: options.in_flight, is_here=True)
         return
     with (
         connected(options, is_heavy=elsewhere.is_heavy) as client,
-        Cluster.of(client, elsewhere, options, claim) as cluster,
+        Cluster.of(client, elsewhere, options, lease) as cluster,
     ):
         yield Runner(cluster.work, cluster.window, is_here=False)
 
 
 @dataclass
 class Cluster:
-    """Units done by Dask's workers. claim: the run's lease. run: what this run is called there."""
+    """Units done by Dask's workers. lease: the run's. run: what this run is called there."""
 
     client: Any
     elsewhere: Elsewhere
     options: BatchOptions
-    claim: Claim
+    lease: Lease
     workers: Workers
     at_once: int
     run: str = field(default_factory=lambda: f"dtls-{uuid.uuid4().hex}")
@@ -69,12 +69,12 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def of(cls, client: Any, elsewhere: Elsewhere, options: BatchOptions, claim: Claim) -> Iterator["Cluster"]:
+    def of(cls, client: Any, elsewhere: Elsewhere, options: BatchOptions, lease: Lease) -> Iterator["Cluster"]:
         """The workers behind a client, which forget the run at its end."""
         from flows.elsewhere import forget
 
         workers = Workers(client, resources_of(client, options, is_heavy=elsewhere.is_heavy))
-        cluster = cls(client, elsewhere, options, claim, workers, workers.threads_a_host())
+        cluster = cls(client, elsewhere, options, lease, workers, workers.threads_a_host())
         client.subscribe_topic(cluster.run, cluster._hear)
         try:
             yield cluster
@@ -101,7 +101,7 @@ class Cluster:
             self.at_once,
             replace(unit, samples=tuple(samples)),
             self.run,
-            self.claim,
+            self.lease.claim,
             key=key,
             pure=False,
             resources=self.workers.resources,
@@ -113,12 +113,11 @@ class Cluster:
                 advance(0)
                 self._refuse_desertion()
             rows: list[Row] = future.result()
-        except CancelledError as error:
-            raise UnavailableError(f"{self.name}: lost: {error}") from error
         except StorageError:
             future.cancel()
             raise
-        except OSError as error:  # of the connection
+        except (CancelledError, OSError) as error:  # of the connection; a worker may still be at it
+            self.lease.run_out()
             raise UnavailableError(f"{self.name}: lost: {error}") from error
         except BaseException:
             self._stop(key, future)
@@ -133,8 +132,9 @@ class Cluster:
         return scheduler_of(self.options) or "the processes"
 
     def _refuse_desertion(self) -> None:
-        """Tell when there is no worker left; UnavailableError when none came back."""
+        """Tell when there is no worker left; UnavailableError when none came back, though one may be at work."""
         if (since := self.workers.deserted_for()) > DESERTED:
+            self.lease.run_out()
             raise UnavailableError(f"{self.name}: no worker is connected that does this")
         if since > PATIENCE and self.workers.is_news():
             self.tell(f"{self.name}: no worker is connected that does this; waiting for one, ten minutes at most")
@@ -146,10 +146,13 @@ class Cluster:
                 ticks.reach(told["done"], told["failed"])
 
     def _stop(self, key: str, future: Any) -> None:
-        """Have a unit end at its next sample, and wait until it did: the lease must not go before it."""
+        """Have a unit end at its next sample, and wait until it did; the lease is not removed where it did not."""
         future.cancel()
         deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline and self.workers.may_do(key):
+        while self.workers.may_do(key):
+            if time.monotonic() > deadline:
+                self.lease.run_out()
+                return
             time.sleep(POLL / 4)
 
 

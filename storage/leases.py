@@ -10,6 +10,8 @@ lease and create it again would not be enough, as the second would delete what t
 Whoever holds a lease asks before each change of the target whether it is still its own (see `storage.fence`): for a
 minute and a half after it was last written without looking, then by looking. So a run that was paused, or whose
 machine slept, finds that another took over before it changes anything, and stops with one line.
+
+A run that ends while one of its threads is still at work does not remove its lease: it runs out.
 """
 
 import hashlib
@@ -42,6 +44,8 @@ class Lease:
         self.why = ""
         self._written = written
         self._renewing = threading.Lock()
+        self._at_work = 0
+        self._counting = threading.Lock()
 
     def check(self) -> None:
         """LostError where the lease is known to be lost."""
@@ -87,9 +91,26 @@ class Lease:
         """Let threads that go on when the run has ended change nothing more."""
         self._lose("its run has ended")
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While the body runs, in whatever thread, the lease is not removed, even if the run ends before."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def run_out(self) -> None:
+        """Do not remove the lease when the run ends: another process may be at work for it even then."""
+        self._count(1)
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._at_work += more
+
     def remove(self) -> None:
-        """Remove the lease if it is still held."""
-        if self.lost.is_set():
+        """Remove the lease if it is still held, and nobody is at work any longer."""
+        if self.lost.is_set() or self._at_work:
             return
         entry, owner = _listed(self.target, LEASE)
         if entry is None or owner is None or owner.id != self.owner.id or not self.target.remove(entry):

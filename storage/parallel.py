@@ -3,9 +3,11 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
-from typing import TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Generic, Self, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -20,12 +22,12 @@ def ordered_map(
 ) -> Iterator[Out]:
     """`map(do, items)` in `workers` threads, in order, never more than 2·`workers` items ahead of the consumer.
 
-    Nor more than weigh `most` together; an item that is heavier than that goes alone. Each runs in the context of the
-    consumer, whose fences are its own (see `storage.fence`).
+    Nor more than weigh `most` together; an item that is heavier than that goes alone. The threads are in the context
+    of the consumer, whose fences and errand are their own (see `storage.fence` and `storage.errands`).
     """
     pending: deque[tuple[Future[Out], float]] = deque()
     load = 0.0
-    with ThreadPoolExecutor(workers) as pool:
+    with _Threads(do, workers) as pool:
         try:
             for item in items:
                 heavy = weight(item)
@@ -33,10 +35,51 @@ def ordered_map(
                     oldest, weighed = pending.popleft()
                     yield oldest.result()
                     load -= weighed
-                pending.append((pool.submit(copy_context().run, do, item), heavy))
+                pending.append((pool.submit(item), heavy))
                 load += heavy
             while pending:
                 yield pending.popleft()[0].result()
         finally:
             for future, _ in pending:
                 future.cancel()
+
+
+class _Threads(Generic[In, Out]):
+    """Threads in the context of who starts them. Unlike an executor's they do not keep a process from ending."""
+
+    def __init__(self, do: Callable[[In], Out], most: int) -> None:
+        self._do, self._most = do, most
+        self._items: SimpleQueue[tuple[Future[Out], In] | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _thread in self._threads:
+            self._items.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, item: In) -> Future[Out]:
+        future: Future[Out] = Future()
+        self._items.put((future, item))
+        if len(self._threads) < self._most:
+            thread = Thread(target=copy_context().run, args=(self._work,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return future
+
+    def _work(self) -> None:
+        while (given := self._items.get()) is not None:
+            _fulfil(self._do, *given)
+            del given  # or it would be kept until the next one comes
+
+
+def _fulfil(do: Callable[[Any], Any], future: Future[Any], item: Any) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(do(item))
+    except BaseException as error:
+        future.set_exception(error)

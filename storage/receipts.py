@@ -23,6 +23,7 @@ from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet, read_table
 from storage.schemas import PLAN, SAMPLES
+from storage.seals import FIELD, SEALS, Seal, broken, seals_in, tagged
 from storage.survey import UNFINISHED, Before, Plan, Survey
 from storage.units import Row, Unit, fingerprint_of, is_passing
 
@@ -63,6 +64,7 @@ class Receipts:
         self.target, self.flow, self.schema, self.manifest = target, flow, schema, manifest
         self.source, self.outputs, self.elsewhere, self.skipped = source, outputs, elsewhere, skipped
         self.made_with = json.loads(json.dumps(made_with or {}))
+        self._seals: dict[str, Seal] = {}
 
     def survey(
         self,
@@ -77,7 +79,10 @@ class Receipts:
         is to be made again, as an option that is not of its unit is another. StorageError where the target belongs to
         another flow, or to another source, or has files of somebody else's where results would lie.
         """
-        own = {entry.key: entry.size for entry in self.target.list()}
+        entries = self.target.list()
+        own = {entry.key: entry.size for entry in entries}
+        kept = {entry.key: entry for entry in entries if entry.key in (self.manifest, PLANNED, SOURCE)}
+        del entries
         sizes = {**self.elsewhere(), **own}
         receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
         if others := {key.split("/")[2] for key in receipts} - {self.flow}:
@@ -89,8 +94,24 @@ class Receipts:
         if not receipts and PLANNED not in sizes:
             plan.refuse_strangers(self.target, sizes)
         found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
+        if receipts and not found.done:
+            self._refuse_unknown_source(kept)
         orphans = {*found.orphans, *(unfinished(self.target).orphans if UNFINISHED in sizes else ())}
-        return replace(found, orphans=tuple(sorted(orphans & own.keys())))
+        gathered = UNFINISHED not in sizes and self._is_gathered(kept)
+        return replace(found, orphans=tuple(sorted(orphans & own.keys())), gathered=gathered)
+
+    def _is_gathered(self, kept: Mapping[str, Entry]) -> bool:
+        """Whether the table of all rows, and what is kept beside it, are there as the last run left them."""
+        seals = seals_in(self.target, SEALS) if self.manifest in kept else {}
+        return self.manifest in seals and not broken(self.target, seals, kept)
+
+    def _refuse_unknown_source(self, kept: Mapping[str, Entry]) -> None:
+        """StorageError where nothing says what source the results are of, and the plan fits none of them."""
+        if self.source is not None and SOURCE in kept and record_of(self.target).source is None:
+            raise StorageError(
+                f"{self.target.address(SOURCE)}: damaged, so that it is not known what the results there are of; "
+                f"remove it if that is {self.source}, or choose another target"
+            )
 
     def _before(self) -> Before:
         """What the target says of its results; StorageError where they are of another source."""
@@ -143,11 +164,14 @@ class Receipts:
         What the survey says goes at the end is kept for the run that ends it.
         """
         self.target.write(UNFINISHED, json.dumps({"orphans": survey.orphans, "there": survey.there}).encode())
+        self._seals = {}
         if self.source is not None:
-            told = {"source": self.source, "made_with": self.made_with}
-            self.target.write(SOURCE, json.dumps(told).encode())
+            told = json.dumps({"source": self.source, "made_with": self.made_with}).encode()
+            self.target.write(SOURCE, told)
+            self._seals[SOURCE] = Seal.of(told)
         with self.target.writing(PLANNED) as path:
             _write_tables(map(_planned, units), path, PLAN)
+            self._seals[PLANNED] = Seal.of_file(path)
 
     def gather(self, units: Iterable[Unit], write: Callable[[Iterable[Row], Path], None] | None = None) -> None:
         """Make one table of all rows, and put it at the target as `manifest`; with `write`, let that make it."""
@@ -157,6 +181,7 @@ class Receipts:
             else:
                 tables = ordered_map(lambda unit: self._table(unit.receipt), units, workers=16)
                 _write_tables((table for table in tables if table is not None), path, self._told())
+            self._seals[self.manifest] = Seal.of_file(path)
 
     def _told(self) -> pa.Schema:
         """The columns of the table, and what was skipped."""
@@ -167,6 +192,9 @@ class Receipts:
 
     def end(self) -> None:
         """Say that the table is of these receipts, and that no output of an earlier plan is left."""
+        if self._seals:
+            seals = tagged(self._seals, map(self.target.info, self._seals))
+            self.target.write(SEALS, json.dumps({FIELD: seals}).encode())
         self.target.delete(UNFINISHED)
 
     def drop(self, receipts: Iterable[str]) -> None:

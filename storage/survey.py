@@ -36,8 +36,8 @@ class Survey:
     """Receipts that are not in the plan."""
     kept: dict[str, Row]
     """By key, the rows of other receipts whose outputs are there: what need not be made again if nothing changed."""
-    gathered: bool
-    """Whether the table of all rows is there, and of these receipts."""
+    gathered: bool = False
+    """Whether the table of all rows is there, as the last run left it, and of these receipts."""
     leftovers: tuple[str, ...] = ()
     """What a killed run may have left behind: temporary files, its lease."""
     nested: tuple[str, ...] = ()
@@ -140,7 +140,6 @@ class Plan:
             done,
             stale=tuple(stale),
             kept=kept,
-            gathered=self.manifest in sizes and UNFINISHED not in sizes,
             leftovers=tuple(key for key in sizes if is_left_over(key) and not key.startswith(_folders(nested))),
             nested=nested,
             orphans=tuple(sorted(orphans)),

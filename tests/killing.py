@@ -7,6 +7,7 @@ the flows: a kill costs no more than the run that it ends.
 """
 
 import io
+import json
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ import s3fs
 from fsspec.asyn import sync_wrapper
 
 from storage.locations import Location
+from storage.seals import SEALS
 from tests.services import S3Server
 
 PROCESSES = get_context("forkserver")
@@ -49,7 +51,7 @@ class Place:
     server: S3Server | None
 
     def files(self) -> dict[str, Content]:
-        """What each file holds, by key; of tables that tell how long things took, the rest."""
+        """What each file holds, by key; of tables that tell how long things took, the rest; of seals, their keys."""
         return {key: _content(key, data) for key, data in self._bytes()}
 
     def _bytes(self) -> Iterator[tuple[str, bytes]]:
@@ -88,6 +90,8 @@ def _root(url: str) -> str:
 
 
 def _content(key: str, data: bytes) -> Content:
+    if key.endswith(SEALS):
+        return " ".join(json.loads(data)["seals"]).encode()
     if not key.endswith(".parquet"):
         return data
     table = pq.read_table(io.BytesIO(data))

@@ -1,6 +1,7 @@
 """A run that sees itself cancelled stops itself, unless Prefect's worker does."""
 
 import json
+import logging
 import signal
 import threading
 import uuid
@@ -51,7 +52,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(RUN.id))
         monkeypatch.setattr(cancelling, "INTERVAL_SECONDS", 0.0)
         monkeypatch.setattr(cancelling, "get_client", get_client)
+        monkeypatch.setattr(cancelling, "GRACE_SECONDS", 0.0)
         monkeypatch.setattr(cancelling, "_stop", lambda: stops.append("stopped"))
+        monkeypatch.setattr(cancelling, "_end", lambda *_: None)
         monkeypatch.setattr(control_listener, "get_intent", lambda: server.intent)
         obey_cancels(flow, RUN, Running())
         for thread in [thread for thread in threading.enumerate() if thread.name == "cancels"]:
@@ -93,3 +96,20 @@ def test_a_run_stops_itself_as_prefects_runner_would(monkeypatch: pytest.MonkeyP
     finally:
         control_listener.clear_intent()
     assert sent == [(signal.SIGTERM, "cancel")]
+
+
+def test_a_run_that_does_not_stop_in_time_says_that_it_is_cancelled_and_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[object] = []
+
+    class Away(Server):
+        def set_flow_run_state(self, run: uuid.UUID, state: State[None], *, force: bool) -> None:
+            said.append((run, state.type.value, force))
+
+    monkeypatch.setattr(cancelling, "flow_run_logger", lambda _: logging.getLogger(__name__))
+    monkeypatch.setattr(cancelling, "end_now", lambda code, why: said.append((code, why)))
+    cancelling._end(Away([Cancelling()]), RUN)  # type: ignore[arg-type]
+    cancelling._end(Away([httpx.ConnectError("away")]), RUN)  # type: ignore[arg-type]
+    why = "ended at once, as it did not stop within 26 s; run it again to go on"
+    assert said == [(RUN.id, "CANCELLED", True), (143, why), (143, why)]

@@ -140,3 +140,17 @@ def test_pictures_that_would_make_the_page_too_large_lie_beside_it(
     made(folder, tmp_path / "out", gallery=4)
     assert (tmp_path / "out" / "pictures").exists()
     assert (tmp_path / "out" / "index.html").stat().st_size < embedded
+
+
+def test_each_file_of_a_report_is_made_again_where_it_was_cut(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
+    made(folder, tmp_path, gallery=1, rating="grades", run="x")
+    names = {name for name in files(tmp_path) if not name.startswith("study")}
+    assert {"metrics.parquet", "index.html", "rating/index.html", "runs/run=x/metrics.parquet"} < names
+    assert [name for name in names if name.startswith("pictures/")]
+    for name in [*names, PUBLISHED]:
+        (tmp_path / name).write_bytes(b"")
+        made(folder, tmp_path, gallery=1, rating="grades", run="x")
+        assert (tmp_path / name).stat().st_size > 0, name

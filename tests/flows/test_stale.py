@@ -22,6 +22,7 @@ from flows.upscale import UpscaleOptions, upscale
 from storage import local
 from storage.entries import Entry
 from storage.locations import Location, StorageError
+from storage.seals import SEALS
 from tests.faulty_s3 import FaultyS3
 from tests.services import S3Server
 
@@ -197,6 +198,7 @@ def test_an_input_of_other_bytes_redoes_its_unit_alone(source: Path, target: Pat
     assert changed(before, after) == old | new | redone | {
         "manifest.parquet",
         ".dtls/plan.parquet",
+        ".dtls/seals.json",
         ".dtls/source.json",
     }
     row = pd.read_parquet(target / "manifest.parquet").set_index("key").loc[victim]
@@ -346,7 +348,8 @@ def test_a_run_with_nothing_to_do_costs_one_listing_and_writes_nothing(
     assert [call for call in calls if call[0] in WRITES] == []
     assert [call for call in calls if call[0] == "list"] == [("list", str(source)), ("list", str(target))]
     of_target = [name for name, url in calls if url == str(target)]
-    assert sorted(of_target) == ["list", *["read"] * (1 + len(receipts(before)))]  # source.json, and each receipt
+    reads = ["read"] * (2 + len(receipts(before)))  # source.json, seals.json, and each receipt
+    assert sorted(of_target) == ["list", *reads]
     assert ("fetch", str(source)) not in calls
 
 
@@ -380,10 +383,28 @@ def test_a_run_with_nothing_to_do_in_a_bucket_is_one_listing_and_its_receipts(
     listings = [request.query["prefix"] for request in requests if not request.key and "prefix" in request.query]
     assert listings == [f"{prefix}/source/", f"{prefix}/target/"]
     gets = sorted(request.key for request in requests if request.method == "GET" and request.key)
-    state = [key for key in there if key.startswith(".dtls/receipts/") or key == ".dtls/source.json"]
+    state = [key for key in there if key.startswith(".dtls/receipts/") or key in (".dtls/source.json", SEALS)]
     assert gets == sorted(f"{prefix}/target/{key}" for key in state)
     looks = 3 if run is sharded else 1  # whether the source is one file, and for metadata
     assert len(requests) == len(listings) + len(gets) + looks
+
+
+@FLOWS
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
+def test_what_a_run_keeps_is_made_again_where_it_is_harmed(source: Path, target: Path, run: Flow, harm: str) -> None:
+    run(source, target)
+    before = written(target)
+    kept = [key for key in before if key not in outputs(before) | receipts(before)]
+    assert set(kept) == {"manifest.parquet", ".dtls/plan.parquet", ".dtls/seals.json", ".dtls/source.json"}
+    for path in (target / key for key in kept):
+        path.unlink() if harm == "gone" else path.write_bytes(b"" if harm == "cut" else path.read_bytes()[::-1])
+    assert run(source, target) == "12 already done"
+    after = written(target)
+    assert changed(before, after) <= set(kept)
+    assert len(pd.read_parquet(target / "manifest.parquet")) == 12
+    assert len(pd.read_parquet(target / ".dtls" / "plan.parquet")) == 12
+    assert run(source, target) == "12 already done"
+    assert written(target) == after
 
 
 @FLOWS
