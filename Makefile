@@ -3,7 +3,7 @@
 # Each does its own set-up in .venv; nothing else is touched.
 PYTHON ?= python3
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
@@ -24,12 +24,33 @@ lint: .venv/ready
 clean:
 	rm -rf .venv demo-output
 
-# uv installs in a third of pip's time; it does not read pip's find-links by itself.
-.venv/ready: pyproject.toml constraints.txt
+# Every wheel is one whose hash stands in requirements.lock. uv installs in a third of pip's time; it does not read
+# pip's find-links by itself.
+.venv/ready .venv/requirements.lock: export UV_FIND_LINKS = $(PIP_FIND_LINKS)
+.venv/ready: export UV_COMPILE_BYTECODE = 1
+.venv/ready: pyproject.toml .venv/requirements.lock
+	.venv/bin/uv pip install --python .venv/bin/python --constraint .venv/requirements.lock \
+		--build-constraint .venv/requirements.lock --editable '.[dev]'
+	@touch $@
+
+# uv compares hashes with a version that is spelled out, so torch is called what it is here: 2.13.0 or 2.13.0+cpu.
+.venv/requirements.lock: .venv/bin/uv
+	torch=$$(echo torch | .venv/bin/uv pip compile --quiet --python .venv/bin/python --no-deps --no-header \
+		--no-annotate --constraint requirements.lock -) && \
+		sed "s/^torch==[^ ]*/$$torch/" requirements.lock > $@
+
+.venv/bin/uv: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; try make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt uv
-	UV_FIND_LINKS="$$PIP_FIND_LINKS" UV_COMPILE_BYTECODE=1 .venv/bin/uv pip install \
-		--python .venv/bin/python --constraint constraints.txt --editable '.[dev]'
+	awk '/^[^ ]/ { wanted = /^uv==/ } wanted' requirements.lock > .venv/uv.lock
+	.venv/bin/python -m pip install --quiet --require-hashes --requirement .venv/uv.lock
 	@touch $@
+
+# After a change of the dependencies: the versions stay where they still fit (UPGRADE=--upgrade takes the newest), and
+# so do the hashes of a version that stays. A new torch wants those of its CPU build added by hand, from
+# https://download.pytorch.org/whl/cpu/torch/ or by `pip hash WHEEL`; a wheel that is not in the lock is refused.
+lock: .venv/ready
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 \
+		--fork-strategy fewest --generate-hashes --no-annotate --all-extras \
+		pyproject.toml --output-file requirements.lock

@@ -4,6 +4,7 @@ The files are read by the programs that will read them where those can be had: h
 server, Prefect's Kubernetes worker, SeaweedFS. Kubernetes and the compose specification are there as their schemas.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -13,14 +14,17 @@ import sys
 import tomllib
 import uuid
 from importlib import import_module
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import kubernetes_validate
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
@@ -34,6 +38,7 @@ from tests.services import S3Server
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = "1.37"
+DIGEST = "sha256:[0-9a-f]{64}"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMPOSE_TEXT = (DEPLOY / "compose.yaml").read_text()
@@ -81,7 +86,7 @@ def test_the_image_gets_the_rooms_and_what_installs_them_and_nothing_else() -> N
     rooms = [path for room in ("dtls", "storage", "reports", "flows") for path in (ROOT / room).rglob("*")]
     assert sent(ROOT) == {
         *(str(path.relative_to(ROOT)) for path in rooms if path.is_file() and path.parent.name != "__pycache__"),
-        *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "prefect.yaml"),
+        *("pyproject.toml", "requirements.lock", "README.md", "LICENSE", "prefect.yaml"),
         *("deploy/entrypoint.sh", "deploy/zombies.yaml"),
     }
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
@@ -107,17 +112,93 @@ def test_the_image_gets_no_secrets_and_no_leftovers(tmp_path: Path) -> None:
 
 
 def test_the_image_has_the_versions_that_were_tested_together() -> None:
-    python = argument("PYTHON").split("-")[0]
-    assert python in SpecifierSet(PROJECT["requires-python"])
-    minor = python.rpartition(".")[0]
-    assert f"(Python {minor}," in (ROOT / "constraints.txt").read_text().splitlines()[0]
+    python, _, digest = argument("PYTHON").partition("@")
+    assert python.split("-")[0] in SpecifierSet(PROJECT["requires-python"])
+    assert re.fullmatch(DIGEST, digest)
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["python:${PYTHON}"] * 2
     assert argument("VERSION") == EXAMPLE["DTLS_VERSION"] == PROJECT["version"]
     assert argument("TORCH_INDEX") == EXAMPLE["TORCH_INDEX"]
     installed = re.findall(r"pip install (.+?)(?:&&|$)", DOCKERFILE, re.MULTILINE)
     assert len(installed) == 4
-    assert all("--constraint constraints.txt" in line or "--no-deps --editable ." in line for line in installed)
+    assert all(re.search("--require-hashes|-constraint /tmp/requirements.lock", line) for line in installed)
     assert not any("[" in line or "--extra" in line for line in installed)
+
+
+def locked() -> dict[str, tuple[Requirement, set[str]]]:
+    """The lock's lines by name: what is pinned, and the hashes that it may have."""
+    joined = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    lines = [line.split("--hash=") for line in joined.splitlines() if line[0] != "#"]
+    return {Requirement(pin).name: (Requirement(pin), {found.strip() for found in hashes}) for pin, *hashes in lines}
+
+
+def needed() -> set[str]:
+    """The distributions that `make` installs on this machine, by their own word."""
+    found, left = set[tuple[str, str]](), [("dtls", ""), ("dtls", "dev")]
+    while left:
+        name, extra = left.pop()
+        for requirement in map(Requirement, requires(name) or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                more = {(canonicalize_name(requirement.name), part) for part in ("", *requirement.extras)} - found
+                found |= more
+                left += more
+    return {name for name, _ in found} - {"dtls"}
+
+
+def test_the_lock_pins_all_that_is_installed_by_hash_and_names_no_place() -> None:
+    lock = locked()
+    for requirement, hashes in lock.values():
+        assert re.fullmatch("==[^,*]+", str(requirement.specifier))
+        assert hashes
+        assert all(re.fullmatch(DIGEST, found) for found in hashes)
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+    assert {"torch", "s3fs", "pytest"} < needed() <= lock.keys()
+    for name in needed():
+        assert version(name) in lock[name][0].specifier, name
+
+
+@pytest.mark.parametrize("build", ["2.13.0+cpu", "2.13.0"])
+def test_make_takes_either_build_of_torch_and_no_wheel_that_the_lock_does_not_know(
+    build: str, tmp_path: Path
+) -> None:
+    wheel = tmp_path / f"torch-{build}-py3-none-any.whl"
+    with ZipFile(wheel, "w") as archive:
+        for name, text in {
+            "METADATA": f"Metadata-Version: 2.1\nName: torch\nVersion: {build}\n",
+            "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }.items():
+            archive.writestr(f"torch-{build}.dist-info/{name}", text)
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    (tools / "uv").symlink_to(program("uv"))
+    (tools / "python").symlink_to(sys.executable)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+
+    def install(lock: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "requirements.lock").write_text(lock)
+        (tmp_path / ".venv" / "requirements.lock").unlink(missing_ok=True)
+        make = "make --old-file=.venv/bin/uv .venv/requirements.lock"
+        uv = ".venv/bin/uv pip install --target taken --constraint .venv/requirements.lock --no-deps torch"
+        places = {name: str(tmp_path) for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS")}
+        done = subprocess.run(
+            ["sh", "-c", f"{make} && {uv}"],
+            cwd=tmp_path,
+            env=os.environ | places | {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "cache")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert f"\ntorch=={build} " in (tmp_path / ".venv" / "requirements.lock").read_text(), done.stdout
+        return done
+
+    whole = (ROOT / "requirements.lock").read_text()
+    refused = install(whole)
+    assert refused.returncode != 0
+    assert "Hash mismatch" in refused.stdout
+    known = f"--hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    taken = install(whole.replace("torch==2.13.0 ", f"torch==2.13.0 {known} "))
+    assert taken.returncode == 0, taken.stdout
 
 
 def test_the_image_runs_as_a_user_by_number_that_is_not_root() -> None:
