@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from flows.outcome import NothingToDo, one_line, raised
 from flows.sources import folder_here
 from flows.train_options import TrainOptions
 from flows.training_settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
+from storage.cache import DAY, Cache
 from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
 from storage.shard_reader import list_shards, local_shards
@@ -55,15 +56,16 @@ def train(options: TrainOptions) -> str:
         raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
     listed = list_shards(source, options.shards, tell)
     group = Group(options.processes, options.machines, options.machine, options.rendezvous)
-    with hold(target, "train") if group.leads else nullcontext() as lease:
+    with hold(target, "train") if group.leads else nullcontext() as lease, ExitStack() as stack:
         there = {entry.key for entry in target.list()}
         if lease is not None:
             sweep(target, there)
         run, is_retried = flow_run()
         kept = _states_to_go_on_with(target, there, options.resume or is_retried)
-        cache = folder_here(options.cache or str(Path.home() / ".cache" / "dtls"))
+        folder = folder_here(options.cache or str(Path.home() / ".cache" / "dtls"))
+        cache = Cache(folder, options.cache_gb * 1e9, options.cache_days * DAY, tell)
         with progress(f"read {source}", len(listed), "shards") as advance:
-            shards = local_shards(source, listed, cache, advance)
+            shards = stack.enter_context(local_shards(source, listed, cache, advance))
         workers = options.workers if options.workers is not None else (0 if device == "cpu" else min(CORES, 12))
         if lease is not None and not kept:
             target.write(CONFIG, config_json(options.method, config))  # a target that cannot be written is found now

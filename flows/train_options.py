@@ -131,6 +131,8 @@ class TrainOptions(Options):
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     compile: bool = Field(False, description="compile the network: minutes at the start, faster steps")
     cache: str | None = Field(None, description="folder for shards fetched from a URL; by default ~/.cache/dtls")
+    cache_gb: float = Field(200, ge=0, description="GB that the cache may hold, but for the shards in use")
+    cache_days: float = Field(30, ge=0, description="days after which a shard in the cache goes that nobody used")
 
     def model(self, start: Any = None) -> Any:
         """The configuration of the model to train, or of the one to start from in other sizes.

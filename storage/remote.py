@@ -1,6 +1,7 @@
 """Files that fsspec reaches and this machine does not have: memory, SFTP, other clouds."""
 
 from collections.abc import Callable, Hashable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,4 +167,5 @@ def connect(address: str) -> tuple[Remote, str]:
 
 def _tag(info: dict[str, Any]) -> str:
     """What changes when the bytes do: the store's ETag or sum, else the time of writing; empty where it has none."""
-    return next((str(info[field]).strip('"') for field in (*CONTENT, *WRITTEN) if info.get(field) is not None), "")
+    told = next((info[field] for field in (*CONTENT, *WRITTEN) if info.get(field) is not None), "")
+    return str(told.timestamp() if isinstance(told, datetime) else told).strip('"')

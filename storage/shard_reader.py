@@ -1,11 +1,9 @@
 """Shards on this machine, read at random: those behind a URL are fetched into a cache once."""
 
-import hashlib
 import re
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -14,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import images, tars, unread
+from storage.cache import Cache
 from storage.choice import Member, choose, extension
 from storage.entries import is_hidden
-from storage.locations import TEMPORARY, Entry, Location, StorageError
+from storage.locations import Entry, Location, StorageError
 from storage.members import resolved
 from storage.parallel import ordered_map
 from storage.receipts import read_manifest
@@ -28,8 +27,6 @@ TRAINING = frozenset({"train", "training"})
 PACKED = re.compile(r"\.(tgz|tar\.\w+)$", re.IGNORECASE)
 TOLD = tuple((name, pa.string()) for name in ("key", "output", "sha256"))
 """The columns of a manifest that say something of shards; one of somebody else's may lack them."""
-UNUSED_SECONDS = 7 * 86_400
-"""Another training may still read an older version."""
 
 
 @dataclass(frozen=True)
@@ -97,42 +94,25 @@ def _some(keys: Sequence[str]) -> str:
     return keys[0] if len(keys) == 1 else f"{len(keys):,} shards, such as {keys[0]}"
 
 
+@contextmanager
 def local_shards(
-    source: Location, entries: Sequence[Entry], cache: Path, advance: Callable[[int], None]
-) -> list[LocalShard]:
-    """The listed shards of `source`; those that are not on this machine are fetched into `cache` once.
+    source: Location, entries: Sequence[Entry], cache: Cache, advance: Callable[[int], None]
+) -> Iterator[list[LocalShard]]:
+    """The listed shards of `source`, on this machine for as long as the body runs: those from elsewhere in `cache`.
 
-    Older versions of a fetched shard, and what killed runs left there, go after a week. StorageError where one is
-    not what the manifest says.
+    StorageError where one is not what the manifest says.
     """
     counts, sums = _told_by_manifest(source)
 
-    def fetch(entry: Entry) -> LocalShard:
-        path = Path(source.path(entry.key))
-        if source.local is None:
-            path = cache / f"{_digest(source, entry.key)}-{_digest(entry)}-{PurePosixPath(entry.key).name}"
-            if not path.exists():
-                _fetch(source, entry, path, sums.get(entry.key))
+    def here(entry: Entry, path: Path) -> LocalShard:
         advance(1)
         return LocalShard(path, counts.get(entry.key))
 
-    return list(ordered_map(fetch, entries, workers=4))
-
-
-def _fetch(source: Location, entry: Entry, path: Path, sha256: str | None) -> None:
-    source.download(entry.key, path)
-    with path.open("rb") as file:
-        if sha256 not in (None, hashlib.file_digest(file, "sha256").hexdigest()):
-            path.unlink(missing_ok=True)
-            raise StorageError(
-                f"{source.address(entry.key)}: not what its manifest says (sha256); see `dtls verify {source}`"
-            )
-    for older in path.parent.iterdir():
-        version = older != path and older.name.startswith(f"{_digest(source, entry.key)}-")
-        if version or TEMPORARY.fullmatch(older.name):
-            with suppress(FileNotFoundError):  # another download ended, or tidied up
-                if older.stat().st_mtime < time.time() - UNUSED_SECONDS:
-                    older.unlink()
+    if source.local is not None:
+        yield [here(entry, Path(source.path(entry.key))) for entry in entries]
+        return
+    with cache.using(source, entries) as fetch:
+        yield list(ordered_map(lambda entry: here(entry, fetch(entry, sums.get(entry.key))), entries, workers=4))
 
 
 def _told_by_manifest(source: Location) -> tuple[dict[str, int], dict[str, str]]:
@@ -143,10 +123,6 @@ def _told_by_manifest(source: Location) -> tuple[dict[str, int], dict[str, str]]
     made = manifest.filter(pc.is_valid(manifest["output"])).group_by(["output"])
     rows = made.aggregate([("key", "count"), ("sha256", "min")]).to_pylist()
     return {row["output"]: row["key_count"] for row in rows}, {row["output"]: row["sha256_min"] for row in rows}
-
-
-def _digest(*what: object) -> str:
-    return hashlib.sha256("\n".join(map(str, what)).encode()).hexdigest()[:16]
 
 
 class ShardReader:

@@ -6,7 +6,6 @@ The runs that are killed are processes of their own, which die just before they 
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
@@ -33,11 +32,12 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source
+from storage.cache import Cache
 from storage.leases import Lease, hold
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.owners import LEASE
 from storage.receipts import Receipts
-from storage.shard_reader import UNUSED_SECONDS, LocalShard, ShardReader, list_shards, local_shards
+from storage.shard_reader import ShardReader, list_shards, local_shards
 from storage.survey import UNFINISHED
 from storage.units import Row, Unit
 from tests.faulty_s3 import FaultyS3, status
@@ -320,64 +320,14 @@ def bucket() -> Iterator[Location]:
     fsspec.filesystem("memory").store.clear()
 
 
-@pytest.fixture
-def fetch(bucket: Location, source: Path, tmp_path: Path) -> Callable[[int], LocalShard]:
-    """Put a version of a shard into the bucket, and fetch it into the cache."""
-
-    def fetch_version(size: int) -> LocalShard:
-        made = tmp_path / f"made-{size}"
-        sharded(source, made, samples_per_shard=6, size=size)
-        for name in ("shard-000000.tar", "manifest.parquet"):
-            bucket.upload(name, made / name)
-        [shard] = local_shards(bucket, list_shards(bucket), tmp_path / "cache", lambda _: None)
-        return shard
-
-    return fetch_version
-
-
-def age(*paths: Path) -> None:
-    """Let files be older than what another training may still use."""
-    for path in paths:
-        os.utime(path, (0, time.time() - UNUSED_SECONDS - 60))
-
-
-def test_what_another_training_may_still_use_stays_in_the_cache_for_a_week(
-    fetch: Callable[[int], LocalShard], tmp_path: Path
-) -> None:
-    first = fetch(16)
-    reader, read = ShardReader([first]), first.path.read_bytes()
-    download = first.path.with_name(f".{'a' * 32}.tmp")
-    download.write_bytes(b"half")
-    theirs = first.path.with_name("theirs.tar")
-    theirs.touch()
-    second = fetch(24)
-    assert first.path.read_bytes() == read
-    assert reader.read(0) in read
-    assert download.exists()
-    age(first.path, download, theirs)
-    third = fetch(32)
-    assert set((tmp_path / "cache").iterdir()) == {second.path, third.path, theirs}
-
-
-def test_a_file_that_leaves_the_cache_while_it_is_tidied_is_nobodys_trouble(
-    fetch: Callable[[int], LocalShard], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    iterdir = Path.iterdir
-
-    def with_one_that_left(folder: Path) -> Iterator[Path]:
-        yield folder / f".{'a' * 32}.tmp"  # it got its name since the folder was listed
-        yield from iterdir(folder)
-
-    monkeypatch.setattr(Path, "iterdir", with_one_that_left)
-    assert fetch(16).path.exists()
-
-
-def test_a_shard_that_vanishes_while_it_is_read_is_named(fetch: Callable[[int], LocalShard]) -> None:
-    shard = fetch(16)
-    reader = ShardReader([shard])
-    shard.path.unlink()
-    with pytest.raises(StorageError) as refused:
-        reader.read(0)
+def test_a_shard_that_vanishes_while_it_is_read_is_named(bucket: Location, source: Path, tmp_path: Path) -> None:
+    sharded(source, tmp_path / "made", samples_per_shard=6, size=16)
+    bucket.upload("shard-000000.tar", tmp_path / "made" / "shard-000000.tar")
+    with local_shards(bucket, list_shards(bucket), Cache(tmp_path / "cache"), lambda _: None) as [shard]:
+        reader = ShardReader([shard])
+        shard.path.unlink()
+        with pytest.raises(StorageError) as refused:
+            reader.read(0)
     assert str(refused.value) == f"{shard.path}, 000000000.png: No such file or directory"
 
 
