@@ -5,9 +5,10 @@ config.json holds the name of the model's class, `method`, and its configuration
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,14 +36,15 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, or of another shape than it should be."""
 
 
-def save_checkpoint(model: Model, folder: Path, ask: Callable[[], None] = nobody) -> None:
+def save_checkpoint(model: Model, folder: Path, ask: Callable[[], None] = nobody, *, sync: bool = True) -> None:
     """Write `config.json` and `model.safetensors`; each file appears whole or not at all.
 
-    ask: is called just before each file appears, and raises where it may not.
+    ask: is called just before each file appears, and raises where it may not. sync: each is on the disk by then, so
+    that it is whole even when the machine goes down.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / CONFIG, config_json(model.name, model.config), ask)
-    save_tensors(dict(model.state_dict()), folder / WEIGHTS, ask=ask)
+    write_whole(folder / CONFIG, config_json(model.name, model.config), ask, sync=sync)
+    save_tensors(dict(model.state_dict()), folder / WEIGHTS, ask=ask, sync=sync)
 
 
 def config_json(name: str, config: Any) -> bytes:
@@ -55,9 +57,11 @@ def save_tensors(
     path: Path,
     metadata: dict[str, str] | None = None,
     ask: Callable[[], None] = nobody,
+    *,
+    sync: bool = True,
 ) -> None:
     """Write a safetensors file that appears whole or not at all; OSError where it cannot be written."""
-    with _renamed(path, ask) as temporary:
+    with _renamed(path, ask, sync) as temporary:
         try:
             save_file(
                 {k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata or {"format": "pt"}
@@ -67,22 +71,34 @@ def save_tensors(
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
-def write_whole(path: Path, data: bytes, ask: Callable[[], None] = nobody) -> None:
+def write_whole(path: Path, data: bytes, ask: Callable[[], None] = nobody, *, sync: bool = True) -> None:
     """Write a file that appears whole or not at all."""
-    with _renamed(path, ask) as temporary:
+    with _renamed(path, ask, sync) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def _renamed(path: Path, ask: Callable[[], None]) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the body succeeds and vanishes when it fails."""
+def _renamed(path: Path, ask: Callable[[], None], sync: bool) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
+        if sync:
+            _bring_to_disk(temporary)
         ask()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if sync:
+        with suppress(OSError):  # file systems that cannot bring a folder to the disk
+            _bring_to_disk(path.parent)
+
+
+def _bring_to_disk(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def load_checkpoint(folder: Path, kind: type[M] = Model) -> M:  # type: ignore[assignment]

@@ -10,6 +10,7 @@ from distributed import get_worker
 
 from flows.job import Work
 from storage.claims import Claim
+from storage.durable import unsynced
 from storage.locations import Location, StorageError
 from storage.proofs import note_versions
 from storage.units import Row, Unit
@@ -38,11 +39,12 @@ def forget(run: str) -> None:
         _works.pop(run, None)
 
 
-def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, claim: Claim) -> list[Row]:
+def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, claim: Claim, sync: bool) -> list[Row]:
     """The rows of a unit. What does it is made once for a `run`, the model loaded, and kept for the units to come.
 
-    What is done is told under the name of the run every second. Nothing of its target is changed without the lease of
-    its `claim`. UnwantedError when nobody waits for it any longer.
+    sync: whether its outputs are to be on the disk by then. What is done is told under the name of the run every
+    second. Nothing of its target is changed without the lease of its `claim`. UnwantedError when nobody waits for it
+    any longer.
     """
     worker = get_worker()
     key = worker.get_current_task()
@@ -64,7 +66,7 @@ def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, cla
 
     try:
         work = _work_of(run, make, at_once)
-        with claim.fenced():
+        with claim.fenced(), unsynced(applies=not sync):
             rows = work(unit, unit.samples, advance)
         note_versions(Location.of(claim.target), rows)
         return rows

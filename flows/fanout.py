@@ -26,6 +26,7 @@ from flows.outcome import RunError, one_line
 from flows.replacing import refuse_replacing
 from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary
+from storage.durable import unsynced
 from storage.leases import Lease, hold, is_free, sweep
 from storage.locations import StorageError, UnavailableError
 from storage.owners import LostError
@@ -35,6 +36,11 @@ from storage.units import Row, Unit, is_passing
 
 def run(job: Job, options: BatchOptions) -> Summary:
     """Do what is left of `job`; RunError when too much of it failed, StorageError when another run works there."""
+    with unsynced(applies=not options.sync):
+        return _run(job, options)
+
+
+def _run(job: Job, options: BatchOptions) -> Summary:
     started = time.monotonic()
     scheduler_of(options)  # refuses
     left = Left.of(job, options)

@@ -39,6 +39,11 @@ class BatchOptions(Options):
         description="address of a Dask scheduler, tcp://HOST:8786; by default the environment's DTLS_SCHEDULER, "
         "which alone counts in a deployment's run",
     )
+    sync: bool = Field(
+        True,
+        description="have results on the disk before they count as done; --no-sync, for scratch, leaves that to the "
+        "system: faster, and files may be empty when the machine goes down",
+    )
     retry_failed: bool = Field(False, description="do the samples that failed in earlier runs again")
     max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from storage.commits import Commits
 from storage.entries import STATE
 from storage.locations import Entry, Location, StorageError
 from storage.seals import FIELD, Seal, broken, seals_in, tagged
@@ -22,12 +23,13 @@ KEPT = re.compile(r"rating/.*|study(-.*)?\.json|runs/run=.*/(metrics\.parquet|_s
 
 @dataclass(frozen=True)
 class Recorder(Location):
-    """A location that notes what is put there, by name."""
+    """A location that notes what is put there, by name; it is there for certain when all is."""
 
+    commits: Commits
     written: dict[str, Seal] = field(default_factory=dict)
 
     def write(self, key: str, data: bytes) -> None:
-        super().write(key, data)
+        self.commits.write(key, data)
         self.written[key] = Seal.of(data)
 
     def upload(self, key: str, file: Path) -> None:
@@ -85,8 +87,11 @@ class Published:
         """Where the files of a new report go; when all are there, those of the last one that it did not make go."""
         self.refuse_strangers(planned)
         self._say(None, self.names | planned, {})
-        out = Recorder(self.out.url, self.out.store, self.out.root)
-        yield out
+        with Commits(self.out) as commits:
+            out = Recorder(self.out.url, self.out.store, self.out.root, commits)
+            yield out
+            for name in out.written:
+                commits.settle(name)
         for name in sorted(self.there.keys() - out.written.keys()):
             if PICTURE.fullmatch(name) or (name in self.names and not KEPT.fullmatch(name)):
                 self.out.delete(name)

@@ -31,6 +31,7 @@ from flows.sources import Reopened, refuse_within
 from reports.fonts import refuse_unreadable
 from reports.metrics import Colour, Measure
 from reports.tables import write_metrics
+from storage.durable import unsynced
 from storage.locations import Location, StorageError
 from storage.receipts import Receipts
 from storage.units import Row
@@ -149,6 +150,11 @@ class ReportOptions(SourceOptions):
 @one_line
 def report(options: ReportOptions) -> str:
     """Compare SR pictures with the ground truth: a table, a summary, and a page."""
+    with unsynced(applies=not options.sync):
+        return _report(options)
+
+
+def _report(options: ReportOptions) -> str:
     if options.compare:
         return compare(options.compare, options.out)
     out = Location.of(options.out)

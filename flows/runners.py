@@ -102,6 +102,7 @@ class Cluster:
             replace(unit, samples=tuple(samples)),
             self.run,
             self.lease.claim,
+            self.options.sync,
             key=key,
             pure=False,
             resources=self.workers.resources,

@@ -13,6 +13,7 @@ from flows.selection import SelectionOptions, is_absent
 from flows.summary import counted
 from storage import images
 from storage.archives import Folder, Source
+from storage.commits import Commits
 from storage.folding import Pair, pair_folded
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.packing import Packing
@@ -34,36 +35,52 @@ def to_files(mapping: Transform, to: Location, _: Unit, samples: Sequence[Entry]
     """A file a picture; a row for each, in the order of the samples."""
 
     absent = {entry.key for entry in samples if is_absent(entry)}
+    with Commits(to) as commits:
 
-    def keep(made: Sample | Row) -> Row:
-        row = made if isinstance(made, dict) and made["key"] in absent else _kept(mapping, to, made)
-        advance(1, row["status"] == "failed")
-        return row
+        def keep(made: Sample | Row) -> Row:
+            row = made if isinstance(made, dict) and made["key"] in absent else _kept(mapping, commits, made)
+            advance(1, row["status"] == "failed")
+            return row
 
-    rows = {row["key"]: row for row in mapping.made(samples, keep)}
-    return [rows[entry.key] for entry in samples]
+        rows = {row["key"]: row for row in mapping.made(samples, keep)}
+        return [_settled(commits, rows[entry.key]) for entry in samples]
 
 
-def _kept(mapping: Transform, to: Location, made: Sample | Row) -> Row:
-    """The row of a result that is in its place, or of its failure.
+def _kept(mapping: Transform, commits: Commits, made: Sample | Row) -> Row:
+    """The row of a result that is on its way to its place, or of its failure.
 
     A failed sample leaves no result, not even that of an earlier run, unless it is tried again.
     """
     try:
         if isinstance(made, Sample):
             started = time.perf_counter()
-            to.write(made.row["output"], made.data)
+            commits.write(made.row["output"], made.data)
             made.row["write_seconds"] += time.perf_counter() - started
             return _complete(made)
         if not is_passing(made):
-            to.delete(mapping.names.of(made["key"]))
+            commits.target.delete(mapping.names.of(made["key"]))
         return made
     except UnavailableError:
         raise
-    except StorageError as error:  # of this name only, such as a folder in its place, or one that is no name
-        if isinstance(made, Sample):
-            return failed(Entry(made.row["key"], made.row["source_bytes"], ""), error)
-        return made
+    except StorageError as error:  # of this name only, such as one that is no name
+        return _not_kept(made.row, error) if isinstance(made, Sample) else made
+
+
+def _settled(commits: Commits, row: Row) -> Row:
+    """The row of a result that is in its place, or of its failure."""
+    if row["status"] != "ok":
+        return row
+    try:
+        commits.settle(row["output"])
+        return row
+    except UnavailableError:
+        raise
+    except StorageError as error:  # of this name only, such as a folder in its place
+        return _not_kept(row, error)
+
+
+def _not_kept(row: Row, error: StorageError) -> Row:
+    return failed(Entry(row["key"], row["source_bytes"], ""), error)
 
 
 def _complete(made: Sample) -> Row:

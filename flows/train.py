@@ -91,6 +91,7 @@ def train(options: TrainOptions) -> str:
                 max_failed=options.max_failed,
                 run=run,
                 only_own=is_retried and not options.resume,
+                sync=options.sync and target.local is not None,
                 claim=astuple(lease.claim) if lease is not None and target.local is not None else None,
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.

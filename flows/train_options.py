@@ -64,6 +64,11 @@ class TrainOptions(Options):
         description="extensions of the images to train on, like jpg,png: of a sample that has several, the first; "
         "without it, the first of jpg, jpeg, png, webp, …, and seg.png only where there is no other",
     )
+    sync: bool = Field(
+        True,
+        description="have each training state on the disk before the one before it goes; --no-sync, for scratch, "
+        "leaves that to the system, and files may be empty when the machine goes down",
+    )
     max_failed: float = Field(
         0.1, ge=0, le=1, description="share of images that cannot be used above which training stops"
     )

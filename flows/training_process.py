@@ -107,11 +107,13 @@ class Run:
     def save(self) -> None:
         """Bring the folder up to date, each file whole or not at all; the state comes before the model made of it."""
         if self.fabric.is_global_zero:
-            write_whole(self.folder / LOSSES, "\n".join(["step,loss", *self.losses, ""]).encode(), self.ask)
+            sync = self.settings.sync
+            losses = "\n".join(["step,loss", *self.losses, ""]).encode()
+            write_whole(self.folder / LOSSES, losses, self.ask, sync=sync)
             options = json.dumps(self.settings.fixed())
             told = {"options": options} | ({"run": self.settings.run} if self.settings.run else {})
-            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), told, self.ask)
-            save_checkpoint(self.trainer.averaged(), self.folder, self.ask)
+            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), told, self.ask, sync=sync)
+            save_checkpoint(self.trainer.averaged(), self.folder, self.ask, sync=sync)
             found = states_in(self.folder)
             kept = [name for name in found if name <= state_name(self.trainer.done)][: self.settings.keep]
             for name in set(found) - set(kept):  # one of a later step was not whole when this run went on

@@ -37,6 +37,7 @@ class Settings:
     run: str | None = None
     only_own: bool = False
     claim: tuple[str, str, float] | None = None
+    sync: bool = True
 
     @property
     def may_grow(self) -> bool:

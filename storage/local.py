@@ -1,4 +1,4 @@
-"""Files of this machine: read as listed, written whole by a temporary file and a rename."""
+"""Files of this machine: read as listed, written whole: a temporary file is on the disk before it is renamed."""
 
 import errno
 import fcntl
@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from storage.durable import make_folder, sync_file, sync_folder, unsynced
 from storage.entries import TEMPORARY_NAME, Entry, is_junk
 from storage.errors import ChangedError, StorageError, in_one_line
 from storage.fence import ask_before_changing
@@ -80,7 +81,7 @@ class LocalDisk:
     def create(self, path: str, data: bytes) -> bool:
         """Let a file of `data` appear at `path`, unless something is there."""
         final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         temporary = _temporary(final)
         try:
             temporary.write_bytes(data)
@@ -103,15 +104,19 @@ class LocalDisk:
             shutil.copyfile(file, temporary)
 
     def download(self, path: str, file: Path) -> None:
-        with renamed(file) as temporary:
+        with renamed(file, synced=False) as temporary:
             shutil.copyfile(path, temporary)
 
     def replace(self, path: str, entry: Entry, data: bytes) -> bool:
-        """Put `data` at `path` if what is there is as it was listed, whoever else does so or removes it."""
+        """Put `data` at `path` if what is there is as it was listed, whoever else does so or removes it.
+
+        For leases, which nobody misses when the machine has gone down.
+        """
         with _alone(path):
             if not self._is_still(path, entry):
                 return False
-            self.write(path, data)
+            with unsynced():
+                self.write(path, data)
         return True
 
     def remove(self, path: str, entry: Entry) -> bool:
@@ -163,17 +168,25 @@ class LocalDisk:
 
 
 @contextmanager
-def renamed(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the body succeeds and vanishes when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+def renamed(path: Path, *, beside: Path | None = None, synced: bool = True) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` when the body succeeds and vanishes when it fails.
+
+    It is `beside` another path of the same disk where that is given. Afterwards the file and its name are on the
+    disk, unless it need not be `synced`: what can be had again.
+    """
+    make_folder(path.parent)
+    temporary = _temporary(beside or path)
     try:
         yield temporary
+        if synced:
+            sync_file(temporary)
         ask_before_changing(LocalDisk(), str(path))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if synced:
+        sync_folder(path.parent)
 
 
 @contextmanager

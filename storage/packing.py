@@ -141,7 +141,7 @@ class Packing:
 
 @contextmanager
 def _adding(path: Path, name: str) -> Iterator[Add]:
-    """A function that adds a member to a new archive, which is on the disk in the end, not just on its way there."""
+    """A function that adds a member to a new archive."""
     kind = kind_of(name)
     with path.open("wb") as file:
         if kind is Zip:
@@ -154,8 +154,6 @@ def _adding(path: Path, name: str) -> Iterator[Add]:
         else:
             with _tar(file) as add:
                 yield add
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

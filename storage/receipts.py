@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.commits import sync_names
 from storage.entries import STATE
 from storage.locations import TEMPORARY, Entry, Location, StorageError
 from storage.parallel import ordered_map
@@ -195,18 +196,22 @@ class Receipts:
         if self._seals:
             seals = tagged(self._seals, map(self.target.info, self._seals))
             self.target.write(SEALS, json.dumps({FIELD: seals}).encode())
-        self.target.delete(UNFINISHED)
+        self.drop([UNFINISHED])
 
     def drop(self, receipts: Iterable[str]) -> None:
-        """Remove receipts that no longer count."""
-        for key in receipts:
+        """Remove receipts that no longer count; they are gone for good before what they tell of changes."""
+        gone = list(receipts)
+        for key in gone:
             self.target.delete(key)
+        sync_names(self.target, gone)
 
     def prune(self, orphans: Sequence[str], units: Iterable[Unit]) -> None:
         """Remove those of the orphans that are not outputs of `units` by now."""
         named = {row["output"] for row in self.rows(units)} if orphans else set()
-        for _ in ordered_map(self.target.delete, (key for key in orphans if key not in named), workers=16):
+        gone = [key for key in orphans if key not in named]
+        for _ in ordered_map(self.target.delete, gone, workers=16):
             pass
+        sync_names(self.target, gone)
 
     def _read(self, key: str) -> list[Row] | None:
         """The rows of a receipt, or None where there is none of this kind; StorageError where that is not known."""
