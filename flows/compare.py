@@ -32,6 +32,7 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
 from reports.tables import METRICS, PRIMARY, SET_METRICS
+from storage.leases import hold
 from storage.locations import Location
 from storage.receipts import read_manifest
 
@@ -81,12 +82,13 @@ def compare(options: CompareOptions) -> str:
     comparison = Comparison(options)
     comparison.check()
     comparison.trial.refuse_learned()
-    comparison.trial.make_shards()
-    comparison.trial.make_hr()
-    comparison.train()
-    table = comparison.table({low: comparison.tested(low) for low in options.lr_sizes})
     out = Location.of(options.out)
-    out.write("table.md", table.encode())
+    with hold(out, "compare"):
+        comparison.trial.make_shards()
+        comparison.trial.make_hr()
+        comparison.train()
+        table = comparison.table({low: comparison.tested(low) for low in options.lr_sizes})
+        out.write("table.md", table.encode())
     tell_markdown(table)
     return out.address("table.md")
 

@@ -22,6 +22,7 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import encode_png
+from storage.leases import hold
 from storage.locations import Location
 
 SIDE, MODEL = 128, "photo-x4"
@@ -49,6 +50,12 @@ class DemoOptions(Options):
 def demo(options: DemoOptions) -> str:
     """Run the whole pipeline on scikit-image's photographs."""
     out = Location.of(absolute(options.out))
+    with hold(out, "demo"):
+        return _made(out, options.steps)
+
+
+def _made(out: Location, steps: int) -> str:
+    """Make all that is missing; the address of the report's page."""
     hr, lr, bicubic, shipped, tuned = (out.address(name) for name in ("hr", "lr", "bicubic", MODEL, "tuned"))
     _photographs(out)
     downscale(DownscaleOptions(source=hr, target=lr, scale=4, protocol="antialias"))
@@ -61,7 +68,7 @@ def demo(options: DemoOptions) -> str:
             target=out.address("model"),
             method="edsr",
             start=MODEL,
-            steps=options.steps,
+            steps=steps,
             size=96,
             learning_rate=1e-4,
             resume=True,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flows.console import tell, tell_markdown
 from reports.latex import markdown
 from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
+from storage.leases import hold
 from storage.locations import Location, StorageError
 from storage.parallel import ordered_map
 
@@ -75,10 +76,11 @@ def compare(reports: Sequence[str], out: str) -> str:
     rows = [row for run in runs for row in run.rows()]
     frame = pd.DataFrame(rows, columns=COLUMNS).sort_values(["date", "report"], kind="stable")
     target = Location.of(out)
-    with target.writing(HISTORY_TABLE) as path:
-        frame.to_parquet(path, index=False)
     text = _markdown(frame)
-    target.write(HISTORY, text.encode())
+    with hold(target, "report"):
+        with target.writing(HISTORY_TABLE) as path:
+            frame.to_parquet(path, index=False)
+        target.write(HISTORY, text.encode())
     tell_markdown(text)
     if frame["conditions"].nunique() > 1:
         tell("the runs were taken under different conditions; rows of one conditions column can be compared")

@@ -10,6 +10,7 @@ from dtls.authors import import_checkpoint as convert
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from flows.options import Address, Options
 from flows.sources import file_at
+from storage.leases import hold
 from storage.locations import Location
 
 
@@ -27,8 +28,7 @@ def import_checkpoint(options: ImportOptions) -> str:
     """Turn a checkpoint of the DTLS authors into one of ours."""
     target = Location.of(options.target)
     place, name = file_at(options.source, "a checkpoint made by the authors' code (.pt)")
-    if target.exists(WEIGHTS):
-        raise CheckpointError(f"{target}: holds a model already; choose another folder")
+    _refuse_another(target)
     with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
         path, made = Path(folder) / name, Path(folder) / "model"
         if place.local is not None:
@@ -39,6 +39,14 @@ def import_checkpoint(options: ImportOptions) -> str:
             config = convert(path, made, options.preset).config
         except CheckpointError as error:
             raise CheckpointError(str(error).replace(str(path), options.source)) from error
-        for file in (CONFIG, WEIGHTS):
-            target.upload(file, made / file)
+        with hold(target, "import-checkpoint"):
+            _refuse_another(target)  # it may have come meanwhile
+            for file in (CONFIG, WEIGHTS):
+                target.upload(file, made / file)
     return f"{config.lr_size}→{config.size} px, stride {config.stride}, dim {config.dim} → {target}"
+
+
+def _refuse_another(target: Location) -> None:
+    """CheckpointError where there is a model."""
+    if target.exists(WEIGHTS):
+        raise CheckpointError(f"{target}: holds a model already; choose another folder")

@@ -4,7 +4,7 @@ All of it stands on the table alone, and is made anew only when that, or what wa
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
@@ -37,7 +37,10 @@ from reports.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables import METRICS, PRIMARY, read_metrics
 from storage.leases import hold
 from storage.locations import Location
+from storage.owners import LostError
 from storage.parquet import refuse_large
+from storage.standing import is_planned
+from storage.units import Unit
 
 TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"
@@ -51,14 +54,32 @@ WRITTEN = {SUMMARY, PAGE, MARKDOWN, LATEX}
 
 @dataclass(frozen=True)
 class Publication:
-    """The files of a report at `out`, but for the table; options: those of the run that change them."""
+    """The files of a report at `out`, but for the table, which is of some units.
+
+    options: those of the run that change the files.
+    """
 
     out: Location
+    units: Sequence[Unit]
     comparison: Comparison
     options: Mapping[str, Any]
 
     def publish(self) -> str:
         """Make what the table stands for, unless it is there; the address of the page."""
+        if not self._published().is_of(self._ground().stands_on):
+            with hold(self.out, "report"):
+                if not is_planned(self.out, self.units):
+                    raise LostError.of(self.out, "another run has changed its table")
+                ground = self._ground()
+                with self._published().renewing(ground.stands_on, self._planned()) as out:
+                    self._make(ground.frame, ground.notes, out)
+        text = self.out.read(MARKDOWN).decode()
+        link = f"Page: `{self.out.address(PAGE)}`"
+        publish("dtls-report", f"# {self.options['title']}\n\n{text}\n\n{link}\n")
+        tell_markdown(text.partition(INTERVALS)[0])
+        return self.out.address(PAGE)
+
+    def _ground(self) -> "_Ground":
         with TemporaryDirectory(prefix="dtls-") as folder:
             table = Path(folder) / TABLE
             self.out.download(TABLE, table)
@@ -66,15 +87,8 @@ class Publication:
             frame = read_metrics(table)
         said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
         notes = notes_of(self.comparison, frame)
-        stands_on = [self.configuration, versions()["dtls"], *astuple(self.out.info(TABLE)), *said, notes]
-        if not self._published().is_of(stands_on):
-            with hold(self.out, "report"), self._published().renewing(stands_on, self._planned()) as out:
-                self._make(frame, notes, out)
-        text = self.out.read(MARKDOWN).decode()
-        link = f"Page: `{self.out.address(PAGE)}`"
-        publish("dtls-report", f"# {self.options['title']}\n\n{text}\n\n{link}\n")
-        tell_markdown(text.partition(INTERVALS)[0])
-        return self.out.address(PAGE)
+        made_from = [self.configuration, versions()["dtls"], *astuple(self.out.info(TABLE)), *said, notes]
+        return _Ground(frame, notes, made_from)
 
     def refuse_strangers(self) -> None:
         """StorageError where files of somebody else are in the way."""
@@ -192,6 +206,15 @@ class Publication:
             self.out.download(TABLE, table)
             out.upload(f"{self._run}/{TABLE}", table)
         out.write(f"{self._run}{RUN_SUMMARY}", text_of(content).encode())
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """The table as it is now, what is to be noted of it, and all that the files of the report stand on."""
+
+    frame: pd.DataFrame
+    notes: list[str]
+    stands_on: list[Any]
 
 
 def _markdown(summary: Summary, said: str) -> str:

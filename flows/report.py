@@ -188,7 +188,7 @@ def _report(options: ReportOptions) -> str:
         receipts=Receipts(out, "report", RECEIPT, TABLE),
         gather=_gather,
     )
-    publication = Publication(out, comparison, options.model_dump(include=SHOWN_OPTIONS))
+    publication = Publication(out, job.units, comparison, options.model_dump(include=SHOWN_OPTIONS))
     publication.refuse_strangers()
     try:
         fanout.run(job, options)

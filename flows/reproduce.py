@@ -25,6 +25,7 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
 from reports.tables import METRICS, PRIMARY, Metric
+from storage.leases import hold
 from storage.locations import Location
 
 SATISFIED = Metric("satisfied", "Satisfied", "", "higher", ".0%", "people who graded 3 (good) or 4 (excellent)")
@@ -70,11 +71,12 @@ def reproduce(options: ReproduceOptions) -> str:
     """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
     made = Reproduction(options)
     made.check()
-    numbers = made.measured()
-    table = made.table(numbers)
-    Location.of(options.out).write(f"table-{options.table}.md", table.encode())
+    out, name = Location.of(options.out), f"table-{options.table}.md"
+    with hold(out, "reproduce"):
+        table = made.table(made.measured())
+        out.write(name, table.encode())
     tell_markdown(table)
-    return Location.of(options.out).address(f"table-{options.table}.md")
+    return out.address(name)
 
 
 class Reproduction:

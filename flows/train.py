@@ -35,6 +35,7 @@ from flows.training_settings import ANOTHER_S, LOSSES, Group, Settings, states, 
 from storage.cache import DAY, Cache
 from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
+from storage.owners import LostError
 from storage.shard_reader import list_shards, local_shards
 
 GRACE_SECONDS = 25.0
@@ -205,9 +206,14 @@ def _nothing_left(settings: Settings, steps: int) -> NothingToDo:
 
 
 def _try(publish: Callable[[], None]) -> None:
-    """Publish, or tell that it failed; training goes on, and the next time brings all that is missing."""
+    """Publish, or tell that it failed; training goes on, and the next time brings all that is missing.
+
+    LostError where the target is another run's.
+    """
     try:
         publish()
+    except LostError:
+        raise
     except StorageError as error:
         tell(f"{error}; training goes on, and this will be tried again")
 

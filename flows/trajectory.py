@@ -20,6 +20,7 @@ from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage import images
 from storage.archives import open_source
 from storage.images import ImageError
+from storage.leases import hold
 from storage.locations import Location, StorageError
 
 
@@ -74,7 +75,8 @@ def trajectory(options: TrajectoryOptions) -> str:
         items.append(GalleryItem(entry.key, [Picture("LR", images.encode_png(pixels)), *shown]))
     buffer = io.BytesIO()
     contact_sheet(items).save(buffer, "PNG", optimize=True)
-    out.write("trajectory.png", buffer.getvalue())
+    with hold(out, "trajectory"):
+        out.write("trajectory.png", buffer.getvalue())
     return out.address("trajectory.png")
 
 

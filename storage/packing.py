@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 
 from storage.archives import Source, TarGz, kind_of, open_source, place_of
 from storage.entries import STATE, is_hidden
+from storage.fence import ask_before_changing
 from storage.locations import Entry, Location, StorageError
 from storage.members import key_of
 from storage.parallel import ordered_map
@@ -112,6 +113,7 @@ class Packing:
             pass
         if (folder := self.staging.local) is not None:
             for emptied in {(folder / key).parent for key in waiting}:
+                ask_before_changing(self.staging.store, str(emptied))
                 with suppress(OSError):  # somebody's file is in it
                     os.removedirs(emptied)
 

@@ -14,7 +14,7 @@ from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet
 from storage.receipts import PLANNED, record_of, unfinished
 from storage.survey import UNFINISHED
-from storage.units import SKIPPED
+from storage.units import SKIPPED, Unit
 
 RECEIPTS = f"{STATE}/receipts/"
 
@@ -53,6 +53,11 @@ class Standing:
     def left(self) -> int:
         """Samples that have neither a row nor a result yet."""
         return self.samples - self.ok - self.failed - self.skipped - self.under_way
+
+
+def is_planned(target: Location, units: Iterable[Unit]) -> bool:
+    """Whether these units are what was planned last for `target`."""
+    return {*_planned(target)} == {unit.receipt.rpartition("/")[2] for unit in units}
 
 
 Namer = Callable[[Sequence[str]], Callable[[str], str]]

@@ -33,7 +33,9 @@ from storage.seals import SEALS
 from tests.services import S3Server
 
 PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["flows.shard", "flows.upscale", "tests.killing", "pytest"])
+PROCESSES.set_forkserver_preload(
+    ["flows.cli", "flows.report", "flows.shard", "flows.train", "flows.upscale", "tests.killing", "pytest"]
+)
 LONGEST = 30.0
 
 Flow = Callable[[str, str], object]
