@@ -20,6 +20,7 @@ from dtls.interpolation import Interpolation, Square, nearest
 from dtls.methods import Method
 from dtls.tiling import TILE
 from dtls.transparency import bounded, fill, of_alpha
+from flows.memory import needed
 from flows.naming import Names
 from flows.selection import refuse_absent
 from flows.tensors import to_pixels, to_unit
@@ -31,6 +32,7 @@ from storage.images import ImageError
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.photographs import Photograph, Samples, open_photograph
+from storage.room import ROOM
 from storage.shards import Sample
 from storage.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
 
@@ -38,8 +40,7 @@ SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of a picture to that of its result; SizeError or SkippedError where there is none."""
 MOST_PIXELS = 400_000_000
 """Larger results are refused."""
-BYTES_A_PIXEL = 4
-"""The bytes of pictures that are read ahead may be so many times as many as the pixels on their way."""
+WHERE_THERE_IS_MORE = "; --retry-failed tries it again where there is more"
 WAITING_PIXELS = 16 * TILE * TILE
 """Pictures of other sizes wait for their batch as long as their results will not have more pixels than this."""
 T = TypeVar("T")
@@ -47,20 +48,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fetched:
-    """The bytes of a picture, the pixels that it or its result has, whichever are more, and the seconds it took."""
+    """The bytes of a picture, how many of memory it and its result will take, and the seconds that reading took."""
 
     entry: Entry
     data: bytes
-    pixels: int
+    needed: int
     seconds: float
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture on its way, with the seconds spent on it so far. own: its bytes, where its result is itself."""
+    """A picture on its way, with the seconds spent on it so far. own: its bytes, where its result is itself.
+
+    needed: the bytes of memory that it and its result take at their peak.
+    """
 
     entry: Entry
     photograph: Photograph
+    needed: int
     read_seconds: float
     compute_seconds: float = 0.0
     own: bytes | None = None
@@ -88,8 +93,9 @@ class Transform:
     """One method at one scale: what a run does to each picture.
 
     check_name: raises StorageError for a name that no result can have at the target. stamp: the text by which a
-    result says what made it. pixels_at_once: as many as pictures and results that are on their way may have. part_of:
-    the part of a picture that is used, from its top left. stays: by a picture's size, whether it is its own result.
+    result says what made it. bytes_at_once: of memory, for pictures and results on their way; what needs more is
+    made alone. part_of: the part of a picture that is used, from its top left. stays: by a picture's size, whether
+    it is its own result.
     """
 
     source: Source
@@ -101,7 +107,7 @@ class Transform:
     stamp: str | None
     batch_size: int
     workers: int
-    pixels_at_once: int
+    bytes_at_once: int
     part_of: SizeOf = lambda size: size
     stays: Callable[[tuple[int, int]], bool] = lambda _: False
     lock: Lock = field(default_factory=Lock)
@@ -112,14 +118,18 @@ class Transform:
         Samples do not come in their order: those that wait for a batch are overtaken.
         """
         return ordered_map(
-            lambda item: keep(self._encoded(item)),
+            lambda item: self._kept(item, keep),
             self._computed(samples),
             self.workers,
-            weight=lambda item: math.prod(item.shape) if isinstance(item, Picture) else 0,
-            most=self.pixels_at_once,
+            weight=_weight,
+            most=self.bytes_at_once,
         )
 
-    def _computed(self, samples: Iterable[Entry]) -> Iterator[Picture | Row]:
+    def _kept(self, item: Picture | Fetched | Row, keep: Callable[[Sample | Row], T]) -> T:
+        with ROOM.work():
+            return keep(self._encoded(self._alone(item) if isinstance(item, Fetched) else item))
+
+    def _computed(self, samples: Iterable[Entry]) -> Iterator[Picture | Fetched | Row]:
         alone = isinstance(self.method, Interpolation)
         loaded = ordered_map(
             self._load_and_compute if alone else self._load,
@@ -128,11 +138,11 @@ class Transform:
                 samples,
                 self.workers,
                 weight=lambda entry: entry.size,
-                most=BYTES_A_PIXEL * self.pixels_at_once,
+                most=self.bytes_at_once,
             ),
             self.workers,
-            weight=lambda item: item.pixels if isinstance(item, Fetched) else 0,
-            most=self.pixels_at_once,
+            weight=lambda item: 0 if self._is_large(item) else _weight(item),
+            most=self.bytes_at_once,
         )
         return loaded if alone else self._in_batches(loaded)
 
@@ -141,23 +151,46 @@ class Transform:
             started = time.perf_counter()
             refuse_absent(entry)
             self.check_name(self.names.of(entry.key))
-            data = self.source.fetch(entry)
-            size = images.size(data)
-            pixels = self._weight(size) if size is not None else 0  # decoding says what is wrong
-            return Fetched(entry, data, pixels, time.perf_counter() - started)
+            with ROOM.work():
+                ROOM.claim(entry.size, WHERE_THERE_IS_MORE)
+                data = self.source.fetch(entry)
+            return Fetched(entry, data, self._needed(data), time.perf_counter() - started)
 
         return _tried(entry, fetched)
 
-    def _load(self, fetched: Fetched | Row) -> Picture | Row:
-        if not isinstance(fetched, Fetched):
-            return fetched
+    def _needed(self, data: bytes) -> int:
+        """The bytes of memory that an image and its result take; SizeError for too many pixels."""
+        if (extent := images.extent(data)) is None:
+            return 0  # decoding says what is wrong
+        self._pixels(extent.size)
+        return extent.decoding if self.stays(extent.size) else needed(extent, self.size_of(extent.size), self.method)
 
+    def _is_large(self, item: Picture | Fetched | Row) -> TypeGuard[Fetched]:
+        """Whether this is to be made alone."""
+        return isinstance(item, Fetched) and item.needed > self.bytes_at_once
+
+    def _alone(self, fetched: Fetched) -> Picture | Row:
+        """The result of a large image, from its bytes on, as soon as there is room for all of it."""
+
+        def made() -> Picture | Row:
+            ROOM.claim(fetched.needed, WHERE_THERE_IS_MORE)
+            loaded = self._loaded(fetched)
+            if isinstance(self.method, Interpolation) or not _is_unmade(loaded):
+                return self._interpolated(loaded)
+            return next(self._under_lock([loaded]))
+
+        return _tried(fetched.entry, made)
+
+    def _load(self, fetched: Fetched | Row) -> Picture | Fetched | Row:
+        return self._loaded(fetched) if isinstance(fetched, Fetched) and not self._is_large(fetched) else fetched
+
+    def _loaded(self, fetched: Fetched) -> Picture | Row:
         def loaded() -> Picture:
             started = time.perf_counter()
             photograph = self._cropped(open_photograph(fetched.data))
             seconds = fetched.seconds + time.perf_counter() - started
-            picture = Picture(fetched.entry, photograph, seconds)
-            self._weight(picture.shape)
+            picture = Picture(fetched.entry, photograph, fetched.needed, seconds)
+            self._pixels(picture.shape)
             return replace(picture, own=fetched.data) if self._is_result(picture) else picture
 
         return _tried(fetched.entry, loaded)
@@ -179,9 +212,12 @@ class Transform:
         is_whole = not isinstance(self.method, Interpolation | Square) and self._size(picture) == picture.shape
         return is_whole or self.stays(picture.shape)
 
-    def _load_and_compute(self, fetched: Fetched | Row) -> Picture | Row:
+    def _load_and_compute(self, fetched: Fetched | Row) -> Picture | Fetched | Row:
         loaded = self._load(fetched)
-        if not isinstance(loaded, Picture) or loaded.own is not None:
+        return loaded if isinstance(loaded, Fetched) else self._interpolated(loaded)
+
+    def _interpolated(self, loaded: Picture | Row) -> Picture | Row:
+        if not _is_unmade(loaded):
             return loaded
         if self.method.name == "nearest":
             return _tried(loaded.entry, lambda: self._copied(loaded))
@@ -194,13 +230,13 @@ class Transform:
         alpha = None if photograph.alpha is None else nearest(photograph.alpha, size)
         return picture.become(nearest(photograph.pixels, size), alpha, time.perf_counter() - started)
 
-    def _in_batches(self, loaded: Iterable[Picture | Row]) -> Iterator[Picture | Row]:
+    def _in_batches(self, loaded: Iterable[Picture | Fetched | Row]) -> Iterator[Picture | Fetched | Row]:
         """Results of the method, in batches of pictures of one size, and the failures as they come."""
         for batch in in_batches(
             loaded,
             kind=lambda item: item.kind if _is_unmade(item) else None,
             full=lambda item: self._batch_size(item) if _is_unmade(item) else 1,
-            weight=lambda item: self._weight(item.shape) if _is_unmade(item) else 0,
+            weight=lambda item: self._pixels(item.shape) if _is_unmade(item) else 0,
             most=WAITING_PIXELS,
         ):
             if pictures := [item for item in batch if _is_unmade(item)]:
@@ -208,7 +244,7 @@ class Transform:
             else:
                 yield from batch
 
-    def _weight(self, size: tuple[int, int]) -> int:
+    def _pixels(self, size: tuple[int, int]) -> int:
         """The pixels of a picture of this size or of its result, whichever are more; SizeError for too many."""
         rows, columns = size
         height, width = self.size_of(size)
@@ -222,7 +258,7 @@ class Transform:
         return self.size_of(picture.shape)
 
     def _batch_size(self, picture: Picture) -> int:
-        return max(1, min(self.batch_size, TILE * TILE // self._weight(picture.shape)))
+        return max(1, min(self.batch_size, TILE * TILE // self._pixels(picture.shape)))
 
     def _under_lock(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         with self.lock:
@@ -308,7 +344,12 @@ class Transform:
         return replace(made, notes=(*photograph.notes, *made.notes))
 
 
-def _is_unmade(item: Picture | Row) -> TypeGuard[Picture]:
+def _weight(item: Picture | Fetched | Row) -> int:
+    """The bytes of memory that something on its way takes."""
+    return item.needed if isinstance(item, Picture | Fetched) else 0
+
+
+def _is_unmade(item: Picture | Fetched | Row) -> TypeGuard[Picture]:
     """Whether this is a picture that has yet to go through the method."""
     return isinstance(item, Picture) and item.own is None
 

@@ -15,7 +15,7 @@ from dtls.interpolation import Interpolation
 from dtls.methods import Method
 from flows.console import Advance
 from flows.job import Work
-from flows.memory import pixels_at_once
+from flows.memory import bytes_at_once
 from flows.naming import Names
 from flows.pictures import Transform
 from flows.sizes import Sizing
@@ -116,7 +116,7 @@ class Making:
             stamp=self.stamp,
             batch_size=recipe.batch_size,
             workers=self.workers,
-            pixels_at_once=pixels_at_once(at_once),
+            bytes_at_once=bytes_at_once(at_once),
         )
 
     @property

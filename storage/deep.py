@@ -9,7 +9,9 @@ import tifffile
 
 from storage import jpeg_kinds
 from storage.exif import TIFF_HEADS
+from storage.extents import Extent
 from storage.formats import MAX_PIXELS, ImageError, refuse_size
+from storage.room import ROOM
 from storage.samples import Samples, full_range, straight
 
 ODD_BITS = frozenset({*range(2, 8), *range(9, 16)})
@@ -49,11 +51,18 @@ def _of_tiff(data: bytes) -> Deep | None:
             if not _is_deep(page):
                 return None
             refuse_size(page.imagewidth, page.imagelength)
+            ROOM.claim(extent_of(page).decoding)
             return Deep(_samples(data, page), int(page.bitspersample), data)
     except (ImageError, MemoryError):
         raise
     except Exception:  # whatever tifffile and libtiff make of damaged files
         return None
+
+
+def extent_of(page: tifffile.TiffPage) -> Extent:
+    """What a page of a TIFF becomes; a few bytes may stand for a tile that is larger than the image."""
+    channels = min(int(page.samplesperpixel), (3 if page.photometric == RGB else 1) + 1)
+    return Extent.of_deep(page.imagelength, page.imagewidth, channels, page.tilewidth * page.tilelength)
 
 
 def _is_deep(page: tifffile.TiffPage) -> bool:

@@ -18,7 +18,9 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, _imaging
 
 from storage import deep, jpeg_kinds, metadata, png_chunks, tiff_pages, unread
 from storage.exif import TIFF_HEADS
+from storage.extents import Extent
 from storage.formats import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, Pixels, is_image, refuse_size, stem, suffix_of
+from storage.room import ROOM
 from storage.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
@@ -54,31 +56,32 @@ class Loaded:
 
 
 def decode(data: bytes) -> Pixels:
-    """The pixels behind `data`, turned upright by their EXIF orientation; ImageError where there are none.
+    """The pixels behind `data`, turned upright by their EXIF orientation; ImageError where there are none,
+    or none that the memory suffices for.
 
     Grey, palette and CMYK become RGB, 16 bits become 8, transparency is laid over white.
     """
     data, _ = tiff_pages.image_page(data)
-    if (found := deep.decoded(data)) is not None:
-        orientation = metadata.read(data, info_of(found)).orientation
-        return np.asarray(_to_rgb(from_samples(upright(to_8_bits(found.samples), orientation))))
-    with loaded(data) as picture:
-        image = picture.image
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(_to_rgb(image))
+    with ROOM.work():
+        if (found := deep.decoded(data)) is not None:
+            orientation = metadata.read(data, info_of(found)).orientation
+            return np.asarray(_to_rgb(from_samples(upright(to_8_bits(found.samples), orientation))))
+        with loaded(data) as picture:
+            image = picture.image
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(_to_rgb(image))
 
 
-def size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) as a picture says it is stored; None where only decoding can tell, or tell what is wrong."""
+def extent(data: bytes) -> Extent | None:
+    """What a picture says that it becomes; None where only decoding can tell, or tell what is wrong."""
     data, _ = tiff_pages.image_page(data)
     with suppress(ImageError):
         if (frame := jpeg_kinds.rare_frame(data)) is not None:
-            return frame.height, frame.width
+            return frame.extent
         with opened(data) as image:
-            return image.height, image.width
+            return Extent.of(image)
     with suppress(Exception), tifffile.TiffFile(io.BytesIO(data)) as file:  # of kinds that Pillow does not know
-        page = file.pages.first
-        return page.imagelength, page.imagewidth
+        return deep.extent_of(file.pages.first)
     return None
 
 
@@ -136,6 +139,7 @@ def _notes_on_end(data: bytes, image: Image.Image) -> tuple[str, ...]:
 
 def _decoded(data: bytes) -> Loaded:
     with opened(data) as image:
+        ROOM.claim(Extent.of(image).decoding)
         packing = str(image.tile[0][3]) if isinstance(image, ImageFile.ImageFile) and image.tile else ""
         if image.format in JPEGS and jpeg_kinds.lacks_scans(data) and jpeg_kinds.ends_early(data):
             raise ImageError("broken image: cut off")

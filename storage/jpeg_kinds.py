@@ -10,7 +10,9 @@ from typing import Any
 import imagecodecs
 from numpy.typing import NDArray
 
+from storage.extents import Extent
 from storage.formats import ImageError, refuse_size
+from storage.room import ROOM
 
 START, END, SCAN, ZEROS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda", bytes(8)
 MAX_SCANS = 1000
@@ -38,6 +40,10 @@ class Frame:
     width: int
     height: int
     components: tuple[int, ...]
+
+    @property
+    def extent(self) -> Extent:
+        return Extent.of_deep(self.height, self.width, len(self.components))
 
     def as_baseline(self, data: bytes) -> bytes:
         """The picture as one of the usual kind, for what its other segments say; its pixels are not to be decoded."""
@@ -67,6 +73,7 @@ def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
     """The samples of a picture of a rare kind, in steps of their own, and notes; ImageError where it is damaged."""
     refuse_size(frame.width, frame.height)
     refuse_scans(data)
+    ROOM.claim(frame.extent.decoding)
     notes: tuple[str, ...] = ()
     if data.find(END, frame.place) < 0:
         if frame.marker != JPEG_LS and not lacks_only_its_end(data):
@@ -107,6 +114,7 @@ def lacks_only_its_end(data: bytes) -> bool:
         return False
     refuse_size(frame.width, frame.height)
     refuse_scans(data)
+    ROOM.claim(frame.extent.decoding)
     try:
         return not _is_gone_on_with(body)
     except Exception:  # of imagecodecs' many kinds

@@ -11,8 +11,10 @@ from PIL import Image, ImageCms
 
 from storage import deep, images, metadata, tiff_pages
 from storage.deep import Deep
+from storage.extents import Extent
 from storage.formats import ImageError
 from storage.headers import ORIENTATION, PNG, TURNING, TURNING_TEXTS
+from storage.room import ROOM
 
 UPRIGHT = 1
 TIFF_DEPTHS, PNG_DEPTH = 258, 24
@@ -44,7 +46,7 @@ class Kind:
         """The kind of an image that `images.decode` decodes; where that cannot be told, it is an ordinary one."""
         data, others = tiff_pages.image_page(data)
         has_frames = bool({*others} - {tiff_pages.MASK_LEFT_OUT})
-        with suppress(ImageError):
+        with suppress(ImageError), ROOM.work():
             if (found := deep.decoded(data)) is not None:
                 return replace(_of_deep(data, found), has_frames=has_frames)
             with images.opened(data) as image:
@@ -100,6 +102,7 @@ def _is_transparent(image: Image.Image) -> bool:
     """Whether anything shows through; an alpha of nothing but zeros is none in a BMP."""
     if not image.has_transparency_data:
         return False
+    ROOM.claim(Extent.of(image).decoding)
     lowest, highest = image.convert("RGBA").getchannel("A").getextrema()
     return lowest != OPAQUE and not (image.format == "BMP" and highest == 0)
 

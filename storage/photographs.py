@@ -16,6 +16,7 @@ from storage.deep import Deep
 from storage.exif import TIFF_HEADS
 from storage.left_out import notes_on
 from storage.metadata import Carried
+from storage.room import ROOM
 from storage.samples import DEEP, Samples, sixteen_bits, upright
 
 __all__ = ["Photograph", "Samples", "bits_became_8", "open_photograph", "to_srgb"]
@@ -39,10 +40,16 @@ class Photograph:
 
 
 def open_photograph(data: bytes) -> Photograph:
-    """The photograph behind `data`; ImageError where there is none. Of several frames the first counts.
+    """The photograph behind `data`; ImageError where there is none, or none that the memory suffices for.
 
-    CMYK becomes sRGB through its profile, LAB and YCbCr become RGB; 16 bits stay where they can be decoded.
+    Of several frames the first counts. CMYK becomes sRGB through its profile, LAB and YCbCr become RGB; 16 bits stay
+    where they can be decoded.
     """
+    with ROOM.work():
+        return _opened(data)
+
+
+def _opened(data: bytes) -> Photograph:
     first = data
     data, notes = tiff_pages.image_page(data)
     if (found := deep.decoded(data)) is not None:

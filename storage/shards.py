@@ -18,6 +18,7 @@ from storage.ffhq import Origin, picture_number
 from storage.images import ImageError
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
+from storage.room import ROOM
 from storage.tar_writer import TarWriter
 from storage.units import Row, Unit, failed
 
@@ -84,15 +85,17 @@ class Sharding:
     def _prepare(self, entry: Entry) -> Sample | Row:
         started = time.perf_counter()
         try:
-            data = self.source.fetch(entry)
-            if self.size is not None:
-                data, suffix = images.encode_png(images.resize_square(images.decode(data), self.size)), "png"
-                width = height = self.size
-            else:
-                suffix = _suffix(entry.key, data)
-                if self.checked:
-                    images.decode(data)
-                width, height = headers.measure(data)
+            with ROOM.work():
+                ROOM.claim(entry.size)
+                data = self.source.fetch(entry)
+                if self.size is not None:
+                    data, suffix = images.encode_png(images.resize_square(images.decode(data), self.size)), "png"
+                    width = height = self.size
+                else:
+                    suffix = _suffix(entry.key, data)
+                    if self.checked:
+                        images.decode(data)
+                    width, height = headers.measure(data)
         except UnavailableError:
             raise
         except (ImageError, StorageError) as error:

@@ -2,26 +2,33 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Event, Lock
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.interpolation import Interpolation
+from dtls.interpolation import Downscaling, Interpolation
 from dtls.methods import Method
 from flows import pictures
-from flows.memory import memory, pixels_at_once
+from flows.memory import bytes_at_once, needed
 from flows.naming import Names
 from flows.pictures import Transform
+from storage import images
 from storage.encoding import Encoding
 from storage.entries import Entry
+from storage.extents import Extent
 from storage.locations import StorageError, UnavailableError
 from storage.photographs import open_photograph
+from storage.room import ROOM
 from storage.shards import Sample
 from storage.units import Row
+from tests.peaks import peak_of
 
 
 class Memory:
@@ -67,7 +74,7 @@ def transform(source: Memory, method: Method, scale: float = 2, **options: Any) 
         "stamp": None,
         "batch_size": 4,
         "workers": 4,
-        "pixels_at_once": 10**9,
+        "bytes_at_once": 10**9,
     }
     return Transform(**{**settings, **options})
 
@@ -187,8 +194,11 @@ def test_a_name_that_no_result_can_have_is_refused_before_anything_is_read() -> 
     assert made(source, Interpolation("nearest"), check_name=check) == {"000.png": "no such name"}
 
 
-@pytest.mark.parametrize("method", [Interpolation("bicubic"), Interpolation("nearest"), Stub(enlarged)])
-def test_no_more_pixels_are_on_their_way_than_there_may_be(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+METHODS: list[Method] = [Interpolation("bicubic"), Interpolation("nearest"), Stub(enlarged)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_more_memory_is_on_its_way_than_there_may_be(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
     """With each as heavy as all may be: one is decoded, one waits to be encoded, one goes from hand to hand."""
     lock, many, live = Lock(), Event(), 0
 
@@ -209,18 +219,79 @@ def test_no_more_pixels_are_on_their_way_than_there_may_be(method: Method, monke
 
     monkeypatch.setattr(pictures, "open_photograph", opened)
     source = Memory(*[(8, 8, 3)] * 12)
-    mapping = transform(source, method, batch_size=1, pixels_at_once=100)
+    each = needed(Extent(8, 8, 3, 1, 0), (16, 16), method)
+    mapping = transform(source, method, batch_size=1, bytes_at_once=each)
     assert all(isinstance(item, Sample) for item in mapping.made(source.list(), keep))
     assert live == 0
     assert not many.is_set()
 
 
-def test_units_share_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    assert 0 < 4 * 32 * 2 * pixels_at_once(2) <= memory()
-    container = tmp_path / "memory.max"
-    container.write_text("1073741824\n")
-    monkeypatch.setattr("flows.memory.LIMITS", (container, tmp_path / "not there"))
-    assert memory() == 2**30
-    assert pixels_at_once(2) == 2**22
-    container.write_text("max\n")
-    assert memory() > 2**30
+def test_units_share_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.memory.memory", lambda: 2**30)
+    assert 2**30 / 4 - 6 < 3 * 2 * bytes_at_once(2) <= 2**30 / 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_large_picture_is_made_alone_and_as_with_others(method: Method) -> None:
+    source = Memory(*[(8, 8, 3)] * 4, (5, 7, 4), (6, 6))
+    together, alone = made(source, method), made(source, method, bytes_at_once=1)
+    assert [item.data for item in alone.values()] == [item.data for item in together.values()]  # type: ignore[union-attr]
+    assert all(isinstance(item, Sample) for item in alone.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_picture_that_memory_does_not_suffice_for_is_a_failure_in_words(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ROOM, "_available", lambda: 100 * 2**20)
+    monkeypatch.setattr(ROOM, "_total", lambda: 0)
+    monkeypatch.setattr(ROOM, "_most", 0)
+    monkeypatch.setattr(pictures, "needed", lambda extent, *_: 0 if extent.width == 8 else 3 * 10**9)
+    found = made(Memory((8, 8, 3), (9, 9, 3), (8, 8, 3)), method)
+    reason = (
+        "needs about 3.0 GB of memory, and 104.9 MB may be used; --retry-failed tries it again where there is more"
+    )
+    assert found.pop("001.png") == reason
+    assert all(isinstance(item, Sample) for item in found.values())
+
+
+def test_a_file_that_is_larger_than_the_memory_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Memory((8, 8, 3))
+    listed = [replace(entry, size=10**12) for entry in source.list()]
+    monkeypatch.setattr(source, "fetch", raises(AssertionError("read in vain")))
+    [row] = transform(source, Interpolation("bicubic")).made(listed, lambda item: item)
+    assert not isinstance(row, Sample)
+    assert "needs about 1.0 TB of memory" in row["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "scale", "channels", "depth"),
+    [
+        (Interpolation("bicubic"), 2, 1, 8),
+        (Interpolation("bicubic"), 2, 3, 8),
+        (Interpolation("bicubic"), 1.5, 4, 16),
+        (Interpolation("lanczos"), 2, 4, 8),
+        (Interpolation("nearest"), 2, 4, 16),
+        (Downscaling("antialias"), 0.5, 3, 8),
+        (Downscaling("antialias"), 0.5, 4, 16),
+    ],
+)
+def test_an_image_takes_no_more_memory_than_is_claimed_for_it(
+    method: Method, scale: float, channels: int, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y, x, c = np.mgrid[0:1000, 0:1200, 0:channels]
+    samples = ((x + y + 20 * c) % 256).astype(f"uint{depth}") * (257 if depth == 16 else 1)
+    data = bytes(imagecodecs.png_encode(samples.squeeze(), level=1))
+    extent = images.extent(data)
+    assert extent is not None
+    size = (round(1000 * scale), round(1200 * scale))
+    source = Memory((0, 0))
+    monkeypatch.setattr(source, "fetch", lambda _: data)
+    mapping = transform(source, method, scale, workers=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    peak = peak_of(lambda: list(mapping.made(source.list(), lambda item: item)))
+    torch.set_num_threads(threads)
+    assert peak < needed(extent, size, method) + 8 * 2**20
+    assert needed(extent, size, method) < 2.5 * peak

@@ -94,7 +94,8 @@ def test_every_depth_and_channel_is_rescaled(bits: int, channels: int) -> None:
     values = samples(bits, channels)
     data = tiff([packed(values, bits)], bits, values.shape)
     np.testing.assert_array_equal(seen(data), expected(values, bits))
-    assert images.size(data) == (20, 21)
+    assert (extent := images.extent(data)) is not None
+    assert extent.size == (20, 21)
     if channels in (1, 3):
         decoded = images.decode(data)
         grey = decoded if channels == 3 else decoded[..., 0]

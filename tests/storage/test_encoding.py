@@ -332,3 +332,12 @@ def test_every_row_of_a_tall_picture_becomes_8_bits_over_white(depth: int) -> No
     black = Photograph(np.repeat(clear[..., None], 3, axis=2), clear, Carried(), "PNG", ())
     for picture in (black, replace(black, pixels=~black.pixels, alpha=None)):
         assert (open_photograph(Encoding().encode(picture, ".jpg", None).data).pixels == 255).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_samples_are_written_in_whatever_order_they_lie_in_memory(suffix: str) -> None:
+    """What comes from tensors lies plane by plane."""
+    picture = photograph(16, 4)
+    assert picture.alpha is not None
+    by_planes = replace(picture, pixels=picture.pixels.copy("F"), alpha=picture.alpha.copy("F"))
+    assert Encoding().encode(by_planes, suffix, None) == Encoding().encode(picture, suffix, None)

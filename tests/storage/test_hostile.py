@@ -82,6 +82,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         pixels = decode(data)
         assert pixels.dtype == "uint8" and pixels.ndim == 3 and pixels.shape[2] == 3
         end = "x".join(map(str, pixels.shape))
+        del pixels
     except ImageError as error:
         end = str(error)
     print(json.dumps([path.name, end, time.process_time() - started, peak() - before]), flush=True)

@@ -66,7 +66,8 @@ def test_the_page_that_is_the_image_is_taken(
     np.testing.assert_array_equal(found.pixels // (257 if depth == 16 else 1), PICTURE)
     assert found.notes == notes
     np.testing.assert_array_equal(images.decode(data), PICTURE)
-    assert images.size(data) == (20, 30)
+    assert (extent := images.extent(data)) is not None
+    assert extent.size == (20, 30)
 
 
 @pytest.mark.parametrize("depth", [8, 16])
