@@ -21,6 +21,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
 
+from storage.addresses import cleaned
+
 HEARTBEAT_SECONDS = 10.0
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w/-]|\.\w)")
 FOR_RATE, FOR_UNIT = 80, 100
@@ -76,8 +78,9 @@ def flow_run() -> tuple[str | None, bool]:
 
 
 def printable(text: str) -> str:
-    """`text` in one line that does nothing to a terminal, whatever pictures are called."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """`text` in one line without secrets that does nothing to a terminal, whatever pictures are called."""
+    shown = cleaned(text)
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
 def _terminal(*, soft_wrap: bool = False) -> Console:

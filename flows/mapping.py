@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -131,7 +131,11 @@ def _tell_of_masks(source: Source, pictures: Iterable[Entry]) -> None:
 
 
 def _chosen(
-    contents: Contents, options: SelectionOptions, asked: Set[str], receipts: Receipts, made_with: dict[str, Any]
+    contents: Contents,
+    options: SelectionOptions,
+    asked: Mapping[str, int],
+    receipts: Receipts,
+    made_with: dict[str, Any],
 ) -> tuple[list[Entry], list[Entry]]:
     """The pictures that the run is about, and what stands for those that cannot be had.
 

@@ -2,9 +2,13 @@
 
 import os
 import shlex
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from storage.locations import refuse_secrets
 
 CORES = os.cpu_count() or 1
 
@@ -20,6 +24,24 @@ class Options(BaseModel):
     panel: ClassVar[str] = "Options"
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_no_secrets(cls, value: object) -> object:
+        """StorageError, as pydantic's own errors show what was given."""
+        for text in _texts(value):
+            refuse_secrets(text)
+        return value
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts in a value of an option."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(_texts, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(_texts, value))
 
 
 class BatchOptions(Options):

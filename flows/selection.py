@@ -1,9 +1,10 @@
 """Which of the pictures of a source a run takes: by patterns, by a list of keys, and no more than a limit."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Set
 from fnmatch import translate
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Annotated, Self
 from unicodedata import normalize
 
@@ -19,6 +20,9 @@ from storage import archive_kinds, images, unread
 from storage.locations import ChangedError, Entry, StorageError
 from storage.packing import is_archive
 
+MOST_BYTES = 2**29
+"""Of a list of keys."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MISSING = "not in the source"
 """The tag of a key that was asked for and is not there."""
 TWINS = "several keys in the source differ from it in their Unicode form only (NFC, NFD); list one of them as it is"
@@ -61,11 +65,11 @@ class SelectionOptions(SourceOptions, MakingOptions):
 
 
 def select(
-    contents: Contents, options: SelectionOptions, listed: Set[str] = frozenset()
+    contents: Contents, options: SelectionOptions, listed: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[list[Entry], list[Entry]]:
     """The chosen pictures of a source, in their order, and entries for what was chosen and cannot be had.
 
-    listed: the keys in the list of keys, if there is one. A limit is for both together.
+    listed: the keys in the list of keys, if there is one, by their lines. A limit is for both together.
     """
     include, exclude = _matcher(options.include), _matcher(options.exclude)
     there, absent = sorted((*contents.pictures, *contents.refused)), list[Entry]()
@@ -87,15 +91,25 @@ def select(
     return [entry for entry in chosen if not reason_of_refusal(entry)], [*refused, *absent[:more]]
 
 
-def _meant(contents: Contents, listed: Set[str], address: str) -> tuple[Set[str], list[Entry]]:
-    """The keys there that a list means, and entries for those of its keys that are not there, which is told."""
+def _meant(contents: Contents, lines: Mapping[str, int], address: str) -> tuple[Set[str], list[Entry]]:
+    """The keys there that a list means, and entries for those of its keys that are not there, which is told.
+
+    No line is repeated, as the file may be another than was meant: StorageError for one that can be no image's key.
+    """
+    listed = lines.keys()
     there, hidden = contents.keys, {entry.key for entry in contents.hidden}
     meant = alike(listed, there)
     absent = [refused_entry(key, TWINS) for key, found in meant.items() if len(found) > 1]
     absent += [refused_entry(key, "hidden: names that begin with a dot are not read") for key in listed & hidden]
-    missing = sorted(listed - there - meant.keys() - hidden)
+    missing = sorted(listed - there - meant.keys() - hidden, key=lines.__getitem__)
     if missing:
-        tell(f"{address}: {MISSING}: {counted(len(missing), 'key')}, such as {missing[0]!r}{_hint(missing, there)}")
+        where = f"the first in line {lines[missing[0]]:,}{_hint(missing, there)}"
+        tell(f"{address}: {MISSING}: {counted(len(missing), 'key')}, {where}")
+    if strange := [lines[key] for key in missing if not (images.is_image(key) or unread.is_unread(key))]:
+        raise StorageError(
+            f"{address}: not a list of this source's keys: line {strange[0]:,} is neither one nor an image's name, "
+            f"as are {len(strange):,} of {counted(len(lines), 'line')}; there is to be one key a line"
+        )
     only = {found[0] for found in meant.values() if len(found) == 1}
     return (listed & there) | only, sorted((*absent, *(Entry(key, 0, MISSING) for key in missing)))
 
@@ -127,23 +141,36 @@ def _hint(missing: Iterable[str], there: Container[str]) -> str:
     for line in missing:
         ends = (line[found.end() :] for found in re.finditer("/", line))
         if key := next((end for end in ends if end in there), None):
-            return f"; keys begin below the source: {key!r} for {line!r}"
+            return f"; keys begin below the source, like {key!r}"
     is_path = any(line.startswith("/") or "://" in line for line in missing)
     return "; keys begin below the source, without its address" if is_path else ""
 
 
-def listed_keys(options: SelectionOptions) -> Set[str]:
-    """The keys in the list of keys; lines may end as those of any system, and empty ones do not count."""
+def listed_keys(options: SelectionOptions) -> Mapping[str, int]:
+    """The keys in the list of keys, each with its line; lines may end as on any system, and empty ones do not count.
+
+    StorageError for what is no such list.
+    """
     if (address := options.key_list) is None:
-        return frozenset()
+        return {}
     place, name = file_at(address, "a text file with one key a line")
+    entry = place.info(name)
+    data = place.fetch(entry) if entry.size <= MOST_BYTES else b""
+    if max(entry.size, len(data)) > MOST_BYTES:
+        raise StorageError(f"{address}: {entry.size:,} bytes, and a list of keys has {MOST_BYTES:,} at most")
     try:
-        text = place.read(name).decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(f"{address}: not a text file in UTF-8") from error
-    if "\0" in text:
-        raise StorageError(f"{address}: not a text file with one key a line")
-    lines = (line.removesuffix("\r") for line in text.split("\n"))
-    if not (keys := {line.removeprefix("./") for line in lines if line.strip()}):
+    keys: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        key = line.removesuffix("\r").removeprefix("./")
+        if CONTROL.search(key):
+            raise StorageError(
+                f"{address}: not a text file with one key a line: line {number:,} has control characters"
+            )
+        if key.strip():
+            keys.setdefault(key, number)
+    if not keys:
         raise StorageError(f"{address}: no keys in it")
     return keys

@@ -19,7 +19,8 @@ from storage.s3 import S3
 def file_at(address: str, hint: str) -> tuple[Location, str]:
     """The folder of the file at an address, and its name; StorageError, with what to give instead, for no file."""
     file = Location.of(address)
-    if file.parent is None or file.what_is_there() != "file":
+    is_special = file.local is not None and file.local.exists() and not file.local.is_file()  # a pipe, a device
+    if file.parent is None or is_special or file.what_is_there() != "file":
         raise StorageError(f"{address}: no file there; give {hint}")
     return file.parent, file.url.rpartition("/")[2]
 

@@ -30,6 +30,8 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined]
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from storage.addresses import cleaned
+
 Out = TypeVar("Out")
 
 CLOSED = frozenset(
@@ -162,7 +164,7 @@ def told(address: str) -> Iterator[None]:
 def in_one_line(address: str, error: BaseException) -> StorageError:
     """The error that tells of `error`, and whose fault it is."""
     kind = UnavailableError if is_of_the_place(error) else StorageError
-    return kind(f"{address}: {_reason(error)}")
+    return kind(cleaned(f"{address}: {_reason(error)}"))
 
 
 def retried(do: Callable[[], Out], patience: float = PATIENCE) -> Out:

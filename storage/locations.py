@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError
 
 from storage import remote, s3, web
+from storage.addresses import without_secrets
 from storage.entries import Entry
 from storage.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
 from storage.fence import Ask, fenced
@@ -67,15 +68,9 @@ class Location:
     def of(cls, url: str | os.PathLike[str]) -> Self:
         """The location at a path or URL; StorageError where the address cannot be understood."""
         address = os.fspath(url)
+        refuse_secrets(address)
         with told(address):
             parts = urlsplit(address)
-            chained = [urlsplit(part) for part in address.split("::")]
-        for part in (parts, *chained):
-            if part.username or part.password:
-                raise StorageError(
-                    f"{part.scheme}://…@{part.hostname or ''}{part.path}: credentials do not belong in "
-                    "an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-                )
         if not address:
             raise StorageError("an empty address is no place")
         if parts.scheme in ("s3", "s3a") and "://" in address:
@@ -283,6 +278,16 @@ class Location:
         """Give up the uploads below that a killed run left unfinished, but for those below some folders."""
         with told(self.url):
             self.store.abort_uploads(self.root, but_below)
+
+
+def refuse_secrets(address: str) -> None:
+    """StorageError, which shows none, for an address with a password, a signature or a token in it."""
+    if (shown := without_secrets(address)) != address:
+        raise StorageError(
+            f"{shown}: credentials do not belong in an address, which is shown and kept; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, a profile, or what fsspec reads (FSSPEC_FTP_PASSWORD); download what a signed "
+            "URL gives"
+        )
 
 
 def _reason(key: str) -> str:

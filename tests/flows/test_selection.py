@@ -1,5 +1,6 @@
 """A run takes the pictures that were asked for, and leaves what was made before as it is."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -58,12 +59,12 @@ def test_a_list_as_find_makes_it_is_one_of_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
+        (["/data/photos/b/c/3.png"], "1 key, the first in line 1; keys begin below the source, like 'b/c/3.png'"),
         (
-            ["/data/photos/b/c/3.png"],
-            "1 key, such as '/data/photos/b/c/3.png'; keys begin below the source: 'b/c/3.png'",
+            ["/gone.png", "s3://bucket/a/2.jpg"],
+            "2 keys, the first in line 1; keys begin below the source, like 'a/2.jpg'",
         ),
-        (["/gone.png", "s3://bucket/a/2.jpg"], "keys begin below the source: 'a/2.jpg' for 's3://bucket/a/2.jpg'"),
-        (["photos/a/1.png", "x"], "2 keys, such as 'photos/a/1.png'; keys begin below the source: 'a/1.png'"),
+        (["photos/a/1.png", "x.png"], "keys begin below the source, like 'a/1.png'"),
         (["/data/9.png"], "keys begin below the source, without its address"),
     ],
 )
@@ -77,24 +78,54 @@ def test_a_list_with_the_source_in_front_of_its_keys_is_told_what_is_wrong(
     else:
         with pytest.raises(StorageError, match="none of the 4 pictures is chosen"):
             chosen(key_list=str(tmp_path / "keys.txt"))
-    assert f"not in the source: {counted(len(lines), 'key')}, such as" in (told := capsys.readouterr().err)
+    assert f"not in the source: {counted(len(lines), 'key')}, the first" in (told := capsys.readouterr().err)
     assert says in told
 
 
 def test_keys_that_are_only_not_there_get_no_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "keys.txt").write_text("a/1.png\na/9.png\n")
     assert chosen(key_list=str(tmp_path / "keys.txt")) == ["a/1.png"]
-    assert capsys.readouterr().err.endswith("keys.txt: not in the source: 1 key, such as 'a/9.png'\n")
+    assert capsys.readouterr().err.endswith("keys.txt: not in the source: 1 key, the first in line 2\n")
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"\n", "no keys in it"), (b"\xff\xfe\x00", "not a text file"), (b"KEY=1\0B=2", "not a text file")],
+    [
+        (b"\n", "no keys in it"),
+        (b"\xff\xfe\x00", "not a text file"),
+        (b"a/1.png\nKEY=hunter2\0B=2", "not a text file with one key a line: line 2 has control characters"),
+        (
+            b"a/1.png\n\nKEY=hunter2\nB=hunter2.png\nhunter2",
+            "line 3 is neither one nor an image's name, as are 2 of 4 lines",
+        ),
+        (b"a/1.png\ra/2.jpg", "line 1 has control characters"),
+    ],
 )
-def test_a_list_that_is_none_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
+def test_a_list_that_is_none_is_refused_and_not_repeated(
+    content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "keys.txt").write_bytes(content)
-    with pytest.raises(StorageError, match=says):
+    with pytest.raises(StorageError, match=says) as refusal:
         chosen(key_list=str(tmp_path / "keys.txt"))
+    assert "hunter2" not in f"{refusal.value}{capsys.readouterr()}"
+
+
+def test_a_list_that_is_too_long_or_no_file_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "keys.txt").open("wb") as file:
+        file.truncate(2**40)
+    os.mkfifo(tmp_path / "pipe")
+    for name, says in {
+        "keys.txt": "1,099,511,627,776 bytes",
+        "pipe": "no file there",
+        "/dev/zero": "no file there",
+    }.items():
+        with pytest.raises(StorageError, match=says):
+            chosen(key_list=str(tmp_path / name))
+
+
+def test_the_environment_is_no_list_of_keys() -> None:
+    with pytest.raises(StorageError, match="environ: no keys in it"):
+        chosen(key_list="/proc/self/environ")
 
 
 def test_a_list_that_is_not_there_is_refused(tmp_path: Path) -> None:
