@@ -105,7 +105,8 @@ class Seen:
 
 def files_at(address: str, options: SourceOptions | None) -> tuple[Source, list[Entry]]:
     """A source and its images; those that cannot be read at all say so when they are read."""
-    source = open_source(address, options.names_encoding if options is not None else None)
+    options = options or SourceOptions()
+    source = open_source(address, options.names_encoding, follow_links=options.follow_links)
     contents = contents_of(source, options)
     return source, sorted((*contents.pictures, *contents.refused))
 

@@ -17,7 +17,7 @@ from flows.options import BatchOptions
 from flows.summary import counted
 from storage import archive_kinds, images
 from storage.archives import Folder, Single, Source
-from storage.entries import HASHED, STATE, is_hidden, is_junk
+from storage.entries import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.members import MOST_FOREIGN, Refused, shown
 from storage.parallel import ordered_map
@@ -33,8 +33,8 @@ READERS = 16
 TYPES = mimetypes.MimeTypes()
 """What Python knows of suffixes, whatever the machine knows besides."""
 OTHERS = ("unread", "archive", "other")
-KINDS = ("picture", "junk", "hidden", *OTHERS)
-"""What files are, by their names."""
+KINDS = ("picture", "junk", "hidden", "link", "unlisted", *OTHERS)
+"""What files are, by their names; and what is named alone: links that are not followed, folders without a listing."""
 
 
 class SourceOptions(BatchOptions):
@@ -44,6 +44,9 @@ class SourceOptions(BatchOptions):
 
     names_encoding: str | None = Field(
         None, description="encoding of the names in a zip or tar that gives none, like shift_jis, gbk or cp866"
+    )
+    follow_links: bool = Field(
+        False, description="take what links in a folder lead to outside of it, too; without it they are told and left"
     )
     by_content: bool = Field(
         False,
@@ -78,13 +81,15 @@ class Skip(NamedTuple):
 class Contents:
     """What a listing of a source comes to.
 
-    refused: what would be a picture and cannot be read at all, with REFUSED and the reason as tags.
+    refused: what would be a picture and cannot be read at all, with REFUSED and the reason as tags. unlisted: folders
+    that could not be listed this time.
     """
 
     pictures: list[Entry]
     refused: list[Entry] = field(default_factory=list)
     hidden: list[Entry] = field(default_factory=list)
     skipped: dict[str, Skip] = field(default_factory=dict)
+    unlisted: tuple[str, ...] = ()
 
     @property
     def keys(self) -> set[str]:
@@ -113,7 +118,8 @@ def contents_of(source: Source, options: SourceOptions | None = None, asked: Col
     _tell_skipped(source, by_kind, options)
     _tell_foreign(source, options)
     _tell_untagged(source, pictures)
-    return Contents(pictures, refused, by_kind["hidden"], skipped)
+    unlisted = tuple(entry.key for entry in by_kind["unlisted"])
+    return Contents(pictures, refused, by_kind["hidden"], skipped, unlisted)
 
 
 def list_pictures(source: Source) -> list[Entry]:
@@ -142,12 +148,15 @@ def _by_kind(source: Source) -> dict[str, list[Entry]]:
         return {kind: listed if kind == "picture" else [] for kind in KINDS}
     found: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
     for entry in (*listed, *(source.beside if isinstance(source, Folder) else ())):
-        if entry.key != MANIFEST and not entry.key.startswith(f"{STATE}/"):
-            found[_kind(entry.key)].append(entry)
+        if entry.key != MANIFEST and not entry.key.startswith(f"{STATE}/") and entry.etag != FOLDER_LINK:
+            found[_kind(entry)].append(entry)
     return found
 
 
-def _kind(key: str) -> str:
+def _kind(entry: Entry) -> str:
+    key = entry.key
+    if is_named_only(entry):
+        return "unlisted" if entry.etag.startswith(UNLISTED) else "link"
     if is_junk(key):
         return "junk"
     if is_hidden(key):
@@ -232,6 +241,12 @@ def _tell_skipped(source: Source, by_kind: dict[str, list[Entry]], options: Sour
         more = ", …" if len(archives) > ARCHIVES_TOLD else ""
         told = f"{counted(len(archives), 'archive')} ({named}{more})"
         tell(f"{source}: left out: {told}; give each as a source of its own")
+    if links := by_kind["link"]:
+        tell(f"{source}: left out: {_such_as(links, 'link')}, which lead out of it; --follow-links takes them")
+    if unlisted := by_kind["unlisted"]:
+        why = unlisted[0].etag.removeprefix(UNLISTED)
+        told = f"{_such_as(unlisted, 'folder')}, which cannot be listed ({why})"
+        tell(f"{source}: left out: {told}; what was made of them before stays")
     if hidden := by_kind["hidden"]:
         tell(f"{source}: left out: {_such_as(hidden, 'hidden file')}; names that begin with a dot are not read")
     if others := by_kind["other"]:
@@ -296,6 +311,10 @@ def _emptiness(source: Source, by_kind: dict[str, list[Entry]]) -> str:
         return f"no pictures there, only {_such_as(archives, 'archive')}; give each as a source of its own"
     if others := by_kind["other"]:
         return f"no pictures there, only {len(others):,} other files such as {others[0].key}"
+    if unlisted := by_kind["unlisted"]:
+        return f"no pictures there but in {_such_as(unlisted, 'folder')}, which cannot be listed; make it readable"
+    if links := by_kind["link"]:
+        return f"no pictures there, only {_such_as(links, 'link')}, which lead out of it; --follow-links takes them"
     if hidden := by_kind["hidden"]:
         return f"no pictures there, only {_such_as(hidden, 'hidden file')}"
     is_gone = isinstance(source, Folder) and source.location.what_is_there() == "nothing"

@@ -30,6 +30,7 @@ from flows.selection import SelectionOptions, listed_keys, select
 from flows.sources import Reopened, absolute, identity, refuse_within
 from flows.summary import counted
 from flows.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
+from flows.unlisted import made_before, refuse_remaking
 from storage.archives import Folder, Source, open_source
 from storage.choice import beside, extension
 from storage.folding import pairs_alike
@@ -55,7 +56,7 @@ def transform(
     """
     method = method or recipe.load()
     title, results = recipe.title, recipe.results
-    where = open_source(source, options.names_encoding)
+    where = open_source(source, options.names_encoding, follow_links=options.follow_links)
     packing = results.packing(target)
     to = packing.staging if packing else Location.of(target)
     refuse_within(Location.of(target), source)
@@ -73,14 +74,16 @@ def transform(
         skipped=listed.skipped,
     )
     pictures, absent = _chosen(listed, options, asked, receipts, made_with)
+    before = made_before(listed, receipts) if options.takes_all else []
+    pictures = sorted([*pictures, *before])
     if is_of_shards(where):
         _tell_of_masks(where, pictures)
-    keys = [entry.key for entry in listed.pictures]
+    keys = sorted(entry.key for entry in (*listed.pictures, *before))
     chosen = keys if options.takes_all else sorted({*keys, *(entry.key for entry in pictures)})
     names = results.names.among(chosen)
     making = Making(
         recipe,
-        Reopened.of(source, where, options.names_encoding),
+        Reopened.of(source, where, options.names_encoding, follow_links=options.follow_links),
         absolute(target),
         stamp=_stamp(method) if results.provenance else None,
         workers=options.workers,
@@ -113,6 +116,7 @@ def transform(
         target=str(packing) if packing is not None else None,
         also=[packing.location] if packing is not None else [],
     )
+    refuse_remaking(job, options, listed, before)
     if not options.takes_all:
         _refuse_what_is_gone(job, options, {*listed.pictures, *absent})
     with _one_thread_each(method):

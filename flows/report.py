@@ -171,7 +171,15 @@ def _report(options: ReportOptions) -> str:
     making = Making(
         hr=_reopened(hr, options.hr, options),
         lr=_reopened(lr, options.lr, options),
-        sr=tuple((name, Reopened.of(options.sr[name], sr[name].source, options.names_encoding)) for name in sr),
+        sr=tuple(
+            (
+                name,
+                Reopened.of(
+                    options.sr[name], sr[name].source, options.names_encoding, follow_links=options.follow_links
+                ),
+            )
+            for name in sr
+        ),
         protocol=protocol,
         measure=Measure(options.colour, options.border, options.data_range),
         network=None if options.lpips == "none" or options.hr is None else options.lpips,
@@ -217,7 +225,7 @@ def _collections(
 def _reopened(collection: Collection | None, address: str | None, options: ReportOptions) -> Reopened | None:
     if collection is None or address is None:
         return None
-    return Reopened.of(address, collection.source, options.names_encoding)
+    return Reopened.of(address, collection.source, options.names_encoding, follow_links=options.follow_links)
 
 
 def _publish_what_there_is(publication: Publication) -> None:

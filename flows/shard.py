@@ -4,6 +4,7 @@ Unit: the pictures of one shard. Proof: its receipt under `TARGET/.dtls/receipts
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Literal, Self, get_args
 
@@ -19,6 +20,7 @@ from flows.options import Address, MakingOptions
 from flows.outcome import one_line
 from flows.sharding import METADATA, REFUSED, Found, Making
 from flows.sources import Reopened, absolute, file_at, identity, refuse_within
+from flows.unlisted import made_before, refuse_remaking
 from storage.archives import open_source
 from storage.ffhq import Split, by_hash, published
 from storage.locations import Entry, Location, StorageError, UnavailableError
@@ -60,12 +62,24 @@ class ShardOptions(SourceOptions, MakingOptions):
 @one_line
 def shard(options: ShardOptions) -> str:
     """Shard a folder of pictures into WebDataset tars."""
-    source, target = open_source(options.source, options.names_encoding), Location.of(options.target)
+    source = open_source(options.source, options.names_encoding, follow_links=options.follow_links)
+    target = Location.of(options.target)
     refuse_within(target, options.source)
     contents = contents_of(source, options)
     metadata = _find_metadata(options)
+    receipts = Receipts(
+        target,
+        "shard",
+        SAMPLES_OF_SHARDS,
+        source=identity(options.source),
+        outputs=SHARD,
+        made_with=_told(options),
+        skipped=contents.skipped,
+    )
+    before = made_before(contents, receipts)
+    contents = replace(contents, pictures=sorted([*contents.pictures, *before]))
     making = Making(
-        Reopened.of(options.source, source, options.names_encoding),
+        Reopened.of(options.source, source, options.names_encoding, follow_links=options.follow_links),
         absolute(options.target),
         metadata,
         options.size,
@@ -79,19 +93,12 @@ def shard(options: ShardOptions) -> str:
         units=plan(contents, options, metadata),
         work=making.work(source, origins),
         elsewhere=Elsewhere(making, is_heavy=False),
-        receipts=Receipts(
-            target,
-            "shard",
-            SAMPLES_OF_SHARDS,
-            source=identity(options.source),
-            outputs=SHARD,
-            made_with=_told(options),
-            skipped=contents.skipped,
-        ),
+        receipts=receipts,
         divisible=False,
         overwrite=options.overwrite,
         prepare=origins,
     )
+    refuse_remaking(job, options, contents, before)
     return str(fanout.run(job, options))
 
 

@@ -32,13 +32,14 @@ class Reopened:
     address: str
     is_indexed: bool
     encoding: str | None = None
+    follow_links: bool = False
 
     @classmethod
-    def of(cls, address: str, source: Source, encoding: str | None = None) -> Self:
-        return cls(absolute(address), source.is_indexed, encoding)
+    def of(cls, address: str, source: Source, encoding: str | None = None, *, follow_links: bool = False) -> Self:
+        return cls(absolute(address), source.is_indexed, encoding, follow_links)
 
     def open(self) -> Source:
-        source = open_source(self.address, self.encoding)
+        source = open_source(self.address, self.encoding, follow_links=self.follow_links)
         if self.is_indexed:
             source.list()
         return source

@@ -37,6 +37,7 @@ from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
 from storage.owners import LostError
 from storage.shard_reader import list_shards, local_shards
+from storage.survey import list_target
 
 GRACE_SECONDS = 25.0
 """How long a stopped training may take to save; Prefect gives a cancelled flow run 30 s."""
@@ -47,7 +48,7 @@ MODEL_FILES = (CONFIG, WEIGHTS)
 @one_line
 def train(options: TrainOptions) -> str:
     """Train a model on shards."""
-    source, target = Location.of(options.source), Location.of(options.target)
+    source, target = Location.of(options.source, follow_links=options.follow_links), Location.of(options.target)
     device = best_device(options.device)
     start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None
     config = options.model(start.model.config if start is not None else None)
@@ -57,6 +58,7 @@ def train(options: TrainOptions) -> str:
         raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
     listed = list_shards(source, options.shards, tell)
     group = Group(options.processes, options.machines, options.machine, options.rendezvous)
+    list_target(target)  # refused, where it may be, before the lease is written
     with hold(target, "train") if group.leads else nullcontext() as lease, ExitStack() as stack:
         there = {entry.key for entry in target.list()}
         if lease is not None:

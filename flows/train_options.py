@@ -59,6 +59,10 @@ class TrainOptions(Options):
         description="only shards whose keys match this pattern, like 'train-*'; without it, all that are not named "
         "as validation or test",
     )
+    follow_links: bool = Field(
+        False,
+        description="take shards that links in a folder lead to outside of it, too; else they are told and left",
+    )
     image_ext: Annotated[tuple[Extension, ...], BeforeValidator(_endings)] = Field(
         (),
         description="extensions of the images to train on, like jpg,png: of a sample that has several, the first; "

@@ -29,6 +29,7 @@ from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage import images
 from storage.archives import open_source
+from storage.entries import is_named_only
 from storage.locations import Location, StorageError
 
 
@@ -117,10 +118,10 @@ def _in_both(learned: str, tested: str) -> list[str]:
     """The pictures of the second source that the first one has, too, whatever they are called there."""
     first, second = open_source(learned), open_source(tested)
     by_size = defaultdict(list)
-    for entry in first.list():
+    for entry in filter(lambda entry: not is_named_only(entry), first.list()):
         by_size[entry.size].append(entry)
     both = []
-    for entry in filter(lambda entry: images.is_image(entry.key), second.list()):
+    for entry in filter(lambda entry: images.is_image(entry.key) and not is_named_only(entry), second.list()):
         if twins := by_size.get(entry.size):
             content = second.fetch(entry)
             if any(first.fetch(twin) == content for twin in twins):

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from storage import archive_kinds, images, tars, unread
-from storage.entries import is_hidden, is_junk
+from storage.entries import is_hidden, is_junk, is_named_only
 from storage.gzips import Gzip
 from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.members import MAX_BYTES, Archive, Refused, refuse_large
@@ -52,12 +52,12 @@ class Source(Protocol):
     def fetch(self, entry: Entry) -> bytes: ...
 
 
-def open_source(address: str, encoding: str | None = None) -> Source:
+def open_source(address: str, encoding: str | None = None, *, follow_links: bool = False) -> Source:
     """The pictures at an address; StorageError for a file that is neither a picture nor an archive that is read.
 
-    encoding: of names in archives that come with none.
+    encoding: of names in archives that come with none. follow_links: in a folder, also to what is not below it.
     """
-    location = Location.of(address)
+    location = Location.of(address, follow_links=follow_links)
     kind = archive_kinds.by_name(location.url)
     if not location.is_file:
         return Folder(location, encoding)
@@ -160,7 +160,8 @@ class Folder:
 
     def list(self) -> list[Entry]:
         entries = self.location.list()
-        shown = [entry.key for entry in entries if not is_hidden(entry.key) and not is_junk(entry.key)]
+        there = [entry.key for entry in entries if not is_named_only(entry)]
+        shown = [key for key in there if not is_hidden(key) and not is_junk(key)]
         shards = [key for key in shown if key.endswith(SHARD)]
         self._shards, self.refused, self.foreign, self.beside = {}, [], [], []
         if not shards or any(map(images.is_image, shown)):

@@ -24,6 +24,14 @@ HASHED = "sha256:"
 """What a tag begins with that is the hash of the bytes, as nothing else tells of their change."""
 
 
+LINK_OUT, FOLDER_LINK_OUT, FOLDER_LINK = "link that leads out", "folder link that leads out", "folder link"
+UNLISTED = "folder that cannot be listed: "
+"""The tags of what a listing names and does not go into; of the last, the reason follows.
+
+A folder link that does not lead out is to files that are listed at their own place.
+"""
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Entry:
     """A file of a listing: its key (path below the location), size in bytes, and a tag that changes with it."""
@@ -31,6 +39,11 @@ class Entry:
     key: str
     size: int
     etag: str
+
+
+def is_named_only(entry: Entry) -> bool:
+    """Whether a listing only names this: a link that is not followed, or a folder that cannot be listed."""
+    return entry.etag in (LINK_OUT, FOLDER_LINK_OUT, FOLDER_LINK) or entry.etag.startswith(UNLISTED)
 
 
 def is_hidden(key: str) -> bool:

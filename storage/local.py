@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from storage.durable import make_folder, sync_file, sync_folder, unsynced
-from storage.entries import TEMPORARY_NAME, Entry, is_junk
+from storage.entries import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, TEMPORARY_NAME, UNLISTED, Entry, is_junk
 from storage.errors import ChangedError, StorageError, in_one_line
 from storage.fence import ask_before_changing
 
@@ -32,7 +32,13 @@ NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 class LocalDisk:
-    """What a `Location` does on this machine; paths are absolute."""
+    """What a `Location` does on this machine; paths are absolute.
+
+    follow_links: to files and folders that are not below what is listed, too.
+    """
+
+    def __init__(self, *, follow_links: bool = False) -> None:
+        self.follow_links = follow_links
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LocalDisk)
@@ -41,15 +47,17 @@ class LocalDisk:
         return hash(LocalDisk)
 
     def list(self, root: str) -> list[Entry]:
-        """The files below a folder, through links, each folder once; broken links are files of no size.
+        """The files below a folder, each folder once; broken links are files of no size.
 
         So are pipes and devices, and files whose names are not UTF-8: their keys have %E9 and the like for the bytes
-        that are no text. StorageError for a folder that cannot be listed, but for those that only systems use.
+        that are no text. Links that are not followed, and folders below that cannot be listed, are named alone: see
+        `storage.entries`. StorageError where the folder itself cannot be listed.
         """
-        entries: list[Entry] = []
-        if Path(root).is_dir():
-            _walk(root, "", entries, {os.path.realpath(root)})
-        return entries
+        if not Path(root).is_dir():
+            return []
+        walk = _Walk(os.path.realpath(root), self.follow_links)
+        walk.folder(root, "")
+        return walk.entries
 
     def read(self, path: str) -> bytes:
         return Path(path).read_bytes()
@@ -59,6 +67,8 @@ class LocalDisk:
             raise ChangedError("a broken link: no such file")
         if entry.etag == NO_TEXT:
             raise StorageError("its name is not UTF-8; rename it")
+        if entry.etag == LINK_OUT:
+            raise StorageError("a link that leads out of the source; --follow-links takes it")
         if entry.etag == NO_FILE:
             raise StorageError("a pipe, a socket or a device, not a file")
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -242,39 +252,63 @@ def _rest(file: int, start: int, length: int) -> bytes:
     return b"".join(pieces)
 
 
-def _walk(folder: str, prefix: str, entries: list[Entry], seen: set[str]) -> None:
-    """Add the files below `folder`; keys start with `prefix`."""
-    try:
-        with os.scandir(folder) as found:
-            children = sorted(found, key=lambda child: child.name)
-    except PermissionError as error:
-        if is_junk(prefix.rstrip("/")) or folder.endswith("/lost+found"):
-            return
-        raise StorageError(
-            f"{folder}: cannot be listed: {error.strerror}; make it readable, or move it away"
-        ) from error
-    for child in children:
-        key = prefix + child.name
+class _Walk:
+    """Goes through a folder and those below; keys start with a prefix."""
+
+    def __init__(self, root: str, follow_links: bool) -> None:
+        self.root, self.follow_links = root, follow_links
+        self.entries: list[Entry] = []
+        self.seen = {root}
+
+    def folder(self, path: str, prefix: str) -> None:
+        """Add what is in a folder; a folder without its files where it, or what is in it, is not for us to see."""
         try:
-            if child.is_dir():
-                real = os.path.realpath(child.path)
-                if real not in seen:
-                    seen.add(real)
-                    _walk(child.path, f"{key}/", entries, seen)
-                continue
-            info = child.stat()
-        except StorageError:
-            raise
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP):
-                raise in_one_line(child.path, error) from error
-            entries.append(Entry(_as_text(key), 0, BROKEN))
-            continue
+            with os.scandir(path) as found:
+                children = sorted(found, key=lambda child: child.name)
+            if children:
+                os.stat(f"{path}/.")  # noqa: PTH116 - pathlib has no dot; refused where nothing in it is for us
+        except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+            self._unlisted(path, prefix, error)
+            return
+        for child in children:
+            try:
+                self._add(child, prefix + child.name)
+            except StorageError:
+                raise
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise in_one_line(child.path, error) from error
+                self.entries.append(Entry(_as_text(prefix + child.name), 0, BROKEN))
+
+    def _add(self, child: os.DirEntry[str], key: str) -> None:
+        is_link_out = child.is_symlink() and not self._is_below(os.path.realpath(child.path))
         told = _as_text(key)
+        if child.is_dir():
+            real = os.path.realpath(child.path)
+            if child.is_symlink() and not (is_link_out and self.follow_links):
+                self.entries.append(Entry(told, 0, FOLDER_LINK_OUT if is_link_out else FOLDER_LINK))
+            elif real not in self.seen:
+                self.seen.add(real)
+                self.folder(child.path, f"{key}/")
+            return
+        info = child.stat()
         if told != key or not stat.S_ISREG(info.st_mode):
-            entries.append(Entry(told, 0, NO_TEXT if told != key else NO_FILE))
+            self.entries.append(Entry(told, 0, NO_TEXT if told != key else NO_FILE))
+        elif is_link_out and not self.follow_links:
+            self.entries.append(Entry(key, info.st_size, LINK_OUT))
         else:
-            entries.append(Entry(key, info.st_size, str(info.st_mtime_ns)))
+            self.entries.append(Entry(key, info.st_size, str(info.st_mtime_ns)))
+
+    def _is_below(self, real: str) -> bool:
+        return real == self.root or real.startswith(f"{self.root.rstrip('/')}/")
+
+    def _unlisted(self, path: str, prefix: str, error: OSError) -> None:
+        folder = prefix.rstrip("/")
+        if is_junk(folder) or path.endswith("/lost+found"):
+            return
+        if not folder:
+            raise StorageError(f"{path}: cannot be listed: {error.strerror}; make it readable") from error
+        self.entries.append(Entry(_as_text(folder), 0, f"{UNLISTED}{error.strerror}"))
 
 
 def _as_text(key: str) -> str:

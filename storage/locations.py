@@ -65,8 +65,11 @@ class Location:
     root: str
 
     @classmethod
-    def of(cls, url: str | os.PathLike[str]) -> Self:
-        """The location at a path or URL; StorageError where the address cannot be understood."""
+    def of(cls, url: str | os.PathLike[str], *, follow_links: bool = False) -> Self:
+        """The location at a path or URL; StorageError where the address cannot be understood.
+
+        follow_links: of this machine, whether a listing goes through links that lead out of the folder.
+        """
         address = os.fspath(url)
         refuse_secrets(address)
         with told(address):
@@ -86,6 +89,8 @@ class Location:
             )
         with told(address):
             store, root = _connect(address, parts.scheme)
+            if follow_links and isinstance(store, LocalDisk):
+                store = LocalDisk(follow_links=True)
         return cls(address.rstrip("/") or "/", store, root.rstrip("/") or "/")
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet, read_table
 from storage.schemas import PLAN, SAMPLES
 from storage.seals import FIELD, SEALS, Seal, broken, seals_in, tagged
-from storage.survey import UNFINISHED, Before, Plan, Survey
+from storage.survey import UNFINISHED, Before, Plan, Survey, list_target
 from storage.units import Row, Unit, fingerprint_of, is_passing
 
 SOURCE = f"{STATE}/source.json"
@@ -80,7 +80,7 @@ class Receipts:
         is to be made again, as an option that is not of its unit is another. StorageError where the target belongs to
         another flow, or to another source, or has files of somebody else's where results would lie.
         """
-        entries = self.target.list()
+        entries = list_target(self.target)
         own = {entry.key: entry.size for entry in entries}
         kept = {entry.key: entry for entry in entries if entry.key in (self.manifest, PLANNED, SOURCE)}
         del entries
@@ -138,7 +138,7 @@ class Receipts:
         But for those that could not be read.
         """
         made_with = fingerprint_of(self.flow, options)
-        receipts = [e.key for e in self.target.list() if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
+        receipts = [e.key for e in list_target(self.target) if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
         for rows in ordered_map(self._read, receipts, workers=16):
             for row in rows or []:
                 if not is_passing(row):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from storage import images, tars, unread
 from storage.cache import Cache
 from storage.choice import Member, choose, extension
-from storage.entries import is_hidden
+from storage.entries import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
 from storage.locations import Entry, Location, StorageError
 from storage.members import resolved
 from storage.parallel import ordered_map
@@ -48,7 +48,11 @@ def list_shards(
     listed = source.list()
     if any(entry.key == UNFINISHED for entry in listed):
         raise StorageError(f"{source}: not all of its shards are made; run `dtls shard` there again")
-    shown = [entry for entry in listed if not is_hidden(entry.key)]
+    shown = [entry for entry in listed if not is_hidden(entry.key) and not is_named_only(entry)]
+    if out := [entry.key for entry in listed if entry.etag in (LINK_OUT, FOLDER_LINK_OUT)]:
+        tell(f"{source}: left out: {out[0]}{_more(out)}: leads out of it; --follow-links takes what links lead to")
+    if unlisted := [entry.key for entry in listed if entry.etag.startswith(UNLISTED)]:
+        tell(f"{source}: left out: {unlisted[0]}{_more(unlisted)}: cannot be listed; make it readable")
     if packed := [entry.key for entry in shown if PACKED.search(entry.key)]:
         tell(f"{source}: left out: {_some(packed)}: compressed; unpack them to .tar")
     entries = [entry for entry in shown if entry.key.lower().endswith(".tar")]
@@ -87,6 +91,10 @@ def is_held_out(key: str) -> bool:
         if words & HELD_OUT:
             return True
     return False
+
+
+def _more(keys: Sequence[str]) -> str:
+    return f" and {len(keys) - 1:,} more" if len(keys) > 1 else ""
 
 
 def _some(keys: Sequence[str]) -> str:

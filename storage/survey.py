@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from storage.entries import STATE
+from storage.entries import LINK_OUT, STATE, UNLISTED, is_named_only
 from storage.folding import folded
 from storage.leases import is_left_over
 from storage.locations import Entry, Location, StorageError
@@ -14,6 +14,23 @@ from storage.units import Row, Unit, is_current, is_plain, unit_name
 
 UNFINISHED = f"{STATE}/unfinished"
 """There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""
+
+
+def list_target(target: Location) -> list[Entry]:
+    """The files below a target; StorageError where links lead to other folders, or a folder cannot be listed.
+
+    What is written or removed by such a name would not be at the target.
+    """
+    entries = target.list()
+    if bad := next((entry for entry in entries if is_named_only(entry) and entry.etag != LINK_OUT), None):
+        if bad.etag.startswith(UNLISTED):
+            why = bad.etag.removeprefix(UNLISTED)
+            raise StorageError(f"{target.address(bad.key)}: cannot be listed ({why}); make it readable")
+        raise StorageError(
+            f"{target.address(bad.key)}: a link to another folder, and a target has none; put that folder in its "
+            "place, or choose another target"
+        )
+    return entries
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from storage.parquet import DAMAGED, read_parquet
 from storage.proofs import at_hand, sha256_of
 from storage.receipts import MANIFEST
 from storage.shard_reader import image_members
+from storage.survey import list_target
 from storage.tars import Damaged
 from storage.units import SKIPPED
 
@@ -67,7 +68,7 @@ class Verification:
 
     def __init__(self, target: Location, workers: int, packing: Packing | None = None) -> None:
         self.target, self.workers, self.packing = target, workers, packing
-        self.sizes = {entry.key: entry.size for entry in target.list()}
+        self.sizes = {entry.key: entry.size for entry in list_target(target)}
         packed = packing.sizes() if packing else {}
         self._packed = packed.keys() - self.sizes.keys()
         self.sizes = packed | self.sizes

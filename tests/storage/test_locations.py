@@ -19,7 +19,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from storage import errors
 from storage.archives import place_of
+from storage.entries import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_named_only
 from storage.errors import told
+from storage.local import BROKEN
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from tests.faulty_s3 import Fault, FaultyS3
 from tests.services import S3Server, free_ports
@@ -271,15 +273,38 @@ def test_a_write_that_breaks_off_half_way_leaves_what_was_there(tmp_path: Path) 
     assert (tmp_path / "copy").read_bytes() == location.read("key") == b"old"
 
 
-def test_a_listing_follows_links_and_ends(tmp_path: Path) -> None:
+def test_a_listing_names_links_that_lead_out_follows_them_where_asked_to_and_ends(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "picture").write_bytes(b"123")
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "place" / "circle").symlink_to(tmp_path / "place")
     (tmp_path / "place" / "broken").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "place" / "file").symlink_to(tmp_path / "real" / "picture")
+    (tmp_path / "real" / "back").symlink_to(tmp_path / "place")
+    (tmp_path / "real" / "up").symlink_to(tmp_path)
     listed = Location.of(tmp_path / "place").list()
-    assert [(e.key, e.size) for e in listed] == [("broken", 0), ("linked/picture", 3)]
+    assert {e.key: e.etag for e in listed} == {
+        "broken": BROKEN,
+        "circle": FOLDER_LINK,
+        "file": LINK_OUT,
+        "linked": FOLDER_LINK_OUT,
+    }
+    with pytest.raises(StorageError, match="--follow-links"):
+        Location.of(tmp_path / "place").fetch(listed[2])
+    followed = Location.of(tmp_path / "place", follow_links=True).list()
+    there = [(e.key, e.size) for e in followed if not is_named_only(e)]
+    assert there == [("broken", 0), ("file", 3), ("linked/picture", 3)]
+
+
+def test_links_within_a_folder_count_and_a_root_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "place" / "z").mkdir(parents=True)
+    (tmp_path / "place" / "z" / "picture").write_bytes(b"123")
+    (tmp_path / "place" / "a").symlink_to("z")
+    (tmp_path / "place" / "file").symlink_to("z/picture")
+    (tmp_path / "link").symlink_to("place")
+    listed = [entry for entry in Location.of(tmp_path / "link").list() if not is_named_only(entry)]
+    assert [(e.key, e.size) for e in listed] == [("file", 3), ("z/picture", 3)]
 
 
 @pytest.mark.parametrize(
@@ -383,8 +408,13 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_that_cannot_be_listed_is_named(closed: Path) -> None:
-    said = refusal(Location.of(closed).list)
-    assert said == f"{closed}/open/closed: cannot be listed: Permission denied; make it readable, or move it away"
+    listed = Location.of(closed).list()
+    assert [(e.key, e.etag) for e in listed] == [
+        ("open/a.png", listed[0].etag),
+        ("open/closed", f"{UNLISTED}Permission denied"),
+    ]
+    said = refusal(Location.of(closed / "open" / "closed").list)
+    assert said == f"{closed}/open/closed: cannot be listed: Permission denied; make it readable"
 
 
 def test_a_system_s_folder_that_cannot_be_listed_is_passed_over(closed: Path) -> None:
