@@ -7,6 +7,7 @@ one that has imported the flows, so that each costs no more than what it does.
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from storage import leases
 from storage.leases import hold
 from storage.locations import TEMPORARY, Location, StorageError
 from storage.owners import LEASE
+from tests.clocks import clock_set
 from tests.flows.reporting import made, pictures
 from tests.killing import PROCESSES
 from tests.services import wait_until
@@ -118,10 +120,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Starts `dtls` with some arguments, its leases ending soon; at the end all of it is killed."""
     folder, runs = tmp_path_factory.mktemp("runs"), list[Run]()
 
-    def started(*arguments: str, prepare: Callable[[], None] = undisturbed) -> Run:
+    def started(*arguments: str, prepare: Callable[[], None] = undisturbed, lasts: float = LASTS) -> Run:
         log = folder / f"{len(runs)}.log"
         environment = {**os.environ, "TMPDIR": str(folder)}
-        process = PROCESSES.Process(target=_dtls, args=(arguments, prepare, environment, log))
+        process = PROCESSES.Process(target=_dtls, args=(arguments, prepare, lasts, environment, log))
         process.start()
         runs.append(Run(process, log))
         return runs[-1]
@@ -133,7 +135,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
             run.process.join()
 
 
-def _dtls(arguments: tuple[str, ...], prepare: Callable[[], None], environment: dict[str, str], log: Path) -> None:
+def _dtls(
+    arguments: tuple[str, ...], prepare: Callable[[], None], lasts: float, environment: dict[str, str], log: Path
+) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -141,7 +145,7 @@ def _dtls(arguments: tuple[str, ...], prepare: Callable[[], None], environment: 
     with log.open("wb") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
-    leases.LASTS, leases.EVERY = LASTS, LASTS / 5
+    leases.LASTS, leases.EVERY = lasts, lasts / 5
     prepare()
     sys.argv = ["dtls", *arguments]
     main()
@@ -187,6 +191,27 @@ def test_an_upscaling_to_a_bucket_that_wakes_leaves_the_results_of_who_took_over
 ) -> None:
     run = ("upscale", str(photographs), f"{s3}/large", *LANCZOS)
     leaves_the_results_of_who_took_over(start, Pause(".png", 3), f"{s3}/large", *run)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("by", ["+180s", "-180s", "+1d"])
+def test_a_run_whose_clock_is_wrong_leaves_a_run_that_works_alone(
+    by: str, photographs: Path, tmp_path: Path, start: Start
+) -> None:
+    target = tmp_path / "large"
+    run = ("upscale", str(photographs), str(target), *LANCZOS)
+    working = start(*run, prepare=Pause(".png", 3), lasts=leases.LASTS)
+    assert wait_until(lambda: working.is_stopped, SOON), working.said
+    command = [sys.executable, "-m", "flows", *run]
+    environment = {**os.environ, **clock_set(by)}
+    other = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SOON, check=False)
+    assert other.returncode == 1
+    assert other.stderr.splitlines()[-1].startswith(
+        f"dtls: {tmp_path / 'large'}: another run works here (upscale on "
+    )
+    os.killpg(working.process.pid or 0, signal.SIGCONT)
+    assert working.end() == 0, working.said
+    assert "12 done" in working.said
 
 
 @pytest.mark.parametrize(

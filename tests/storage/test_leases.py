@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from storage.owners import LEASE, LostError, Owner
 from storage.parallel import ordered_map
 from storage.receipts import Receipts
 from storage.units import Row, Unit, failed
+from tests.clocks import clock_set
 from tests.services import wait_until
 
 SOON = 10.0
@@ -241,6 +243,59 @@ def test_a_lease_dated_tomorrow_is_respected_where_it_is_renewed(
     monkeypatch.setattr(time, "sleep", lambda _: target.write(LEASE, lease_of(expires=tomorrow + 1)))
     with pytest.raises(StorageError, match="another run works here"), hold(target, "upscale"):
         pass
+
+
+OF_WRONG_CLOCK = """
+import os, signal, socket, sys, threading
+from storage import leases
+from storage.locations import Location, StorageError
+target = Location.of(sys.argv[1])
+socket.gethostname = lambda: "elsewhere"
+try:
+    with leases.hold(target, "upscale"): pass
+except StorageError as error:
+    print(error, flush=True)
+sys.stdin.readline()
+leases.LASTS = 0.5
+while target.age(leases.LEASE) <= leases.LASTS: threading.Event().wait(0.1)
+with leases.hold(target, "upscale"): os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""Wants a lease that is held, then one whose owner is gone, and is killed while it holds it."""
+
+
+@pytest.mark.parametrize(
+    ("target", "by"),
+    [
+        ("local", "+180s"),
+        pytest.param("local", "-180s", marks=pytest.mark.nightly),
+        pytest.param("local", "+1d", marks=pytest.mark.nightly),
+        pytest.param("local", "-1d", marks=pytest.mark.nightly),
+        pytest.param("s3", "+180s", marks=pytest.mark.integration),
+        pytest.param("s3", "-180s", marks=[pytest.mark.integration, pytest.mark.nightly]),
+    ],
+    indirect=["target"],
+)
+def test_a_run_whose_clock_is_wrong_takes_over_from_the_dead_alone_and_is_taken_over_from_when_it_dies(
+    target: Location, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, **clock_set(by)}
+    with subprocess.Popen([sys.executable, "-c", OF_WRONG_CLOCK, str(target)], env=environment, **pipes) as process:
+        with hold(target, "upscale"):
+            before = state(target)
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(f"{target}: another run works here (upscale on ")
+            assert state(target) == before
+        target.write(LEASE, lease_of())
+        process.communicate("go on", timeout=SOON)
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(StorageError, match=r"another run works here \(upscale on elsewhere"), hold(target, "upscale"):
+        pass
+    monkeypatch.setattr(leases, "LASTS", 0.5)
+    assert wait_until(lambda: (target.age(LEASE) or 0) > leases.LASTS, SOON)
+    with hold(target, "upscale"):
+        assert json.loads(target.read(LEASE))["host"] == socket.gethostname()
+    assert target.list() == []
 
 
 def test_of_two_that_replace_a_lease_at_once_on_a_disk_the_second_finds_another(
