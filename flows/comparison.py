@@ -22,7 +22,7 @@ from reports.scoring import score
 from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
 from storage.locations import Entry
 from storage.parallel import ordered_map
-from storage.schemas import SAMPLES
+from storage.schemas import MADE_OF, SAMPLES
 from storage.units import Row, Unit, cut_by_key
 
 UNIT_SIZE = 256
@@ -166,7 +166,7 @@ class Comparison:
         return {"method": method, "key": f"{method}/{key}", "protocol": protocol, **values}
 
 
-RECEIPT = pa.schema([*SCHEMA, *(SAMPLES.field(name) for name in ("source_bytes", "source_tag", "options"))])
+RECEIPT = pa.schema([*SCHEMA, *map(SAMPLES.field, MADE_OF)])
 """The columns of a unit's rows: those of the table, and what says if they are still true."""
 
 

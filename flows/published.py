@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from storage.commits import Commits
-from storage.entries import STATE
 from storage.locations import Entry, Location, StorageError
-from storage.seals import FIELD, Seal, broken, seals_in, tagged
+from storage.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_in, tagged
 
-PUBLISHED = f"{STATE}/published.json"
-MOST = 2**26
-"""Bytes of it."""
+TABLE = "metrics.parquet"
 PICTURE = re.compile(r"pictures/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
 KEPT = re.compile(r"rating/.*|study(-.*)?\.json|runs/run=.*/(metrics\.parquet|_summary\.json)")
 """What stays when a later run does not make it."""

@@ -20,7 +20,7 @@ from flows.console import progress, publish, tell, tell_markdown
 from flows.gallery import Gallery
 from flows.history import RUN_SUMMARY, RUNS
 from flows.notes import not_measured, notes_of
-from flows.published import Published, Recorder
+from flows.published import TABLE, Published, Recorder
 from flows.rating import PAGE as RATING_PAGE
 from flows.rating import answers_stand_on, read_answers, write_rating
 from flows.sets import set_distances
@@ -42,7 +42,7 @@ from storage.parquet import refuse_large
 from storage.standing import is_planned
 from storage.units import Unit
 
-TABLE, SUMMARY, PAGE, SHEET = "metrics.parquet", "summary.json", "index.html", "contact-sheet.png"
+SUMMARY, PAGE, SHEET = "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"
 SHEET_ROWS, FIGURE_ROWS = 8, 4
 INTERVALS = "### All numbers, with 95 % intervals"

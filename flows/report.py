@@ -26,7 +26,8 @@ from flows.matching import KEY, Keys, Naming, Template
 from flows.options import Address
 from flows.outcome import RunError, one_line
 from flows.protocols import chosen_protocol
-from flows.publishing import TABLE, Publication
+from flows.published import TABLE
+from flows.publishing import Publication
 from flows.sources import Reopened, refuse_within
 from reports.fonts import refuse_unreadable
 from reports.metrics import Colour, Measure

@@ -3,7 +3,7 @@
 It makes nothing: the next run of the flow makes what has no receipt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import chain
 
 from pydantic import Field
@@ -11,13 +11,17 @@ from pydantic import Field
 from flows.console import progress, tell
 from flows.options import CORES, Address, Options
 from flows.outcome import RunError
+from flows.published import TABLE
+from storage.agreement import Gathered
 from storage.leases import hold
 from storage.locations import Location
 from storage.packing import Packing, is_archive
-from storage.receipts import MANIFEST
-from storage.verification import Problem, Verification
+from storage.schemas import MADE_OF
+from storage.verification import RECEIPT, Problem, Verification
 
-LINES = 20
+LINES, NAMES = 20, 5
+TABLES = {"report": Gathered(TABLE, lambda row: f"{row['method']}/{row['key']}", frozenset(MADE_OF))}
+"""Of flows whose table is not made of receipts as they are."""
 
 
 class VerifyOptions(Options):
@@ -25,25 +29,28 @@ class VerifyOptions(Options):
 
     target: Address = Field(description="folder, archive or URL that a flow wrote: shards, pictures, or a report")
     repair: bool = Field(
-        False, description="drop the receipts of what is bad, so that the next run of the flow makes it again"
+        False, description="drop receipts of what is bad, and bad tables, for the next run of the flow to make again"
     )
     workers: int = Field(CORES, ge=1, le=256, description="threads that read and hash")
 
 
 def verify(options: VerifyOptions) -> str:
-    """Recheck every file, hash and count of a target, and say what is wrong."""
+    """Recheck every file, hash and row of a target, and say what is wrong."""
     target = Location.of(options.target)
     packing = Packing(options.target) if is_archive(options.target) and target.what_is_there() != "folder" else None
     receipts = packing.staging if packing else target
-    found = Verification(receipts, options.workers, packing)
+    found = Verification(receipts, options.workers, packing, TABLES)
     told: list[Problem] = []
     remove: set[str] = set()
+    others: set[str] = set()
     total, files, stuck = 0, 0, 0
     with progress(f"verify {target}", len(found.claims), "files") as advance:
-        for problem in chain(found.damaged, found.files(advance), found.manifest()):
+        for problem in chain(found.damaged, found.files(advance), found.tables()):
             total += 1
             files += problem.file in found.claims
-            stuck += not problem.remove
+            stuck += problem.is_open
+            if problem.file not in found.claims and problem not in found.damaged:
+                others.add(problem.file)
             remove |= problem.remove
             if len(told) < LINES:
                 told.append(problem)
@@ -51,11 +58,14 @@ def verify(options: VerifyOptions) -> str:
     _tell("not in any receipt: ", found.strays())
     _tell("left by a run that was killed: ", found.leftovers())
     summary = f"verify {target}: {_summary(found, files)}"
-    if MANIFEST in remove:
-        summary += f"; {MANIFEST} is not as the receipts say"
+    if others:
+        summary += f"; {_listed(others)} {'is' if len(others) == 1 else 'are'} not as the receipts say"
     tell(summary)
     if total and not options.repair:
-        raise RunError(f"{target}: run `dtls verify {target} --repair`, then the flow again, which makes it whole")
+        first = (
+            f"run `dtls verify {target} --repair`, then the flow again" if remove or stuck else "run the flow again"
+        )
+        raise RunError(f"{target}: {first}, which makes it whole")
     if remove:
         _repair(receipts, remove)
     if stuck:
@@ -89,9 +99,16 @@ def _repair(target: Location, remove: set[str]) -> None:
     with hold(target, "verify"):
         for key in sorted(remove):
             target.delete(key)
-    dropped = [_counted(count, "receipt")] if (count := len(remove - {MANIFEST})) else []
-    dropped += [MANIFEST] if MANIFEST in remove else []
+    receipts = {key for key in remove if RECEIPT.fullmatch(key)}
+    dropped = [_counted(len(receipts), "receipt")] if receipts else []
+    dropped += [_listed(remove - receipts)] if remove - receipts else []
     tell(f"dropped {' and '.join(dropped)}; run the flow again, which makes it whole")
+
+
+def _listed(files: Set[str]) -> str:
+    """The names of files, the first ones."""
+    names = sorted(files)[:NAMES]
+    return ", ".join([*names, *(["…"] if len(files) > NAMES else [])])
 
 
 def _counted(count: int, noun: str) -> str:

@@ -56,6 +56,11 @@ def read_table(place: Location, key: str, columns: Sequence[str] | None) -> pa.T
         raise StorageError(f"{place.address(key)}: not a readable Parquet file ({reason})") from error
 
 
+def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, some at a time; DAMAGED where it is none, or stands for far more than it looks."""
+    yield from _File(path, path.stat().st_size, None).batches()
+
+
 def refuse_large(path: Path) -> None:
     """TooLargeError for a file that stands for far more than it looks, another of DAMAGED for none of tables."""
     _File(path, path.stat().st_size, None).read()
@@ -90,6 +95,12 @@ class _File:
         if self.is_small:
             return file.read(self.wanted, use_threads=False).cast(self.schema)
         return pa.Table.from_batches([batch.cast(self.schema) for batch in self._batches(file)], self.schema)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, some at a time; TooLargeError as soon as all of them take too much."""
+        texts = [field.name for field in self.schema if _is_text(field.type)]
+        file = pq.ParquetFile(self.source, metadata=self.known, read_dictionary=texts)
+        return (batch.cast(self.schema) for batch in self._batches(file))
 
     def _batches(self, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         taken = 0

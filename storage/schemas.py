@@ -26,6 +26,9 @@ SAMPLES = pa.schema(
 )
 """One row a sample: the columns of receipts and of `manifest.parquet`."""
 
+MADE_OF = ("source_bytes", "source_tag", "options")
+"""The columns that say whether a row is still true."""
+
 PICTURES = pa.schema(
     [
         *SAMPLES,

@@ -16,7 +16,12 @@ from storage.locations import Entry, Location, StorageError
 from storage.proofs import at_hand, sha256_of
 
 SEALS = f"{STATE}/seals.json"
+"""Of the table of all rows, and of what is kept beside it."""
+PUBLISHED = f"{STATE}/published.json"
+"""Of the files of a report."""
 FIELD = "seals"
+MOST = 2**26
+"""Bytes of a file of seals."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def tagged(seals: Mapping[str, Seal], entries: Iterable[Entry]) -> dict[str, Any
 def seals_in(target: Location, key: str) -> dict[str, Seal]:
     """The seals that a file of the target holds; none where it is missing or damaged."""
     try:
-        content = json.loads(target.read_if_there(key) or b"{}")
+        content = json.loads(target.read_if_there(key, MOST) or b"{}")
         found = {name: Seal(**seal) for name, seal in content[FIELD].items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}

@@ -1,4 +1,4 @@
-"""Whether a target is what its receipts say: each file there, of its size, with the bytes that were written.
+"""Whether a target is what its receipts say: each file there, with the bytes that were written, and its tables.
 
 One listing, then each receipt and each file is read once, many at a time. Memory holds a line a file, as a listing
 does, and never a file: those on this machine are read in pieces, the others pass through a temporary copy. Of an
@@ -8,36 +8,42 @@ archive, the receipts are in the folder beside it; each worker holds a member at
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
-
+from storage.agreement import Agreement, Gathered
 from storage.entries import STATE, is_hidden
-from storage.locations import TEMPORARY, Location, StorageError
+from storage.locations import TEMPORARY, Entry, Location, StorageError
+from storage.owners import owner_of
 from storage.packing import Packing
 from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet
 from storage.proofs import at_hand, sha256_of
-from storage.receipts import MANIFEST
+from storage.receipts import PLANNED
+from storage.seals import PUBLISHED, SEALS, broken, seals_in
 from storage.shard_reader import image_members
-from storage.survey import list_target
+from storage.survey import UNFINISHED, list_target
 from storage.tars import Damaged
-from storage.units import SKIPPED
+from storage.units import SKIPPED, Row
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/(?:[^/]+/)*[^./][^/]*\.parquet")
-TOLD, PROOF = ("key", "status"), ("output", "output_bytes", "sha256")
+PROOF = ("output", "output_bytes", "sha256")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file, and what to remove for the next run to make it again: nothing where that is open."""
+    """What is wrong with a file, and what to remove for the next run to make it again: nothing where that is open.
+
+    is_open: nobody knows how to mend it; else the next run of the flow does.
+    """
 
     file: str
     what: str
     remove: frozenset[str]
+    is_open: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}"
@@ -54,9 +60,9 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True)
 class Read:
-    """A receipt: its rows' keys and statuses, and its claims by file, None where its flow makes no files."""
+    """A receipt: its rows, and its claims by file, None where its flow makes no files."""
 
-    told: list[tuple[str, str]]
+    rows: list[Row]
     claims: dict[str, Claim] | None
 
 
@@ -64,9 +70,16 @@ class Verification:
     """The receipts below a target and what they name, by one listing; the checks go on from there.
 
     With `packing`, what they name is in its archive, or waits for it in the target, which is its folder `staging`.
+    gathered: by flow, the table that it makes of its receipts, where that is not the usual one.
     """
 
-    def __init__(self, target: Location, workers: int, packing: Packing | None = None) -> None:
+    def __init__(
+        self,
+        target: Location,
+        workers: int,
+        packing: Packing | None = None,
+        gathered: Mapping[str, Gathered] = MappingProxyType({}),
+    ) -> None:
         self.target, self.workers, self.packing = target, workers, packing
         self.sizes = {entry.key: entry.size for entry in list_target(target)}
         packed = packing.sizes() if packing else {}
@@ -77,36 +90,38 @@ class Verification:
             raise StorageError(f"{packing or target}: nothing there to verify")
         if not self.receipts:
             raise StorageError(f"{target}: holds no receipts, so there is nothing to verify")
+        flow = self.receipts[0].split("/")[2]
+        self.agreement = Agreement(target, flow, gathered.get(flow, Gathered()))
         self.claims: dict[str, list[Claim]] = {}
         self.damaged: list[Problem] = []
-        self._told: Counter[tuple[str, str]] = Counter()
         self._makes_files = False
         for key, read in zip(self.receipts, ordered_map(self._read, self.receipts, workers), strict=True):
             if read is None:
                 self.damaged.append(Problem(key, "not a readable receipt", frozenset({key})))
-            elif read.claims is not None:
-                self._makes_files = True
-                self._told.update(read.told)
-                for file, claim in read.claims.items():
-                    self.claims.setdefault(file, []).append(claim)
+                self.agreement.unreadable.add(key)
+                continue
+            self.agreement.add(key, read.rows)
+            self._makes_files |= read.claims is not None
+            for file, claim in (read.claims or {}).items():
+                self.claims.setdefault(file, []).append(claim)
 
     def _read(self, key: str) -> Read | None:
         """What a receipt says, or None where it is damaged."""
         data = self.target.read(key)
         try:
             table = read_parquet(data)
-            told = list(zip(*(table.column(name).to_pylist() for name in TOLD), strict=True))
-            if any(status not in ("ok", "failed", SKIPPED) for _, status in told):
+            table.validate(full=True)
+            rows = table.to_pylist()
+            if any(row["status"] not in ("ok", "failed", SKIPPED) or row["key"] is None for row in rows):
                 return None
             if "output" not in table.column_names:
-                return Read(told, None)
-            proofs = zip(*(table.column(name).to_pylist() for name in PROOF), strict=True)
-            rows = Counter(proof for (_, status), proof in zip(told, proofs, strict=True) if status == "ok")
+                return Read(rows, None)
+            proofs = Counter(tuple(row[name] for name in PROOF) for row in rows if row["status"] == "ok")
         except DAMAGED:
             return None
-        claims = {file: Claim(key, size, sha256, count) for (file, size, sha256), count in rows.items()}
-        whole = len(claims) == len(rows) and all(None not in proof for proof in rows)
-        return Read(told, claims) if whole else None
+        claims = {file: Claim(key, size, sha256, count) for (file, size, sha256), count in proofs.items()}
+        whole = len(claims) == len(proofs) and all(None not in proof for proof in proofs)
+        return Read(rows, claims) if whole else None
 
     def files(self, advance: Callable[[int], None]) -> Iterator[Problem]:
         """What is wrong with the files that receipts name."""
@@ -132,7 +147,7 @@ class Verification:
                 return gone
             if isinstance(error.__cause__, Damaged):
                 return Problem(file, str(error.__cause__), gone.remove)
-            return Problem(file, f"cannot be read ({' '.join(str(error).split())})", frozenset())
+            return Problem(file, f"cannot be read ({' '.join(str(error).split())})", frozenset(), is_open=True)
         return Problem(file, next(iter(wrong.values())), frozenset(wrong)) if wrong else None
 
     def _unlike(self, file: str, claims: Iterable[Claim]) -> dict[str, str]:
@@ -154,33 +169,45 @@ class Verification:
         says = "{:,} pictures, where its receipt says {:,}"
         return wrong | {c.receipt: says.format(pictures, c.rows) for c in right if c.rows != pictures}
 
-    def manifest(self) -> Iterator[Problem]:
-        """What is wrong with the table of all rows; where receipts are damaged, it may have rows of theirs."""
-        if self._makes_files and (what := self._unlike_manifest()):
-            yield Problem(MANIFEST, what, frozenset({MANIFEST}))
+    def tables(self) -> Iterator[Problem]:
+        """What is wrong with the plan, the table of all rows, and whatever else the last run has left about results.
 
-    def _unlike_manifest(self) -> str | None:
-        if MANIFEST not in self.sizes:
-            return "missing"
-        left = self._told.copy()
-        with at_hand(self.target, MANIFEST) as path:
-            try:
-                for batch in pq.ParquetFile(path).iter_batches():
-                    left.subtract(zip(*(batch.column(name).to_pylist() for name in TOLD), strict=True))
-            except DAMAGED:
-                return "not a readable Parquet file"
-        if lost := +left:
-            return f"lacks {_rows(lost)} of the receipts"
-        if (more := -left) and not self.damaged:
-            return f"has {_rows(more)} of no receipt"
-        return None
+        Where receipts are damaged, tables may have rows of theirs. Those of a run that has not ended are left alone.
+        """
+        if UNFINISHED in self.sizes:
+            owner = owner_of(self.target)
+            why = f"a run works here ({owner})" if owner is not None else "the last run has not come to its end"
+            yield Problem(UNFINISHED, f"{why}, so that its tables are not compared; run it again", frozenset())
+        else:
+            found = [*self._compared(PLANNED, self.agreement.plan)]
+            found += self._compared(self.agreement.gathered.name, self.agreement.table)
+            yield from found
+            yield from self._sealed(SEALS, {problem.file for problem in found})
+        yield from self._sealed(PUBLISHED)
+
+    def _compared(self, name: str, compare: Callable[[str], Iterator[str]]) -> Iterator[Problem]:
+        for what in compare(name) if name in self.sizes else ("missing",):
+            yield Problem(name, what, frozenset({name}))
+
+    def _sealed(self, record: str, told: Set[str] = frozenset()) -> Iterator[Problem]:
+        """What is wrong with files of which a record has the hashes, but for those that are `told` of already."""
+        if record not in self.sizes:  # earlier versions made none
+            return
+        seals = seals_in(self.target, record)
+        if not seals:
+            yield Problem(record, "says nothing of the files that it is about", frozenset())
+        listed = {key: Entry(key, self.sizes[key], "") for key in seals if key in self.sizes}
+        for key in broken(self.target, seals, listed, deep=True):
+            if key not in told:
+                what = "other bytes than were written (sha256)" if key in listed else "missing"
+                yield Problem(key, what, frozenset({key}))
 
     def strays(self) -> list[str]:
         """Files that no receipt names, but for hidden ones; told where receipts are of files, and none is damaged."""
         if not self._makes_files or self.damaged:
             return []
         shown = (key for key in self.sizes if not is_hidden(key))
-        return [key for key in shown if key != MANIFEST and key not in self.claims]
+        return [key for key in shown if key != self.agreement.gathered.name and key not in self.claims]
 
     def leftovers(self) -> list[str]:
         """Temporary files of runs that were killed."""
@@ -189,8 +216,3 @@ class Verification:
 
 def _other_bytes(sha256: str, claims: Iterable[Claim]) -> dict[str, str]:
     return {c.receipt: "other bytes than its receipt says (sha256)" for c in claims if c.sha256 != sha256}
-
-
-def _rows(counts: Mapping[tuple[str, str], int]) -> str:
-    count, (key, status) = sum(counts.values()), min(counts)
-    return f"{count:,} row{'s' if count > 1 else ''} ({key}, {status}{', …' if count > 1 else ''})"

@@ -9,8 +9,11 @@ import tarfile
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import main
@@ -21,7 +24,7 @@ from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.locations import Location, StorageError
 from storage.packing import Packing
-from storage.schemas import SAMPLES
+from storage.schemas import PICTURES, SAMPLES
 
 PICTURE = "00000/00003.png"
 
@@ -61,7 +64,7 @@ def cut(path: Path) -> None:
 
 
 def forget_a_row(manifest: Path) -> None:
-    pd.read_parquet(manifest).iloc[1:].to_parquet(manifest, schema=SAMPLES)
+    pd.read_parquet(manifest).iloc[1:].to_parquet(manifest, schema=PICTURES)
 
 
 @pytest.fixture
@@ -218,6 +221,43 @@ def test_a_report_has_receipts_to_read_and_no_files_to_hash(
     cut(receipts(out)[0])
     with pytest.raises(RunError):
         verified(out)
+
+
+def test_each_file_of_a_report_is_checked_and_its_table_in_each_column(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report"
+    results = {"same": str(photographs), "other": str(photographs)}
+    settings: dict[str, Any] = {"hr": str(photographs), "lr": str(photographs), "sr": results, "out": str(out)}
+    options = ReportOptions(**settings, device="cpu", gallery=1, lpips="none")
+    report.fn(options)
+    table = pq.read_table(out / "metrics.parquet")
+    numbers = pa.array([0.5, *table["ssim"].to_pylist()[1:]])
+    table = table.set_column(table.column_names.index("ssim"), table.schema.field("ssim"), numbers)
+    pq.write_table(table, out / "metrics.parquet")
+    (out / "index.html").write_text("others' numbers")
+    (out / "summary.json").unlink()
+    capsys.readouterr()
+    with pytest.raises(RunError):
+        verified(out)
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("  ")] == [
+        "  metrics.parquet: same/00000/00000: ssim 0.5, where its receipt says 1.0",
+        "  index.html: other bytes than were written (sha256)",
+        "  summary.json: missing",
+    ]
+    verified(out, repair=True)
+    assert "dropped index.html, metrics.parquet, summary.json; run the flow again" in capsys.readouterr().err
+    report.fn(options)
+    assert verified(out).endswith("can be read, with no files to check")
+
+
+def test_a_run_that_has_not_ended_is_told_of(pictures: Path, photographs: Path) -> None:
+    (pictures / ".dtls" / "unfinished").write_text("{}")
+    with pytest.raises(RunError, match=f"{pictures}: run the flow again, which makes it whole"):
+        verified(pictures)
+    upscaled(photographs, pictures)
+    assert verified(pictures).endswith("are whole")
 
 
 def test_what_cannot_be_read_keeps_its_receipt(

@@ -1,17 +1,22 @@
 """What a target is checked for: damage that is no file's, files that cannot be read, each file read once."""
 
 import hashlib
+import io
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from storage.locations import Entry, Location, StorageError
+from storage.leases import hold
+from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.packing import Packing
-from storage.receipts import Receipts
-from storage.units import Row, Unit
+from storage.receipts import MANIFEST, PLANNED, SOURCE, Receipts
+from storage.seals import SEALS
+from storage.survey import UNFINISHED, Survey
+from storage.units import Row, Unit, failed
 from storage.verification import Verification
 
 PIXELS = b"pixels"
@@ -34,21 +39,29 @@ def finish(target: Location, made: Unit, data: bytes = PIXELS) -> list[Row]:
     for entry in made.samples:
         target.write(entry.key, data)
         proof = {"output": entry.key, "output_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        rows.append({"key": entry.key, "status": "ok", **proof})
+        source = {"source_bytes": entry.size, "source_tag": entry.etag, "options": made.options}
+        rows.append({"key": entry.key, "status": "ok", **proof, **source, "method": "bicubic"})
     Receipts(target, "upscale").write(made, rows)
     return rows
 
 
 def gather(target: Location, *units: Unit) -> None:
-    Receipts(target, "upscale").gather(units)
+    """The end of a run over units whose receipts are there."""
+    receipts = Receipts(target, "upscale", source="/source")
+    receipts.begin(units, Survey({}, (), {}))
+    receipts.gather(units)
+    receipts.end()
 
 
 def problems(target: Location, packing: Packing | None = None) -> dict[str, tuple[str, frozenset[str]]]:
     """What is wrong, by file, and what would be removed."""
     found = Verification(target, workers=2, packing=packing)
-    every = [*found.damaged, *found.files(lambda _: None), *found.manifest()]
-    assert len({problem.file for problem in every}) == len(every)
-    return {problem.file: (problem.what, problem.remove) for problem in every}
+    every = [*found.damaged, *found.files(lambda _: None), *found.tables()]
+    told: dict[str, tuple[str, frozenset[str]]] = {}
+    for problem in every:
+        before = f"{told[problem.file][0]} | " if problem.file in told else ""
+        told[problem.file] = (before + problem.what, problem.remove)
+    return told
 
 
 def test_a_whole_target_has_no_problems(target: Location) -> None:
@@ -99,9 +112,118 @@ def test_the_manifest_has_the_rows_of_the_receipts_and_no_others(target: Locatio
     target.delete(second.receipt)
     assert problems(target)["manifest.parquet"][0] == "has 1 row (b.png, ok) of no receipt"
     Receipts(target, "upscale").write(second, [{"key": "b.png", "status": "failed"}])
-    assert problems(target)["manifest.parquet"][0] == "lacks 1 row (b.png, failed) of the receipts"
+    assert problems(target)["manifest.parquet"][0].startswith("b.png: status ok, where its receipt says failed; ")
     target.write(second.receipt, b"damaged")  # whose rows nobody knows, so the manifest may have them
     assert problems(target) == {second.receipt: ("not a readable receipt", frozenset({second.receipt}))}
+
+
+def rewritten(target: Location, key: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Write a table with other rows, as whoever touches it would."""
+    buffer = io.BytesIO()
+    change(pd.read_parquet(io.BytesIO(target.read(key)))).to_parquet(buffer, index=False)
+    target.write(key, buffer.getvalue())
+
+
+def first(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Another value in the first row."""
+    return lambda frame: frame.assign(**{column: [value, *frame[column].iloc[1:]]})
+
+
+MANIFEST_HARMS = {
+    "a.png: method lanczos, where its receipt says bicubic": first("method", "lanczos"),
+    "a.png: output_bytes 7, where its receipt says 6": first("output_bytes", 7),
+    "a.png: sha256 none, where its receipt says": first("sha256", None),
+    "a.png: source_bytes 101, where its receipt says 100": first("source_bytes", 101),
+    "a.png: options none, where": lambda frame: frame.drop(columns="options"),
+    "a.png: reason kept, where its receipt says none": first("reason", "kept"),
+    "lacks 1 row (a.png, ok) of the receipts": lambda frame: frame.iloc[1:],
+    "lacks 3 rows (a.png, ok, …) of the receipts": lambda frame: frame.iloc[:0],
+    "has 1 row (c.png, ok) more than once": lambda frame: frame.iloc[[0, 1, 2, 2]],
+    "has 1 row (d.png, ok) of no receipt": lambda frame: pd.concat([frame, frame.iloc[:1].assign(key="d.png")]),
+    "has its rows in another order than the plan": lambda frame: frame.iloc[::-1],
+    "other bytes than were written (sha256)": lambda frame: frame,
+}
+
+
+@pytest.mark.parametrize("says", MANIFEST_HARMS)
+def test_a_manifest_is_compared_with_the_receipts_in_each_column_and_row(says: str, tmp_path: Path) -> None:
+    target = whole_target(tmp_path)
+    rewritten(target, MANIFEST, MANIFEST_HARMS[says])
+    [(file, (what, remove))] = problems(target).items()
+    assert (file, set(remove)) == (MANIFEST, {MANIFEST})
+    assert what.startswith(says)
+
+
+def whole_target(folder: Path) -> Location:
+    """Three results of two units, and all that a run leaves of them."""
+    target, units = Location.of(folder), (unit("a.png", "b.png"), unit("c.png"))
+    for made in units:
+        finish(target, made)
+    gather(target, *units)
+    assert problems(target) == {}
+    return target
+
+
+PLAN_HARMS = {
+    "a.png: size 101, where its receipt says 100": first("size", 101),
+    "a.png: etag other, where its receipt says tag": first("etag", "other"),
+    "has other keys in a than its receipt": first("key", "x.png"),
+    "lacks the 1 unit": lambda frame: frame.iloc[:2],
+    "has the unit c more than once": lambda frame: frame.iloc[[2, 0, 1, 2]],
+    "has 1 unit (x) without a receipt": lambda frame: pd.concat([frame, frame.iloc[:1].assign(unit="x")]),
+    "has 1 unit (c) without a receipt": lambda frame: frame.assign(
+        fingerprint=[*frame.fingerprint.iloc[:2], "0123456789abcdef"]
+    ),
+    "not a readable Parquet file": lambda frame: frame.drop(columns="unit"),
+    "other bytes than were written (sha256)": lambda frame: frame,
+}
+
+
+@pytest.mark.parametrize("says", PLAN_HARMS)
+def test_a_plan_is_compared_with_the_receipts_in_each_column_and_row(says: str, tmp_path: Path) -> None:
+    target = whole_target(tmp_path)
+    rewritten(target, PLANNED, PLAN_HARMS[says])
+    what, remove = problems(target)[PLANNED]
+    assert what.startswith(says)
+    assert remove == {PLANNED}
+
+
+@pytest.mark.parametrize("key", [MANIFEST, PLANNED, SOURCE, SEALS])
+def test_what_a_run_keeps_is_told_of_where_it_is_cut_changed_or_gone(key: str, target: Location) -> None:
+    made = unit("a.png")
+    finish(target, made)
+    gather(target, made)
+    whole = target.read(key)
+    for harm in (b"", whole[::-1]):
+        target.write(key, harm)
+        assert list(problems(target)) == [key]
+    target.delete(key)
+    assert list(problems(target)) == ([] if key == SEALS else [key])  # which earlier versions do not make
+
+
+def test_a_run_that_has_not_ended_is_told_of_and_its_tables_are_not(tmp_path: Path) -> None:
+    target, more = whole_target(tmp_path), unit("d.png")
+    finish(target, more)
+    target.write(UNFINISHED, b"[]")
+    what, remove = problems(target)[UNFINISHED]
+    assert (list(problems(target)), remove) == ([UNFINISHED], frozenset())
+    assert what == "the last run has not come to its end, so that its tables are not compared; run it again"
+    with hold(target, "upscale"):
+        assert problems(target)[UNFINISHED][0].startswith("a run works here (upscale ")
+
+
+def test_receipts_of_versions_without_the_columns_that_came_later_agree(tmp_path: Path) -> None:
+    target = whole_target(tmp_path)
+    for key in [entry.key for entry in target.list() if "/receipts/" in entry.key]:
+        rewritten(target, key, lambda frame: frame.drop(columns=["protocol", "checkpoint"]))
+    assert problems(target) == {}
+
+
+def test_a_source_that_changed_while_it_was_read_has_no_tag_to_compare(tmp_path: Path) -> None:
+    target, made = Location.of(tmp_path), unit("a.png")
+    Receipts(target, "upscale").write(made, [failed(made.samples[0], ChangedError("changed"))])
+    gather(target, made)
+    assert problems(target) == {}
 
 
 def test_damage_of_any_kind_to_a_receipt_is_a_problem_or_changes_nothing_that_is_checked(target: Location) -> None:
@@ -182,6 +304,7 @@ def packing(request: pytest.FixtureRequest, tmp_path: Path) -> Packing:
 def test_the_members_of_an_archive_are_checked_as_files_are(packing: Packing) -> None:
     assert problems(packing.staging, packing) == {}
     finish(packing.staging, unit("c.png"), b"new")  # which waits, and counts
+    gather(packing.staging, unit("a.png", "b.png"), unit("c.png"))
     assert problems(packing.staging, packing) == {}
     packing.staging.write("b.png", b"wrong!")
     packing.staging.delete("c.png")
