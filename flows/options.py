@@ -12,7 +12,12 @@ from storage.locations import refuse_secrets
 
 CORES = os.cpu_count() or 1
 
-Address = Annotated[str, Field(min_length=1)]
+PLAIN = (
+    r"^(?![^/]*:[^/]*@)(?!.*//[^/]*@)"
+    r"(?!.*[?&;#][^=]*([sS]ig|[tT]oken|[sS]ecret|[pP]ass|[kK]ey|[cC]redential|[aA]uth|[sS]ession)[^=]*=)"
+)
+"""What addresses match: Prefect's server refuses others before it stores them, but for rare spellings of secrets."""
+Address = Annotated[str, Field(min_length=1, json_schema_extra={"pattern": PLAIN})]
 
 
 class Options(BaseModel):
@@ -57,7 +62,7 @@ class BatchOptions(Options):
     )
     scheduler: str | None = Field(
         None,
-        pattern=r"^(tcp|tls)://\S+$",
+        pattern=r"^(tcp|tls)://[^\s@]+$",
         description="address of a Dask scheduler, tcp://HOST:8786; by default the environment's DTLS_SCHEDULER, "
         "which alone counts in a deployment's run",
     )

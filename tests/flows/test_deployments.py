@@ -152,6 +152,33 @@ def test_no_key_is_in_anything_that_deployments_write_or_tell(
     assert any("/.dtls/receipts/" in name for name in names)
 
 
+PASSWORD = "the-password-in-an-address"
+WITH_SECRETS = (
+    f"ftp://user:{PASSWORD}@nowhere.invalid/x",
+    f"hdfs:user:{PASSWORD}@nowhere.invalid/x",
+    f"https://nowhere.invalid/x.zip?X-Amz-Expires=60&X-Amz-Signature={PASSWORD}",
+    f"simplecache::https://nowhere.invalid/x.zip?sv=1&sig={PASSWORD}",
+)
+
+
+def test_an_address_with_a_secret_is_refused_before_prefect_stores_it(deployed: PrefectServer) -> None:
+    for address in WITH_SECRETS:
+        options = {"source": address, "target": "/nowhere", "method": "nearest", "scale": 2}
+        with pytest.raises(RuntimeError, match="source"):
+            deployed.start_run("dtls/upscale", {"options": options})
+    assert [name for name, data in chain(on_disk(deployed), shown(deployed)) if PASSWORD.encode() in data] == []
+
+
+def test_a_run_that_is_given_a_secret_ends_in_a_line_without_it(deployed: PrefectServer) -> None:
+    method = f"spandrel:https://user:{PASSWORD}@nowhere.invalid/x.pth"
+    options = {"source": "/nowhere", "target": "/nowhere", "method": method, "scale": 2}
+    flow_run = deployed.start_run("dtls/upscale", {"options": options})
+    assert deployed.wait_for_final_state(flow_run) in ("FAILED", "CRASHED")
+    message = deployed.api("GET", f"/flow_runs/{flow_run}")["state"]["message"]
+    assert "spandrel:https://…@nowhere.invalid/x.pth: credentials do not belong in an address" in message
+    assert PASSWORD not in f"{message}{deployed.flow_run_logs(flow_run)}"
+
+
 def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_names(
     deployed: PrefectServer, s3: str, s3_server: S3Server, photographs: Path, tmp_path: Path
 ) -> None:
