@@ -1,7 +1,5 @@
 """`dtls import-checkpoint`: a checkpoint of the DTLS authors becomes one of ours."""
 
-import tempfile
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +10,7 @@ from flows.options import Address, Options
 from flows.sources import file_at
 from storage.leases import hold
 from storage.locations import Location
+from storage.scratch import scratch_folder
 
 
 class ImportOptions(Options):
@@ -29,8 +28,8 @@ def import_checkpoint(options: ImportOptions) -> str:
     target = Location.of(options.target)
     place, name = file_at(options.source, "a checkpoint made by the authors' code (.pt)")
     _refuse_another(target)
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-        path, made = Path(folder) / name, Path(folder) / "model"
+    with scratch_folder() as folder:
+        path, made = folder / name, folder / "model"
         if place.local is not None:
             path = place.local / name
         else:

@@ -1,6 +1,5 @@
 """Methods by what options say of them; what is behind a URL is fetched for as long as loading takes."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from dtls.shipped import SHIPPED
 from dtls.trained import Sampling, Trained
 from flows.sources import absolute
 from storage.locations import Location, StorageError
+from storage.scratch import scratch_folder
 
 SPANDREL = "spandrel:"
 """What the name of a method begins with that is a file of weights."""
@@ -102,10 +102,10 @@ def _at_hand(where: Location, names: Iterable[str]) -> Iterator[Path]:
     if where.local is not None:
         yield where.local
         return
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+    with scratch_folder() as folder:
         try:
             for name in names:
-                where.download(name, Path(folder) / name)
+                where.download(name, folder / name)
         except StorageError as error:
             raise CheckpointError(str(error)) from error
-        yield Path(folder)
+        yield folder

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pandas as pd
@@ -39,6 +37,7 @@ from storage.leases import hold
 from storage.locations import Location
 from storage.owners import LostError
 from storage.parquet import refuse_large
+from storage.scratch import scratch_folder
 from storage.standing import is_planned
 from storage.units import Unit
 
@@ -80,8 +79,8 @@ class Publication:
         return self.out.address(PAGE)
 
     def _ground(self) -> "_Ground":
-        with TemporaryDirectory(prefix="dtls-") as folder:
-            table = Path(folder) / TABLE
+        with scratch_folder() as folder:
+            table = folder / TABLE
             self.out.download(TABLE, table)
             refuse_large(table)
             frame = read_metrics(table)
@@ -201,8 +200,8 @@ class Publication:
 
     def _keep(self, content: Mapping[str, Any], out: Recorder) -> None:
         """Put the numbers among those of earlier runs, partitioned as pyarrow, pandas and DuckDB read it."""
-        with TemporaryDirectory(prefix="dtls-") as folder:
-            table = Path(folder) / TABLE
+        with scratch_folder() as folder:
+            table = folder / TABLE
             self.out.download(TABLE, table)
             out.upload(f"{self._run}/{TABLE}", table)
         out.write(f"{self._run}{RUN_SUMMARY}", text_of(content).encode())

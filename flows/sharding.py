@@ -1,6 +1,5 @@
 """What makes the shards of a run, so written down that any process can do it."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from flows.sources import Reopened
 from storage.archives import Source
 from storage.ffhq import Origin, read_metadata, refuse_large
 from storage.locations import Entry, Location
+from storage.scratch import scratch_folder
 from storage.shards import Sharding, shard_index
 from storage.units import Row, Unit, failed
 
@@ -63,10 +63,10 @@ class Making:
             return {}
         place, key = Location.of(self.metadata.place), self.metadata.entry.key
         refuse_large(place.address(key), self.metadata.entry.size)
-        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
+        with scratch_folder() as folder:
             path = Path(place.path(key))
             if place.local is None:
-                path = Path(folder) / METADATA
+                path = folder / METADATA
                 place.download(key, path)
             with path.open("rb") as file:
                 return read_metadata(file, place.address(key))

@@ -5,9 +5,7 @@ process of its own; cancelling the flow stops it after it has saved.
 """
 
 import json
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, astuple
@@ -36,6 +34,7 @@ from storage.cache import DAY, Cache
 from storage.leases import Lease, hold, sweep
 from storage.locations import Location, StorageError
 from storage.owners import LostError
+from storage.scratch import scratch_folder
 from storage.shard_reader import list_shards, local_shards
 from storage.survey import list_target
 
@@ -107,9 +106,9 @@ def train(options: TrainOptions) -> str:
 @contextmanager
 def _saved(model: Model) -> Iterator[str]:
     """The path of a model's weights, for as long as the training process may want them."""
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-        save_tensors(dict(model.state_dict()), Path(folder) / WEIGHTS)
-        yield str(Path(folder) / WEIGHTS)
+    with scratch_folder() as folder:
+        save_tensors(dict(model.state_dict()), folder / WEIGHTS)
+        yield str(folder / WEIGHTS)
 
 
 def _states_to_go_on_with(target: Location, there: Collection[str], resume: bool) -> list[str]:
@@ -130,32 +129,29 @@ def _folder(
     if target.local is not None:
         yield target.local, lambda: None
         return
-    folder = Path(tempfile.mkdtemp(prefix="dtls-training-"))
-    there: dict[str, int] = {}
+    with scratch_folder() as folder:
+        there: dict[str, int] = {}
 
-    def publish() -> None:
-        kept = states_in(folder)
-        for file in (LOSSES, *kept, *MODEL_FILES):  # in the order in which they are saved
-            with suppress(FileNotFoundError):  # not saved yet, or no longer kept
-                saved = (folder / file).stat().st_mtime_ns
-                if saved != there.get(file):
-                    target.upload(file, folder / file)
-                    there[file] = saved
-        for state in set(states(there)) - set(kept):
-            target.delete(state)
-            del there[state]
+        def publish() -> None:
+            kept = states_in(folder)
+            for file in (LOSSES, *kept, *MODEL_FILES):  # in the order in which they are saved
+                with suppress(FileNotFoundError):  # not saved yet, or no longer kept
+                    saved = (folder / file).stat().st_mtime_ns
+                    if saved != there.get(file):
+                        target.upload(file, folder / file)
+                        there[file] = saved
+            for state in set(states(there)) - set(kept):
+                target.delete(state)
+                del there[state]
 
-    try:
-        for file in present:
-            target.download(file, folder / file)
-            there[file] = (folder / file).stat().st_mtime_ns
-        yield folder, publish if publishes else lambda: None
-    except StorageError as error:
-        raise StorageError(f"{error}; the model is kept in {folder}") from error
-    except BaseException:  # all that was saved has been published by now
-        shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)
+        try:
+            for file in present:
+                target.download(file, folder / file)
+                there[file] = (folder / file).stat().st_mtime_ns
+            yield folder, publish if publishes else lambda: None
+        except StorageError as error:  # else all that was saved has been published by now
+            kept = folder.rename(folder.with_name(folder.name.replace("temporary", "training")))
+            raise StorageError(f"{error}; the model is kept in {kept}") from error
 
 
 @task(name="training", cache_policy=NO_CACHE, persist_result=False)
@@ -166,8 +162,8 @@ def training(settings: Settings, group: Group, publish: Callable[[], None], leas
     Without a lease: as another than the first of several machines.
     """
     heard: dict[str, Any] = {"done": 0, "end": f"done, as machine {group.machine} of {group.machines}"}
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder, _progress(settings) as advance:
-        path = Path(folder) / "settings.json"
+    with scratch_folder() as folder, _progress(settings) as advance:
+        path = folder / "settings.json"
         path.write_text(json.dumps(asdict(settings)))
 
         def hear(message: dict[str, Any]) -> None:

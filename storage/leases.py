@@ -25,6 +25,7 @@ from storage.entries import STATE
 from storage.fence import LEASES, clock
 from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
 from storage.owners import LEASE, TRUSTED, LostError, Owner, owner_of
+from storage.scratch import sweep_scratch
 
 LASTS = 120.0
 EVERY = 30.0
@@ -181,7 +182,7 @@ def is_free(target: Location, key: str = LEASE) -> bool:
 
 
 def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> None:
-    """Remove what killed runs left at a target whose lease is held: of `keys`, and unfinished uploads.
+    """Remove what killed runs left at a target whose lease is held, of `keys` and of uploads, and in TMPDIR.
 
     Uploads to `nested` targets below it are others'.
     """
@@ -189,6 +190,7 @@ def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> 
         if TEMPORARY.fullmatch(key) or (key != LEASE and is_free(target, key)):
             target.delete(key)
     target.abort_uploads(nested)
+    sweep_scratch()
 
 
 def _is_old(target: Location, key: str) -> bool:

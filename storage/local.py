@@ -178,14 +178,16 @@ class LocalDisk:
 
 
 @contextmanager
-def renamed(path: Path, *, beside: Path | None = None, synced: bool = True) -> Iterator[Path]:
+def renamed(path: Path, *, within: Path | None = None, synced: bool = True) -> Iterator[Path]:
     """A temporary path that takes the place of `path` when the body succeeds and vanishes when it fails.
 
-    It is `beside` another path of the same disk where that is given. Afterwards the file and its name are on the
-    disk, unless it need not be `synced`: what can be had again.
+    It lies `within` another folder where that is there, and on the same disk. Afterwards the file and its name are on
+    the disk, unless it need not be `synced`: what can be had again.
     """
     make_folder(path.parent)
-    temporary = _temporary(beside or path)
+    temporary = _temporary(path)
+    if within is not None and within.is_dir() and within.stat().st_dev == path.parent.stat().st_dev:
+        temporary = within / temporary.name
     try:
         yield temporary
         if synced:

@@ -7,7 +7,6 @@ locally by a temporary file and a rename, elsewhere by one upload.
 
 import os
 import re
-import tempfile
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from botocore.exceptions import BotoCoreError
 
 from storage import remote, s3, web
 from storage.addresses import without_secrets
-from storage.entries import Entry
+from storage.entries import STATE, Entry
 from storage.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
 from storage.fence import Ask, fenced
 from storage.local import TEMPORARY, LocalDisk, renamed
+from storage.scratch import scratch_folder
 
 __all__ = ["TEMPORARY", "ChangedError", "Entry", "Location", "StorageError", "UnavailableError"]
 
@@ -247,15 +247,18 @@ class Location:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[Path]:
-        """A new local file to fill, which is put at `key`, whole, when the body succeeds; else it vanishes."""
+        """A new local file to fill, which is put at `key`, whole, when the body succeeds; else it vanishes.
+
+        Until then that of an archive is in the folder where its results wait, which the next run sweeps.
+        """
         address, path = self.address(key), self.path(key)
         try:
             if self.local is not None:
-                with renamed(Path(path)) as temporary:
+                with renamed(Path(path), within=Path(f"{path}{STATE}")) as temporary:
                     yield temporary
             else:
-                with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-                    temporary = Path(folder) / PurePosixPath(key).name
+                with scratch_folder() as folder:
+                    temporary = folder / PurePosixPath(key).name
                     yield temporary
                     with told(address):
                         self.store.upload(path, temporary)

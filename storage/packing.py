@@ -105,6 +105,7 @@ class Packing:
         def read(key: str) -> bytes:
             return self.staging.fetch(staged[key]) if key in staged else self.read(key)
 
+        self.location.abort_uploads()  # of a run that was killed
         with self._place.writing(self._name) as path, _adding(path, self._name) as add:
             for key, data in zip(keys, ordered_map(read, keys, WORKERS), strict=True):
                 add(key, data)

@@ -1,12 +1,12 @@
 """Whether files are the ones that were written: by their size and bytes, or by what their store says of these."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from storage.locations import Location
+from storage.scratch import scratch_folder
 from storage.units import Row
 
 VERSION = "version"
@@ -54,8 +54,8 @@ def at_hand(target: Location, key: str) -> Iterator[Path]:
     if target.local is not None:
         yield Path(target.path(key))
         return
-    with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-        path = Path(folder) / PurePosixPath(key).name
+    with scratch_folder() as folder:
+        path = folder / PurePosixPath(key).name
         target.download(key, path)
         yield path
 

@@ -310,19 +310,20 @@ class S3:
         return Entry(key, int(head["ContentLength"]), head["ETag"].strip('"'))
 
     def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:
-        """Give up the unfinished uploads below `root`: they cost money and are seen by nobody.
+        """Give up the unfinished uploads to `root` and below: they cost money and are seen by nobody.
 
         Where that is not for us to do, they stay. Those below a folder of `but_below` are another's.
         """
         bucket, key = _split(root)
         prefix = f"{key}/" if key else ""
         spared = tuple(f"{prefix}{folder}/" for folder in but_below)
-        more: dict[str, Any] = {"Prefix": prefix}
+        more: dict[str, Any] = {"Prefix": key}
         try:
             while True:
                 page = self._call("list_multipart_uploads", Bucket=bucket, **more)
                 for upload in page.get("Uploads", ()):
-                    if not upload["Key"].startswith(spared):
+                    is_here = upload["Key"] == key or upload["Key"].startswith(prefix)
+                    if is_here and not upload["Key"].startswith(spared):
                         ask_before_changing(self, f"{bucket}/{upload['Key']}")
                         with suppress(FileNotFoundError):
                             request = {"Key": upload["Key"], "UploadId": upload["UploadId"]}

@@ -16,8 +16,9 @@ import pytest
 
 from storage.archives import TarGz, open_source
 from storage.entries import is_hidden
+from storage.leases import sweep
 from storage.locations import Entry, Location, StorageError, UnavailableError
-from storage.packing import Packing, is_archive
+from storage.packing import Packing, _adding, is_archive
 from tests.storage.test_archives import content, refusal
 
 KINDS = ("zip", "tar", "tar.gz", "tgz")
@@ -324,3 +325,37 @@ def test_packing_takes_the_memory_of_some_members(kind: str, tmp_path: Path) -> 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30 * 2**20
+
+
+def test_an_archive_that_is_being_packed_lies_where_the_next_run_sweeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packing = staged(Packing(str(tmp_path / "out.zip")), {"a.png": b"a"})
+    seen: list[Path] = []
+
+    @contextmanager
+    def adding(path: Path, name: str) -> Iterator[Callable[[str, bytes], None]]:
+        seen.append(path)
+        with _adding(path, name) as add:
+            yield add
+
+    monkeypatch.setattr("storage.packing._adding", adding)
+    assert pack(packing, "a.png") == 1
+    (temporary,) = seen
+    assert temporary.parent == tmp_path / "out.zip.dtls"
+    temporary.touch()  # as of a run that was killed
+    sweep(packing.staging, [entry.key for entry in packing.staging.list()])
+    assert not temporary.exists()
+    assert packing.sizes() == {"a.png": 1}
+
+
+@pytest.mark.integration
+def test_the_unfinished_upload_of_an_archive_is_given_up_before_the_next_one(s3: str) -> None:
+    packing = staged(Packing(f"{s3}/out.zip"), {"a.png": b"a"})
+    bucket, _, prefix = packing.location.root.partition("/")
+    call = packing.location.store.fs.call_s3  # type: ignore[attr-defined]
+    for key in (prefix, f"{prefix}-of-another"):
+        call("create_multipart_upload", Bucket=bucket, Key=key)
+    assert pack(packing, "a.png") == 1
+    left = call("list_multipart_uploads", Bucket=bucket, Prefix=prefix)["Uploads"]
+    assert [upload["Key"] for upload in left] == [f"{prefix}-of-another"]
