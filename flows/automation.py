@@ -13,6 +13,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import ValidationError
 
+from reports.rating import first_problem
+
 USAGE = "usage: python -m flows.automation FILE.yaml"
 
 
@@ -37,12 +39,20 @@ def main() -> int:
     except OSError as error:
         return _told(f"{sys.argv[1]}: {error.strerror}", 1)
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
-        return _told(f"{sys.argv[1]}: no automation: {' '.join(str(error).split())}", 1)
+        return _told(f"{sys.argv[1]}: no automation: {_problem(error)}", 1)
     try:
         with get_client(sync_client=True) as client:
             return _told(f"{apply(wanted, client)} the automation {wanted.name} at {client.api_url}", 0)
     except (httpx.HTTPError, RuntimeError) as error:
         return _told(f"Prefect's server: {' '.join(str(error).split())}; is PREFECT_API_URL right?", 1)
+
+
+def _problem(error: yaml.YAMLError | ValidationError | UnicodeDecodeError) -> str:
+    """What is wrong with a file, and where, without what is in it: it may be another than was meant."""
+    if isinstance(error, ValidationError):
+        return first_problem(error)
+    mark = getattr(error, "problem_mark", None)
+    return f"not YAML, by line {mark.line + 1:,}" if mark is not None else "not YAML"
 
 
 def _told(line: str, code: int) -> int:

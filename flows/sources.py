@@ -19,8 +19,8 @@ from storage.s3 import S3
 def file_at(address: str, hint: str) -> tuple[Location, str]:
     """The folder of the file at an address, and its name; StorageError, with what to give instead, for no file."""
     file = Location.of(address)
-    is_special = file.local is not None and file.local.exists() and not file.local.is_file()  # a pipe, a device
-    if file.parent is None or is_special or file.what_is_there() != "file":
+    is_there = file.parent is not None and file.what_is_there() == "file"
+    if file.parent is None or not is_there or not (file.local is None or file.local.is_file()):  # a pipe, a device
         raise StorageError(f"{address}: no file there; give {hint}")
     return file.parent, file.url.rpartition("/")[2]
 

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
         (None, "usage: python -m flows.automation FILE.yaml", 2),
         ("", "automation.yaml: no automation: ", 1),
         ("name: [", "automation.yaml: no automation: ", 1),
-        ("name: zombies", "automation.yaml: no automation: ", 1),
+        ("name: zombies", "automation.yaml: no automation: trigger: Field required", 1),
+        ("A=hunter2\nB: hunter2: c", "automation.yaml: no automation: not YAML, by line 2", 1),
+        ("name: {a: hunter2}\ntrigger: hunter2", "automation.yaml: no automation: name: ", 1),
         ((ROOT / "deploy" / "zombies.yaml").read_text(), "Prefect's server: ", 1),
     ],
 )
@@ -34,6 +36,7 @@ def test_what_is_wrong_is_one_line(
     out, err = capsys.readouterr()
     (line,) = err.splitlines()
     assert said in line
+    assert "hunter2" not in line
     assert out == ""
 
 
