@@ -63,7 +63,7 @@ def train(options: TrainOptions) -> str:
         if lease is not None:
             sweep(target, there)
         run, is_retried = flow_run()
-        kept = _states_to_go_on_with(target, there, options.resume or is_retried)
+        kept = states_to_go_on_with(target, there, options.resume or is_retried)
         folder = folder_here(options.cache or str(Path.home() / ".cache" / "dtls"))
         cache = Cache(folder, options.cache_gb * 1e9, options.cache_days * DAY, tell)
         with progress(f"read {source}", len(listed), "shards") as advance:
@@ -111,14 +111,33 @@ def _saved(model: Model) -> Iterator[str]:
         yield str(folder / WEIGHTS)
 
 
-def _states_to_go_on_with(target: Location, there: Collection[str], resume: bool) -> list[str]:
-    """The training states at a target; CheckpointError where a new training would overwrite what is there."""
+def states_to_go_on_with(target: Location, there: Collection[str], resume: bool) -> list[str]:
+    """The training states at a target, told where there are none to go on with.
+
+    CheckpointError where a new training would overwrite what is there, or where what is there is damaged.
+    """
     kept = states(there)
     if WEIGHTS in there and not kept:
         raise CheckpointError(f"{target}: holds a model that cannot be trained on; choose another folder")
     if kept and not resume:
         raise CheckpointError(f"{target}: {ANOTHER_S}")
+    if resume and CONFIG in there and not _is_json(target.read(CONFIG)):
+        if not kept:
+            raise CheckpointError(
+                f"{target.address(CONFIG)}: empty or damaged, and no training state is there to go on with; "
+                "remove it, and the training begins anew"
+            )
+        tell(f"{target.address(CONFIG)}: empty or damaged; it is made anew of the newest whole training state")
+    if resume and not kept:
+        tell(f"{target}: no training state is there to go on with; the training begins anew")
     return kept
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 @contextmanager

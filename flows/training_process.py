@@ -98,7 +98,10 @@ class Run:
                 self.losses = log.read_text().splitlines()[1 : self.trainer.done + 1]
             return
         if found:
-            raise CheckpointError(f"{self.folder}: none of its {len(found)} training states can be read")
+            raise CheckpointError(
+                f"{self.folder}: none of its {len(found)} training states can be read; remove them to begin anew, or "
+                "choose another folder"
+            )
 
     def _read_state(self, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, "pt", device=str(self.fabric.device)) as file:

@@ -24,7 +24,7 @@ from dtls.degradation import SizeError
 from dtls.models.domain_transfer import DTLS
 from dtls.training import TrainingError
 from flows.shard import ShardOptions, shard
-from flows.train import train
+from flows.train import states_to_go_on_with, train
 from flows.train_options import TrainOptions
 from flows.training_settings import states
 from storage.locations import Location, StorageError
@@ -386,3 +386,19 @@ def test_from_bucket_to_bucket(shards: str, s3: str, tmp_path: Path, monkeypatch
     assert len(bucket.read("model/loss.csv").splitlines()) == 3
     assert json.loads(bucket.read("model/config.json"))["size"] == 32
     assert states(entry.key for entry in (bucket / "model").list()) == ["training-000000002.safetensors"]
+
+
+@pytest.mark.parametrize("left", ["", '{"method": "dtls", '], ids=["empty", "cut"])
+def test_what_a_power_cut_leaves_of_a_training_is_never_begun_anew_without_a_word(
+    left: str, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(left)
+    with pytest.raises(CheckpointError, match=r"config\.json: empty or damaged, and no training state .*remove it"):
+        run(shards, tmp_path, 1, resume=True)
+    assert (tmp_path / "config.json").read_text() == left
+    target, state = Location.of(tmp_path), "training-000000001.safetensors"
+    assert states_to_go_on_with(target, {"config.json", state}, resume=True) == [state]
+    assert "config.json: empty or damaged; it is made anew" in capsys.readouterr().err
+    (tmp_path / "config.json").unlink()
+    assert states_to_go_on_with(target, set(), resume=True) == []
+    assert "no training state is there to go on with; the training begins anew" in capsys.readouterr().err
