@@ -18,15 +18,25 @@ class DaskScheduler(Service):
     """A scheduler on a free port of 127.0.0.1."""
 
     name = "dask-scheduler"
+    scheme = "tcp"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.cwd = ROOT
         self.port = free_ports(2)
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.address = f"{self.scheme}://127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
-        where = ["--host", "127.0.0.1", "--port", str(self.port), "--dashboard-address", f"127.0.0.1:{self.port + 1}"]
+        where = [
+            "--protocol",
+            self.scheme,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--dashboard-address",
+            f"127.0.0.1:{self.port + 1}",
+        ]
         return [sys.executable, "-m", "dask", "scheduler", *where]
 
     def process_environment(self) -> dict[str, str]:

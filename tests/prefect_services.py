@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import httpx
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from prefect.settings.legacy import Setting
 
 from tests.services import Service, free_ports, isolated_environment, wait_until
 
@@ -19,8 +22,11 @@ SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
     "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200,http://localhost:4200",
 }
-"""What keeps concurrency leases on disk, so that runs outlive a restart of the server, and shows logs to --watch."""
+"""What keeps concurrency leases on disk, so that runs outlive a restart of the server, shows logs to --watch, and
+keeps strange pages from acting through a browser."""
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -40,7 +46,7 @@ class DeploymentRun:
 
 
 class PrefectServer(Service):
-    """`prefect server start` with a home and an SQLite database of its own."""
+    """`prefect server start` with a home, an SQLite database and a password of its own."""
 
     name = "prefect-server"
 
@@ -48,18 +54,26 @@ class PrefectServer(Service):
         super().__init__(folder)
         self.port = free_ports()
         self.api_url = f"http://127.0.0.1:{self.port}/api"
+        self.password = secrets.token_hex(20)
+        self.auth_string = f"admin:{self.password}"
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
 
     def process_environment(self) -> dict[str, str]:
         speed = {"PREFECT_SERVER_UI_ENABLED": "false", "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false"}
-        return isolated_environment(self.environment(), speed, SETTINGS)
+        guard = {"PREFECT_SERVER_API_AUTH_STRING": self.auth_string, "PREFECT_SERVER_CSRF_TOKEN_EXPIRATION": "P1D"}
+        return isolated_environment(self.environment(), speed, SETTINGS, guard)
+
+    def settings(self) -> dict[Setting, str]:
+        """The same for clients in this process, as `temporary_settings` takes it."""
+        return {PREFECT_API_URL: self.api_url, PREFECT_API_AUTH_STRING: self.auth_string}
 
     def environment(self) -> dict[str, str]:
         """What a user of this server sets, and what keeps the command line plain and quiet."""
         return {
             "PREFECT_API_URL": self.api_url,
+            "PREFECT_API_AUTH_STRING": self.auth_string,
             "PREFECT_HOME": str(self.folder / "home"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
@@ -76,7 +90,9 @@ class PrefectServer(Service):
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call the REST API, as Prefect's client does again while it is too busy; an error raises with the answer."""
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=30, auth=("admin", self.password)) as client:
+            if method != "GET":
+                client.headers.update(self.proof)
             answers: list[httpx.Response] = []
 
             def is_answered() -> bool:
@@ -88,6 +104,13 @@ class PrefectServer(Service):
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
+
+    @cached_property
+    def proof(self) -> dict[str, str]:
+        """The headers by which a change shows that no strange page asks for it; they hold for a day."""
+        client = secrets.token_hex(10)
+        token = self.api("GET", f"/csrf-token?client={client}")["token"]
+        return {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
 
     def cli(self, *arguments: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run the command line `prefect` against this server; stdout and stderr together."""

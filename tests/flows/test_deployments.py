@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -20,7 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 from prefect.blocks.system import Secret
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from pydantic import SecretStr
 
 from flows.downscale import DownscaleOptions, downscale
@@ -128,21 +129,22 @@ def shown(server: PrefectServer) -> Iterator[tuple[str, bytes]]:
         yield f"{kind} of the API", json.dumps(server.api("POST", f"/{kind}/filter", {"limit": 200})).encode()
 
 
-def telling(found: Iterable[tuple[str, bytes]], server: S3Server) -> tuple[set[str], list[str]]:
-    """The names of all that was found, and of what has the secret key in it, or the name of that key."""
+def telling(found: Iterable[tuple[str, bytes]], s3: S3Server, server: PrefectServer) -> tuple[set[str], list[str]]:
+    """The names of all that was found, and of what has a secret in it: S3's keys, or the server's password."""
+    secrets = [s3.secret_key, s3.access_key, server.password, b64encode(server.auth_string.encode()).decode()]
     names, told = set(), []
     for name, data in found:
         names.add(name)
-        told += [name] * any(key.encode() in data for key in (server.secret_key, server.access_key))
+        told += [name] * any(secret.encode() in data for secret in secrets)
     return names, told
 
 
 @pytest.mark.usefixtures("s3")
-def test_no_key_is_in_anything_that_deployments_write_or_tell(
+def test_no_key_or_password_is_in_anything_that_deployments_write_or_tell(
     reported: str, deployed: PrefectServer, prefect_worker: PrefectWorker, s3_server: S3Server
 ) -> None:
     everywhere = (in_bucket(Location.of(reported)), on_disk(deployed), on_disk(prefect_worker), shown(deployed))
-    names, told = telling(chain(*everywhere), s3_server)
+    names, told = telling(chain(*everywhere), s3_server, deployed)
     assert told == []
     assert {
         *("shards/manifest.parquet, read", "sr/manifest.parquet, read", "model/config.json"),
@@ -188,7 +190,7 @@ def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_na
         "AWS_ACCESS_KEY_ID": ("dtls-s3-key", environment.pop("AWS_ACCESS_KEY_ID")),
         "AWS_SECRET_ACCESS_KEY": ("dtls-s3-secret", environment.pop("AWS_SECRET_ACCESS_KEY")),
     }
-    with temporary_settings({PREFECT_API_URL: deployed.api_url}):
+    with temporary_settings(deployed.settings()):
         for block, value in blocks.values():
             Secret(value=SecretStr(value)).save(block)
 
@@ -213,7 +215,7 @@ def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_na
             *("deployment", "run", "dtls/keyless", "--watch", "--params", json.dumps(options)),
             *("--job-variable", f"env={missing}"),
         )
-        told = telling(chain(on_disk(worker), on_disk(deployed), shown(deployed)), s3_server)[1]
+        told = telling(chain(on_disk(worker), on_disk(deployed), shown(deployed)), s3_server, deployed)[1]
     assert Location.of(s3).exists("shards/manifest.parquet")
     assert crashed.returncode == 1
     flow_run = UUID.search(crashed.stdout)

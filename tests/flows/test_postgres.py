@@ -99,7 +99,9 @@ class PrefectServerOnPostgres(PrefectServer):
     def process_environment(self) -> dict[str, str]:
         composed = SERVICES["prefect"]["environment"]
         here = {"HOST": "127.0.0.1", "PORT": str(self.database.port), "PASSWORD": self.database.password}
-        return super().process_environment() | composed | {f"PREFECT_SERVER_DATABASE_{k}": v for k, v in here.items()}
+        ours = {f"PREFECT_SERVER_DATABASE_{name}": value for name, value in here.items()}
+        ours["PREFECT_SERVER_API_AUTH_STRING"] = self.auth_string
+        return super().process_environment() | composed | ours
 
     def ask(self, *arguments: str) -> None:
         done = self.cli(*arguments, cwd=ROOT)
