@@ -44,7 +44,8 @@ def main() -> int:
         with get_client(sync_client=True) as client:
             return _told(f"{apply(wanted, client)} the automation {wanted.name} at {client.api_url}", 0)
     except (httpx.HTTPError, RuntimeError) as error:
-        return _told(f"Prefect's server: {' '.join(str(error).split())}; is PREFECT_API_URL right?", 1)
+        advice = "are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
+        return _told(f"Prefect's server: {' '.join(str(error).split())}; {advice}", 1)
 
 
 def _problem(error: yaml.YAMLError | ValidationError | UnicodeDecodeError) -> str:

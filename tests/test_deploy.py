@@ -29,8 +29,9 @@ from distributed import Client
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
@@ -38,6 +39,7 @@ from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from websockets import ConnectionClosed, Subprotocol
 from websockets.sync.client import connect
 
+from flows import automation
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.prefect_services import SETTINGS, PrefectServer
 from tests.services import S3Server
@@ -56,6 +58,8 @@ EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "env.example").read_text(),
 SECRETS = sorted(name for name, value in EXAMPLE.items() if not value)
 WORK_POOL: dict[str, Any] = json.loads((DEPLOY / "kubernetes" / "work-pool.json").read_text())
 NETWORK, TRAINING = yaml.safe_load_all((DEPLOY / "kubernetes" / "train-distributed.yaml").read_text())
+DASK = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "dask.yaml").read_text()))
+CONFINED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 JOBS = {"work-pool.json": WORK_POOL["job_configuration"]["job_manifest"], "train-distributed.yaml": TRAINING}
 
 
@@ -348,9 +352,10 @@ def test_the_prefect_server_of_the_compose_file_refuses_strangers_and_strange_pa
         known = SERVICES[name]["environment"]["PREFECT_API_AUTH_STRING"]
         assert known == composed["PREFECT_SERVER_API_AUTH_STRING"]
     secrets = "/block_documents/filter"
+    wrong = (("admin", ""), ("admin", "guessed"), ("", prefect_server.password))
     with httpx.Client(base_url=prefect_server.api_url, trust_env=False) as client:
         assert client.get("/health").status_code == 200, "and no more than this"
-        for stranger in (None, ("admin", ""), ("admin", "guessed"), ("", prefect_server.password)):
+        for stranger in (httpx.Auth(), *(httpx.BasicAuth(*words) for words in wrong)):
             assert client.post(secrets, json={}, auth=stranger).status_code == 403
             assert client.post(secrets, json={}, auth=stranger, headers=prefect_server.proof).status_code == 401
             assert client.get("/admin/settings", auth=stranger).status_code == 401
@@ -368,6 +373,23 @@ def test_the_prefect_server_of_the_compose_file_refuses_strangers_and_strange_pa
             stream.send('{"type": "auth", "token": "guessed"}')
             with pytest.raises(ConnectionClosed, match="policy violation"):
                 stream.recv(timeout=10)
+
+
+@pytest.mark.integration
+def test_the_automation_is_made_with_the_password_and_what_is_wrong_without_it_is_one_line(
+    prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["automation", str(DEPLOY / "zombies.yaml")])
+    with temporary_settings(prefect_server.settings() | {PREFECT_API_AUTH_STRING: "admin:guessed"}):
+        assert automation.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "401 Unauthorized" in line
+    assert line.endswith("; are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?")
+    with temporary_settings(prefect_server.settings()):
+        assert automation.main() == 0
+        with get_client(sync_client=True) as client:
+            (made,) = client.read_automations_by_name("zombies")
+            client.delete_automation(made.id)
 
 
 def peer(service: str, folder: Path) -> dict[str, str]:
@@ -516,16 +538,49 @@ def test_a_job_may_nothing_but_compute(name: str) -> None:
     assert pod(job)["automountServiceAccountToken"] is False
     assert pod(job)["securityContext"]["runAsNonRoot"] is True
     assert pod(job)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert container["securityContext"] == CONFINED
     assert "nvidia.com/gpu" in container["resources"]["limits"]
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    volumes = {volume["name"]: volume["emptyDir"] for volume in pod(job)["volumes"]}
+    volumes = {volume["name"]: volume["emptyDir"] for volume in pod(job)["volumes"] if "emptyDir" in volume}
     assert volumes[mounts["/dev/shm"]]["medium"] == "Memory"
-    assert volumes[mounts["/home/dtls/.cache/dtls"]] == {}
+    assert [volumes[mounts[path]] for path in ("/home/dtls/.cache/dtls", "/home/dtls/.prefect", "/tmp")] == [{}] * 3
     secret = container["envFrom"][0]["secretRef"]["name"]
     assert secret in ("{{ secret_name }}", WORK_POOL["variables"]["properties"]["secret_name"]["default"])
     assert "AWS_" not in json.dumps(container)
+
+
+def test_dask_is_valid_for_kubernetes_works_by_certificate_and_is_reached_by_its_peers_alone() -> None:
+    service, scheduler, worker, peers, reach = DASK
+    for manifest in DASK:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    for deployment in (scheduler, worker):
+        container = pod(deployment)["containers"][0]
+        assert pod(deployment)["securityContext"] == pod(TRAINING)["securityContext"]
+        assert pod(deployment)["automountServiceAccountToken"] is False
+        assert container["securityContext"] == CONFINED
+        assert set(container["resources"]["limits"]) >= {"memory"}
+        told = {variable["name"]: variable["value"] for variable in container["env"]}
+        composed = SERVICES[deployment["metadata"]["name"]]["environment"]
+        wanted = {name for name in composed if "__COMM__" in name and "CLIENT" not in name}
+        assert {name: composed[name] for name in told} == told
+        assert len(told.keys() & wanted) == 3
+        assert deployment["spec"]["template"]["metadata"]["labels"]["dtls/dask"] == "peer"
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        (secret,) = (v["secret"] for v in pod(deployment)["volumes"] if v["name"] == mounts["/certificates"])
+        assert secret == {"secretName": "dtls-dask"}
+    address = f"tls://{service['metadata']['name']}.dtls.svc.cluster.local:{service['spec']['ports'][0]['port']}"
+    assert address in pod(worker)["containers"][0]["args"]
+    pool = dict(WORK_POOL["variables"]["properties"]["env"]["default"])
+    assert pool.pop("DTLS_SCHEDULER") == address
+    assert pool.items() <= SERVICES["worker"]["environment"].items()
+    client = JOBS["work-pool.json"]["spec"]["template"]["metadata"]["labels"]
+    (told,) = peers["spec"]["ingress"]
+    assert [source["podSelector"]["matchLabels"] for source in told["from"]] == [{"dtls/dask": "peer"}, client]
+    labels = scheduler["spec"]["template"]["metadata"]["labels"]
+    for selector in (service["spec"]["selector"], reach["spec"]["podSelector"]["matchLabels"]):
+        assert selector.items() <= labels.items()
+    assert (peers["spec"]["policyTypes"], reach["spec"]["policyTypes"]) == (["Ingress"], ["Egress"])
 
 
 def test_the_machines_meet_at_the_first_pod_and_train_what_dtls_understands(tmp_path: Path) -> None:
