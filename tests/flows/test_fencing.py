@@ -41,6 +41,7 @@ from tests.services import wait_until
 SOON = 90.0
 LASTS = 1.5
 LANCZOS = ("--method", "lanczos", "--scale", "2", "--workers", "2")
+IN_PROCESSES = ("--runner", "processes", "--unit-size", "2")
 TINY = ("--size", "32", "--lr-size", "8", "--dim", "8", "--dim-mults", "1,2", "--batch-size", "2")
 
 pytestmark = pytest.mark.slow
@@ -100,6 +101,9 @@ class Run:
 
     @property
     def is_stopped(self) -> bool:
+        """Whether it is; RuntimeError with what it says where it has ended instead."""
+        if not self.process.is_alive():
+            raise RuntimeError(self.said)
         return "\nState:\tT" in Path(f"/proc/{self.process.pid}/status").read_text()
 
     def end(self) -> int | None:
@@ -222,8 +226,9 @@ def test_a_run_whose_clock_is_wrong_leaves_a_run_that_works_alone(
         pytest.param("large", ("--samples-per-shard", "4"), Pause(".tar", 2), marks=pytest.mark.nightly),
         pytest.param("large.tar.gz", (), Pause(".png", 3, deletes=True), marks=pytest.mark.nightly),
         pytest.param("large", (), Pause("manifest.parquet"), marks=pytest.mark.nightly),
+        pytest.param("large", IN_PROCESSES, Pause(".parquet", 4), marks=pytest.mark.nightly),
     ],
-    ids=["folder", "zip", "shards", "emptying the staging", "gathering"],
+    ids=["folder", "zip", "shards", "emptying the staging", "gathering", "in processes"],
 )
 def test_an_upscaling_that_wakes_leaves_the_results_of_who_took_over(
     name: str, more: tuple[str, ...], pause: Pause, photographs: Path, place: str, start: Start
