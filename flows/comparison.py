@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from itertools import chain, groupby
-from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from flows.waiting import in_batches
 from reports.metrics import Measure, reduced_size
 from reports.scoring import score
 from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
+from storage.errands import Turn, in_hand
 from storage.locations import Entry
 from storage.parallel import ordered_map
 from storage.schemas import MADE_OF, SAMPLES
@@ -45,7 +45,7 @@ class Comparison:
     batch_size: int
     workers: int
     note: str = ""
-    lock: Lock = field(default_factory=Lock)
+    turn: Turn = field(default_factory=Turn)
 
     @property
     def truth(self) -> Collection:
@@ -93,7 +93,7 @@ class Comparison:
         listed = [astuple(e) if e is not None else None for e in found]
         return Entry(f"{method}/{key}", size, json.dumps(listed, ensure_ascii=False, separators=(",", ":")))
 
-    def work(self, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+    def work(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
         """The rows of the table for some methods and keys, called METHOD/KEY in each."""
         wanted: dict[str, dict[str, Sequence[Entry | None]]] = {}
         for sample in samples:
@@ -101,7 +101,7 @@ class Comparison:
             listed = (Entry(*entry) if entry is not None else None for entry in json.loads(sample.etag))
             wanted.setdefault(key, {})[method] = tuple(listed)
         rows: dict[str, Row] = {}
-        stage = Stage(self.hr, self.lr, self.sr)
+        stage = Stage(self.hr, self.lr, self.sr, unit.refused)
         scenes = chain.from_iterable(ordered_map(lambda item: stage.scenes(*item), wanted.items(), self.workers))
         for batch in in_batches(
             scenes, lambda scene: scene.kind, lambda _: self.batch_size, lambda scene: scene.pixels, WAITING_PIXELS
@@ -131,7 +131,7 @@ class Comparison:
         sr = {method: x for method, x in stacked.items() if x is not None}
 
         def scored(some: Mapping[str, Tensor], lr: Tensor | None = lr) -> dict[str, dict[str, Tensor] | str]:
-            with self.lock:
+            with in_hand(*(scene.key for scene in batch)), self.turn:
                 found = score(some, hr=hr, lr=lr, protocol=self.protocol, model=self.lpips, measure=self.measure)
             return {method: {name: x.cpu() for name, x in numbers.items()} for method, numbers in found.items()}
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from distributed import get_worker
 
-from flows.job import Work
+from flows.job import Elsewhere
+from flows.watched import Watched
 from storage.claims import Claim
 from storage.durable import unsynced
 from storage.locations import Location, StorageError
@@ -20,7 +21,7 @@ RUNNING = ("executing", "long-running", "resumed")
 """What Dask calls a task that is wanted; one whose run was stopped, or is gone, is `cancelled`."""
 MOST_RUNS = 3
 """Runs whose models are kept at a time; those that end are forgotten, those that are killed are not."""
-_works: dict[str, Work] = {}
+_works: dict[str, Watched] = {}
 _making = Lock()
 
 
@@ -39,12 +40,21 @@ def forget(run: str) -> None:
         _works.pop(run, None)
 
 
-def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, claim: Claim, sync: bool) -> list[Row]:
+def do_unit(
+    elsewhere: Elsewhere,
+    at_once: int,
+    unit: Unit,
+    run: str,
+    claim: Claim,
+    sync: bool,
+    limit: float = 0.0,
+    apart: bool = False,
+) -> list[Row]:
     """The rows of a unit. What does it is made once for a `run`, the model loaded, and kept for the units to come.
 
-    sync: whether its outputs are to be on the disk by then. What is done is told under the name of the run every
-    second. Nothing of its target is changed without the lease of its `claim`. UnwantedError when nobody waits for it
-    any longer.
+    sync: whether its outputs are to be on the disk by then. limit: the seconds that an image may take, 0 for any.
+    apart: each image is done alone. What is done is told under the name of the run every second. Nothing of its
+    target is changed without the lease of its `claim`. UnwantedError when nobody waits for it any longer.
     """
     worker = get_worker()
     key = worker.get_current_task()
@@ -65,9 +75,9 @@ def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, cla
         worker.log_event(run, event)
 
     try:
-        work = _work_of(run, make, at_once)
+        watched = _work_of(run, lambda: Watched.of(elsewhere.make(at_once), elsewhere, claim, limit))
         with claim.fenced(), unsynced(applies=not sync):
-            rows = work(unit, unit.samples, advance)
+            rows = (watched.apart if apart else watched)(unit, unit.samples, advance)
         note_versions(Location.of(claim.target), rows)
         return rows
     except StorageError as error:
@@ -75,10 +85,10 @@ def do_unit(make: Callable[[int], Work], at_once: int, unit: Unit, run: str, cla
     raise plain  # without what it comes from, which may hold keys and cannot always travel
 
 
-def _work_of(run: str, make: Callable[[int], Work], at_once: int) -> Work:
+def _work_of(run: str, make: Callable[[], Watched]) -> Watched:
     with _making:
         if run not in _works:
             while len(_works) >= MOST_RUNS:
                 del _works[next(iter(_works))]
-            _works[run] = make(at_once)
+            _works[run] = make()
         return _works[run]

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import copy_context
 from threading import Event
 from typing import Any
@@ -75,7 +75,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
         if left:
             job.finish()
         receipts.prune(survey.orphans, job.units)
-        receipts.drop(old.receipt for old in survey.stale)
+        receipts.drop((*(old.receipt for old in survey.stale), *survey.attempts))
         receipts.end()
     return summary
 
@@ -96,6 +96,7 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
     samples_of = {unit.name: left.samples_of(unit) for unit in todo}
     total = sum(map(len, samples_of.values()))
     stale = outdated(todo, left.survey.stale)
+    suspects = {*left.survey.attempts} if runner.is_here else set()
     stopping = Event()
     with progress(job.title, total, "images") as tick:
 
@@ -108,7 +109,7 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
             samples, old = samples_of[unit.name], stale.get(unit.name, ())
             before = job.receipts.results_of((unit.receipt, *old)) if job.divisible else {}
             job.receipts.drop(old)  # its outputs are about to be others'
-            rows = runner.work(unit, samples, advance)
+            rows = (runner.apart if unit.attempt in suspects else runner.work)(unit, samples, advance)
             if not runner.is_here:
                 _refuse_out_of_sight(job, rows)
             tags = {sample.key: sample.etag for sample in samples}
@@ -125,7 +126,7 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
             return made
 
         def do_at_work(unit: Unit) -> Summary:
-            with lease.at_work():
+            with lease.at_work(), _attempted(job, left, runner, unit):
                 return do(unit)
 
         with closing(_outcomes(todo, do_at_work, runner.window, stopping)) as outcomes:
@@ -145,6 +146,24 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
                     continue
                 summary.add(outcome)
     lease.check()
+
+
+@contextmanager
+def _attempted(job: Job, left: Left, runner: Runner, unit: Unit) -> Iterator[None]:
+    """Mark, after a run that did not come to its end, what is being done here: it may be what killed that one.
+
+    A mark that stays is of a unit whose process has died again.
+    """
+    target = job.receipts.target
+    if not left.survey.unfinished or not runner.is_here:
+        yield
+        return
+    target.write(unit.attempt, b"")
+    try:
+        yield
+    finally:
+        with suppress(StorageError):  # the next run then does it image by image
+            target.delete(unit.attempt)
 
 
 def _refuse_out_of_sight(job: Job, rows: Sequence[Row]) -> None:

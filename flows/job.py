@@ -22,11 +22,14 @@ Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 class Elsewhere:
     """How another process comes to the work. is_heavy: it is for a GPU, where there is one.
 
-    make: makes the work in the process that is to do it, which does so many units at once; to be pickled.
+    make: makes the work in the process that is to do it, which does so many units at once; to be pickled. trial:
+    where units are made whole, what makes the work that tries a sample alone, its result in a folder that is thrown
+    away.
     """
 
     make: Callable[[int], Work]
     is_heavy: bool
+    trial: Callable[[str], Callable[[int], Work]] | None = None
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,11 @@ def transform(
         title=f"{title} {where}",
         units=units,
         work=making.work(mapping),
-        elsewhere=Elsewhere(making, is_heavy=not isinstance(method, Interpolation | Downscaling | Square)),
+        elsewhere=Elsewhere(
+            making,
+            is_heavy=not isinstance(method, Interpolation | Downscaling | Square),
+            trial=making.into if results.in_shards else None,
+        ),
         receipts=receipts,
         divisible=not results.in_shards,
         again=recipe.size_of.again,

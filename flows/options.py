@@ -71,6 +71,12 @@ class BatchOptions(Options):
         description="have results on the disk before they count as done; --no-sync, for scratch, leaves that to the "
         "system: faster, and files may be empty when the machine goes down",
     )
+    image_timeout: float = Field(
+        1800.0,
+        ge=0,
+        description="seconds that reading, decoding, computing or encoding an image may take, each; an image that "
+        "takes longer is a failed one (0: any time)",
+    )
     retry_failed: bool = Field(False, description="do the samples that failed in earlier runs again")
     max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")
 

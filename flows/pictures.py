@@ -6,10 +6,9 @@ size in batches, one batch at a time; what is cheaper than handing over is done 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from threading import Lock
 from typing import TypeGuard, TypeVar
 
 import numpy as np
@@ -28,6 +27,7 @@ from flows.waiting import in_batches
 from storage import images
 from storage.archives import Source
 from storage.encoding import Encoded, Encoding
+from storage.errands import Turn, in_hand
 from storage.images import ImageError
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
@@ -95,7 +95,7 @@ class Transform:
     check_name: raises StorageError for a name that no result can have at the target. stamp: the text by which a
     result says what made it. bytes_at_once: of memory, for pictures and results on their way; what needs more is
     made alone. part_of: the part of a picture that is used, from its top left. stays: by a picture's size, whether
-    it is its own result.
+    it is its own result. refused: why some pictures are not read, by their keys.
     """
 
     source: Source
@@ -110,7 +110,8 @@ class Transform:
     bytes_at_once: int
     part_of: SizeOf = lambda size: size
     stays: Callable[[tuple[int, int]], bool] = lambda _: False
-    lock: Lock = field(default_factory=Lock)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    turn: Turn = field(default_factory=Turn)
 
     def made(self, samples: Iterable[Entry], keep: Callable[[Sample | Row], T]) -> Iterator[T]:
         """What `keep`, called from several threads, returns for the result of each sample, or the row of its failure.
@@ -150,6 +151,8 @@ class Transform:
         def fetched() -> Fetched:
             started = time.perf_counter()
             refuse_absent(entry)
+            if why := self.refused.get(entry.key):
+                raise StorageError(why)
             self.check_name(self.names.of(entry.key))
             with ROOM.work():
                 ROOM.claim(entry.size, WHERE_THERE_IS_MORE)
@@ -261,14 +264,15 @@ class Transform:
         return max(1, min(self.batch_size, TILE * TILE // self._pixels(picture.shape)))
 
     def _under_lock(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
-        with self.lock:
+        with in_hand(*(picture.entry.key for picture in batch)), self.turn:
             made = list(self._compute(batch))
         yield from made
 
     def _compute(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         started = time.perf_counter()
         try:
-            colours, alphas = self._results([picture.photograph for picture in batch], self._size(batch[0]))
+            with in_hand(*(picture.entry.key for picture in batch)):
+                colours, alphas = self._results([picture.photograph for picture in batch], self._size(batch[0]))
         except Exception as error:  # models raise anything; torch, for want of memory, RuntimeError
             if len(batch) > 1:
                 for picture in batch:
@@ -357,7 +361,8 @@ def _is_unmade(item: Picture | Fetched | Row) -> TypeGuard[Picture]:
 def _tried(entry: Entry, do: Callable[[], T]) -> T | Row:
     """What `do` returns, or the row of a sample whose own fault it is that it does not."""
     try:
-        return do()
+        with in_hand(entry.key):
+            return do()
     except UnavailableError:
         raise
     except SkippedError as error:

@@ -101,6 +101,10 @@ class Making:
         torch.set_num_threads(1 if isinstance(method, Interpolation) else THREADS)
         return self.work(self.transform(self.source.open(), method, at_once))
 
+    def into(self, folder: str) -> "Making":
+        """The same, its results in another folder."""
+        return replace(self, target=folder)
+
     def transform(self, source: Source, method: Method, at_once: int) -> Transform:
         """What makes each result, under the names that results have where no two sources would have the same."""
         recipe, results = self.recipe, self.recipe.results
@@ -136,7 +140,7 @@ class Making:
                     "planned with another version of dtls, or the model changed meanwhile; run it again"
                 )
             names = replace(transform.names, exceptions=unit.names)
-            return put(replace(transform, names=names), folder, unit, samples, advance)
+            return put(replace(transform, names=names, refused=unit.refused), folder, unit, samples, advance)
 
         return work
 

@@ -10,13 +10,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
 from flows.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
 from flows.console import Advance, teller
 from flows.job import Elsewhere, Work
 from flows.options import BatchOptions
+from flows.ticks import Ticks
+from flows.watched import Watched
 from storage.leases import Lease
 from storage.locations import Entry, StorageError, UnavailableError
 from storage.units import Row, Unit
@@ -33,9 +35,13 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Runner:
-    """What does units, how many of them may be on their way, and whether that is in this process."""
+    """What does units, how many of them may be on their way, and whether that is in this process.
+
+    apart: what does those that have killed their process before, image by image.
+    """
 
     work: Work
+    apart: Work
     window: Callable[[], int]
     is_here: bool
 
@@ -44,13 +50,14 @@ class Runner:
 def runner_of(here: Work, elsewhere: Elsewhere, options: BatchOptions, lease: Lease) -> Iterator[Runner]:
     """Where the options have units done, for as long as the run takes, which holds a lease."""
     if options.runner == "threads":
-        yield Runner(here, lambda: options.in_flight, is_here=True)
+        watched = Watched.of(here, elsewhere, lease.claim, options.image_timeout, teller())
+        yield Runner(watched, watched.apart, lambda: options.in_flight, is_here=True)
         return
     with (
         connected(options, is_heavy=elsewhere.is_heavy) as client,
         Cluster.of(client, elsewhere, options, lease) as cluster,
     ):
-        yield Runner(cluster.work, cluster.window, is_here=False)
+        yield Runner(cluster.work, cluster.apart, cluster.window, is_here=False)
 
 
 @dataclass
@@ -64,7 +71,7 @@ class Cluster:
     workers: Workers
     at_once: int
     run: str = field(default_factory=lambda: f"dtls-{uuid.uuid4().hex}")
-    ticks: dict[str, "Ticks"] = field(default_factory=dict)
+    ticks: dict[str, Ticks] = field(default_factory=dict)
     tell: Callable[[str], None] = field(default_factory=teller)
 
     @classmethod
@@ -88,21 +95,45 @@ class Cluster:
         return max(self.options.in_flight, min(MOST, 2 * self.workers.threads()))
 
     def work(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-        """The rows of a unit that a worker has done; when `advance` raises, as when the run stops, it ends there."""
-        from distributed import CancelledError
+        """The rows of a unit that a worker has done; when `advance` raises, as when the run stops, it ends there.
+
+        One that has killed its workers is done once more, image by image.
+        """
+        from distributed import KilledWorker
+
+        ticks = Ticks(advance)
+        try:
+            return self._done(unit, samples, ticks, apart=False)
+        except KilledWorker:
+            self.tell(f"{self.name}: {unit.name} has killed its workers; it is done image by image")
+        return self.apart(unit, samples, ticks.started())
+
+    def apart(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+        """The rows of a unit that a worker has done image by image; StorageError where it is killed even so."""
+        from distributed import KilledWorker
+
+        try:
+            return self._done(unit, samples, Ticks(advance), apart=True)
+        except KilledWorker as error:
+            raise StorageError(f"it kills its workers, though it is done image by image: {error}") from error
+
+    def _done(self, unit: Unit, samples: Sequence[Entry], ticks: Ticks, *, apart: bool) -> list[Row]:
+        from distributed import CancelledError, KilledWorker
 
         from flows.elsewhere import do_unit
 
         key = f"{unit.flow}-{unit.name}-{uuid.uuid4().hex}"
-        self.ticks[key] = ticks = Ticks(advance)
+        self.ticks[key] = ticks
         future = self.client.submit(
             do_unit,
-            self.elsewhere.make,
+            self.elsewhere,
             self.at_once,
             replace(unit, samples=tuple(samples)),
             self.run,
             self.lease.claim,
             self.options.sync,
+            self.options.image_timeout,
+            apart,
             key=key,
             pure=False,
             resources=self.workers.resources,
@@ -111,9 +142,11 @@ class Cluster:
             ended = Event()
             future.add_done_callback(lambda _: ended.set())
             while not ended.wait(POLL):
-                advance(0)
+                ticks.advance(0)
                 self._refuse_desertion()
             rows: list[Row] = future.result()
+        except KilledWorker:
+            raise
         except StorageError:
             future.cancel()
             raise
@@ -155,18 +188,3 @@ class Cluster:
                 self.lease.run_out()
                 return
             time.sleep(POLL / 4)
-
-
-class Ticks:
-    """Counts what a worker tells of a unit; a unit that is started again is counted once."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance, self.done, self.failed, self.lock = advance, 0, 0, Lock()
-
-    def reach(self, done: int, failed: int) -> None:
-        """So many samples are done by now, so many of them failed."""
-        with self.lock:
-            more, worse = max(0, done - self.done), max(0, failed - self.failed)
-            self.done, self.failed = self.done + more, self.failed + worse
-        if more or worse:
-            self.advance(more, worse)

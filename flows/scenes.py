@@ -8,6 +8,7 @@ from torch import Tensor
 from dtls.degradation import SizeError
 from flows.collection import Collection, Seen
 from flows.sizes import Reduced
+from storage.errands import in_hand
 from storage.images import ImageError
 from storage.kinds import unlike
 from storage.locations import ChangedError, Entry, StorageError, UnavailableError
@@ -46,14 +47,26 @@ class Scene:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where scenes come from; HR or LR may be missing, not both."""
+    """Where scenes come from; HR or LR may be missing, not both. refused: why some METHOD/KEY are not to be read."""
 
     hr: Collection | None
     lr: Collection | None
     sr: Mapping[str, Collection]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[Scene]:
         """The scene of HR, LR and SR as they were listed for each method; two where HR is cropped for some."""
+        lost = {method: why for method in listed if (why := self.refused.get(f"{method}/{key}"))}
+        if lost:
+            rest = {method: entries for method, entries in listed.items() if method not in lost}
+            return [Scene(key, None, None, {}, lost), *(self._seen(key, rest) if rest else [])]
+        return self._seen(key, listed)
+
+    def _seen(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[Scene]:
+        with in_hand(key):
+            return self._scenes(key, listed)
+
+    def _scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[Scene]:
         hr_entry, lr_entry, _ = next(iter(listed.values()))
         try:
             hr = self.hr.see(hr_entry) if self.hr is not None else None

@@ -92,7 +92,7 @@ def shard(options: ShardOptions) -> str:
         title=f"shard {source}",
         units=plan(contents, options, metadata),
         work=making.work(source, origins),
-        elsewhere=Elsewhere(making, is_heavy=False),
+        elsewhere=Elsewhere(making, is_heavy=False, trial=making.into),
         receipts=receipts,
         divisible=False,
         overwrite=options.overwrite,

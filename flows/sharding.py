@@ -1,7 +1,7 @@
 """What makes the shards of a run, so written down that any process can do it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +44,10 @@ class Making:
     def __call__(self, _: int) -> Work:
         """What makes a shard in this process."""
         return self.work(self.source.open(), cache(self.origins))
+
+    def into(self, folder: str) -> "Making":
+        """The same, its shards in another folder."""
+        return replace(self, target=folder)
 
     def work(self, source: Source, origins: Callable[[], Mapping[int, Origin]]) -> Work:
         """What makes a shard of a source that is open."""

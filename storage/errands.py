@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import get_ident
+from threading import Condition, get_ident
 
 from storage.errors import StorageError
+
+LOOK_SECONDS = 1.0
+"""Between two looks at whether who has the turn was given up."""
 
 
 class Errand:
@@ -65,7 +68,32 @@ class in_hand:  # noqa: N801, a context manager, and a class as it costs a third
         self._errand.put_down()
 
 
+class Turn:
+    """A lock for threads on different errands, which an errand that was given up keeps from nobody."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._holder: Errand | None = None
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._holder is not None and not self._holder.is_given_up:
+                self._changed.wait(LOOK_SECONDS)
+            self._holder = _own.get()
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            if self._holder is _own.get():
+                self._holder = None
+                self._changed.notify()
+
+
 _own: ContextVar[Errand] = ContextVar("own errand", default=Errand())  # noqa: B039, nobody waits for that one
+
+
+def current() -> Errand:
+    """What this thread is on; one that nobody waits for, where it is on none."""
+    return _own.get()
 
 
 def refuse_given_up() -> None:

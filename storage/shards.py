@@ -10,10 +10,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 from storage import headers, images
 from storage.archives import Source
+from storage.errands import current
 from storage.ffhq import Origin, picture_number
 from storage.images import ImageError
 from storage.locations import Entry, Location, StorageError, UnavailableError
@@ -66,21 +68,30 @@ class Sharding:
     def write(self, unit: Unit, first: int, advance: Callable[[int], None]) -> list[Row]:
         """Make the shard of `unit`; sample numbers count from `first`. One row a sample comes back."""
         numbers = {entry.key: f"{number:09d}" for number, entry in enumerate(unit.samples, first)}
-        return write_shard(self.target, f"{unit.name}.tar", self._prepared(unit.samples, advance), numbers)
+        return write_shard(self.target, f"{unit.name}.tar", self._prepared(unit, advance), numbers)
 
-    def _prepared(self, entries: Sequence[Entry], advance: Callable[[int], None]) -> Iterator[Sample | Row]:
-        chunks = _chunks(entries)
+    def _prepared(self, unit: Unit, advance: Callable[[int], None]) -> Iterator[Sample | Row]:
+        chunks, prepare = _chunks(unit.samples), partial(self._prepare_some, unit.refused)
         done: Iterable[list[Sample | Row]]
         if self.source.is_local and self.size is None and not self.checked:
-            done = map(self._prepare_some, chunks)  # threads would only wait for each other's turn in Python
+            done = map(prepare, chunks)  # threads would only wait for each other's turn in Python
         else:
-            done = ordered_map(self._prepare_some, chunks, self.workers)
+            done = ordered_map(prepare, chunks, self.workers)
         for some in done:
             advance(len(some))
             yield from some
 
-    def _prepare_some(self, entries: Sequence[Entry]) -> list[Sample | Row]:
-        return [self._prepare(entry) for entry in entries]
+    def _prepare_some(self, refused: Mapping[str, str], entries: Sequence[Entry]) -> list[Sample | Row]:
+        made: list[Sample | Row] = []
+        errand = current()
+        try:
+            for entry in entries:
+                errand.take((entry.key,))
+                is_lost = entry.key in refused
+                made.append(failed(entry, refused[entry.key]) if is_lost else self._prepare(entry))
+        finally:
+            errand.put_down()
+        return made
 
     def _prepare(self, entry: Entry) -> Sample | Row:
         started = time.perf_counter()

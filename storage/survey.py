@@ -10,7 +10,7 @@ from storage.entries import LINK_OUT, STATE, UNLISTED, is_named_only
 from storage.folding import folded
 from storage.leases import is_left_over
 from storage.locations import Entry, Location, StorageError
-from storage.units import Row, Unit, is_current, is_plain, unit_name
+from storage.units import ATTEMPTS, Row, Unit, is_current, is_plain, unit_name
 
 UNFINISHED = f"{STATE}/unfinished"
 """There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""
@@ -67,6 +67,10 @@ class Survey:
     """Outputs that were made with other options, and that the run would replace or remove."""
     made_with: Mapping[str, Any] = field(default_factory=dict)
     """The options that the target says its outputs were made with, if it says so."""
+    unfinished: bool = False
+    """Whether an earlier run did not come to its end."""
+    attempts: tuple[str, ...] = ()
+    """The marks of units that were begun in a run after one that did not come to its end, and were not left."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,8 @@ class Plan:
             there={unit: len(places) for unit, places in taken.items()},
             replaced=tuple(sorted(self._replaced(others, orphans).union(*unclear))),
             made_with=self.before.made_with,
+            unfinished=UNFINISHED in sizes,
+            attempts=tuple(key for key in sizes if key.startswith(ATTEMPTS)),
         )
 
     def _is_other(self, row: Row, receipt: str) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 from storage.entries import STATE
 from storage.locations import ChangedError, Entry
 
+ATTEMPTS = f"{STATE}/attempt-"
+"""What the names of marks begin with, by which a run after one that did not come to its end says what it is at."""
 FORMAT = 1
 """Part of every fingerprint: a new number redoes everything."""
 
@@ -31,7 +33,9 @@ class SkippedError(Exception):
 class Unit:
     """The inputs of one task, and the fingerprint of all its outputs depend on.
 
-    names: of the outputs of those of its keys whose outputs are named otherwise than the options say.
+    names: of the outputs of those of its keys whose outputs are named otherwise than the options say. refused: why
+    some of its samples are not to be read, by their keys: what reads them does not come back, or takes its process
+    with it.
     """
 
     flow: str
@@ -40,6 +44,7 @@ class Unit:
     fingerprint: str
     options: str
     names: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -60,6 +65,11 @@ class Unit:
     @property
     def receipt(self) -> str:
         return f"{STATE}/receipts/{self.flow}/{self.name}-{self.fingerprint}.parquet"
+
+    @property
+    def attempt(self) -> str:
+        """The mark that the unit is being done, where it may kill the process."""
+        return f"{ATTEMPTS}{self.fingerprint}"
 
 
 def fingerprint_of(flow: str, options: Mapping[str, Any]) -> str:

@@ -30,8 +30,9 @@ from flows.elsewhere import do_unit
 from flows.job import Elsewhere, Work
 from flows.options import BatchOptions
 from flows.report import ReportOptions, report
-from flows.runners import Cluster, Ticks
+from flows.runners import Cluster
 from flows.shard import ShardOptions, shard
+from flows.ticks import Ticks
 from flows.upscale import UpscaleOptions, upscale
 from storage import leases
 from storage.claims import Claim
@@ -402,7 +403,8 @@ def test_an_error_travels_without_what_it_comes_from(
 ) -> None:
     claim = Claim(str(tmp_path), "run", 1.0)
     with Client(scheduler.address, set_as_default=False) as client:
-        future = client.submit(do_unit, fails, 1, Unit("upscale", "unit", (), "", ""), "run", claim)
+        unit = Unit("upscale", "unit", (), "", "")
+        future = client.submit(do_unit, Elsewhere(fails, is_heavy=False), 1, unit, "run", claim)
         error = future.exception()
     assert isinstance(error, UnavailableError)
     assert str(error) == "no network"
