@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.commits import Commits
 from storage.locations import Entry, Location, StorageError
-from storage.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_in, tagged
+from storage.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_of, tagged
 
 TABLE = "metrics.parquet"
 PICTURE = re.compile(r"pictures/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
@@ -59,7 +59,7 @@ class Published:
         try:
             content = json.loads(out.read(PUBLISHED, MOST))
             names = {name for name in content["names"] if isinstance(name, str)}
-            return cls(out, there, content["stands_on"], names, known=True, seals=seals_in(out, PUBLISHED))
+            return cls(out, there, content["stands_on"], names, known=True, seals=seals_of(content))
         except (ValueError, TypeError, KeyError, RecursionError):
             return cls(out, there, None, fixed, known=True)
 

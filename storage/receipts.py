@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from storage.commits import sync_names
 from storage.entries import STATE
-from storage.locations import TEMPORARY, Entry, Location, StorageError
+from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
 from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet, read_table
 from storage.schemas import PLAN, SAMPLES
@@ -82,7 +83,7 @@ class Receipts:
         """
         entries = list_target(self.target)
         own = {entry.key: entry.size for entry in entries}
-        kept = {entry.key: entry for entry in entries if entry.key in (self.manifest, PLANNED, SOURCE)}
+        kept = {entry.key: entry for entry in entries if entry.key in (self.manifest, PLANNED, SOURCE, SEALS)}
         del entries
         sizes = {**self.elsewhere(), **own}
         receipts = [key for key in sizes if key.startswith(f"{STATE}/receipts/") and not TEMPORARY.fullmatch(key)]
@@ -90,33 +91,33 @@ class Receipts:
             raise StorageError(
                 f"{self.target}: holds the results of {', '.join(sorted(others))}; choose another folder"
             )
-        before = self._before() if SOURCE in sizes else Before({}, is_agreed=False)
+        record = record_of(self.target, kept[SOURCE]) if SOURCE in kept else None
+        before = self._before(record) if record is not None else Before({}, is_agreed=False)
         plan = Plan(units, divisible, output, again, self.manifest, self.outputs, before)
         if not receipts and PLANNED not in sizes:
             plan.refuse_strangers(self.target, sizes)
         found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
-        if receipts and not found.done:
-            self._refuse_unknown_source(kept)
+        if receipts and not found.done and record is not None:
+            self._refuse_unknown_source(record)
         orphans = {*found.orphans, *(unfinished(self.target).orphans if UNFINISHED in sizes else ())}
         gathered = UNFINISHED not in sizes and self._is_gathered(kept)
         return replace(found, orphans=tuple(sorted(orphans & own.keys())), gathered=gathered)
 
     def _is_gathered(self, kept: Mapping[str, Entry]) -> bool:
         """Whether the table of all rows, and what is kept beside it, are there as the last run left them."""
-        seals = seals_in(self.target, SEALS) if self.manifest in kept else {}
+        seals = seals_in(self.target, kept.get(SEALS))
         return self.manifest in seals and not broken(self.target, seals, kept)
 
-    def _refuse_unknown_source(self, kept: Mapping[str, Entry]) -> None:
+    def _refuse_unknown_source(self, record: "Record") -> None:
         """StorageError where nothing says what source the results are of, and the plan fits none of them."""
-        if self.source is not None and SOURCE in kept and record_of(self.target).source is None:
+        if self.source is not None and record.source is None:
             raise StorageError(
                 f"{self.target.address(SOURCE)}: damaged, so that it is not known what the results there are of; "
                 f"remove it if that is {self.source}, or choose another target"
             )
 
-    def _before(self) -> Before:
+    def _before(self, record: "Record") -> Before:
         """What the target says of its results; StorageError where they are of another source."""
-        record = record_of(self.target)
         source = record.source
         if self.source is not None and source not in (None, self.source):
             raise StorageError(
@@ -255,9 +256,9 @@ class Unfinished:
     there: dict[str, int]
 
 
-def record_of(target: Location) -> Record:
-    """What a target says of its results, as far as it can be understood."""
-    found = _json(target, SOURCE)
+def record_of(target: Location, listed: Entry | None = None) -> Record:
+    """What a target says of its results, as far as it can be understood; listed: the file that says so, if known."""
+    found = _json(target, SOURCE, listed)
     told = found if isinstance(found, dict) else {}
     made_with = told.get("made_with")
     return Record(told.get("source"), made_with if isinstance(made_with, dict) else {})
@@ -274,8 +275,12 @@ def unfinished(target: Location) -> Unfinished:
     )
 
 
-def _json(target: Location, key: str) -> Any:
+def _json(target: Location, key: str, listed: Entry | None = None) -> Any:
+    """What a file has as JSON; None where it is missing or damaged. Where it is listed, its size is not asked for."""
     try:
+        if listed is not None and listed.size <= MOST_JSON:
+            with suppress(ChangedError):
+                return json.loads(target.fetch(listed))
         return json.loads(target.read_if_there(key, most=MOST_JSON) or b"null")
     except (ValueError, RecursionError):
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from storage.entries import STATE
-from storage.locations import Entry, Location, StorageError
+from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.proofs import at_hand, sha256_of
 
 SEALS = f"{STATE}/seals.json"
@@ -47,12 +47,21 @@ def tagged(seals: Mapping[str, Seal], entries: Iterable[Entry]) -> dict[str, Any
     return {key: asdict(replace(seal, tag=tags.get(key, ""))) for key, seal in seals.items()}
 
 
-def seals_in(target: Location, key: str) -> dict[str, Seal]:
-    """The seals that a file of the target holds; none where it is missing or damaged."""
+def seals_in(target: Location, entry: Entry | None) -> dict[str, Seal]:
+    """The seals that a file of the target holds, as it was listed; none where it is missing, damaged, or another."""
+    if entry is None or entry.size > MOST:
+        return {}
     try:
-        content = json.loads(target.read_if_there(key, MOST) or b"{}")
+        return seals_of(json.loads(target.fetch(entry)))
+    except (ValueError, RecursionError, ChangedError):
+        return {}
+
+
+def seals_of(content: Any) -> dict[str, Seal]:
+    """The seals in what JSON has; none where it has no such thing."""
+    try:
         found = {name: Seal(**seal) for name, seal in content[FIELD].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (TypeError, KeyError, AttributeError):
         return {}
     return found if all(isinstance(seal.size, int) for seal in found.values()) else {}
 

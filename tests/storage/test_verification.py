@@ -14,7 +14,7 @@ from storage.leases import hold
 from storage.locations import ChangedError, Entry, Location, StorageError
 from storage.packing import Packing
 from storage.receipts import MANIFEST, PLANNED, SOURCE, Receipts
-from storage.seals import SEALS
+from storage.seals import PUBLISHED, SEALS
 from storage.survey import UNFINISHED, Survey
 from storage.units import Row, Unit, failed
 from storage.verification import Verification
@@ -217,6 +217,14 @@ def test_receipts_of_versions_without_the_columns_that_came_later_agree(tmp_path
     for key in [entry.key for entry in target.list() if "/receipts/" in entry.key]:
         rewritten(target, key, lambda frame: frame.drop(columns=["protocol", "checkpoint"]))
     assert problems(target) == {}
+
+
+def test_what_an_earlier_version_says_of_a_report_has_nothing_to_compare(tmp_path: Path) -> None:
+    target = whole_target(tmp_path)
+    target.write(PUBLISHED, b'{"stands_on": [], "names": ["index.html"]}')
+    assert problems(target) == {}
+    target.write(PUBLISHED, b'{"stands_on": null, "names": ["index.html"], "seals": {}}')
+    assert problems(target)[PUBLISHED][0] == "says nothing of the files that it is about"
 
 
 def test_a_source_that_changed_while_it_was_read_has_no_tag_to_compare(tmp_path: Path) -> None:
