@@ -10,13 +10,16 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from prefect import get_client
 from prefect._internal import control_listener
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
+from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Running
 
 from flows import cancelling
 from flows.cancelling import obey_cancels
+from tests.prefect_services import PrefectServer
 
 RUN = FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="a run")
 
@@ -113,3 +116,13 @@ def test_a_run_that_does_not_stop_in_time_says_that_it_is_cancelled_and_ends(
     cancelling._end(Away([httpx.ConnectError("away")]), RUN)  # type: ignore[arg-type]
     why = "ended at once, as it did not stop within 26 s; run it again to go on"
     assert said == [(RUN.id, "CANCELLED", True), (143, why), (143, why)]
+
+
+@pytest.mark.integration
+def test_a_run_sees_itself_cancelled_on_a_server_that_asks_for_a_password(prefect_server: PrefectServer) -> None:
+    made = prefect_server.api("POST", "/flows/", {"name": "cancelled"})
+    run = prefect_server.api("POST", "/flow_runs/", {"flow_id": made["id"], "state": {"type": "RUNNING"}})
+    with temporary_settings(prefect_server.settings()), get_client(sync_client=True) as client:
+        assert not cancelling._is_cancelled(client, uuid.UUID(run["id"]))
+        prefect_server.cancel(run["id"])
+        assert cancelling._is_cancelled(client, uuid.UUID(run["id"]))
