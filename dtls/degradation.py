@@ -150,7 +150,7 @@ class Degradation:
         return rows @ x @ columns.mT
 
 
-@lru_cache(maxsize=64)
+@cached(_kept(), lock=Lock())
 @torch.inference_mode(False)
 def _matrix(degradation: Degradation, n: int, t: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """D_t for a side of n pixels, (n, n)."""

@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 
-from dtls.interpolation import Downscaling, Interpolation, Square
+from dtls.interpolation import Interpolation
 from dtls.methods import Method
 from flows import fanout
 from flows.console import tell
 from flows.contents import Contents, contents_of, reason_of_refusal
 from flows.estimate import tell_plan
 from flows.job import Elsewhere, Job, Left
+from flows.memory import is_network
 from flows.recipes import Making, Recipe
 from flows.selection import SelectionOptions, listed_keys, select
 from flows.sources import Reopened, absolute, identity, refuse_within
@@ -107,7 +108,7 @@ def transform(
         work=making.work(mapping),
         elsewhere=Elsewhere(
             making,
-            is_heavy=not isinstance(method, Interpolation | Downscaling | Square),
+            is_heavy=is_network(method),
             trial=making.into if results.in_shards else None,
         ),
         receipts=receipts,

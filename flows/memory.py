@@ -1,4 +1,8 @@
-"""How much memory images and results take on their way, and how many may be on it at a time."""
+"""How much memory images and results take on their way, how many may be on it at a time, and what is kept of it."""
+
+import ctypes
+import os
+from contextlib import suppress
 
 from dtls.interpolation import Downscaling, Interpolation, Square
 from dtls.methods import Method
@@ -7,14 +11,24 @@ from storage.limits import memory
 
 SHARE = 12
 """Each of the three queues of a run, before reading, computing and writing, has this part of the memory."""
-FILLING, REDUCING, ALPHA, OF_NETWORKS = 60, 10, 20, 60
+FILLING, REDUCING, ALPHA, OF_NETWORKS = 60, 6, 20, 60
 """Bytes a pixel, measured: of an image, for its colours where nothing is seen; of one of its channels, as it is made
 smaller; of a result, for its alpha; and of one of a network, as it is put together and checked."""
+
+PRIMITIVES = 256
+"""What oneDNN keeps of the code that it makes for each layer and size; a network has up to 60 layers that differ."""
+ARENA_MAX, ARENAS = -8, 2
+"""Of mallopt: how many parts of the memory threads share, each with holes of its own; eight a core, if not said."""
 
 
 def bytes_at_once(units: int) -> int:
     """How many bytes images on their way may take in each queue of each of `units` units."""
     return memory() // (SHARE * units)
+
+
+def is_network(method: Method) -> bool:
+    """Whether a method has weights, and so wants memory for what its layers make."""
+    return not isinstance(method, Interpolation | Downscaling | Square)
 
 
 def needed(extent: Extent, size: tuple[int, int], method: Method) -> int:
@@ -28,11 +42,24 @@ def needed(extent: Extent, size: tuple[int, int], method: Method) -> int:
     after = stored + max(stored + 2, 6)
     if method.name == "nearest":
         return max(extent.decoding, stored * pixels + after * results)
-    before = 2 * stored + 4 * extent.channels
+    before, matrices = 2 * stored + 4 * extent.channels, 0
+    if not isinstance(method, Interpolation):  # a long narrow image is small, and its matrices are not
+        matrices = sum(8 * n * n + 12 * n * m for n, m in zip(extent.size, size, strict=True))
     if isinstance(method, Downscaling | Square):
         before += REDUCING * extent.channels
-    elif not isinstance(method, Interpolation):
+    elif is_network(method):
         after += OF_NETWORKS
     if extent.channels not in (2, 4):
-        return max(extent.decoding, before * pixels + after * results)
-    return max(extent.decoding, (before + FILLING) * pixels, before * pixels + max(after, ALPHA) * results)
+        return max(extent.decoding, before * pixels + after * results + matrices)
+    return max(extent.decoding, (before + FILLING) * pixels, before * pixels + max(after, ALPHA) * results) + matrices
+
+
+def keep_little() -> None:
+    """Have this process's libraries keep little of what networks leave behind that see images of many sizes.
+
+    To be called before the first network computes. oneDNN would keep code for a thousand layers and sizes, and the C
+    library holes between what is in use, in more and more places; `give_back` empties these holes now and then.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
+    with suppress(OSError, AttributeError):  # a C library that is not GNU's
+        ctypes.CDLL(None).mallopt(ARENA_MAX, ARENAS)

@@ -15,7 +15,7 @@ from dtls.interpolation import Interpolation
 from dtls.methods import Method
 from flows.console import Advance
 from flows.job import Work
-from flows.memory import bytes_at_once
+from flows.memory import bytes_at_once, is_network, keep_little
 from flows.naming import Names
 from flows.pictures import Transform
 from flows.sizes import Sizing
@@ -108,6 +108,8 @@ class Making:
     def transform(self, source: Source, method: Method, at_once: int) -> Transform:
         """What makes each result, under the names that results have where no two sources would have the same."""
         recipe, results = self.recipe, self.recipe.results
+        if is_network(method):
+            keep_little()
         return Transform(
             source=source,
             method=method,
