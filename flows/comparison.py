@@ -20,14 +20,20 @@ from reports.metrics import Measure, reduced_size
 from reports.scoring import score
 from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
 from storage.errands import Turn, in_hand
+from storage.images import ImageError
 from storage.locations import Entry
 from storage.parallel import ordered_map
+from storage.room import ROOM
 from storage.schemas import MADE_OF, SAMPLES
 from storage.units import Row, Unit, cut_by_key
 
 UNIT_SIZE = 256
 WAITING_PIXELS = 2**24
 """Pictures of other sizes wait for their batch as long as they have no more pixels than this together."""
+LARGE_PIXELS = 2**22
+"""Images of more pixels together are measured as soon as they are read: none waits beside them."""
+MEASURING, MEASURING_VGG, MEASURING_EACH, MATRICES = 230, 1500, 32, 30
+"""Bytes that measuring takes: a pixel, with LPIPS by VGG, a pixel for each method, and for a matrix of each side."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,24 @@ class Comparison:
             wanted.setdefault(key, {})[method] = tuple(listed)
         rows: dict[str, Row] = {}
         stage = Stage(self.hr, self.lr, self.sr, unit.refused)
-        scenes = chain.from_iterable(ordered_map(lambda item: stage.scenes(*item), wanted.items(), self.workers))
+
+        def seen(item: tuple[str, Mapping[str, Sequence[Entry | None]]]) -> list[Scene | Row]:
+            with ROOM.work():
+                scenes = stage.scenes(*item)
+                if sum(scene.pixels for scene in scenes) <= LARGE_PIXELS:
+                    return [*scenes]
+                return [row for scene in scenes for row in self._rows([scene])]
+
         for batch in in_batches(
-            scenes, lambda scene: scene.kind, lambda _: self.batch_size, lambda scene: scene.pixels, WAITING_PIXELS
+            chain.from_iterable(ordered_map(seen, wanted.items(), self.workers)),
+            kind=lambda item: item.kind if isinstance(item, Scene) else None,
+            full=lambda _: self.batch_size,
+            weight=lambda item: item.pixels if isinstance(item, Scene) else 0,
+            most=WAITING_PIXELS,
         ):
-            for row in self._rows(batch):
+            scenes = [item for item in batch if isinstance(item, Scene)]
+            made = [item for item in batch if not isinstance(item, Scene)]
+            for row in self._rows(scenes) if scenes else made:
                 rows[row["key"]] = row
                 advance(1, row["status"] != "ok")
         return [rows[sample.key] | {"source_bytes": sample.size} for sample in samples]
@@ -131,12 +150,15 @@ class Comparison:
         sr = {method: x for method, x in stacked.items() if x is not None}
 
         def scored(some: Mapping[str, Tensor], lr: Tensor | None = lr) -> dict[str, dict[str, Tensor] | str]:
-            with in_hand(*(scene.key for scene in batch)), self.turn:
+            with ROOM.work(), in_hand(*(scene.key for scene in batch)), self.turn:
+                ROOM.claim(self._needed(some))
                 found = score(some, hr=hr, lr=lr, protocol=self.protocol, model=self.lpips, measure=self.measure)
             return {method: {name: x.cpu() for name, x in numbers.items()} for method, numbers in found.items()}
 
         try:
             return scored(sr)
+        except ImageError as error:
+            return dict.fromkeys(sr, str(error))
         except SizeError as error:
             if hr is not None:  # SR has its size, so that it is LR which does not fit
                 return scored(sr, None)
@@ -149,6 +171,12 @@ class Comparison:
             except SizeError as error:
                 one_by_one[method] = str(error)
         return one_by_one
+
+    def _needed(self, sr: Mapping[str, Tensor]) -> int:
+        """The bytes of memory that measuring takes at its peak on a CPU, where one image is at work at a time."""
+        height, width = next((x.shape[-2:] for x in sr.values()), (0, 0))
+        a_pixel = (MEASURING if self.network != "vgg" else MEASURING_VGG) + MEASURING_EACH * len(sr)
+        return a_pixel * height * width + MATRICES * (height**2 + width**2)
 
     def _stacked(self, pictures: Sequence[Tensor | None]) -> Tensor | None:
         found = [picture for picture in pictures if picture is not None]

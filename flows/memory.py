@@ -2,12 +2,14 @@
 
 import ctypes
 import os
+import time
 from contextlib import suppress
 
 from dtls.interpolation import Downscaling, Interpolation, Square
 from dtls.methods import Method
 from storage.extents import Extent
 from storage.limits import memory
+from storage.room import give_back
 
 SHARE = 12
 """Each of the three queues of a run, before reading, computing and writing, has this part of the memory."""
@@ -19,6 +21,8 @@ PRIMITIVES = 256
 """What oneDNN keeps of the code that it makes for each layer and size; a network has up to 60 layers that differ."""
 ARENA_MAX, ARENAS = -8, 2
 """Of mallopt: how many parts of the memory threads share, each with holes of its own; eight a core, if not said."""
+EVERY = 1.0
+"""Seconds between two emptyings of these holes."""
 
 
 def bytes_at_once(units: int) -> int:
@@ -54,11 +58,27 @@ def needed(extent: Extent, size: tuple[int, int], method: Method) -> int:
     return max(extent.decoding, (before + FILLING) * pixels, before * pixels + max(after, ALPHA) * results) + matrices
 
 
+class Holes:
+    """What the C library keeps between what is in use; it grows for as long as each image has another size."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def empty(self) -> None:
+        """Give it back to the system, once a second at most: that takes milliseconds."""
+        if (now := time.monotonic()) >= self._due:
+            self._due = now + EVERY
+            give_back()
+
+
+HOLES = Holes()
+
+
 def keep_little() -> None:
     """Have this process's libraries keep little of what networks leave behind that see images of many sizes.
 
     To be called before the first network computes. oneDNN would keep code for a thousand layers and sizes, and the C
-    library holes between what is in use, in more and more places; `give_back` empties these holes now and then.
+    library holes between what is in use, in more and more places: see `HOLES`.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
     with suppress(OSError, AttributeError):  # a C library that is not GNU's

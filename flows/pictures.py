@@ -19,7 +19,7 @@ from dtls.interpolation import Interpolation, Square, nearest
 from dtls.methods import Method
 from dtls.tiling import TILE
 from dtls.transparency import bounded, fill, of_alpha
-from flows.memory import needed
+from flows.memory import HOLES, needed
 from flows.naming import Names
 from flows.selection import refuse_absent
 from flows.tensors import to_pixels, to_unit
@@ -266,6 +266,7 @@ class Transform:
     def _under_lock(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
         with in_hand(*(picture.entry.key for picture in batch)), self.turn:
             made = list(self._compute(batch))
+        HOLES.empty()
         yield from made
 
     def _compute(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:

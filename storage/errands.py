@@ -47,6 +47,10 @@ class Errand:
         """This thread has these images in hand from now on."""
         self._in_hand[get_ident()] = (keys, time.monotonic())
 
+    def keys_in_hand(self) -> tuple[str, ...]:
+        """The images that this thread has in hand."""
+        return self._in_hand.get(get_ident(), ((), 0.0))[0]
+
     def put_down(self) -> None:
         """This thread has no image in hand any longer."""
         self._in_hand.pop(get_ident(), None)
@@ -66,6 +70,19 @@ class in_hand:  # noqa: N801, a context manager, and a class as it costs a third
 
     def __exit__(self, *_: object) -> None:
         self._errand.put_down()
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """While the body runs, this thread waits for others: what it has in hand is late only by the time after that."""
+    errand = _own.get()
+    held = errand.keys_in_hand()
+    errand.put_down()
+    try:
+        yield
+    finally:
+        if held:
+            errand.take(held)
 
 
 class Turn:

@@ -8,11 +8,12 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Condition, Lock, local
+from threading import Condition, Lock, get_ident, local
 
 import humanize
 
 from storage import limits
+from storage.errands import Errand, current, refuse_given_up, waiting
 from storage.formats import ImageError
 
 SMALL = 64 * 2**20
@@ -39,7 +40,8 @@ class Room:
     def forget(self) -> None:
         """Begin without claims, as a process does that is forked: it has none of the threads that made them."""
         self._turn, self._changed, self._mine = Lock(), Condition(), local()
-        self._claimed = self._most = 0
+        self._claims: dict[int, tuple[Errand, int]] = {}
+        self._most = 0
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -64,23 +66,30 @@ class Room:
             self._refuse(size - self._held, size, way_out)
             self._set(size)
             return
-        with self._turn:  # who came first goes first: a large image is not kept waiting by many of middle size
+        with waiting(), self._turn:  # who came first goes first: many of middle size do not keep a large one waiting
             with self._changed:
-                self._changed.wait_for(lambda: not self._claimed or size <= self._free() - self._claimed)
-                alone = not self._claimed
-            if alone:
+                while (claimed := self._claimed) and size > self._free() - claimed:
+                    refuse_given_up()
+                    self._changed.wait(STEP)
+            if not claimed:
                 self._refuse(size, size, way_out)
             self._set(size)
 
     @property
     def _held(self) -> int:
-        return getattr(self._mine, "size", 0)
+        return self._claims.get(get_ident(), (None, 0))[1]
+
+    @property
+    def _claimed(self) -> int:
+        """What is claimed in all; nothing counts of threads that were left behind."""
+        return sum(size for errand, size in self._claims.values() if not errand.is_given_up)
 
     def _set(self, size: int) -> None:
         if size != self._held:
             with self._changed:
-                self._claimed += size - self._held
-                self._mine.size = size
+                self._claims[get_ident()] = current(), size
+                if not size:
+                    del self._claims[get_ident()]
                 self._changed.notify_all()
 
     def _free(self) -> int:

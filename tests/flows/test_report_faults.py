@@ -46,6 +46,23 @@ def test_pictures_that_the_border_eats_up_are_a_page_without_numbers(folder: Pat
     assert "2 methods" in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_images_that_memory_does_not_suffice_to_measure_are_a_page_of_failures(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "MEASURING", 10**15)
+    with pytest.raises(RunError, match="12 of 12 images failed"):
+        made(folder, tmp_path / "out", max_failed=0.0)
+    assert (tmp_path / "out" / "index.html").read_text().count("needs about 1.6 EB of memory") == 12
+
+
+def test_large_images_are_measured_one_by_one_with_the_same_numbers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = made(folder, tmp_path / "together")
+    monkeypatch.setattr(comparison, "LARGE_PIXELS", 0)
+    assert made(folder, tmp_path / "alone")["metrics"] == together["metrics"]
+
+
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The unit with picture 0 comes to nothing."""

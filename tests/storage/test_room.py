@@ -7,6 +7,7 @@ from threading import Event
 import pytest
 
 from storage import room
+from storage.errands import Errand, in_hand
 from storage.formats import ImageError
 from storage.room import SMALL, Room
 
@@ -103,3 +104,48 @@ def test_a_forked_process_has_none_of_its_parent_s_claims() -> None:
         if (child := os.fork()) == 0:
             os._exit(room.ROOM._claimed + room.ROOM._held > 0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_claims_of_a_thread_that_was_left_behind_keep_nobody_waiting() -> None:
+    where, errand, held, end = of(), Errand(), Event(), Event()
+
+    def hang() -> None:
+        with errand.carried_out(), where.work():
+            where.claim(MUCH)
+            held.set()
+            end.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hang)
+        held.wait(10)
+        errand.give_up()
+        assert claimed(where, MUCH)
+        end.set()
+
+
+def test_who_waits_for_room_has_no_image_in_hand_meanwhile() -> None:
+    where, errand, held, end = of(), Errand(), Event(), Event()
+
+    def take() -> None:
+        with where.work():
+            where.claim(MUCH)
+            held.set()
+            end.wait(10)
+
+    def wait() -> None:
+        with errand.carried_out(), in_hand("a.png"), where.work():
+            held.wait(10)
+            taken.set()
+            where.claim(MUCH)
+            assert errand.late(-1) == [("a.png",)]
+
+    taken = Event()
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(take)
+        waiter = pool.submit(wait)
+        taken.wait(10)
+        while errand.late(-1) and not waiter.done():
+            held.wait()
+        assert not waiter.done()
+        end.set()
+        assert waiter.result(10) is None
