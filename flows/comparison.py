@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain, groupby
 from typing import Any
 
@@ -96,7 +96,7 @@ class Comparison:
         """A method and a key with what its numbers depend on: the three pictures, where they are there."""
         found = [c.listed(key) if c is not None else None for c in (self.hr, self.lr, self.sr[method])]
         size = sum(max(0, e.size) for e in found if e is not None)
-        listed = [astuple(e) if e is not None else None for e in found]
+        listed = [e.listed if e is not None else None for e in found]
         return Entry(f"{method}/{key}", size, json.dumps(listed, ensure_ascii=False, separators=(",", ":")))
 
     def work(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:

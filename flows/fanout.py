@@ -46,7 +46,7 @@ def _run(job: Job, options: BatchOptions) -> Summary:
     left = Left.of(job, options)
     refuse_replacing(left)
     summary = skipped(left)
-    is_needed = bool(left) or (bool(left.survey.leftovers) and is_free(job.receipts.target))
+    is_needed = bool(left) or job.receipts.has_news or (bool(left.survey.leftovers) and is_free(job.receipts.target))
     del left  # another run may just have ended, so that it is found out anew
     if is_needed:
         with hold(job.receipts.target, job.receipts.flow, also=job.also) as lease:
@@ -61,6 +61,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     summary, survey, todo = skipped(left), left.survey, left.todo
     receipts = job.receipts
     sweep(receipts.target, survey.leftovers, survey.nested)
+    receipts.keep_looks()
     if todo:
         job.prepare()
     if left:

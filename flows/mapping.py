@@ -74,6 +74,7 @@ def transform(
         made_with=made_with,
         skipped=listed.skipped,
     )
+    listed = replace(listed, pictures=receipts.settled(listed.pictures, where.fetch))
     pictures, absent = _chosen(listed, options, asked, receipts, made_with)
     before = made_before(listed, receipts) if options.takes_all else []
     pictures = sorted([*pictures, *before])

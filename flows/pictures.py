@@ -4,6 +4,7 @@ Reading and decoding, compute, and encoding and writing overlap, with bounded qu
 size in batches, one batch at a time; what is cheaper than handing over is done where the picture was read.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ class Fetched:
 
     entry: Entry
     data: bytes
+    sha256: str
     needed: int
     seconds: float
 
@@ -65,6 +67,7 @@ class Picture:
 
     entry: Entry
     photograph: Photograph
+    sha256: str
     needed: int
     read_seconds: float
     compute_seconds: float = 0.0
@@ -157,7 +160,8 @@ class Transform:
             with ROOM.work():
                 ROOM.claim(entry.size, WHERE_THERE_IS_MORE)
                 data = self.source.fetch(entry)
-            return Fetched(entry, data, self._needed(data), time.perf_counter() - started)
+                digest = hashlib.sha256(data).hexdigest()
+            return Fetched(entry, data, digest, self._needed(data), time.perf_counter() - started)
 
         return _tried(entry, fetched)
 
@@ -192,7 +196,7 @@ class Transform:
             started = time.perf_counter()
             photograph = self._cropped(open_photograph(fetched.data))
             seconds = fetched.seconds + time.perf_counter() - started
-            picture = Picture(fetched.entry, photograph, fetched.needed, seconds)
+            picture = Picture(fetched.entry, photograph, fetched.sha256, fetched.needed, seconds)
             self._pixels(picture.shape)
             return replace(picture, own=fetched.data) if self._is_result(picture) else picture
 
@@ -328,6 +332,7 @@ class Transform:
             "output": output,
             "output_bytes": len(made.data),
             "source_bytes": picture.entry.size,
+            "source_sha256": picture.sha256,
             "width": width,
             "height": height,
             "method": "copy" if is_copied else self.method.name,

@@ -86,7 +86,7 @@ class Publication:
             frame = read_metrics(table)
         said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
         notes = notes_of(self.comparison, frame)
-        made_from = [self.configuration, versions()["dtls"], *astuple(self.out.info(TABLE)), *said, notes]
+        made_from = [self.configuration, versions()["dtls"], *self.out.info(TABLE).listed, *said, notes]
         return _Ground(frame, notes, made_from)
 
     def refuse_strangers(self) -> None:

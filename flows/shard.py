@@ -26,7 +26,7 @@ from storage.ffhq import Split, by_hash, published
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from storage.receipts import Receipts
 from storage.schemas import SAMPLES_OF_SHARDS
-from storage.shards import SHARD, shard_name
+from storage.shards import SHARD, copies, shard_name
 from storage.units import Unit, cut_evenly
 
 
@@ -88,6 +88,17 @@ def shard(options: ShardOptions) -> str:
         options.workers,
     )
     origins = cache(making.origins)
+    receipts = Receipts(
+        target,
+        "shard",
+        SAMPLES_OF_SHARDS,
+        source=identity(options.source),
+        outputs=SHARD,
+        made_with=_told(options),
+        skipped=contents.skipped,
+    )
+    made_of = [copies(target)] if options.size is None else []
+    contents = replace(contents, pictures=receipts.settled(contents.pictures, source.fetch, *made_of))
     job = Job(
         title=f"shard {source}",
         units=plan(contents, options, metadata),

@@ -1,7 +1,7 @@
 """A file of a listing, and what its name says: that it is hidden, or what systems leave behind."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 STATE = ".dtls"
@@ -34,11 +34,20 @@ A folder link that does not lead out is to files that are listed at their own pl
 
 @dataclass(frozen=True, order=True, slots=True)
 class Entry:
-    """A file of a listing: its key (path below the location), size in bytes, and a tag that changes with it."""
+    """A file of a listing: its key (path below the location), size in bytes, and a tag that changes with it.
+
+    changed: when this machine's disk noted a change of it or of its rights, in ns; 0 elsewhere.
+    """
 
     key: str
     size: int
     etag: str
+    changed: int = field(default=0, compare=False, repr=False)
+
+    @property
+    def listed(self) -> tuple[str, int, str]:
+        """What two listings of the same file agree on."""
+        return self.key, self.size, self.etag
 
 
 def is_named_only(entry: Entry) -> bool:

@@ -80,7 +80,7 @@ class LocalDisk:
             info = os.fstat(file)
         finally:
             os.close(file)
-        if info.st_size != entry.size or str(info.st_mtime_ns) != entry.etag or len(data) != wanted:
+        if info.st_size != entry.size or str(info.st_mtime_ns) != entry.etag.partition("-")[0] or len(data) != wanted:
             raise ChangedError("changed since it was listed")
         return data
 
@@ -159,7 +159,7 @@ class LocalDisk:
 
     def info(self, path: str, key: str) -> Entry:
         found = Path(path).stat()
-        return Entry(key, found.st_size, str(found.st_mtime_ns))
+        return Entry(key, found.st_size, str(found.st_mtime_ns), found.st_ctime_ns)
 
     def versions(self, _: str, __: Sequence[str]) -> None:
         """Nothing: the time of a file does not prove its bytes, and machines that share a disk may see it unlike."""
@@ -299,7 +299,7 @@ class _Walk:
         elif is_link_out and not self.follow_links:
             self.entries.append(Entry(key, info.st_size, LINK_OUT))
         else:
-            self.entries.append(Entry(key, info.st_size, str(info.st_mtime_ns)))
+            self.entries.append(Entry(key, info.st_size, str(info.st_mtime_ns), info.st_ctime_ns))
 
     def _is_below(self, real: str) -> bool:
         return real == self.root or real.startswith(f"{self.root.rstrip('/')}/")

@@ -9,9 +9,10 @@ are there with their sizes.
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,9 +23,10 @@ import pyarrow.parquet as pq
 from storage.commits import sync_names
 from storage.entries import STATE
 from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
+from storage.looks import Looks, settled
 from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet, read_table
-from storage.schemas import PLAN, SAMPLES
+from storage.schemas import LATER, PLAN, SAMPLES
 from storage.seals import FIELD, SEALS, Seal, broken, seals_in, tagged
 from storage.survey import UNFINISHED, Before, Plan, Survey, list_target
 from storage.units import Row, Unit, fingerprint_of, is_passing
@@ -37,8 +39,6 @@ SKIPPED = "dtls.skipped"
 ROW_GROUP = 16_384
 MOST_JSON = 2**30
 """Bytes of what a run says of itself, most of it the names of what goes at its end."""
-LATER = b"later"
-"""In the metadata of a column: receipts of earlier versions lack it, and are as good without."""
 
 
 class Receipts:
@@ -67,6 +67,8 @@ class Receipts:
         self.source, self.outputs, self.elsewhere, self.skipped = source, outputs, elsewhere, skipped
         self.made_with = json.loads(json.dumps(made_with or {}))
         self._seals: dict[str, Seal] = {}
+        self._seen: Looks | None = None
+        self._looks: Looks | None = None
 
     def survey(
         self,
@@ -145,6 +147,43 @@ class Receipts:
                 if not is_passing(row):
                     entry = Entry(row["key"], row["source_bytes"], row["source_tag"])
                     yield entry, row.get("options") == made_with, row["status"] == "ok"
+
+    def settled(
+        self,
+        entries: Sequence[Entry],
+        fetch: Callable[[Entry], bytes],
+        made_of: Callable[[Mapping[str, Any]], str | None] = itemgetter("source_sha256"),
+    ) -> list[Entry]:
+        """A listing of the source, with other tags for what was changed under its size and time: see `looks`.
+
+        made_of: the sha256 of the bytes that the result of a row was made of, where that is known.
+        """
+        if not any(entry.changed for entry in entries):
+            return list(entries)
+        self._seen = Looks.at(self.target)
+        found, self._looks = settled(entries, self._seen, self._rows_of, fetch, made_of)
+        return found
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the source was seen otherwise than the target has kept."""
+        return self._looks != self._seen
+
+    def keep_looks(self) -> None:
+        """Keep what was seen of the source for the next run."""
+        if self._looks is not None and self.has_news:
+            self._looks.keep(self.target)
+            self._seen = self._looks
+
+    def _rows_of(self, keys: Collection[str]) -> dict[str, list[Row]]:
+        """By key, what receipts say of some samples."""
+        receipts = [e.key for e in self.target.list() if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
+        found: dict[str, list[Row]] = {}
+        for rows in ordered_map(self._read, receipts, workers=16):
+            for row in rows or []:
+                if row["key"] in keys:
+                    found.setdefault(row["key"], []).append(row)
+        return found
 
     def read(self, unit: Unit) -> list[Row]:
         """The rows of a unit, none where it has no receipt."""

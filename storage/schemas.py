@@ -4,6 +4,9 @@ import pyarrow as pa
 
 pa.set_memory_pool(pa.system_memory_pool())  # its own one keeps memory for every thread that ever was
 
+LATER = b"later"
+"""In the metadata of a column: receipts of earlier versions lack it, and are as good without."""
+
 SAMPLES = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False, metadata={"description": "the image's name in its source"}),
@@ -15,6 +18,7 @@ SAMPLES = pa.schema(
         pa.field("sample", pa.string(), metadata={"description": "key within a shard"}),
         pa.field("source_bytes", pa.int64(), metadata={"description": "size of the source in bytes"}),
         pa.field("source_tag", pa.string(), metadata={"description": "what changes when the source does"}),
+        pa.field("source_sha256", pa.string(), metadata={"description": "of the source's bytes", LATER: b""}),
         pa.field("options", pa.string(), metadata={"description": "fingerprint of the options it was made with"}),
         pa.field("width", pa.int32(), metadata={"description": "of the result, in pixels"}),
         pa.field("height", pa.int32(), metadata={"description": "of the result, in pixels"}),

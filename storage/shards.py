@@ -5,16 +5,18 @@ their first dot; the picture's own name is in the JSON. Times and owners are fix
 in the plan, so the same source gives the same bytes on any machine, for any number of workers.
 """
 
+import hashlib
 import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import chain
+from typing import Any
 
 from storage import headers, images
-from storage.archives import Source
+from storage.archives import Source, Tar
 from storage.errands import current
 from storage.ffhq import Origin, picture_number
 from storage.images import ImageError
@@ -99,7 +101,9 @@ class Sharding:
             with ROOM.work():
                 ROOM.claim(entry.size)
                 data = self.source.fetch(entry)
+                digest = None
                 if self.size is not None:
+                    digest = hashlib.sha256(data).hexdigest()  # of what is copied the shard tells: see `copies`
                     data, suffix = images.encode_png(images.resize_square(images.decode(data), self.size)), "png"
                     width = height = self.size
                 else:
@@ -111,13 +115,32 @@ class Sharding:
             raise
         except (ImageError, StorageError) as error:
             return failed(entry, error)
-        row: Row = {"key": entry.key, "status": "ok", "source_bytes": entry.size, "width": width, "height": height}
+        row: Row = {"key": entry.key, "status": "ok", "width": width, "height": height}
+        row |= {"source_bytes": entry.size, "source_sha256": digest}
         if origins := self.origins():
             number = picture_number(entry.key)
             origin = UNKNOWN if number is None else origins.get(number, UNKNOWN)
             row |= {field: getattr(origin, field) for field in ORIGIN}
         row["seconds"] = time.perf_counter() - started
         return Sample(data, suffix, row)
+
+
+def copies(target: Location) -> Callable[[Mapping[str, Any]], str | None]:
+    """What gives the sha256 of a copied image as it is in the shard that its row names; None where it is not."""
+
+    @cache
+    def members(shard: str) -> tuple[Tar, dict[str, Entry]]:
+        tar = Tar(target, shard)
+        return tar, {entry.key.partition(".")[0]: entry for entry in tar.list() if not entry.key.endswith(".json")}
+
+    def sha256(row: Mapping[str, Any]) -> str | None:
+        try:
+            tar, found = members(row["output"])
+            return hashlib.sha256(tar.fetch(found[row["sample"]])).hexdigest()
+        except (StorageError, KeyError):
+            return None
+
+    return sha256
 
 
 def _suffix(key: str, data: bytes) -> str:
