@@ -61,9 +61,9 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     summary, survey, todo = skipped(left), left.survey, left.todo
     receipts = job.receipts
     sweep(receipts.target, survey.leftovers, survey.nested)
-    receipts.keep_looks()
     if todo:
         job.prepare()
+    receipts.keep_looks()
     if left:
         receipts.begin(job.units, survey)
     if todo:
