@@ -375,7 +375,7 @@ def test_older_results_are_not_taken_for_those_of_a_worker_that_writes_elsewhere
         for name, more in {"large": {}, "large.zip": {}, "shards": {"samples_per_shard": 8}}.items():
             common: dict[str, Any] = {"include": ["a/*"], "overwrite": True, **more}
             enlarged(source, shared / name, **common)
-            with pytest.raises(UnavailableError, match="is not what is there, as seen from here; give addresses"):
+            with pytest.raises(StorageError, match="is not what is there, as seen from here; give addresses"):
                 enlarged(source, shared / name, scale=3, **where, **common)
             assert "already done" not in enlarged(source, shared / name, scale=3, **common)
 
