@@ -191,7 +191,8 @@ def renamed(path: Path, *, within: Path | None = None, synced: bool = True) -> I
     try:
         yield temporary
         if synced:
-            sync_file(temporary)
+            with suppress(FileNotFoundError):  # who took over has removed it, as asking says
+                sync_file(temporary)
         ask_before_changing(LocalDisk(), str(path))
         temporary.replace(path)
     except BaseException:
