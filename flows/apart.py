@@ -30,8 +30,15 @@ from storage.units import Row, Unit
 POLL = 0.5
 """Seconds between two looks at whether the run was stopped, and in the process, whether the run is gone."""
 PR_SET_PDEATHSIG = 1
+LATE = "took longer than --image-timeout {:g} s"
+DEADLY = "killed the process that read it, twice ({})"
 TRIES = 2
 """An image that has killed so many processes, alone in each, is given up."""
+
+
+def is_not_to_be_read(reason: object) -> bool:
+    """Whether a failed row says that its image hangs or kills who reads it."""
+    return str(reason).startswith(tuple(words.partition("{")[0] for words in (LATE, DEADLY)))
 
 
 class EndedError(Exception):
@@ -89,10 +96,10 @@ class Apart:
             try:
                 return process.do(unit, [sample], self.limit)
             except HungError:
-                why = f"took longer than --image-timeout {self.limit:g} s"
+                why = LATE.format(self.limit)
                 break
             except EndedError as error:
-                why = f"killed the process that read it, twice ({error})"
+                why = DEADLY.format(error)
         return self.here(replace(unit, refused={sample.key: why}), [sample], lambda *_: None)
 
 

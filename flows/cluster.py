@@ -185,6 +185,7 @@ def processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
     settings = {**threads, **NO_PROFILE, "distributed.scheduler.allowed-failures": 1}  # the second death counts
+    logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)  # which the run tells in its own words
     here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
     common = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR, "preload": ["flows.elsewhere"]}
     own = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {GPU: 1}} for gpu in gpus] or [{}] * count

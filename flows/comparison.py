@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, groupby
 from typing import Any
 
@@ -67,6 +67,16 @@ class Comparison:
         extra = ((key, method) for method, sr in self.sr.items() for key in sr.entries if key not in there)
         pairs = [*((key, method) for key in there for method in self.sr), *extra]
         return sorted(pairs, key=lambda pair: (pair[0], place[pair[1]]))
+
+    def without(self, keys: Set[str]) -> "Comparison":
+        """The same, but for some keys, which none of its collections has."""
+
+        def rest(collection: Collection) -> Collection:
+            there = {key: entry for key, entry in collection.entries.items() if key not in keys}
+            return replace(collection, entries=there)
+
+        hr, lr = (rest(one) if one is not None else None for one in (self.hr, self.lr))
+        return replace(self, hr=hr, lr=lr, sr={method: rest(one) for method, one in self.sr.items()})
 
     def units(self) -> list[Unit]:
         """About 256 keys with all their methods each; a sample is METHOD/KEY."""

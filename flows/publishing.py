@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dtls.checkpoint import CheckpointError
+from flows.apart import is_not_to_be_read
 from flows.comparison import Comparison
 from flows.console import progress, publish, tell, tell_markdown
 from flows.gallery import Gallery
@@ -126,7 +127,7 @@ class Publication:
         summary = self._summary(frame, notes)
         said = read_answers(self.out, self.options["ratings"]) if self.options["ratings"] else None
         content = as_json(summary, self.configuration, date=date) | ({"ratings": said} if said else {})
-        gallery = Gallery.of(self.comparison, frame, self.options["gallery"], out)
+        gallery = Gallery.of(self._readable(frame), frame, self.options["gallery"], out)
         shown = summary.metrics
         if not set(shown) & set(METRICS):
             shown = (*(m for m in METRICS if m.name in PRIMARY), *shown)  # all of them without a number
@@ -160,17 +161,22 @@ class Publication:
             self._keep(content, out)
         out.write(SUMMARY, text_of(content).encode())
 
+    def _readable(self, frame: pd.DataFrame) -> Comparison:
+        """What is compared, without the images that hung or killed who read them, as the table says."""
+        return self.comparison.without({*frame.loc[frame["error"].map(is_not_to_be_read), "key"]})
+
     def _summary(self, frame: pd.DataFrame, notes: list[str]) -> Summary:
         if not self.options["sets"]:
             return summarise(frame, notes)
-        collections = (self.comparison.hr, *self.comparison.sr.values())
+        comparison = self._readable(frame)
+        collections = (comparison.hr, *comparison.sr.values())
         total = sum(len(collection.entries) for collection in collections if collection is not None)
         try:
             inception = Inception(self.comparison.device)
         except InceptionError as error:
             raise CheckpointError(str(error)) from error
         with progress("FID and KID", total, "images") as advance:
-            distances, more = set_distances(self.comparison, inception, advance)
+            distances, more = set_distances(comparison, inception, advance)
         return summarise(frame, [*notes, *more], distances)
 
     def _draw(self, gallery: Gallery, out: Recorder) -> None:

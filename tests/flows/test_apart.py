@@ -111,3 +111,19 @@ def test_an_image_that_kills_its_worker_twice_is_a_failed_row(tmp_path: Path) ->
     code, said = run(*UPSCALE, "--runner", "processes")
     assert code == 0, said
     assert run.rows() == all_but_one(KILLED)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_report_leaves_an_image_that_is_decoded_for_ever_out_of_its_page(tmp_path: Path) -> None:
+    run = Run(tmp_path, "decoded for ever")
+    results = tmp_path / "results"
+    results.mkdir()
+    for number in range(3):
+        Image.new("RGB", (16, 16)).save(results / f"{number}.png")
+    options = ["--hr", str(run.source), "--sr", f"x={results}", "--out", str(run.target), "--lpips", "none"]
+    command = [sys.executable, "-m", "flows", "report", *options, "--max-failed", "0.5", "--image-timeout", "1"]
+    ended = subprocess.run(command, env=run.environment, capture_output=True, text=True, timeout=SOON, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert [row["error"] for row in pq.read_table(run.target / "metrics.parquet").to_pylist()] == [None, LATE, None]
+    assert (run.target / "index.html").exists()
