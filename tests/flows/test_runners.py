@@ -404,7 +404,7 @@ def test_an_error_travels_without_what_it_comes_from(
     claim = Claim(str(tmp_path), "run", 1.0)
     with Client(scheduler.address, set_as_default=False) as client:
         unit = Unit("upscale", "unit", (), "", "")
-        future = client.submit(do_unit, Elsewhere(fails, is_heavy=False), 1, unit, "run", claim)
+        future = client.submit(do_unit, Elsewhere(fails, is_heavy=False), 1, unit, "run", claim, sync=True)
         error = future.exception()
     assert isinstance(error, UnavailableError)
     assert str(error) == "no network"
