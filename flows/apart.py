@@ -10,7 +10,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from flows.console import Advance
 from flows.job import Elsewhere, Work
 from storage.claims import Claim
 from storage.locations import Entry, StorageError
+from storage.scratch import scratch_folder
 from storage.units import Row, Unit
 
 POLL = 0.5
@@ -65,8 +65,8 @@ class Apart:
         """The rows of a unit, those of its images that end or hold up a process as failures."""
         if self.elsewhere.trial is None:
             return self._one_by_one(self.elsewhere.make, unit, samples, advance)
-        with tempfile.TemporaryDirectory(prefix="dtls-") as folder:
-            tried = self._one_by_one(self.elsewhere.trial(folder), unit, samples, advance)
+        with scratch_folder() as folder:
+            tried = self._one_by_one(self.elsewhere.trial(str(folder)), unit, samples, advance)
         lost = {row["key"]: row["reason"] for row in tried if row["status"] == "failed"}
         unit = replace(unit, refused=lost)
         process = Process(self.elsewhere.make, self.claim, lambda: advance(0))

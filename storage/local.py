@@ -278,10 +278,17 @@ class _Walk:
                 self._add(child, prefix + child.name)
             except StorageError:
                 raise
+            except PermissionError as error:  # of what a link leads to: names here are for us to see
+                self.entries.append(Entry(_as_text(prefix + child.name), 0, self._tag_of_closed(child.path, error)))
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ELOOP):
                     raise in_one_line(child.path, error) from error
                 self.entries.append(Entry(_as_text(prefix + child.name), 0, BROKEN))
+
+    def _tag_of_closed(self, link: str, error: OSError) -> str:
+        """The tag of a link to what is not for us to see."""
+        is_followed = self.follow_links or self._is_below(os.path.realpath(link))
+        return f"{UNLISTED}{error.strerror}" if is_followed else LINK_OUT
 
     def _add(self, child: os.DirEntry[str], key: str) -> None:
         is_link_out = child.is_symlink() and not self._is_below(os.path.realpath(child.path))

@@ -33,10 +33,11 @@ class Remote:
         self.fs = fs
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Remote) and bool(self.fs == other.fs)
+        """Whether both reach the same files; fsspec itself takes those of two threads for two."""
+        return isinstance(other, Remote) and _made_of(self.fs) == _made_of(other.fs)
 
     def __hash__(self) -> int:
-        return hash(self.fs)
+        return hash(type(self.fs))
 
     def list(self, root: str) -> list[Entry]:
         prefix = root.rstrip("/") + "/"
@@ -163,6 +164,11 @@ def connect(address: str) -> tuple[Remote, str]:
     """The file system of an address, and the path in it."""
     fs, root = fsspec.core.url_to_fs(address)
     return Remote(fs), root
+
+
+def _made_of(fs: Any) -> tuple[Any, ...]:
+    """What makes a file system the one that it is."""
+    return type(fs), fs.storage_args, fs.storage_options
 
 
 def _tag(info: dict[str, Any]) -> str:

@@ -9,10 +9,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
+from flows.apart import Apart
+from flows.job import Elsewhere
+from storage.claims import Claim
+from storage.scratch import NAME
+from storage.units import Unit
 
 POISON = """
 import io, os, signal, time
@@ -127,3 +134,17 @@ def test_a_report_leaves_an_image_that_is_decoded_for_ever_out_of_its_page(tmp_p
     assert ended.returncode == 0, ended.stderr
     assert [row["error"] for row in pq.read_table(run.target / "metrics.parquet").to_pylist()] == [None, LATE, None]
     assert (run.target / "index.html").exists()
+
+
+def test_what_is_tried_alone_lies_where_the_next_run_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def trial(folder: str) -> Any:
+        tried.append(Path(folder).name)
+        raise KeyboardInterrupt
+
+    elsewhere = Elsewhere(lambda _: lambda *_: [], is_heavy=False, trial=trial)
+    apart = Apart(lambda *_: [], elsewhere, Claim(str(tmp_path), "", 1.0), None)
+    with pytest.raises(KeyboardInterrupt):
+        apart(Unit.of("shard", "shard-000000", (), {}), [], lambda *_: None)
+    assert NAME.fullmatch(tried[0])

@@ -570,6 +570,19 @@ def test_a_process_that_works_for_two_runs_asks_for_each_of_them_alone(tmp_path:
     assert state(target) == {"0.png": b"pixels", "a/0.png": b"pixels"}
 
 
+@pytest.mark.parametrize("address", ["memory://fenced", "{tmp_path}/fenced"])
+def test_a_place_is_fenced_in_whichever_thread_its_address_is_understood(address: str, tmp_path: Path) -> None:
+    target = Location.of(address.format(tmp_path=tmp_path))
+
+    def refuse() -> None:
+        raise LostError("another's")
+
+    with target.fenced(refuse), ThreadPoolExecutor(1) as pool:
+        late = pool.submit(lambda: Location.of(target.url).write("0.png", b"mine"))
+        with pytest.raises(LostError):
+            late.result()
+
+
 def test_a_thread_that_outlives_its_run_changes_nothing_more(tmp_path: Path) -> None:
     target = Location.of(tmp_path)
     with ThreadPoolExecutor(1) as pool:

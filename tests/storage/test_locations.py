@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import os
 import resource
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from storage.local import BROKEN
 from storage.locations import Entry, Location, StorageError, UnavailableError
 from tests.faulty_s3 import Fault, FaultyS3
 from tests.services import S3Server, free_ports
+
+NOBODY = 65534
 
 
 @pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.integration)])
@@ -295,6 +298,26 @@ def test_a_listing_names_links_that_lead_out_follows_them_where_asked_to_and_end
     followed = Location.of(tmp_path / "place", follow_links=True).list()
     there = [(e.key, e.size) for e in followed if not is_named_only(e)]
     assert there == [("broken", 0), ("file", 3), ("linked/picture", 3)]
+
+
+def test_links_to_what_is_not_for_us_to_see_are_named_and_the_rest_is_listed() -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as made:
+        place, closed = Path(made, "place"), Path(made, "closed")
+        place.mkdir()
+        closed.mkdir(mode=0)
+        (place / "file.png").symlink_to(closed / "x.png")
+        (place / "folder").symlink_to(closed / "deeper")
+        (place / "kept.png").write_bytes(b"123")
+        Path(made).chmod(0o755)
+        os.seteuid(user or NOBODY)  # no mode keeps root out
+        try:
+            listed, followed = (Location.of(place, follow_links=follow).list() for follow in (False, True))
+        finally:
+            os.seteuid(user)
+    assert [entry.key for entry in listed] == ["file.png", "folder", "kept.png"]
+    assert [entry.etag for entry in listed[:2]] == [LINK_OUT, LINK_OUT]
+    assert [entry.etag for entry in followed[:2]] == [f"{UNLISTED}Permission denied"] * 2
 
 
 def test_links_within_a_folder_count_and_a_root_may_be_a_link(tmp_path: Path) -> None:
