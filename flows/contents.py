@@ -2,6 +2,7 @@
 
 import codecs
 import mimetypes
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ REFUSED_TOLD, ARCHIVES_TOLD = 20, 5
 ENCODINGS = ("shift_jis", "gbk", "big5", "euc_kr", "cp866", "cp437", "latin-1")
 """Of names, in the old archives of those who did not write in Latin letters."""
 READERS = 16
+UNTAGGED = re.compile(r"(-[0-9a-f]+)?")
+"""The tag of a file of which nothing tells when it was changed; of a member of such an archive, where that begins."""
 TYPES = mimetypes.MimeTypes()
 """What Python knows of suffixes, whatever the machine knows besides."""
 OTHERS = ("unread", "archive", "other")
@@ -260,7 +263,7 @@ def _tell_untagged(source: Source, listed: list[Entry]) -> None:
     if hashed := [entry for entry in listed if entry.etag.startswith(HASHED)]:
         told = _such_as(hashed, "image")
         tell(f"{source}: {told}: without ETag and Last-Modified; read whole at each run, so that changes are noticed")
-    if untagged := [entry for entry in listed if not entry.etag.partition("-")[0]]:
+    if untagged := [entry for entry in listed if not entry.changed and UNTAGGED.fullmatch(entry.etag)]:
         told = _such_as(untagged, "image")
         tell(
             f"{source}: warning: {told}: nothing but the size says whether it changed, so some changes there are "

@@ -88,15 +88,6 @@ def shard(options: ShardOptions) -> str:
         options.workers,
     )
     origins = cache(making.origins)
-    receipts = Receipts(
-        target,
-        "shard",
-        SAMPLES_OF_SHARDS,
-        source=identity(options.source),
-        outputs=SHARD,
-        made_with=_told(options),
-        skipped=contents.skipped,
-    )
     made_of = [copies(target)] if options.size is None else []
     contents = replace(contents, pictures=receipts.settled(contents.pictures, source.fetch, *made_of))
     job = Job(

@@ -32,6 +32,10 @@ A folder link that does not lead out is to files that are listed at their own pl
 """
 
 
+TOUCHED = "~"
+"""In a local file's tag, between the time of writing and what tells of bytes that were changed under it."""
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Entry:
     """A file of a listing: its key (path below the location), size in bytes, and a tag that changes with it.

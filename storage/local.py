@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from storage.durable import make_folder, sync_file, sync_folder, unsynced
-from storage.entries import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, TEMPORARY_NAME, UNLISTED, Entry, is_junk
+from storage.entries import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, TEMPORARY_NAME, TOUCHED, UNLISTED, Entry, is_junk
 from storage.errors import ChangedError, StorageError, in_one_line
 from storage.fence import ask_before_changing
 
@@ -80,7 +80,11 @@ class LocalDisk:
             info = os.fstat(file)
         finally:
             os.close(file)
-        if info.st_size != entry.size or str(info.st_mtime_ns) != entry.etag.partition("-")[0] or len(data) != wanted:
+        if (
+            info.st_size != entry.size
+            or str(info.st_mtime_ns) != entry.etag.partition(TOUCHED)[0]
+            or len(data) != wanted
+        ):
             raise ChangedError("changed since it was listed")
         return data
 

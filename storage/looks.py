@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from storage.entries import STATE, Entry
+from storage.entries import STATE, TOUCHED, Entry
 from storage.locations import Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 
@@ -88,14 +88,14 @@ def _tag(entry: Entry, rows: Sequence[Row], fetch: Callable[[Entry], bytes], mad
         raise
     except StorageError:  # whoever makes its result is told why
         return entry.etag
-    return next((tag for tag, known in hashes.items() if known == found), f"{entry.etag}-{found[:16]}")
+    return next((tag for tag, known in hashes.items() if known == found), f"{entry.etag}{TOUCHED}{found[:16]}")
 
 
 def _is_like(row: Row, entry: Entry) -> bool:
     """Whether a result was made of a file of this size and time of writing."""
-    return row["source_bytes"] == entry.size and (row["source_tag"] or "").partition("-")[0] == entry.etag
+    return row["source_bytes"] == entry.size and (row["source_tag"] or "").partition(TOUCHED)[0] == entry.etag
 
 
 def _is_other(tag: str, entry: Entry) -> bool:
     """Whether a tag is of a file of this time of writing that was changed all the same."""
-    return tag.startswith(f"{entry.etag}-")
+    return tag.startswith(f"{entry.etag}{TOUCHED}")

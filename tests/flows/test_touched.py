@@ -93,6 +93,18 @@ def test_what_was_only_touched_is_not_made_again(make: Make, source: Path, tmp_p
     assert make(source, target).startswith("1 done")  # c.bmp, as nothing tells of its change any more
 
 
+def test_an_image_dated_before_1970_is_one_like_others(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in source.iterdir():
+        os.utime(path, (-1e9, -1e9))
+    assert upscaled(source, tmp_path / "target") == "3 done"
+    draw(source / "b.bmp", "blue")
+    for made in ("1 done", "3 already done"):
+        assert upscaled(source, tmp_path / "target").startswith(made)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_results_of_a_version_that_kept_no_hashes_are_not_made_again(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     upscaled(source, target)
