@@ -80,11 +80,12 @@ class _File:
         self.is_small = kept * self.known.num_rows <= QUICK
 
     def _kept(self) -> int:
-        """Bytes of the wanted columns as they are kept, before they are compressed."""
-        leaves = self.known.schema
-        places = [place for place in range(len(leaves)) if leaves.column(place).path in self.wanted]
+        """Bytes of all columns as they are kept, before they are compressed.
+
+        Not of the wanted ones: where a file is damaged, pyarrow ends the process that asks about one of its columns.
+        """
         groups = map(self.known.row_group, range(self.known.num_row_groups))
-        return sum(group.column(place).total_uncompressed_size for group in groups for place in places)
+        return sum(group.total_byte_size for group in groups)
 
     def read(self) -> pa.Table:
         """The table; TooLargeError as soon as it takes too much."""

@@ -126,6 +126,20 @@ def test_what_is_no_table_is_damaged(data: bytes, tmp_path: Path) -> None:
         read_table(Location.of(tmp_path), "t", ["key"])
 
 
+def test_no_damaged_byte_ends_the_process() -> None:
+    data = file_of({"key": ["a", "b"], "n": [1, 2]})
+    refused = 0
+    for place in range(len(data)):
+        for change in (1, 39, 55, 69, 86, 128):
+            damaged = bytearray(data)
+            damaged[place] ^= change
+            try:
+                read_parquet(bytes(damaged)).validate(full=True)
+            except DAMAGED:
+                refused += 1
+    assert refused > len(data)
+
+
 def test_a_file_larger_than_any_table_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / MANIFEST).open("wb") as file:
         file.truncate(parquet.MANY + 1)
