@@ -1,10 +1,12 @@
 """Whether files are the ones that were written: by their size and bytes, or by what their store says of these."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from storage.errors import told
 from storage.locations import Location
 from storage.scratch import scratch_folder
 from storage.units import Row
@@ -66,8 +68,15 @@ def _outputs(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def _proof(target: Location, key: str) -> tuple[int, str] | None:
-    """The size and the hash of a file as it is now; None where there is none."""
-    if not target.exists(key):
+    """The size and the hash of a file as it is now; None where there is none.
+
+    It is opened first: network disks may remember for a minute what they knew of a name, but not of what is opened.
+    """
+    if target.local is None and not target.exists(key):
         return None
-    with at_hand(target, key) as path:
-        return path.stat().st_size, sha256_of(path)
+    with told(target.address(key)):
+        try:
+            with at_hand(target, key) as path, path.open("rb") as file:
+                return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None

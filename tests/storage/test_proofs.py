@@ -57,6 +57,21 @@ def test_an_older_result_is_not_taken_for_one_that_a_worker_has_put_elsewhere(ta
     assert unlike(here, rows) == "b.png"
 
 
+def test_what_a_network_disk_remembers_of_an_older_file_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Location.of(tmp_path)
+    target.write("b.png", b"older and longer")
+    older = (tmp_path / "b.png").stat()
+    rows = made(target)
+    with monkeypatch.context() as remembering:
+        remembering.setattr(Path, "stat", lambda *_, **__: older)
+        assert unlike(target, rows) is None
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "b.png").mkdir()
+    assert unlike(target, rows) == "b.png"
+
+
 def test_nothing_that_was_made_is_nothing_to_look_for(target: Location) -> None:
     assert unlike(target, [{"key": "broken", "status": "failed", "output": "b.png"}]) is None
 
