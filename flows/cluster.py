@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -27,6 +28,9 @@ SCHEDULER = "DTLS_SCHEDULER"
 """The environment's name of the scheduler that is used, and in a deployment's run the only one."""
 NO_PROFILE = {"distributed.worker.profile.enabled": False}
 """Dask's profiler looks at all threads a hundred times a second, and Python 3.11 may lock up as one starts then."""
+CA_FILE = "distributed.comm.tls.ca-file"
+IN_CLEAR = {CA_FILE: None, "distributed.comm.require-encryption": None}
+"""Processes of this machine meet on the loopback alone, and want no certificate of a scheduler elsewhere."""
 
 
 def scheduler_of(options: BatchOptions) -> str | None:
@@ -150,7 +154,8 @@ def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
             "which GPUs there are"
         )
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is told in the run's own words
-    scheduler = scheduler_of(options)
+    if (scheduler := scheduler_of(options)) is not None:
+        _refuse_without_certificate(scheduler)
     with processes(options, is_heavy=is_heavy) if scheduler is None else nullcontext() as cluster:
         address = scheduler or "the processes"
         try:
@@ -169,6 +174,16 @@ def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
             yield client
 
 
+def _refuse_without_certificate(scheduler: str) -> None:
+    import dask
+
+    file = dask.config.get(CA_FILE, None)
+    if scheduler.startswith("tls://") and file and not Path(file).is_file():
+        raise StorageError(
+            f"{file}: no certificate there for {scheduler}; it is what DASK_DISTRIBUTED__COMM__TLS__CA_FILE names"
+        )
+
+
 @contextmanager
 def processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
     """Processes of this machine: one a GPU for what has use for them, else as many as units are to be in flight.
@@ -184,7 +199,8 @@ def processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
         f"distributed.nanny.pre-spawn-environ.{name}": max(1, CORES // count)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
-    settings = {**threads, **NO_PROFILE, "distributed.scheduler.allowed-failures": 1}  # the second death counts
+    settings = {**threads, **NO_PROFILE, **IN_CLEAR}
+    settings["distributed.scheduler.allowed-failures"] = 1  # the second death counts
     logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)  # which the run tells in its own words
     here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
     common = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR, "preload": ["flows.elsewhere"]}

@@ -14,6 +14,7 @@ from subprocess import PIPE, Popen
 from threading import Thread
 from typing import Any
 
+import dask
 import pandas as pd
 import pytest
 import torch
@@ -380,9 +381,16 @@ def test_older_results_are_not_taken_for_those_of_a_worker_that_writes_elsewhere
             assert "already done" not in enlarged(source, shared / name, scale=3, **common)
 
 
-def test_processes_listen_to_this_machine_alone() -> None:
+def test_processes_listen_to_this_machine_alone_and_want_no_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = BatchOptions(runner="processes", in_flight=1)
-    with cluster.connected(options, is_heavy=False) as client:
+    missing = str(tmp_path / "dask.pem")
+    elsewhere: dict[str, Any] = {cluster.CA_FILE: missing, "distributed.comm.require-encryption": True}
+    elsewhere |= {f"distributed.comm.tls.{role}.cert": missing for role in ("client", "worker", "scheduler")}
+    for name, value in elsewhere.items():
+        monkeypatch.setenv(f"DASK_{name.upper().replace('.', '__').replace('-', '_')}", str(value))
+    with dask.config.set(elsewhere), cluster.connected(options, is_heavy=False) as client:
         assert cluster.workers_of(client)
         heard = [host for pid in (*client.run(os.getpid).values(), os.getpid()) for host in listening(pid)]
     assert set(heard) == {"0100007F"}
@@ -468,6 +476,16 @@ def test_a_scheduler_is_for_dask_alone_and_has_an_address() -> None:
     for wrong in ({"scheduler": "tcp://host:8786"}, {"runner": "dask", "scheduler": "host"}):
         with pytest.raises(ValidationError):
             UpscaleOptions.model_validate({"source": "a", "target": "b", "method": "nearest", "scale": 2, **wrong})
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    options = BatchOptions(runner="dask", scheduler="tls://127.0.0.1:9")
+    with (
+        dask.config.set({cluster.CA_FILE: str(tmp_path / "dask.pem")}),
+        pytest.raises(StorageError, match=r"/dask\.pem: no certificate there for tls://127\.0\.0\.1:9"),
+        cluster.connected(options, is_heavy=False),
+    ):
+        pass
 
 
 ANY, OURS = "tcp://any:8786", "tls://ours:8786"
