@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,7 +130,7 @@ def write_ratings(table: pa.Table, path: Path) -> None:
     """Write `ratings.parquet`; the file appears whole or not at all. ValueError for a table of another schema."""
     if not table.schema.equals(RATINGS_SCHEMA):
         raise ValueError("a table of ratings has other columns")
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{uuid4().hex}.tmp")  # a killed run leaves it to be swept
     try:
         pq.write_table(table, part, compression="zstd")
         part.replace(path)

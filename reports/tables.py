@@ -11,6 +11,7 @@ from itertools import islice
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -113,7 +114,7 @@ def write_metrics(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     Columns left out are null, and so is NaN. ValueError for an unknown column, for a status other than ok and failed,
     and where method, key or status is missing.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{uuid4().hex}.tmp")  # a killed run leaves it to be swept
     try:
         with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
             batches = _batches(map(_checked, rows))

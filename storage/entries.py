@@ -6,6 +6,8 @@ from functools import lru_cache
 
 STATE = ".dtls"
 """The folder of what a target keeps for itself."""
+PROBES = f"{STATE}/probe-"
+"""What the folders begin with in which files are put for as long as a disk is asked about names."""
 HIDDEN = re.compile(r"(?:\A|/)\.[^./]")
 JUNK = frozenset(
     {

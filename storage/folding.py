@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from uuid import uuid4
 
-from storage.entries import STATE
+from storage.entries import PROBES
 from storage.locations import Location
 
 Pair = tuple[str, str]
@@ -81,7 +81,7 @@ def _kind(names: Pair) -> tuple[bool, ...]:
 
 def _is_one(target: Location, names: Pair) -> bool:
     """Whether a file is there under another name, too, than the one that it was written under."""
-    folder = f"{STATE}/probe-{uuid4().hex}"
+    folder = f"{PROBES}{uuid4().hex}"
     written, asked = (f"{folder}/{name}" for name in names)
     target.write(written, b"")
     try:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from storage.claims import Claim
-from storage.entries import STATE
+from storage.entries import PROBES, STATE
 from storage.fence import LEASES, clock
 from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
 from storage.owners import LEASE, TRUSTED, LostError, Owner, owner_of
@@ -171,8 +171,9 @@ def hold(
 
 
 def is_left_over(key: str) -> bool:
-    """Whether `key` may be of a run that was killed: a temporary file, a lease, or a lease on a lease."""
-    return bool(TEMPORARY.fullmatch(key)) or (key.startswith(LEASES) and key.endswith(".json"))
+    """Whether `key` may be of a run that was killed: a temporary file, a lease, or what asked for names."""
+    is_lease = key.startswith(LEASES) and key.endswith(".json")
+    return is_lease or key.startswith(PROBES) or bool(TEMPORARY.fullmatch(key))
 
 
 def is_free(target: Location, key: str = LEASE) -> bool:
@@ -187,7 +188,7 @@ def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> 
     Uploads to `nested` targets below it are others'.
     """
     for key in filter(is_left_over, keys):
-        if TEMPORARY.fullmatch(key) or (key != LEASE and is_free(target, key)):
+        if not key.startswith(LEASES) or (key != LEASE and is_free(target, key)):
             target.delete(key)
     target.abort_uploads(nested)
     sweep_scratch()

@@ -1,6 +1,8 @@
 """The table keeps what was measured, and says what its columns are."""
 
 import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reports.tables import SCHEMA, read_metrics, write_metrics
+from storage.entries import TEMPORARY_NAME
 from tests.reports.samples import INF, ROWS, row
 
 
@@ -68,6 +71,15 @@ def test_a_failed_write_keeps_the_former_table(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="row of metrics"):
         write_metrics([{}], path)
     assert len(read_metrics(path)) == 4
+
+
+def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from ROWS
+        assert re.fullmatch(TEMPORARY_NAME, next(tmp_path.iterdir()).name)
+
+    write_metrics(rows(), tmp_path / "metrics.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.parquet"]
 
 
 def test_other_and_newer_tables_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.folding import pair_folded, pairs_alike
+from storage.leases import sweep
 from storage.local import LocalDisk
 from storage.locations import Location
 from tests.folding import FoldingDisk
@@ -43,6 +44,19 @@ def test_a_disk_is_asked_and_keeps_nothing(tmp_path: Path) -> None:
     assert pair_folded(folding, pairs[1:]) == pairs[1]
     assert pair_folded(folding, []) is None
     assert plain.list() == []
+
+
+def test_what_a_disk_was_asked_with_is_swept_after_a_run_that_was_killed(tmp_path: Path) -> None:
+    class Killed(LocalDisk):
+        def delete(self, path: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pair_folded(Location(str(tmp_path), Killed(), str(tmp_path)), [("A.png", "a.png")])
+    target = Location.of(tmp_path)
+    target.write("A.png", b"a result")
+    sweep(target, [entry.key for entry in target.list()])
+    assert [entry.key for entry in target.list()] == ["A.png"]
 
 
 def test_each_kind_of_pair_is_asked_for_once(tmp_path: Path) -> None:
