@@ -1,11 +1,13 @@
 """Operating it: cancelled runs, one GPU for one run at a time, runs that died, schedules, and what the log says."""
 
+import io
 import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from flows.shard import ShardOptions, shard
 from flows.training_settings import states_in
+from storage.jpeg_kinds import MAX_SCANS, SCAN
+from storage.owners import LEASE
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import descendants, is_running, isolated_environment, wait_until
 
@@ -130,6 +135,34 @@ def test_a_cancelled_run_stops_in_time_keeps_what_is_done_and_the_next_goes_on(
     assert done > 1
     installation.ends(installation.start(name, options), "COMPLETED", " already done")
     assert receipts(target) > done
+
+
+def of_many_scans(side: int) -> bytes:
+    """A sound grey JPEG, small as a file, that takes minutes to decode: its last scan comes again and again."""
+    buffer = io.BytesIO()
+    Image.new("L", (side, side), 128).save(buffer, "jpeg", progressive=True)
+    scans, end = buffer.getvalue()[:-2], buffer.getvalue()[-2:]
+    return scans + scans[scans.rindex(SCAN) :] * (MAX_SCANS - scans.count(SCAN)) + end
+
+
+@pytest.mark.nightly
+def test_a_cancelled_run_whose_image_is_decoded_for_minutes_is_over_in_time_and_the_next_goes_on(
+    installation: Installation, photographs: Path, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(photographs / "00000", source)
+    (source / "0.jpg").write_bytes(of_many_scans(9000))
+    options = {"source": str(source), "target": str(target), "method": "lanczos", "scale": 2, "unit_size": 1}
+    run = installation.start("upscale", options)
+    assert wait_until(lambda: receipts(target) > 0, SOON), installation.server.flow_run_logs(run)
+    processes, cancelled = installation.processes(), time.monotonic()
+    installation.server.cancel(run)
+    assert installation.server.wait_for_final_state(run, GRACE) == "CANCELLED"
+    assert wait_until(lambda: not any(map(is_running, processes)), cancelled + GRACE - time.monotonic())
+    assert (target / LEASE).exists()
+    (source / "0.jpg").unlink()
+    installation.ends(installation.start("upscale", options), "COMPLETED", " already done")
+    assert not (target / LEASE).exists()
 
 
 def test_a_cancelled_reproduction_saves_its_model_and_the_next_uses_what_is_done(

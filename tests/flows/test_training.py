@@ -28,7 +28,8 @@ from flows.train import states_to_go_on_with, train
 from flows.train_options import TrainOptions
 from flows.training_settings import states
 from storage.locations import Location, StorageError
-from tests.services import free_ports, wait_until
+from storage.owners import LEASE
+from tests.services import descendants, free_ports, is_running, wait_until
 
 SMALL: dict[str, Any] = {
     "dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "batch_size": 2, "learning_rate": 1e-3,
@@ -269,6 +270,32 @@ def test_sigterm_saves_and_the_run_goes_on_from_there(
     assert "Traceback" not in said
     run(shards, tmp_path, done + 1, resume=True)
     assert len(losses(tmp_path)) == done + 1
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_a_training_that_does_not_stop_with_its_workers_and_the_next_goes_on(
+    shards: str, tmp_path: Path
+) -> None:
+    arguments = command(shards, tmp_path, "--save-every", "5", "--workers", "1")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert wait_until(lambda: bool(kept(tmp_path)), timeout=60), process.poll()
+        started = descendants(process.pid)
+        assert len(started) > 1
+        for pid in started:
+            os.kill(pid, signal.SIGSTOP)  # as within a library's call, they do not hear of the first
+        process.send_signal(signal.SIGTERM)
+        assert any("what is in hand is waited for" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=2)
+    assert process.returncode == 143
+    assert said == "dtls: ended at once; run it again to go on\n"
+    assert wait_until(lambda: not any(map(is_running, started)), timeout=2)
+    assert (tmp_path / LEASE).exists()
+    done = kept(tmp_path)[0]
+    run(shards, tmp_path, done + 1, resume=True)
+    assert len(losses(tmp_path)) == done + 1
+    assert not (tmp_path / LEASE).exists()
 
 
 @pytest.mark.slow
