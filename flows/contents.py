@@ -49,7 +49,7 @@ class SourceOptions(BatchOptions):
         None, description="encoding of the names in a zip or tar that gives none, like shift_jis, gbk or cp866"
     )
     follow_links: bool = Field(
-        False, description="take what links in a folder lead to outside of it, too; without it they are told and left"
+        False, description="take what links in a folder lead to outside of it, too; else they are skipped and counted"
     )
     by_content: bool = Field(
         False,
