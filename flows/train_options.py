@@ -61,7 +61,7 @@ class TrainOptions(Options):
     )
     follow_links: bool = Field(
         False,
-        description="take shards that links in a folder lead to outside of it, too; else they are skipped and printed",
+        description="take shards that links in a folder lead to outside of it, too; else they are told and skipped",
     )
     image_ext: Annotated[tuple[Extension, ...], BeforeValidator(_endings)] = Field(
         (),
