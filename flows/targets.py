@@ -58,7 +58,7 @@ def _kept(mapping: Transform, commits: Commits, made: Sample | Row) -> Row:
             made.row["write_seconds"] += time.perf_counter() - started
             return _complete(made)
         if not is_passing(made):
-            commits.target.delete(mapping.names.of(made["key"]))
+            commits.remove(mapping.names.of(made["key"]))
         return made
     except UnavailableError:
         raise

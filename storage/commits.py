@@ -21,20 +21,24 @@ SMALL = 2**20
 
 
 class Commits:
-    """Puts files at a target; to be used in a `with` statement, at whose end all names are on the disk, too."""
+    """Puts files at a target, and removes some.
+
+    To be used in a `with` statement, at whose end all of that is on the disk, names, too.
+    """
 
     def __init__(self, target: Location) -> None:
         self.target = target
         self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE)
         self._free = Semaphore(SYNCS_AT_ONCE)
         self._pending: dict[str, Future[None]] = {}
+        self._removed: list[str] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
-        sync_names(self.target, self._pending)
+        sync_names(self.target, [*self._pending, *self._removed])
 
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole: now, or once it is settled."""
@@ -43,6 +47,11 @@ class Commits:
             return
         self._free.acquire()
         self._pending[key] = self._pool.submit(copy_context().run, self._write, key, data)
+
+    def remove(self, key: str) -> None:
+        """Remove `key`, now; it is gone for good when the `with` statement is left."""
+        self.target.delete(key)
+        self._removed.append(key)
 
     def settle(self, key: str) -> None:
         """Wait until what was written at `key` is there; StorageError where it could not be put there."""

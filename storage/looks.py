@@ -42,7 +42,7 @@ class Looks:
         try:
             found = json.loads(target.read_if_there(LOOKS, most=MOST) or b"null")
             looks = cls(int(found["newest"]), {str(key): str(tag) for key, tag in found["tags"].items()})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
         return looks
 

@@ -72,6 +72,14 @@ def test_each_file_of_a_training_is_on_the_disk_once_it_is_saved(disk: Disk) -> 
     load_checkpoint(cut)
 
 
+def test_the_result_before_of_an_image_that_fails_now_does_not_come_back(disk: Disk) -> None:
+    target = Location.of(disk.root / "failed")
+    target.write("deep/a.png", b"before")
+    with Commits(target) as commits:
+        commits.remove("deep/a.png")
+    assert list((disk.cut() / "failed" / "deep").iterdir()) == []
+
+
 def test_a_name_never_comes_before_its_bytes(disk: Disk) -> None:
     """As on disks that write names before bytes: the power goes at each rename."""
     target = Location.of(disk.root / "unit")
