@@ -60,6 +60,8 @@ def verify(options: VerifyOptions) -> str:
     summary = f"verify {target}: {_summary(found, files)}"
     if others:
         summary += f"; {_listed(others)} {'is' if len(others) == 1 else 'are'} not as the receipts say"
+    elif not found.claims and not total:
+        summary += "; what the run made is whole"
     tell(summary)
     if total and not options.repair:
         first = (
@@ -89,7 +91,7 @@ def _summary(found: Verification, bad: int) -> str:
     elif files:
         parts = [f"{_counted(files, 'file')} in {readable} {'is' if files == 1 else 'are'} whole"]
     else:
-        parts = [f"{readable} can be read, with no files to check"]
+        parts = [f"{readable} can be read"]
     if found.damaged:
         parts.append(f"{_counted(len(found.damaged), 'receipt')} cannot be read")
     return "; ".join(parts)

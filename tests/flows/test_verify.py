@@ -210,13 +210,13 @@ def test_of_many_problems_the_first_are_told_and_the_rest_counted(
     assert said[-1].endswith("23 of 23 files are not as their receipts say")
 
 
-def test_a_report_has_receipts_to_read_and_no_files_to_hash(
+def test_a_report_has_receipts_to_read_and_what_was_made_of_them(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "report"
     options = {"hr": str(photographs), "lr": str(photographs), "sr": {"same": str(photographs)}, "out": str(out)}
     report.fn(ReportOptions(**options, device="cpu", gallery=0))
-    assert verified(out) == f"verify {out}: 1 receipt can be read, with no files to check"
+    assert verified(out) == f"verify {out}: 1 receipt can be read; what the run made is whole"
     assert "not in any receipt" not in capsys.readouterr().err
     cut(receipts(out)[0])
     with pytest.raises(RunError):
@@ -249,7 +249,7 @@ def test_each_file_of_a_report_is_checked_and_its_table_in_each_column(
     verified(out, repair=True)
     assert "dropped index.html, metrics.parquet, summary.json; run the flow again" in capsys.readouterr().err
     report.fn(options)
-    assert verified(out).endswith("can be read, with no files to check")
+    assert verified(out).endswith("can be read; what the run made is whole")
 
 
 def test_a_run_that_has_not_ended_is_told_of(pictures: Path, photographs: Path) -> None:
