@@ -18,8 +18,6 @@ DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 """What is raised for bytes that are no whole Parquet file, not of the schema, or far more than they look."""
 FLOOR, RATIO = 16 * 2**20, 300
 """A table may take so many bytes of memory, or so many times the size of its file: honest ones stay below 100."""
-QUICK = 2**28
-"""A table is read at once that takes no more even if each value were as long as all of its column."""
 CELL = 8
 """Bytes that a value takes at least, beside its text."""
 ROWS = 16_384
@@ -75,12 +73,10 @@ class _File:
         schema = self.known.schema.to_arrow_schema()
         self.wanted = _wanted(schema, columns)
         self.schema = pa.schema([_plain(schema.field(name)) for name in self.wanted], schema.metadata)
-        kept = self._kept()
-        _refuse_more(max(kept, self.known.num_rows * len(self.wanted) * CELL), size)
-        self.is_small = kept * self.known.num_rows <= QUICK
+        _refuse_more(max(self._kept(), self.known.num_rows * max(1, len(self.wanted)) * CELL), size)
 
     def _kept(self) -> int:
-        """Bytes of all columns as they are kept, before they are compressed.
+        """Bytes of all columns as they are kept, before they are compressed, if the file tells the truth.
 
         Not of the wanted ones: where a file is damaged, pyarrow ends the process that asks about one of its columns.
         """
@@ -89,17 +85,15 @@ class _File:
 
     def read(self) -> pa.Table:
         """The table; TooLargeError as soon as it takes too much."""
-        texts = [] if self.is_small else [field.name for field in self.schema if _is_text(field.type)]
-        if isinstance(self.source, io.BytesIO):
-            self.source.seek(0)
-        file = pq.ParquetFile(self.source, metadata=self.known, read_dictionary=texts)
-        if self.is_small:
-            return file.read(self.wanted, use_threads=False).cast(self.schema)
-        return pa.Table.from_batches([batch.cast(self.schema) for batch in self._batches(file)], self.schema)
+        if not self.wanted:
+            return pq.ParquetFile(self.source, metadata=self.known).read([])
+        return pa.Table.from_batches(self.batches(), self.schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, some at a time; TooLargeError as soon as all of them take too much."""
         texts = [field.name for field in self.schema if _is_text(field.type)]
+        if isinstance(self.source, io.BytesIO):
+            self.source.seek(0)
         file = pq.ParquetFile(self.source, metadata=self.known, read_dictionary=texts)
         return (batch.cast(self.schema) for batch in self._batches(file))
 
