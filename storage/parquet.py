@@ -5,6 +5,7 @@ as they are kept, by their place in a dictionary, until it is known how long all
 """
 
 import io
+import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.locations import Location, StorageError
+from storage.parquet_pages import unpacked_size
 
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 """What is raised for bytes that are no whole Parquet file, not of the schema, or far more than they look."""
@@ -76,12 +78,20 @@ class _File:
         _refuse_more(max(self._kept(), self.known.num_rows * max(1, len(self.wanted)) * CELL), size)
 
     def _kept(self) -> int:
-        """Bytes of all columns as they are kept, before they are compressed, if the file tells the truth.
+        """Bytes of all columns as they are kept, before they are compressed: what its footer says, or its pages if more.
 
         Not of the wanted ones: where a file is damaged, pyarrow ends the process that asks about one of its columns.
         """
         groups = map(self.known.row_group, range(self.known.num_row_groups))
-        return sum(group.total_byte_size for group in groups)
+        told = sum(group.total_byte_size for group in groups)
+        if isinstance(self.source, io.BytesIO):
+            return max(told, unpacked_size(self.source.getvalue()))
+        with (
+            self.source.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as data,
+        ):
+            return max(told, unpacked_size(data))
 
     def read(self) -> pa.Table:
         """The table; TooLargeError as soon as it takes too much."""

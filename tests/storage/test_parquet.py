@@ -48,6 +48,17 @@ def long_texts() -> bytes:
     return file_of({"key": equal(LONG, 100_000), "status": equal("ok", 100_000)})
 
 
+def of_less(data: bytes) -> bytes:
+    """The file with a footer that says of its large column and its group that they unpack to a byte."""
+    group = pq.read_metadata(io.BytesIO(data)).row_group(0)
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer = data[start:]
+    for size in {group.column(0).total_uncompressed_size, group.total_byte_size}:
+        told = varint(size)
+        footer = footer.replace(told, b"\x82" + b"\x80" * (len(told) - 2) + b"\x00")
+    return data[:start] + footer
+
+
 @pytest.fixture
 def at_most_64_mib() -> Iterator[None]:
     """Fails a test that has Arrow or Python allocate more."""
@@ -161,3 +172,42 @@ def test_a_file_larger_than_any_table_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(parquet.MANY + 1)
     with pytest.raises(StorageError, match=f"{MANIFEST}: 2,147,483,649 bytes, and such a file has "):
         read_manifest(Location.of(tmp_path))
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_footer_that_says_less_than_its_pages_is_not_believed(version: str, tmp_path: Path) -> None:
+    zeros = pa.array(["\0" * 40_000_000])
+    data = of_less(file_of({"key": zeros, "status": ["ok"]}, use_dictionary=False, data_page_version=version))
+    assert pq.read_metadata(io.BytesIO(data)).row_group(0).column(0).total_uncompressed_size == 1
+    file = tmp_path / "some.parquet"
+    file.write_bytes(data)
+    with pytest.raises(TooLargeError):
+        read_parquet(data)
+    with pytest.raises(TooLargeError):
+        refuse_large(file)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"compression": "snappy"}, {"write_page_checksum": True}, {"use_dictionary": False}]
+)
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pages_are_counted_in_files_of_any_kind(version: str, how: dict[str, Any]) -> None:
+    numbers = list(range(2000))
+    columns = {
+        "key": list(map(str, numbers)),
+        "status": [None, "ok"] * 1000,
+        "size": numbers,
+        "is": [None, True] * 1000,
+    }
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.table(columns), buffer, data_page_version=version, row_group_size=900, data_page_size=500, **how
+    )
+    assert read_parquet(buffer.getvalue()).to_pydict() == columns
+
+
+@pytest.mark.parametrize("cut", [4, 6, 9, 20])
+def test_pages_that_are_none_are_damage(cut: int, many_rows: bytes) -> None:
+    for byte in b"\x00\xff\x19":
+        with pytest.raises(DAMAGED):
+            read_parquet(many_rows[:cut] + bytes([byte] * 12) + many_rows[cut + 12 :])
