@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.console import in_deployment, tell
 from flows.options import CORES, BatchOptions
-from storage.locations import StorageError
+from storage.locations import StorageError, refuse_secrets
 
 PATIENCE = 60.0
 """Seconds to wait for a worker before that is told."""
@@ -50,6 +50,7 @@ def scheduler_of(options: BatchOptions) -> str | None:
     if (address := options.scheduler or known) is None:
         where = "the worker's environment" if in_deployment() else "the environment, or give --scheduler ADDRESS"
         raise StorageError(f"--runner dask: no Dask scheduler is known; set {SCHEDULER} in {where}")
+    refuse_secrets(address)
     return address
 
 

@@ -3,12 +3,14 @@ given as an address is shown, logged and kept; and what libraries say is shown w
 """
 
 import re
+from unicodedata import normalize
 from urllib.parse import unquote
 
 HIDDEN = "…"
 USER = re.compile(
     r"""((?:(?<=:)|^)//)                        # after the scheme, or where there is none
         (?: [^\s/?\#'"<>]*                      # a name, or a name and a password
+          | (?<!file://)/+[^\s/@:'"<>]+:[^\s/]*   # both, behind slashes too many
           | [^\s/?\#@:\[]+:(?!\d+(?:[/?\#]|$))\S*  # a password with a slash or the like: what is there is no port
         )@""",
     re.VERBOSE,
@@ -19,9 +21,9 @@ USER_WITHOUT_SCHEME = re.compile(r"^[^\s/@:]+:[^\s/]+@")
 VALUE = re.compile(r"""([?&;\#](?:amp;)?([^\s=&;?\#'"<>]+)=)(?!…)[^\s&;\#'"<>]+""")
 """A part of a query, or of a fragment, its name as the second group."""
 SECRET = re.compile(
-    r"^(?:xamz|xgoog|xoss|oauth|awsaccess|googleaccess|ossaccess)"
+    r"^(?:xamz|xgoog|xoss|oauth|awsaccess|googleaccess|ossaccess|hdn|code$)"
     r"|(?:sig|signature|token|secret|password|passwd|passphrase|pass|pwd|pw|credentials?|key|keyid|pairid"
-    r"|auth|authorization|jwt|sas|session|sessionid|policy|hmac)$"
+    r"|auth|authorization|bearer|jwt|sas|session|sessionid|policy|hmac)$"
 )
 """What names are of values that open something: in lower case, of letters and digits alone."""
 
@@ -37,11 +39,12 @@ def without_secrets(address: str) -> str:
     """An address as it may be shown and kept: itself, if there is no secret in it, however that is spelled."""
     if address.startswith(("/", "./", "../", "~")) and "://" not in address and not address.startswith("//"):
         return address  # a path
-    for told in (address, unquote(address)):
+    wide = normalize("NFKC", address) if "://" in address else address  # hosts are read so, ＠ and : among them
+    for told in (address, unquote(address), wide):
         told = re.sub(r"\s", "_", told)
         for shown in (cleaned(told), USER_WITHOUT_SCHEME.sub(f"{HIDDEN}@", told)):
             if shown != told:
-                return shown
+                return re.sub(rf"{HIDDEN}@.*@", f"{HIDDEN}@", shown)  # a password may have any signs in it
     return address
 
 

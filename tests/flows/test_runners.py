@@ -504,6 +504,7 @@ ANY, OURS = "tcp://any:8786", "tls://ours:8786"
         (None, None, True, "set DTLS_SCHEDULER in the worker's environment"),
         (None, None, False, "set DTLS_SCHEDULER in the environment, or give --scheduler"),
         ("", None, False, "no Dask scheduler is known"),
+        ("tcp://user:secret@ours:8786", None, False, "tcp://…@ours:8786: credentials do not belong in an address"),
     ],
 )
 def test_a_deployments_run_takes_the_scheduler_of_its_workers_environment_and_no_other(
