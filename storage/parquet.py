@@ -78,7 +78,7 @@ class _File:
         _refuse_more(max(self._kept(), self.known.num_rows * max(1, len(self.wanted)) * CELL), size)
 
     def _kept(self) -> int:
-        """Bytes of all columns as they are kept, before they are compressed: what its footer says, or its pages if more.
+        """Bytes of all columns before they are compressed: what the footer says, or the pages, if that is more.
 
         Not of the wanted ones: where a file is damaged, pyarrow ends the process that asks about one of its columns.
         """
