@@ -17,6 +17,7 @@ from flows.naming import normalized
 from flows.options import BatchOptions
 from flows.summary import counted
 from storage import archive_kinds, images
+from storage.addresses import cleaned
 from storage.archives import Folder, Single, Source
 from storage.entries import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
 from storage.locations import Entry, StorageError, UnavailableError
@@ -114,9 +115,9 @@ def contents_of(source: Source, options: SourceOptions | None = None, asked: Col
     if not pictures and not refused:
         _tell_refused(source, rest)
         raise StorageError(f"{source}: {_emptiness(source, by_kind)}")
-    skipped = {kind: Skip(len(found), found[0].key) for kind, found in by_kind.items() if found}
+    skipped = {kind: Skip(len(found), cleaned(found[0].key)) for kind, found in by_kind.items() if found}
     if rest:
-        skipped["refused"] = Skip(len(rest), rest[0][0])
+        skipped["refused"] = Skip(len(rest), cleaned(rest[0][0]))
     _tell_refused(source, rest)
     _tell_skipped(source, by_kind, options)
     _tell_foreign(source, options)

@@ -58,6 +58,11 @@ def skipped(target: Path) -> Mapping[str, object]:
 JUNK = (".DS_Store", "a/._1.png", ".git/x.png", "__MACOSX/1.png", "Thumbs.db", "a/@eaDir/1.png", ".Trash-1000/1.png")
 
 
+def test_a_signature_in_the_name_of_what_is_skipped_is_not_kept(tmp_path: Path) -> None:
+    run(filled(tmp_path / "in", "a.png", "notes.md?sig=PASSWORD"), tmp_path / "out")
+    assert skipped(tmp_path / "out") == {"other": {"count": 1, "example": "notes.md?sig=…"}}
+
+
 def test_what_is_skipped_is_counted_and_told_but_for_junk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = filled(
         tmp_path / "in", "a/1.png", *JUNK, ".photos/2.png", ".b.png", "c.zip", "d.tar.xz", "e.txt", "g.heic"
