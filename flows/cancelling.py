@@ -29,10 +29,10 @@ from prefect.states import Cancelled
 from flows.outcome import send_log
 from flows.stopping import end_now
 
-INTERVAL_SECONDS, LOOK_SECONDS = 6.0, 0.5
+INTERVAL_SECONDS, LOOK_SECONDS = 3.0, 0.5
 """Between two questions to the server, and between two looks at what the worker has said."""
 GRACE_SECONDS = 26.0
-"""How long a run that was stopped may take; after 30 s Prefect's worker would kill it."""
+"""How long after it was cancelled a run may take; after 30 s Prefect's worker would kill it."""
 AWAY = (httpx.HTTPError, PrefectException, ValueError)
 """What is raised where the server is away, or a proxy answers for it."""
 SIGHTINGS = 2
@@ -48,19 +48,21 @@ def obey_cancels(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
 def _watch(run: FlowRun) -> None:
     now = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: INTERVAL_SECONDS}
     with temporary_settings(now), get_client(sync_client=True) as client:
-        _obey(client, run.id)
-        time.sleep(GRACE_SECONDS)  # this thread ends with the run, wherever that takes it
+        gone = _obey(client, run.id)
+        time.sleep(GRACE_SECONDS - gone)  # this thread ends with the run, wherever that takes it
         _end(client, run)
 
 
-def _obey(client: SyncPrefectClient, run: UUID) -> None:
-    """Come back when the worker has stopped the run, or when it was stopped here."""
-    seen = 0
+def _obey(client: SyncPrefectClient, run: UUID) -> float:
+    """Come back when the worker has stopped the run, or when it was stopped here; how many seconds late, at most."""
+    seen, late = 0, 0.0
     while not _is_stopped_within(INTERVAL_SECONDS):
         with suppress(*AWAY):
             seen = seen + 1 if _is_cancelled(client, run) else 0
         if seen == SIGHTINGS and control_listener.get_intent() is None:
             _stop()
+            late = SIGHTINGS * INTERVAL_SECONDS
+    return late
 
 
 def _is_stopped_within(seconds: float) -> bool:
