@@ -212,7 +212,12 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
         def submit(unit: Unit) -> Callable[[], Any]:
             units[unit.name] = unit
             futures[unit.name] = do_unit.submit(unit.name)
-            return lambda: futures.pop(unit.name).result(raise_on_failure=False)
+            return lambda: ended(unit)
+
+        def ended(unit: Unit) -> Any:
+            outcome = futures[unit.name].result(raise_on_failure=False)
+            del futures[unit.name]  # not before: a run that is stopped meanwhile has to wait for it
+            return outcome
 
         try:
             yield submit
