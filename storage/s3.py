@@ -306,7 +306,11 @@ class S3:
 
     def info(self, path: str, key: str) -> Entry:
         bucket, name = _split(path)
-        head = self._call("head_object", Bucket=bucket, Key=name)
+        try:
+            head = self._call("head_object", Bucket=bucket, Key=name)
+        except PermissionError:
+            self._get(path, Range="bytes=0-0")  # which says why, and the refusal of a HEAD does not
+            raise
         return Entry(key, int(head["ContentLength"]), head["ETag"].strip('"'))
 
     def abort_uploads(self, root: str, but_below: Sequence[str]) -> None:

@@ -59,7 +59,7 @@ class Unpacked:
         try:
             self.size = sum(self._copied(UNPACKERS[kind](io.BufferedReader(packed, AHEAD)), packed))
             self._file.flush()
-        except StorageError:
+        except (StorageError, Damaged):
             raise
         except BROKEN as error:
             raise Damaged(CUT_OFF if _ends_early(error) else DAMAGED) from error

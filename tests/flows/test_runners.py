@@ -342,7 +342,7 @@ def test_results_that_cannot_be_seen_from_here_stop_the_run(
 ) -> None:
     with pytest.raises(
         StorageError,
-        match=r"the lease of the run is not to be seen there from this process: .*; give addresses that mean",
+        match=r"the lease of the run is not to be seen there from this process: .* \(give addresses that mean",
     ):
         upscale.fn(
             UpscaleOptions(

@@ -156,7 +156,7 @@ def web(tmp_path: Path) -> Iterator[str]:
 def test_on_the_web_images_and_archives_are_told_from_folders(web: str, tmp_path: Path) -> None:
     photo = (tmp_path / "photo").read_bytes()
     assert content(open_source(f"{web}/photo.jpg")) == {"photo.jpg": photo}
-    assert content(open_source(f"{web}/photo.jpg?signature=ab")) == {"photo.jpg": photo}
+    assert content(open_source(f"{web}/photo.jpg?width=ab")) == {"photo.jpg": photo}
     assert content(open_source(f"{web}/photo")) == {"photo": photo}
     assert content(open_source(f"{web}/folder")) == {"photo.jpg": photo}
     for kind in ("zip", "tar.xz"):
