@@ -397,7 +397,8 @@ def test_what_a_run_keeps_is_made_again_where_it_is_harmed(source: Path, target:
     run(source, target)
     before = written(target)
     kept = [key for key in before if key not in outputs(before) | receipts(before)]
-    assert set(kept) == {"manifest.parquet", ".dtls/plan.parquet", ".dtls/seals.json", ".dtls/source.json"}
+    state = {f".dtls/{name}" for name in ("looks.json", "plan.parquet", "seals.json", "source.json")}
+    assert set(kept) == {"manifest.parquet", *state}
     for path in (target / key for key in kept):
         path.unlink() if harm == "gone" else path.write_bytes(b"" if harm == "cut" else path.read_bytes()[::-1])
     assert run(source, target) == "12 already done"
