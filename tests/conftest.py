@@ -5,6 +5,8 @@ import shutil
 import signal
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
@@ -118,3 +120,12 @@ def bad_images(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     (root / "text.png").write_text("This is no picture.\n")
     (root / "empty.png").touch()
     return {path.name: path for path in root.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def process_without_holes() -> Iterator[ProcessPoolExecutor]:
+    """A process whose C library gives large blocks back at once, as what it keeps of them is nobody's to claim."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MALLOC_MMAP_THRESHOLD_", str(2**17))
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            yield pool

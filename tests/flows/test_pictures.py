@@ -1,10 +1,9 @@
 """What a run does to each picture: a failure of any kind is one picture's, and memory is that of a few."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from threading import Event, Lock
 from typing import Any
 
@@ -264,15 +263,6 @@ def test_a_file_that_is_larger_than_the_memory_is_not_read(monkeypatch: pytest.M
     [row] = transform(source, Interpolation("bicubic")).made(listed, lambda item: item)
     assert not isinstance(row, Sample)
     assert "needs about 1.0 TB of memory" in row["reason"]
-
-
-@pytest.fixture(scope="module")
-def process_without_holes() -> Iterator[ProcessPoolExecutor]:
-    """A process whose C library gives large blocks back at once, as what it keeps of them is nobody's to claim."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MALLOC_MMAP_THRESHOLD_", str(2**17))
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            yield pool
 
 
 def peak_of_one(method: Method, scale: float, data: bytes) -> int:
