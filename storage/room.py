@@ -60,7 +60,7 @@ class Room:
 
         way_out: what the reason says can be done. A thread that has claims already does not wait for those of others.
         """
-        if size <= max(SMALL, self._held):
+        if size <= SMALL or size <= self._held:
             return
         if self._held:
             self._refuse(size - self._held, size, way_out)

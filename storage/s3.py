@@ -192,9 +192,19 @@ class S3:
 
     def replace(self, path: str, entry: Entry, data: bytes) -> bool:
         """Put `data` at `path` if what is there is as it was listed: exact on servers that know conditional puts."""
+        return self._if_still("put_object", path, entry, lambda: self.write(path, data), Body=data)
+
+    def remove(self, path: str, entry: Entry) -> bool:
+        """Remove what is at `path` if it is as it was listed: exact on servers that know conditional deletes."""
+        if not self._is_still(path, entry):  # some servers do not know If-Match here, and delete all the same
+            return False
+        return self._if_still("delete_object", path, entry, lambda: self.delete(path))
+
+    def _if_still(self, method: str, path: str, entry: Entry, do: Callable[[], None], **given: Any) -> bool:
+        """Call a method that is conditional; where the server does not know that, look, and then `do`."""
         bucket, key = _split(path)
         try:
-            self._call("put_object", Bucket=bucket, Key=key, Body=data, IfMatch=f'"{entry.etag}"')
+            self._call(method, Bucket=bucket, Key=key, IfMatch=f'"{entry.etag}"', **given)
         except OSError as error:
             code = (refused(error) or {}).get("Code")
             if code in (*TAKEN, *GONE):
@@ -203,23 +213,7 @@ class S3:
                 raise
             if not self._is_still(path, entry):
                 return False
-            self.write(path, data)
-        return True
-
-    def remove(self, path: str, entry: Entry) -> bool:
-        """Remove what is at `path` if it is as it was listed: exact on servers that know conditional deletes."""
-        bucket, key = _split(path)
-        if not self._is_still(path, entry):  # some servers do not know If-Match here, and delete all the same
-            return False
-        try:
-            self._call("delete_object", Bucket=bucket, Key=key, IfMatch=f'"{entry.etag}"')
-        except OSError as error:
-            code = (refused(error) or {}).get("Code")
-            if code in (*TAKEN, *GONE):
-                return False
-            if code != "NotImplemented":
-                raise
-            self.delete(path)
+            do()
         return True
 
     def _is_still(self, path: str, entry: Entry) -> bool:

@@ -115,8 +115,14 @@ class Sharding:
             raise
         except (ImageError, StorageError) as error:
             return failed(entry, error)
-        row: Row = {"key": entry.key, "status": "ok", "width": width, "height": height}
-        row |= {"source_bytes": entry.size, "source_sha256": digest}
+        row: Row = {
+            "key": entry.key,
+            "status": "ok",
+            "source_bytes": entry.size,
+            "source_sha256": digest,
+            "width": width,
+            "height": height,
+        }
         if origins := self.origins():
             number = picture_number(entry.key)
             origin = UNKNOWN if number is None else origins.get(number, UNKNOWN)

@@ -1,7 +1,6 @@
 """Results of another process are believed when they are there, as seen from here: by size and bytes, or by tag."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,6 @@ from storage.proofs import note_versions, unlike
 from storage.units import Row
 
 OUTPUTS = ["a/0.png", "a/1 é+%.png", "b.png", "b/2.png", "b0/3.png"]
-
-
-@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.integration)])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
-    if request.param == "s3":
-        yield Location.of(request.getfixturevalue("s3")) / "target"
-        return
-    where = Location.of(tmp_path / "target" if request.param == "local" else f"memory://{tmp_path.name}")
-    yield where
-    for entry in where.list():
-        where.delete(entry.key)
 
 
 def made(target: Location) -> list[Row]:

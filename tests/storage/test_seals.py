@@ -1,7 +1,6 @@
 """Files that a run left are known to be as they were, without reading them where their tags say so."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,6 @@ from storage.units import Unit, failed
 
 KEPT = (MANIFEST, PLANNED, SOURCE, SEALS)
 UNIT = Unit.of("upscale", "a", [Entry("0.png", 1, "tag"), Entry("1.png", 1, "tag")], {})
-
-
-@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.integration)])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
-    if request.param == "s3":
-        yield Location.of(request.getfixturevalue("s3")) / "target"
-        return
-    where = Location.of(tmp_path / "target" if request.param == "local" else f"memory://{tmp_path.name}")
-    yield where
-    for entry in where.list():
-        where.delete(entry.key)
 
 
 def ended(target: Location, *units: Unit) -> Receipts:
