@@ -3,7 +3,7 @@
 # Each does its own set-up in .venv; nothing else is touched.
 PYTHON ?= python3
 
-.PHONY: demo test test-all lint lock clean
+.PHONY: demo test test-all lint docs lock clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
@@ -21,8 +21,13 @@ lint: .venv/ready
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+# The generated pages of docs/reference, then the site, in build/site; a broken link or anchor is an error.
+docs: .venv/ready
+	.venv/bin/python -m tests.reference_pages
+	.venv/bin/zensical build --strict --clean
+
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv demo-output build
 
 # Every wheel is one whose hash stands in requirements.lock. uv installs in a third of pip's time; it does not read
 # pip's find-links by itself.

@@ -323,9 +323,8 @@ def test_the_server_keeps_leases_where_a_restart_leaves_them() -> None:
     assert SETTINGS.items() <= SERVICES["prefect"]["environment"].items()
     assert SERVICES["prefect"]["volumes"] == [f"leases:{folder}"]
     assert re.search(rf"install --directory --owner=10001 --group=10001 [^&]*{folder}", DOCKERFILE)
-    assert all(
-        f"prefect config set {name}={value}\n" in (ROOT / "README.md").read_text() for name, value in SETTINGS.items()
-    )
+    page = (ROOT / "docs/operations/prefect.md").read_text()
+    assert all(f"prefect config set {name}={value}\n" in page for name, value in SETTINGS.items())
 
 
 def test_the_deployments_are_made_again_unless_the_last_of_them_is_there() -> None:
