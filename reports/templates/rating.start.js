@@ -80,7 +80,12 @@ async function enlarge(name) {
   enlarged = name;
   large.src = image.src;
   large.alt = image.alt;
-  await large.decode();
+  try {
+    await large.decode();
+  } catch { // another one was asked for meanwhile
+    return;
+  }
+  if (enlarged !== name) return;
   resize(large, zoom);
   $("shown").textContent = image.alt;
   if (!dialog.open) dialog.showModal();

@@ -19,6 +19,7 @@ from PIL import Image
 from reports.gallery import GalleryItem
 from reports.page import Page, Scene, Shown, render
 from reports.tables import SET_METRICS
+from tests.reports.browsing import PATIENCE, until
 from tests.reports.test_page import HOSTILE, compared, embedded
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as Tab
 
 pytestmark = pytest.mark.browser
-PATIENCE = 120_000
-"""Milliseconds that a busy machine may need for one step."""
 METHODS = ("nearest", "bilinear", "bicubic")
 CROPS = "Array.from(document.querySelectorAll('.panes img'), (image) => image.style.transform)"
 
@@ -92,11 +91,11 @@ def plain(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> byt
     return file.getvalue()
 
 
-def until(tab: "Tab", condition: str) -> None:
-    """Wait for a condition in JavaScript; Playwright's own waiting wants eval, which the page forbids."""
-    patient = f"performance.now() > start + {PATIENCE}"
-    look = f"() => ({condition}) ? done() : {patient} ? fail(new Error('it never came')) : setTimeout(look, 20)"
-    tab.evaluate(f"new Promise((done, fail) => {{ const start = performance.now(); const look = {look}; look(); }})")
+def close_viewer(tab: "Tab") -> None:
+    """Leave the viewer by Escape; the browser sends `close`, which the page listens to, a moment later."""
+    tab.keyboard.press("Escape")
+    assert not tab.locator("#viewer").is_visible()
+    until(tab, "state.key === ''")
 
 
 def keys_shown(tab: "Tab") -> list[str]:
@@ -194,7 +193,7 @@ def test_pictures_flicker_while_a_key_is_held_and_by_themselves(opened: "Tab") -
     opened.get_by_label("by itself").check()
     for shown in ("visible", "hidden", "visible"):
         until(opened, f"getComputedStyle(document.querySelector('.left')).visibility === '{shown}'")
-    opened.keyboard.press("Escape")
+    close_viewer(opened)
     assert opened.evaluate("viewer.timer") == 0
 
 
@@ -247,6 +246,7 @@ def test_the_error_map_is_the_difference_amplified(tab: "Tab", tmp_path: Path) -
     roles: dict[str, Literal["sr", "hr"]] = {"same": "sr", "off": "sr", "HR": "hr"}
     shown = [Shown(name, roles[name], embedded(plain(colour)), (64, 64)) for name, colour in colours.items()]
     open_page(tab, replace(compared(rows), scenes=[Scene("a", shown)]), tmp_path, "#key=a&mode=error&gain=8")
+    until(tab, "Array.from(document.querySelectorAll('.panes img')).every((image) => image.complete)")
     windows = tab.locator(".panes .window")
     found = []
     for place in range(windows.count()):
@@ -295,8 +295,7 @@ def test_keys_search_open_step_help_and_close(opened: "Tab") -> None:
     opened.keyboard.press("Enter")
     name = opened.locator("#viewer-key")
     assert name.inner_text() == "coffee.png"
-    opened.keyboard.press("Escape")
-    assert not opened.locator("#viewer").is_visible()
+    close_viewer(opened)
     opened.fill("#find", "")
     opened.get_by_role("button", name="Compare bicubic of coffee.png").press("Enter")
     opened.keyboard.press("ArrowRight")
@@ -351,7 +350,7 @@ def test_hostile_names_are_shown_and_do_nothing(tab: "Tab", tmp_path: Path) -> N
     for mode in tab.locator("#modes button:enabled").all():
         mode.click()
     assert tab.locator("#viewer-key").text_content() == HOSTILE
-    tab.keyboard.press("Escape")
+    close_viewer(tab)
     tab.locator("#charts-section").scroll_into_view_if_needed()
     until(tab, "charts.plots.length === 2")
     assert tab.locator("#rows .lacking").text_content() == HOSTILE

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reports.rating import Study, StudyItem, rating_page
+from tests.reports.browsing import PATIENCE, until
 from tests.reports.test_rating import METHODS, answers_in, items, readable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ READY = "body[data-ready='{}']"
 def visitor(browser: "Browser") -> "Iterator[BrowserContext]":
     """One person's browser; whatever a page of theirs complains of or asks the network for fails the test."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(120_000)  # machines are shared
+    context.set_default_timeout(PATIENCE)
     heard: list[str] = []
     context.on("console", lambda message: heard.append(message.text))
     context.on("weberror", lambda error: heard.append(str(error.error)))
@@ -326,19 +327,29 @@ def test_enlarged_pictures_change_in_place(visitor: "BrowserContext", items: lis
     press(page, 0, "z")
     large = page.locator("dialog img")
     large.wait_for()
-    page.wait_for_function("document.querySelector('dialog img').offsetWidth === 6 * 128")
+    until(page, "document.querySelector('dialog img').offsetWidth === 6 * 128")
     box = large.bounding_box()
-    views = []
-    for _ in range(3):
-        views.append(page.locator("#shown").inner_text())
+    for shown in ("Result", "Original", "Input", "Result"):
+        until(page, f"document.querySelector('#shown').textContent === '{shown}'")
         page.keyboard.press("2")  # no answer while it is open
         page.keyboard.press("Space")
-    page.wait_for_function("document.querySelector('#shown').textContent === 'Result'")
-    assert views == ["Result", "Original", "Input"]
+    until(page, "document.querySelector('#shown').textContent === 'Original'")
     assert large.bounding_box() == box
     page.keyboard.press("Escape")
     assert large.is_hidden()
     assert page.evaluate("state.answers.length") == 0
+
+
+def test_the_last_of_several_enlarged_at_once_is_shown(
+    visitor: "BrowserContext", items: list[StudyItem], tmp_path: Path
+) -> None:
+    page = opened(visitor, study_of(items, "grades"), tmp_path)
+    page.click("#start")
+    press(page, 0, "z")
+    page.locator("dialog img").wait_for()
+    page.evaluate("for (let n = 0; n < 5; n++) enlargeNext()")
+    until(page, "document.querySelector('#shown').textContent === 'Input'")
+    assert bytes_of(page, "dialog img") == bytes_of(page, "figure.lr img")
 
 
 @pytest.mark.parametrize("mode", ["grades", "pairs"])
