@@ -1,19 +1,24 @@
 # Two commands: `make demo` shows the whole pipeline on real photographs, `make test` proves it.
-# `make test-all` adds the exhaustive tests, which take hours.
+# `make test-fast` takes a minute, and `make test-all` adds the exhaustive tests, which take hours.
 # Each does its own set-up in .venv; nothing else is touched.
 PYTHON ?= python3
+WORKERS ?= 2
+PYTEST = .venv/bin/pytest -n $(WORKERS) --durations=25
 
-.PHONY: demo test test-all lint docs lock clean
+.PHONY: demo test test-fast test-all lint docs lock clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
 	.venv/bin/dtls demo
 
 test: .venv/ready
-	.venv/bin/pytest
+	$(PYTEST)
+
+test-fast: .venv/ready
+	$(PYTEST) -m 'not (slow or integration or browser or quiet or nightly)'
 
 test-all: .venv/ready
-	.venv/bin/pytest -m ''
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) -m ''
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -14,13 +14,19 @@ from types import FrameType
 import pytest
 import s3fs
 import skimage
+from hypothesis import settings
 from PIL import Image, ImageOps
 
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server
+from tests.workers import SHARED, Workers, shared_s3_server
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
+
+for profile, examples in {"ci": 25, "nightly": 500}.items():
+    settings.register_profile(profile, max_examples=examples, deadline=None, derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
@@ -35,12 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     os.environ |= {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     signal.signal(signal.SIGTERM, _terminated)
+    config.pluginmanager.register(Workers(config))
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with S3Server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+def s3_server() -> S3Server:
+    """The one server of all processes of this session, which ends with it."""
+    return shared_s3_server(Path(os.environ[SHARED]))
 
 
 @pytest.fixture

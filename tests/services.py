@@ -5,7 +5,6 @@ at the end stops it together with everything it started. Nothing of the user's o
 """
 
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -16,6 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,7 +62,7 @@ def free_ports(count: int = 1, also_at: int = 0) -> int:
     They lie below the ports that systems give to outgoing connections, so nobody gets them in between by chance.
     """
     for _ in range(1000):
-        first = random.randrange(11_000, 22_000)
+        first = 11_000 + secrets.randbelow(11_000)  # no seed of a test makes two processes choose alike
         row = range(first, first + count)
         if all(is_free(port) and is_free(port + also_at) for port in row):
             return first
@@ -87,6 +87,27 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Adopted:
+    """A program that another process started: it is asked to end and waited for as one of our own."""
+
+    pid: int
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 20.0) -> None:
+        if not wait_until(lambda: not is_running(self.pid), timeout):
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+
+
 class Service(ABC):
     """One program with its log file, from the moment it serves until it is gone."""
 
@@ -98,7 +119,7 @@ class Service(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = self.cwd = folder
         self.log = folder / f"{self.name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Adopted | None = None
 
     @abstractmethod
     def command(self) -> list[str]: ...
@@ -111,7 +132,7 @@ class Service(ABC):
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            process = self.process = subprocess.Popen(
                 self.command(),
                 cwd=self.cwd,
                 env=self.process_environment(),
@@ -121,7 +142,6 @@ class Service(ABC):
                 start_new_session=True,  # Ctrl-C reaches pytest alone, which then stops the services in order
             )
         try:
-            process = self.process
             ready = wait_until(lambda: process.poll() is not None or self.is_ready(), self.start_timeout)
             if process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with code {process.returncode}:\n{self.log_tail()}")
