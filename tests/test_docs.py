@@ -1,8 +1,10 @@
 """The README and the documentation: commands are accepted, links resolve, code compiles, pages are current."""
 
 import ast
+import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,6 +73,7 @@ def command_lines() -> Iterator[tuple[Path, list[str]]]:
 PROGRAMS = [(page, words) for page, words in command_lines() if words]
 OURS = [(page, words[1:]) for page, words in PROGRAMS if words[0].rpartition("/")[2] == "dtls"]
 MODULES = sorted({words[2] for _, words in PROGRAMS if words[0] in ("python", "python3") and words[1] == "-m"})
+RUNS = [words for _, words in PROGRAMS if words[:3] == ["prefect", "deployment", "run"]]
 LINES = [words[2] for _, words in PROGRAMS if words[:2] == ["python", "-c"]]
 """Of Python, within a command."""
 MENTIONED = sorted({(page, text) for page in PAGES for text in INLINE.findall(page.read_text().replace("\n", " "))})
@@ -99,6 +102,15 @@ def test_a_command_that_is_mentioned_exists_with_its_options(page: Path, text: s
     command = commands()[name]
     known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)} | {"--help"}
     assert set(re.findall(r"(?<=\s)--[\w-]+", text)) <= known
+
+
+@pytest.mark.parametrize("words", RUNS, ids=" ".join)
+def test_a_run_of_a_deployment_is_accepted(words: list[str]) -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    name = words[3].removeprefix("dtls/")
+    assert name in {deployment["name"] for deployment in deployments}
+    if "--params" in words:
+        options_of(name)(**json.loads(words[words.index("--params") + 1])["options"])
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -154,6 +166,13 @@ def test_every_page_is_in_the_navigation() -> None:
     written = (ROOT / "mkdocs.yml").read_text()
     listed = re.findall(r"[\w/-]+\.md", written.partition("\nnav:")[2])
     assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_what_is_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert len(cited["references"]) == 2
 
 
 def test_the_readme_is_a_front_door() -> None:
