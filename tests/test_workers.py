@@ -22,7 +22,7 @@ CONFTEST = """
     from tests.workers import SHARED, Workers, shared_s3_server
 
     def pytest_configure(config):
-        for mark in ("quiet", "slow"):
+        for mark in ("integration", "quiet", "slow"):
             config.addinivalue_line("markers", mark)
         config.pluginmanager.register(Workers(config))
 
@@ -48,6 +48,13 @@ MODULE = """
     @pytest.mark.parametrize("number", range({count}))
     def test_{name}(number):
         time.sleep(0.01)
+"""
+TWO = """
+    def test_a(prefect_server):
+        pass
+
+    def test_b():
+        pass
 """
 
 
@@ -78,6 +85,12 @@ def test_a_file_stays_together_and_so_does_what_asks_for_the_prefect_server(tmp_
     assert all(len(found) == 1 for found in workers.values()), workers
     assert workers["e"] == workers["f"]
     assert log[0][1] in ("test_e", "test_a[0]"), "the Prefect server's group is the first to begin"
+
+
+@pytest.mark.slow
+def test_what_asks_for_a_server_is_a_test_of_integration(tmp_path: Path) -> None:
+    _, log = nested(tmp_path, "-m", "not integration", test_a=TWO)
+    assert [name for what, name, _ in log if what == "begin"] == ["test_b"]
 
 
 @pytest.mark.slow

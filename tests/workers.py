@@ -32,6 +32,8 @@ GROUPS = {"prefect_server": "prefect", "flows_harness": "harness", "browser": "b
 loop running in its process, and where one runs Prefect's flows are coroutines."""
 RANKS = {"prefect": -1, "harness": -1, "browser": 1, "quiet": 1}
 """Which groups begin before all others, and which after them."""
+SERVERS = {"s3_server", "prefect_server", "flows_harness"}
+"""The fixtures that make a test one of `integration`, whether or not it is marked."""
 KNOWN = ("port", "endpoint", "access_key", "secret_key")
 """What a process must know of the S3 server that another one started."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -72,6 +74,9 @@ class Workers:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Put what takes long first, so that no process waits for the other at the end, and write down the groups."""
+        for item in items:
+            if SERVERS & set(getattr(item, "fixturenames", ())):
+                item.add_marker("integration")
         groups = {item: group_of(item) for item in items}
         slow = Counter(groups[item] for item in items if item.get_closest_marker("slow"))
 

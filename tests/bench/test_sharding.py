@@ -67,6 +67,7 @@ def test_a_quick_run_has_every_local_number(tmp_path: Path, capsys: pytest.Captu
     assert all(f"| {row['what']} | ×{row['best']:.2f} |" in printed for row in found["ratios"])
 
 
+@pytest.mark.quiet  # it compares rates
 @pytest.mark.slow
 def test_one_core_is_compared_with_two_where_there_are_two(tmp_path: Path) -> None:
     found = quick(tmp_path, "resize")

@@ -163,6 +163,7 @@ def test_a_disturbed_run_makes_what_an_undisturbed_one_makes(flow: Flow, seed: i
     assert bucket.read() == []
 
 
+@pytest.mark.quiet  # it has 15 seconds
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("fault", "cause"),

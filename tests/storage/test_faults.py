@@ -215,6 +215,7 @@ def test_what_passes_leaves_no_trace(fault: str, proxy: FaultyS3, location: Loca
         proxy.requests.clear()
 
 
+@pytest.mark.quiet  # each operation has a few seconds
 @pytest.mark.integration
 @pytest.mark.usefixtures("hangs")
 @pytest.mark.parametrize(

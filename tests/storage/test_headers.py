@@ -272,10 +272,10 @@ def test_sizes_of_nothing_and_of_bombs_are_refused_without_decoding(
     for name, data in claiming(*size).items():
         if name == "WebP" and max(size) > 0x3FFF:  # its header has no room for so many
             continue
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(ImageError):
             measure(data)
-        assert time.perf_counter() - started < 0.2, name
+        assert time.process_time() - started < 0.2, name
 
 
 def test_the_largest_size_is_let_in_and_the_next_is_not() -> None:
@@ -301,10 +301,10 @@ def test_a_jpeg_of_a_kind_that_cannot_be_decoded_is_refused() -> None:
 def test_it_takes_microseconds_however_large_the_picture_is() -> None:
     picture = Image.effect_noise((1024, 1024), 64).convert("RGB")
     for data in (encoded(picture, "PNG", compress_level=0), encoded(picture, "JPEG", quality=95)):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(100):
             assert measure(data) == (1024, 1024)
-        assert time.perf_counter() - started < 0.1
+        assert time.process_time() - started < 0.1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
