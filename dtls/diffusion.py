@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.model import Callback, Config, Draws, Model, Network, Noise, Sample, check_timesteps
 
 allow_torchvision_import()

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from dtls.degradation import Degradation
+from dtls.degradations.resize import Degradation
 
 Callback = Callable[[int, Tensor], None]
 Model = Callable[[Tensor, Tensor], Tensor]

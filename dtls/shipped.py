@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 
 FOLDER = Path(__file__).with_name("weights")
 

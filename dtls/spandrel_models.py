@@ -23,7 +23,7 @@ from dtls.bounds import load_pickled
 from dtls.channels import channel_by_channel, in_colour
 from dtls.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
-from dtls.degradation import scale_between
+from dtls.degradations.resize import scale_between
 from dtls.devices import Precision, best_precision
 from dtls.tiling import SMALLEST, Tiler
 from dtls.trained import DEFAULT, Sampling

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtls.channels import in_colour
 from dtls.checkpoint import CheckpointError, load_hashed
-from dtls.degradation import project, scale_between
+from dtls.degradations.resize import project, scale_between
 from dtls.devices import Precision, accelerated, best_precision
 from dtls.model import Callback
 from dtls.tiling import SMALLEST, TILE, Tiler

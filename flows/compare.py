@@ -18,7 +18,7 @@ from prefect import flow
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from dtls.checkpoint import make_model
-from dtls.degradation import Protocol, downscale_size
+from dtls.degradations.resize import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
 from dtls.trained import Sampling
 from flows.cancelling import obey_cancels

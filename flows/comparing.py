@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dtls.checkpoint import CheckpointError
-from dtls.degradation import LRProtocol
+from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
 from flows.collection import Collection
 from flows.comparison import Comparison

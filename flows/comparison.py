@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from dtls.degradation import LRProtocol, SizeError
+from dtls.degradations.resize import LRProtocol, SizeError
 from flows.collection import Collection
 from flows.console import Advance
 from flows.scenes import Scene, Stage

@@ -8,7 +8,7 @@ from typing import Self
 from prefect import flow
 from pydantic import Field, model_validator
 
-from dtls.degradation import LRProtocol
+from dtls.degradations.resize import LRProtocol
 from flows.cancelling import obey_cancels
 from flows.loading import Reduction
 from flows.mapping import transform

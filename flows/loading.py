@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
-from dtls.degradation import LRProtocol
+from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
 from dtls.interpolation import Downscaling
 from dtls.methods import Method, load_method

@@ -30,7 +30,7 @@ def failures() -> tuple[type[Exception], ...]:
     """What ends in one line; errors of modules that were not imported were not raised."""
     places = {
         "dtls.checkpoint": "CheckpointError",
-        "dtls.degradation": "SizeError",
+        "dtls.degradations.resize": "SizeError",
         "dtls.devices": "DeviceError",
         "dtls.tiling": "MemoryShortError",
         "dtls.training": "TrainingError",

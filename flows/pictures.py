@@ -15,7 +15,7 @@ from typing import TypeGuard, TypeVar
 import numpy as np
 import torch
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.interpolation import Interpolation, Square, nearest
 from dtls.methods import Method
 from dtls.tiling import TILE

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from prefect import flow
 from pydantic import BeforeValidator, Field, model_validator
 
-from dtls.degradation import LRProtocol
+from dtls.degradations.resize import LRProtocol
 from flows import fanout
 from flows.cancelling import obey_cancels
 from flows.collection import Collection

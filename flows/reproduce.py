@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from prefect import flow
 from pydantic import Field, model_validator
 
-from dtls.degradation import Protocol, SizeError
+from dtls.degradations.resize import Protocol, SizeError
 from dtls.devices import Precision, best_device
 from dtls.presets import PRESETS
 from flows.cancelling import obey_cancels

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from flows.collection import Collection, Seen
 from flows.sizes import Reduced
 from storage.errands import in_hand

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from dtls.degradation import LRProtocol
+from dtls.degradations.resize import LRProtocol
 from dtls.devices import Precision
 from dtls.methods import MODELS, model_class
 from dtls.models.domain_transfer import DTLS, ModelConfig, Prediction, steps_between

@@ -38,7 +38,7 @@ from dtls.checkpoint import (
     save_tensors,
     write_whole,
 )
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.methods import model_class
 from dtls.tiling import ran_out_of_memory
 from dtls.training import Recipe, Trainer, TrainingError, train

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect.flows import Flow
 
-from dtls.degradation import Protocol, SizeError
+from dtls.degradations.resize import Protocol, SizeError
 from dtls.interpolation import Square
 from flows.console import in_flow_run
 from flows.downscale import DownscaleOptions, downscale

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from reports.windows import K1, K2, UNIFORM_WINDOW
 
 COLOURS = "magma"

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from dtls.degradation import Protocol, SizeError, downscale_size, resize
+from dtls.degradations.resize import Protocol, SizeError, downscale_size, resize
 from reports.authors import wrapped_squares
 from reports.perception import distance, features
 from reports.windows import GAUSSIAN_WINDOW, UNIFORM_WINDOW, gaussian_similarity, uniform_similarity

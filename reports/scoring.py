@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dtls.degradation import LRProtocol
+from dtls.degradations.resize import LRProtocol
 from reports.metrics import (
     WHOLE,
     Measure,

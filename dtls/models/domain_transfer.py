@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor
 
-from dtls.degradation import Degradation, Protocol, SizeError
+from dtls.degradations.resize import Degradation, Protocol, SizeError
 from dtls.model import Callback, Compare, Draws, Model, Network, Sample
 from dtls.sampler import SAMPLERS, SamplerName
 from dtls.unet import UNet

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, distributed, nn
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.diffusion import Diffusion, DiffusionConfig, NoiseLoss, groups
 from dtls.model import Compare, Draws, Network, departing
 

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.model import Compare, Config, Draws, Model, Network
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.model import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
 from dtls.models.unet_based import UNetConfig, UNetModel
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from dtls.compat import allow_torchvision_import
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.model import departing
 from dtls.models.regression import BlocksConfig, Regression
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.model import Config, Model
 from dtls.unet import UNet
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.diffusion import diffusers
 from dtls.model import Draws
 from dtls.models.latent import Latent, LatentConfig

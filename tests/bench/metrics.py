@@ -19,7 +19,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
-from dtls.degradation import resize
+from dtls.degradations.resize import resize
 from reports.lpips_alexnet import load_lpips
 from reports.metrics import lpips_to_one, psnr, ssim
 from reports.scoring import score

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.degradation import Degradation, Protocol
+from dtls.degradations.resize import Degradation, Protocol
 from dtls.devices import accelerated
 from dtls.sampler import current, two_call
 from dtls.unet import UNet

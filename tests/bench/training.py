@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.degradation import Degradation
+from dtls.degradations.resize import Degradation
 from tests.bench.subjects import SEED, Network, Precision, Shape
 
 Step = Callable[[], object]

@@ -21,7 +21,7 @@ from dtls.checkpoint import (
     save_tensors,
     write_whole,
 )
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.models.domain_transfer import DTLS, ModelConfig, steps_between
 from dtls.presets import PRESETS
 from dtls.training import Recipe

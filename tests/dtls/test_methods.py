@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dtls.checkpoint import CheckpointError
-from dtls.degradation import PROTOCOLS, Protocol, SizeError, resize
+from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
 from dtls.interpolation import Downscaling
 from dtls.methods import INTERPOLATIONS, MODELS, load_method
 from dtls.trained import Sampling, Trained

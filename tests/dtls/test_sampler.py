@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.degradation import PROTOCOLS, Degradation, Protocol
+from dtls.degradations.resize import PROTOCOLS, Degradation, Protocol
 from dtls.models.domain_transfer import DTLS
 from dtls.sampler import SAMPLERS, SamplerName, current, previous, two_call
 

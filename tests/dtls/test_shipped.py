@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from dtls.checkpoint import CONFIG, WEIGHTS, load_checkpoint
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.interpolation import Downscaling
 from dtls.methods import Method, load_method
 from dtls.model import Model

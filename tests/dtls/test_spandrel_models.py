@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.methods import load_method
 from dtls.spandrel_models import SpandrelModel
 from dtls.trained import Sampling

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from dtls.checkpoint import load_checkpoint
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.methods import MODELS
 from dtls.model import Model
 from flows.compare import CompareOptions, Comparison, compare

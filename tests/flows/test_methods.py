@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoint import CheckpointError, load_checkpoint
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.methods import MODELS
 from dtls.model import Model
 from dtls.models.edsr import EDSR

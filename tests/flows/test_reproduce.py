@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from flows.experiments import EXPERIMENTS
 from flows.reproduce import ReproduceOptions, Reproduction, reproduce
 from flows.train_options import TrainOptions

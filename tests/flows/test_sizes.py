@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dtls.checkpoint import save_checkpoint
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.models.domain_transfer import DTLS
 from flows.cli import main
 from flows.downscale import DownscaleOptions, downscale

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.models.domain_transfer import DTLS
 from dtls.training import TrainingError
 from flows.shard import ShardOptions, shard

@@ -12,7 +12,7 @@ from prefect.artifacts import Artifact
 from pydantic import ValidationError
 
 from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from dtls.models.domain_transfer import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.outcome import RunError

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 from torch import Tensor, nn
 
-from dtls.degradation import resize
+from dtls.degradations.resize import resize
 from reports.gallery import GalleryItem, Picture
 from reports.lpips_alexnet import load_lpips
 from reports.metrics import consistency, lpips, psnr, ssim

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from dtls.degradation import SizeError
+from dtls.degradations.resize import SizeError
 from reports import metrics
 from reports.maps import local_ssim, ssim_map
 

@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
-from dtls.degradation import PROTOCOLS, Protocol, SizeError, resize
+from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
 from reports.lpips_alexnet import load_lpips
 from reports.metrics import (
     Measure,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.degradation import SizeError, resize
+from dtls.degradations.resize import SizeError, resize
 from reports import metrics
 from reports.metrics import Measure
 from reports.scoring import score

@@ -3,7 +3,7 @@
 import pytest
 from torch import Tensor
 
-from dtls.degradation import resize
+from dtls.degradations.resize import resize
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dtls.checkpoint import load_checkpoint, save_checkpoint
-from dtls.degradation import Protocol, SizeError, resize
+from dtls.degradations.resize import Protocol, SizeError, resize
 from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
 from dtls.trained import Sampling, Trained
 from dtls.training import Recipe, Trainer, train

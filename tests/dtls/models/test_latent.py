@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
 from dtls.checkpoint import load_checkpoint, save_checkpoint
-from dtls.degradation import SizeError, resize
+from dtls.degradations.resize import SizeError, resize
 from dtls.model import Draws
 from dtls.models.latent import Latent
 from dtls.models.vae_ddpm import VAEDDPM

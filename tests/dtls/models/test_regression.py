@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import CONFIG, CheckpointError, load_checkpoint, save_checkpoint, save_tensors
 from dtls.critic import Critic
-from dtls.degradation import SizeError, resize
+from dtls.degradations.resize import SizeError, resize
 from dtls.methods import load_method, model_class
 from dtls.model import Model
 from dtls.models.domain_transfer import DTLS, Cold

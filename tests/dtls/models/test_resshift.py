@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dtls.checkpoint import load_checkpoint, save_checkpoint
-from dtls.degradation import SizeError, resize
+from dtls.degradations.resize import SizeError, resize
 from dtls.model import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts
 from dtls.trained import Sampling, Trained

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dtls.degradation import SizeError, resize
+from dtls.degradations.resize import SizeError, resize
 from dtls.diffusion import SCHEDULES, Schedule, betas, diffusers
 from dtls.model import Draws
 from dtls.models.sr3 import SR3

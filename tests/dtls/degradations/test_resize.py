@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dtls.degradation import (
+from dtls.degradations.resize import (
     PROTOCOLS,
     Degradation,
     Protocol,

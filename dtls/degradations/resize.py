@@ -25,7 +25,7 @@ stand.
 """
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 LRProtocol = Literal["reference", "antialias", "realworld"]
-"""How LR pictures are made: by a linear downscaling, or as in `dtls.realworld`, which is not linear."""
+"""How LR pictures are made: by a linear downscaling, or as in `dtls.degradations.realworld`, which is not linear."""
 
 
 class SizeError(ValueError):

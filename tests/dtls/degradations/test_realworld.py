@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls import realworld as parts
-from dtls.degradation import SizeError
+from dtls.degradations import realworld as parts
+from dtls.degradations.resize import SizeError
 from dtls.interpolation import Downscaling
 from dtls.methods import model_class
 from dtls.model import Draws
-from dtls.realworld import BLUR, MODES, NOISE, QUALITY, realworld, seeds_of
+from dtls.degradations.realworld import BLUR, MODES, NOISE, QUALITY, realworld, seeds_of
 
 TURN = math.pi / 6
 NAMES = ("blurred", "blurred_along", "reduced", "with_noise", "compressed")

@@ -1,0 +1,1 @@
+"""Degradations: what makes LR images of HR images."""
