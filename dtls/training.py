@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtls.checkpoint import CheckpointError, load_weights
-from dtls.critic import Critic
+from dtls.networks.critic import Critic
 from dtls.model import Draws, Model
 
 if TYPE_CHECKING:  # it takes seconds to import, and only the training process needs it

@@ -13,7 +13,7 @@ from torch import Tensor
 from dtls.degradations.resize import Degradation, Protocol, SizeError
 from dtls.model import Callback, Compare, Draws, Model, Network, Sample
 from dtls.sampler import SAMPLERS, SamplerName
-from dtls.unet import UNet
+from dtls.networks.unet import UNet
 
 Prediction = Literal["x0", "previous"]
 

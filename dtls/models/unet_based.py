@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dtls.degradations.resize import SizeError
 from dtls.model import Config, Model
-from dtls.unet import UNet
+from dtls.networks.unet import UNet
 
 
 @dataclass(frozen=True)

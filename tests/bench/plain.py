@@ -1,7 +1,7 @@
-"""The U-Net of DTLS in its textbook form: what `dtls.unet.UNet` computes, written as the papers write it.
+"""The U-Net of DTLS in its textbook form: what `dtls.networks.unet.UNet` computes, written as the papers write it.
 
 Pictures are NCHW and contiguous, normalisation is its formula, attention makes q, k and v for every pixel, and
-nothing is arranged for speed. Parameters have the names and shapes of `dtls.unet.UNet`, so either loads the other's
+nothing is arranged for speed. Parameters have the names and shapes of `dtls.networks.unet.UNet`, so either loads the other's
 state_dict. This is the baseline of the benchmark, and a reference to test against.
 """
 
@@ -104,7 +104,7 @@ class PlainLevel(nn.Module):
 
 
 class PlainUNet(nn.Module):
-    """U(x_t, t) → x_{t,0}, of the same arguments as `dtls.unet.UNet`."""
+    """U(x_t, t) → x_{t,0}, of the same arguments as `dtls.networks.unet.UNet`."""
 
     def __init__(self, dim: int, multipliers: tuple[int, ...], *, residual: bool = False) -> None:
         super().__init__()

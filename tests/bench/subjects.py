@@ -13,7 +13,7 @@ from torch import Tensor
 from dtls.degradations.resize import Degradation, Protocol
 from dtls.devices import accelerated
 from dtls.sampler import current, two_call
-from dtls.unet import UNet
+from dtls.networks.unet import UNet
 from tests.bench.plain import PlainUNet
 
 Weights = dict[str, Tensor]

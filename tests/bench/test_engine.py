@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dtls.checkpoint import save_checkpoint
 from dtls.models.domain_transfer import DTLS
 from dtls.presets import PRESETS
-from dtls.unet import UNet
+from dtls.networks.unet import UNet
 from tests.bench.engine import main
 from tests.bench.kinds import KINDS, kind_of_kernel, kind_of_operator
 from tests.bench.measure import best_batch, forward_flops, psnr

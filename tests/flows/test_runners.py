@@ -288,7 +288,7 @@ def test_a_gpu_is_asked_for_where_workers_offer_one_and_missed_where_none_does(
     assert loaded == {"plain": False, "gpu": True}
 
 
-HAS_WORKED = "'dtls.unet' in __import__('sys').modules"
+HAS_WORKED = "'dtls.networks.unet' in __import__('sys').modules"
 """A text, as a function of this module would import what it asks for."""
 
 

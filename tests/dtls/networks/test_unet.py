@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dtls.models.domain_transfer import DTLS
 from dtls.presets import PRESETS
-from dtls.unet import UNet
+from dtls.networks.unet import UNet
 
 
 @pytest.mark.parametrize(("preset", "parameters"), [("16-128", 56_615_708), ("32-512", 73_260_508)])

@@ -1,0 +1,1 @@
+"""Networks without a method: what several models are built of."""
