@@ -12,7 +12,7 @@ from torch import Tensor
 from dtls.bounds import TooLargeError, load_pickled
 from dtls.checkpoint import CheckpointError, load_weights, save_checkpoint
 from dtls.degradations.resize import SizeError
-from dtls.models.domain_transfer import DTLS, ModelConfig, steps_between
+from dtls.models.dtls import DTLS, ModelConfig, steps_between
 from dtls.presets import PRESETS
 
 

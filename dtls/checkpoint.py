@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dtls.bounds import no_larger_than
 from dtls.methods import model_class
-from dtls.model import Model
+from dtls.models.base import Model
 
 M = TypeVar("M", bound=Model)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dtls.model import Model
+    from dtls.models.base import Model
     from dtls.trained import Sampling
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 MODELS: Mapping[str, str] = {
-    "dtls": "dtls.models.domain_transfer:DTLS",
-    "cold": "dtls.models.domain_transfer:Cold",
+    "dtls": "dtls.models.dtls:DTLS",
+    "cold": "dtls.models.dtls:Cold",
     "srcnn": "dtls.models.srcnn:SRCNN",
     "fsrcnn": "dtls.models.fsrcnn:FSRCNN",
     "edsr": "dtls.models.edsr:EDSR",
@@ -30,7 +30,7 @@ MODELS: Mapping[str, str] = {
     "resshift": "dtls.models.resshift:ResShift",
     "heat": "dtls.models.heat:Heat",
 }
-"""What `dtls train` trains, by name: a subclass of `dtls.model.Model` each."""
+"""What `dtls train` trains, by name: a subclass of `dtls.models.base.Model` each."""
 METHODS = (*INTERPOLATIONS, *MODELS, "spandrel")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dtls.methods import model_class
-from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.models.dtls import DTLS, ModelConfig
 from dtls.training import Recipe
 
 

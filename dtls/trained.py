@@ -13,7 +13,7 @@ from dtls.channels import in_colour
 from dtls.checkpoint import CheckpointError, load_hashed
 from dtls.degradations.resize import project, scale_between
 from dtls.devices import Precision, accelerated, best_precision
-from dtls.model import Callback
+from dtls.models.base import Callback
 from dtls.tiling import SMALLEST, TILE, Tiler
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import CheckpointError, load_weights
 from dtls.networks.critic import Critic
-from dtls.model import Draws, Model
+from dtls.models.base import Draws, Model
 
 if TYPE_CHECKING:  # it takes seconds to import, and only the training process needs it
     from lightning_fabric import Fabric

@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError, config_json, save_tensors
 from dtls.devices import DeviceError, best_device, best_precision
-from dtls.model import Model
+from dtls.models.base import Model
 from dtls.presets import preset_of
 from dtls.trained import DEFAULT
 from dtls.training import TrainingError

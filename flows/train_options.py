@@ -18,7 +18,7 @@ from pydantic import (
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import Precision
 from dtls.methods import MODELS, model_class
-from dtls.models.domain_transfer import DTLS, ModelConfig, Prediction, steps_between
+from dtls.models.dtls import DTLS, ModelConfig, Prediction, steps_between
 from dtls.presets import preset_of
 from dtls.training import Recipe, check_recipe
 from flows.options import Address, Options

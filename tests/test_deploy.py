@@ -114,13 +114,13 @@ def test_the_image_gets_no_secrets_and_no_leftovers(tmp_path: Path) -> None:
         ".env",
         "deploy/.env",
         ".git/config",
-        "dtls/model.py",
+        "dtls/models/base.py",
         "dtls/__pycache__/model.pyc",
         "pictures/a.png",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert sent(tmp_path) == {"dtls/model.py"}
+    assert sent(tmp_path) == {"dtls/models/base.py"}
 
 
 def test_the_image_has_the_versions_that_were_tested_together() -> None:

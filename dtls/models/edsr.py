@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtls.model import departing
+from dtls.models.base import departing
 from dtls.models.regression import BlocksConfig, Regression
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dtls.degradations.resize import SizeError
-from dtls.model import Compare, Config, Draws, Model, Network
+from dtls.models.base import Compare, Config, Draws, Model, Network
 
 
 @dataclass(frozen=True)

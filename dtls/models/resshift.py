@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dtls.degradations.resize import SizeError
-from dtls.model import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
+from dtls.models.base import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
 from dtls.models.unet_based import UNetConfig, UNetModel
 
 LAST_ETA = 0.999

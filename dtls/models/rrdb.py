@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import SizeError
-from dtls.model import departing
+from dtls.models.base import departing
 from dtls.models.regression import BlocksConfig, Regression
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from dtls.model import departing
+from dtls.models.base import departing
 from dtls.models.regression import Regression
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from dtls.degradations.resize import SizeError
-from dtls.model import Config, Model
+from dtls.models.base import Config, Model
 from dtls.networks.unet import UNet
 
 

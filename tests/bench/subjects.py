@@ -80,7 +80,7 @@ def random_weights(shape: Shape, device: str) -> Weights:
 def trained_weights(folder: Path) -> tuple[Shape, Weights]:
     """The model of a checkpoint and its weights; ValueError where it cannot be sampled by two calls."""
     from dtls.checkpoint import load_checkpoint  # these need more than torch
-    from dtls.models.domain_transfer import DTLS
+    from dtls.models.dtls import DTLS
 
     model = load_checkpoint(folder, DTLS)
     c = model.config

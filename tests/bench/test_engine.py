@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dtls.checkpoint import save_checkpoint
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from dtls.presets import PRESETS
 from dtls.networks.unet import UNet
 from tests.bench.engine import main

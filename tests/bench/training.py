@@ -39,7 +39,7 @@ def our_step(shape: Shape, batch: Tensor, device: str, precision: Precision, *, 
 def _trainer_step(shape: Shape, batch: Tensor, device: str, precision: Precision, *, compiled: bool) -> Step:
     from lightning_fabric import Fabric  # these need more than torch
 
-    from dtls.models.domain_transfer import DTLS
+    from dtls.models.dtls import DTLS
     from dtls.training import Recipe, Trainer
 
     kind, _, index = device.partition(":")

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dtls.checkpoint import save_checkpoint
-from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.models.dtls import DTLS, ModelConfig
 from dtls.trained import Trained
 from flows.tensors import to_unit
 from flows.upscale import UpscaleOptions, upscale

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtls.authors import import_checkpoint
 from dtls.checkpoint import load_checkpoint
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 
 DATA = Path(__file__).parent / "data"
 

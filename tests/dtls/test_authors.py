@@ -10,7 +10,7 @@ from torch import Tensor
 from dtls.authors import import_checkpoint
 from dtls.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
-from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.models.dtls import DTLS, ModelConfig
 from dtls.presets import PRESETS
 from dtls.sampler import two_call
 

@@ -11,7 +11,7 @@ import torch
 from dtls.authors import import_checkpoint
 from dtls.bounds import SLACK_BYTES, TooLargeError, load_pickled, no_larger_than
 from dtls.checkpoint import CONFIG, CheckpointError, load_checkpoint, make_model, save_checkpoint
-from dtls.model import MAX_TIMESTEPS
+from dtls.models.base import MAX_TIMESTEPS
 from dtls.spandrel_models import SpandrelModel
 
 SMALL = {"method": "edsr", "size": 32, "lr_size": 8, "features": 4, "blocks": 1}

@@ -22,7 +22,7 @@ from dtls.checkpoint import (
     write_whole,
 )
 from dtls.degradations.resize import SizeError
-from dtls.models.domain_transfer import DTLS, ModelConfig, steps_between
+from dtls.models.dtls import DTLS, ModelConfig, steps_between
 from dtls.presets import PRESETS
 from dtls.training import Recipe
 

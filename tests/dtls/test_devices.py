@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from dtls.devices import DeviceError, accelerated, best_device, best_precision
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 
 
 def test_a_device_that_is_there_is_used_and_auto_is_the_gpu_where_there_is_one(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.degradations.resize import PROTOCOLS, Degradation, Protocol
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from dtls.sampler import SAMPLERS, SamplerName, current, previous, two_call
 
 STEP_BY_STEP: tuple[SamplerName, ...] = (

@@ -14,7 +14,7 @@ from dtls.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.interpolation import Downscaling
 from dtls.methods import Method, load_method
-from dtls.model import Model
+from dtls.models.base import Model
 from dtls.shipped import FOLDER, SHIPPED, Shipped, shipped_for
 from dtls.trained import Trained
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dtls.checkpoint import CheckpointError, save_tensors
-from dtls.model import Draws
-from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.models.base import Draws
+from dtls.models.dtls import DTLS, ModelConfig
 from dtls.training import Recipe, Trainer, TrainingError, draw, train
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=32, stride=8, steps=3)

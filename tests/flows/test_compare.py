@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dtls.checkpoint import load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.methods import MODELS
-from dtls.model import Model
+from dtls.models.base import Model
 from flows.compare import CompareOptions, Comparison, compare
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.pace import steps_in

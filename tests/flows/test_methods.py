@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dtls.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.methods import MODELS
-from dtls.model import Model
+from dtls.models.base import Model
 from dtls.models.edsr import EDSR
 from dtls.shipped import SHIPPED
 from dtls.training import TrainingError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dtls.checkpoint import load_checkpoint, save_checkpoint, save_tensors
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dtls.checkpoint import CheckpointError, save_checkpoint
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from flows import gallery, publishing
 from flows.downscale import DownscaleOptions, downscale
 from flows.outcome import RunError

@@ -23,7 +23,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoint import save_checkpoint
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from flows import cluster, runners
 from flows.cluster import Workers
 from flows.downscale import DownscaleOptions, downscale

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dtls.checkpoint import save_checkpoint
 from dtls.degradations.resize import SizeError
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from flows.cli import main
 from flows.downscale import DownscaleOptions, downscale
 from flows.outcome import RunError

@@ -13,7 +13,7 @@ import s3fs
 from PIL import Image
 
 from dtls.checkpoint import save_checkpoint
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard

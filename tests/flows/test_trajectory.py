@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoint import CheckpointError, save_checkpoint
-from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.models.dtls import DTLS, ModelConfig
 from flows.downscale import DownscaleOptions, downscale
 from flows.trajectory import TrajectoryOptions, trajectory
 

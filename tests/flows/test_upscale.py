@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.outcome import RunError
 from flows.shard import ShardOptions, shard

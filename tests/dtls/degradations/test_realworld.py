@@ -15,7 +15,7 @@ from dtls.degradations import realworld as parts
 from dtls.degradations.resize import SizeError
 from dtls.interpolation import Downscaling
 from dtls.methods import model_class
-from dtls.model import Draws
+from dtls.models.base import Draws
 from dtls.degradations.realworld import BLUR, MODES, NOISE, QUALITY, realworld, seeds_of
 
 TURN = math.pi / 6

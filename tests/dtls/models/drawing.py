@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dtls.model import Draws
+from dtls.models.base import Draws
 
 
 def draws(*t: int) -> Draws:

@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 from dtls.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
-from dtls.model import Draws
+from dtls.models.base import Draws
 from dtls.models.latent import Latent
 from dtls.models.vae_ddpm import VAEDDPM
 from dtls.models.vqvae_ddpm import VQVAEDDPM

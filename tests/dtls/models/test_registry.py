@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtls.checkpoint import load_checkpoint, make_model, save_checkpoint
 from dtls.methods import MODELS
-from dtls.model import Model
+from dtls.models.base import Model
 from dtls.trained import Sampling, Trained
 from dtls.training import Recipe, Trainer
 

@@ -17,8 +17,8 @@ from dtls.checkpoint import CONFIG, CheckpointError, load_checkpoint, save_check
 from dtls.networks.critic import Critic
 from dtls.degradations.resize import SizeError, resize
 from dtls.methods import load_method, model_class
-from dtls.model import Model
-from dtls.models.domain_transfer import DTLS, Cold
+from dtls.models.base import Model
+from dtls.models.dtls import DTLS, Cold
 from dtls.models.edsr import EDSR
 from dtls.models.fsrcnn import FSRCNN
 from dtls.models.regression import Regression

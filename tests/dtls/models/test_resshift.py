@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
-from dtls.model import Noise
+from dtls.models.base import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts
 from dtls.trained import Sampling, Trained
 from dtls.training import Recipe, Trainer, train

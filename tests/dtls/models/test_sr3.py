@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
-from dtls.diffusion import SCHEDULES, Schedule, betas, diffusers
-from dtls.model import Draws
+from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
+from dtls.models.base import Draws
 from dtls.models.sr3 import SR3
 from dtls.trained import Sampling, Trained
 from dtls.training import Recipe, check_recipe, draw

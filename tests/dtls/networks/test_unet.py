@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtls.models.domain_transfer import DTLS
+from dtls.models.dtls import DTLS
 from dtls.presets import PRESETS
 from dtls.networks.unet import UNet
 

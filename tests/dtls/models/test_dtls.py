@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import PROTOCOLS, SizeError, resize
-from dtls.models.domain_transfer import DTLS, ModelConfig
+from dtls.models.dtls import DTLS, ModelConfig
 from dtls.sampler import SAMPLERS, SamplerName, current, two_call
 from dtls.trained import Sampling, Trained
 

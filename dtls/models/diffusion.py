@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import SizeError
-from dtls.model import Callback, Config, Draws, Model, Network, Noise, Sample, check_timesteps
+from dtls.models.base import Callback, Config, Draws, Model, Network, Noise, Sample, check_timesteps
 
 allow_torchvision_import()
 diffusers: Any = import_module("diffusers")  # it has no types

@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor
 
 from dtls.degradations.resize import Degradation, Protocol, SizeError
-from dtls.model import Callback, Compare, Draws, Model, Network, Sample
+from dtls.models.base import Callback, Compare, Draws, Model, Network, Sample
 from dtls.sampler import SAMPLERS, SamplerName
 from dtls.networks.unet import UNet
 
