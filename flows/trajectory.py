@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 
 from dtls.devices import Precision, best_device
-from dtls.sampler import SamplerName
+from dtls.samplers.dtls import SamplerName
 from dtls.trained import Sampling
 from flows.contents import list_pictures
 from flows.loading import load_checkpointed

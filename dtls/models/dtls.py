@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dtls.degradations.resize import Degradation, Protocol, SizeError
 from dtls.models.base import Callback, Compare, Draws, Model, Network, Sample
-from dtls.sampler import SAMPLERS, SamplerName
+from dtls.samplers.dtls import SAMPLERS, SamplerName
 from dtls.networks.unet import UNet
 
 Prediction = Literal["x0", "previous"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dtls.degradations.resize import Degradation, Protocol
 from dtls.devices import accelerated
-from dtls.sampler import current, two_call
+from dtls.samplers.dtls import current, two_call
 from dtls.networks.unet import UNet
 from tests.bench.plain import PlainUNet
 

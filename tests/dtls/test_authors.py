@@ -12,7 +12,7 @@ from dtls.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.presets import PRESETS
-from dtls.sampler import two_call
+from dtls.samplers.dtls import two_call
 
 
 class Intruder:

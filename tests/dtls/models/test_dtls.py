@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import PROTOCOLS, SizeError, resize
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.sampler import SAMPLERS, SamplerName, current, two_call
+from dtls.samplers.dtls import SAMPLERS, SamplerName, current, two_call
 from dtls.trained import Sampling, Trained
 
 SMALL = ModelConfig(8, (1, 2, 2, 2), residual=True, size=32, stride=4, steps=6)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dtls.degradations.resize import PROTOCOLS, Degradation, Protocol
 from dtls.models.dtls import DTLS
-from dtls.sampler import SAMPLERS, SamplerName, current, previous, two_call
+from dtls.samplers.dtls import SAMPLERS, SamplerName, current, previous, two_call
 
 STEP_BY_STEP: tuple[SamplerName, ...] = (
     *("none", "last", "hr", "current", "undegraded"),  # i to v of the paper's Table 4

@@ -1,0 +1,1 @@
+"""Samplers: from the enlarged LR image to the SR image."""
