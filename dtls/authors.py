@@ -13,7 +13,7 @@ from dtls.bounds import TooLargeError, load_pickled
 from dtls.checkpoint import CheckpointError, load_weights, save_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS, ModelConfig, steps_between
-from dtls.presets import PRESETS
+from dtls.training.presets import PRESETS
 
 
 def import_checkpoint(path: Path, folder: Path, preset: str | None = None) -> DTLS:

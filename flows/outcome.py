@@ -33,7 +33,7 @@ def failures() -> tuple[type[Exception], ...]:
         "dtls.degradations.resize": "SizeError",
         "dtls.devices": "DeviceError",
         "dtls.tiling": "MemoryShortError",
-        "dtls.training": "TrainingError",
+        "dtls.training.trainer": "TrainingError",
     }
     raised = (getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
     return (OSError, RunError, *raised)

@@ -19,9 +19,9 @@ import torch
 
 from dtls.checkpoint import make_model
 from dtls.devices import best_device, best_precision
-from dtls.presets import preset_of
+from dtls.training.presets import preset_of
 from dtls.trained import Sampling, Trained
-from dtls.training import Trainer, TrainingError
+from dtls.training.trainer import Trainer, TrainingError
 from flows.loading import load_checkpointed
 from flows.train_options import TrainOptions
 from reports.lpips_alexnet import load_lpips

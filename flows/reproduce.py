@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from dtls.degradations.resize import Protocol, SizeError
 from dtls.devices import Precision, best_device
-from dtls.presets import PRESETS
+from dtls.training.presets import PRESETS
 from flows.cancelling import obey_cancels
 from flows.console import tell_markdown
 from flows.experiments import EXPERIMENTS, Experiment, Row

@@ -19,9 +19,9 @@ from prefect.cache_policies import NO_CACHE
 from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError, config_json, save_tensors
 from dtls.devices import DeviceError, best_device, best_precision
 from dtls.models.base import Model
-from dtls.presets import preset_of
+from dtls.training.presets import preset_of
 from dtls.trained import DEFAULT
-from dtls.training import TrainingError
+from dtls.training.trainer import TrainingError
 from flows.cancelling import obey_cancels
 from flows.console import Advance, flow_run, in_flow_run, progress, tell
 from flows.loading import load_checkpointed

@@ -19,8 +19,8 @@ from dtls.degradations.resize import LRProtocol
 from dtls.devices import Precision
 from dtls.methods import MODELS, model_class
 from dtls.models.dtls import DTLS, ModelConfig, Prediction, steps_between
-from dtls.presets import preset_of
-from dtls.training import Recipe, check_recipe
+from dtls.training.presets import preset_of
+from dtls.training.trainer import Recipe, check_recipe
 from flows.options import Address, Options
 from reports.metrics import LPIPS_MIN_SIDE
 

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from dtls.training import TrainingError
+from dtls.training.trainer import TrainingError
 from flows.batches import Batches, load_batches
 from flows.summary import REASONS_TOLD, counted
 from flows.training_settings import Settings

@@ -41,7 +41,7 @@ from dtls.checkpoint import (
 from dtls.degradations.resize import SizeError
 from dtls.methods import model_class
 from dtls.tiling import ran_out_of_memory
-from dtls.training import Recipe, Trainer, TrainingError, train
+from dtls.training.trainer import Recipe, Trainer, TrainingError, train
 from flows.training_data import TrainingData
 from flows.training_settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
 from reports.lpips_alexnet import load_lpips

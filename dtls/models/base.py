@@ -67,7 +67,7 @@ def check_timesteps(count: int) -> None:
 
 
 def departing(**choices: Any) -> Mapping[str, Any]:
-    """What of a model's training departs from `dtls.training.Recipe`; and its batch_size, 32 if not said."""
+    """What of a model's training departs from `dtls.training.trainer.Recipe`; and its batch_size, 32 if not said."""
     return MappingProxyType(choices)
 
 

@@ -54,7 +54,7 @@ SHAPES = {
     "16-128": Shape(),
     "32-512": Shape(dim=32, multipliers=(1, 2, 4, 4, 8, 8, 16), size=512, stride=16, steps=30),
 }
-"""The models of the paper, as `dtls.presets` has them."""
+"""The models of the paper, as `dtls.training.presets` has them."""
 
 
 def random_weights(shape: Shape, device: str) -> Weights:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dtls.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
-from dtls.presets import PRESETS
+from dtls.training.presets import PRESETS
 from dtls.networks.unet import UNet
 from tests.bench.engine import main
 from tests.bench.kinds import KINDS, kind_of_kernel, kind_of_operator

@@ -40,7 +40,7 @@ def _trainer_step(shape: Shape, batch: Tensor, device: str, precision: Precision
     from lightning_fabric import Fabric  # these need more than torch
 
     from dtls.models.dtls import DTLS
-    from dtls.training import Recipe, Trainer
+    from dtls.training.trainer import Recipe, Trainer
 
     kind, _, index = device.partition(":")
     mixed: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bf16" else "32-true"

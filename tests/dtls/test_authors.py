@@ -11,7 +11,7 @@ from dtls.authors import import_checkpoint
 from dtls.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.presets import PRESETS
+from dtls.training.presets import PRESETS
 from dtls.samplers.dtls import two_call
 
 

@@ -23,8 +23,8 @@ from dtls.checkpoint import (
 )
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS, ModelConfig, steps_between
-from dtls.presets import PRESETS
-from dtls.training import Recipe
+from dtls.training.presets import PRESETS
+from dtls.training.trainer import Recipe
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=16, stride=4, steps=3, protocol="antialias")
 

@@ -15,7 +15,7 @@ from dtls.methods import MODELS
 from dtls.models.base import Model
 from dtls.models.edsr import EDSR
 from dtls.shipped import SHIPPED
-from dtls.training import TrainingError
+from dtls.training.trainer import TrainingError
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.train import train

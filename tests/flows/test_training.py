@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS
-from dtls.training import TrainingError
+from dtls.training.trainer import TrainingError
 from flows.shard import ShardOptions, shard
 from flows.train import states_to_go_on_with, train
 from flows.train_options import TrainOptions

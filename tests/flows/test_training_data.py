@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dtls.checkpoint import CheckpointError, save_checkpoint
-from dtls.training import TrainingError
+from dtls.training.trainer import TrainingError
 from flows.batches import Batches, load_batches
 from flows.outcome import NothingToDo
 from flows.train import train

@@ -17,7 +17,7 @@ from dtls.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import Protocol, SizeError, resize
 from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
 from dtls.trained import Sampling, Trained
-from dtls.training import Recipe, Trainer, train
+from dtls.training.trainer import Recipe, Trainer, train
 from tests.dtls.models.drawing import draws, seeds
 
 

@@ -18,7 +18,7 @@ from dtls.models.latent import Latent
 from dtls.models.vae_ddpm import VAEDDPM
 from dtls.models.vqvae_ddpm import VQVAEDDPM
 from dtls.trained import Sampling, Trained
-from dtls.training import Recipe, Trainer, draw, train
+from dtls.training.trainer import Recipe, Trainer, draw, train
 
 T = 20
 SEEDS = torch.tensor([5, 6])

@@ -13,7 +13,7 @@ from dtls.checkpoint import load_checkpoint, make_model, save_checkpoint
 from dtls.methods import MODELS
 from dtls.models.base import Model
 from dtls.trained import Sampling, Trained
-from dtls.training import Recipe, Trainer
+from dtls.training.trainer import Recipe, Trainer
 
 DTLS_TINY: dict[str, Any] = {
     "dim": 8, "multipliers": (1, 2), "stride": 8, "steps": 3, "size": 32, "protocol": "antialias",

@@ -26,7 +26,7 @@ from dtls.models.rrdb import RRDB
 from dtls.models.srcnn import SRCNN
 from dtls.spandrel_models import SpandrelModel
 from dtls.trained import Sampling, Trained
-from dtls.training import Recipe, Trainer, check_recipe, draw, train
+from dtls.training.trainer import Recipe, Trainer, check_recipe, draw, train
 
 SMALL: dict[str, dict[str, int]] = {
     "srcnn": {},

@@ -15,7 +15,7 @@ from dtls.degradations.resize import SizeError, resize
 from dtls.models.base import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts
 from dtls.trained import Sampling, Trained
-from dtls.training import Recipe, Trainer, train
+from dtls.training.trainer import Recipe, Trainer, train
 from tests.dtls.models.drawing import draws, seeds
 
 KAPPA = 2.0

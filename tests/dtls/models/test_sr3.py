@@ -16,7 +16,7 @@ from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
 from dtls.models.base import Draws
 from dtls.models.sr3 import SR3
 from dtls.trained import Sampling, Trained
-from dtls.training import Recipe, check_recipe, draw
+from dtls.training.trainer import Recipe, check_recipe, draw
 
 T = 20
 SEEDS = torch.tensor([5, 6])

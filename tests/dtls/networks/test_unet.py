@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dtls.models.dtls import DTLS
-from dtls.presets import PRESETS
+from dtls.training.presets import PRESETS
 from dtls.networks.unet import UNet
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dtls.methods import model_class
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.training import Recipe
+from dtls.training.trainer import Recipe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dtls.checkpoint import CheckpointError, save_tensors
 from dtls.models.base import Draws
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.training import Recipe, Trainer, TrainingError, draw, train
+from dtls.training.trainer import Recipe, Trainer, TrainingError, draw, train
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=32, stride=8, steps=3)
 RECIPE = Recipe(steps=12, learning_rate=1e-3)
