@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from dtls.bounds import load_pickled
+from dtls.checkpoints.bounds import load_pickled
 from dtls.channels import channel_by_channel, in_colour
-from dtls.checkpoint import CheckpointError
+from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import scale_between
 from dtls.devices import Precision, best_precision

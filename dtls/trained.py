@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.channels import in_colour
-from dtls.checkpoint import CheckpointError, load_hashed
+from dtls.checkpoints.checkpoint import CheckpointError, load_hashed
 from dtls.degradations.resize import project, scale_between
 from dtls.devices import Precision, accelerated, best_precision
 from dtls.models.base import Callback

@@ -17,7 +17,7 @@ import torch
 from prefect import flow
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from dtls.checkpoint import make_model
+from dtls.checkpoints.checkpoint import make_model
 from dtls.degradations.resize import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
 from dtls.trained import Sampling

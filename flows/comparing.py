@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dtls.checkpoint import CheckpointError
+from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
 from flows.collection import Collection

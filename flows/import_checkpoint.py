@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from dtls.authors import import_checkpoint as convert
-from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from flows.options import Address, Options
 from flows.sources import file_at
 from storage.leases import hold

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
 from dtls.interpolation import Downscaling
 from dtls.methods import Method, load_method
-from dtls.shipped import SHIPPED
+from dtls.checkpoints.bundled import SHIPPED
 from dtls.trained import Sampling, Trained
 from flows.sources import absolute
 from storage.locations import Location, StorageError

@@ -29,7 +29,7 @@ class NothingToDo(str):
 def failures() -> tuple[type[Exception], ...]:
     """What ends in one line; errors of modules that were not imported were not raised."""
     places = {
-        "dtls.checkpoint": "CheckpointError",
+        "dtls.checkpoints.checkpoint": "CheckpointError",
         "dtls.degradations.resize": "SizeError",
         "dtls.devices": "DeviceError",
         "dtls.tiling": "MemoryShortError",

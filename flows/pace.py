@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dtls.checkpoint import make_model
+from dtls.checkpoints.checkpoint import make_model
 from dtls.devices import best_device, best_precision
 from dtls.training.presets import preset_of
 from dtls.trained import Sampling, Trained

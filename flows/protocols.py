@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Set
 from typing import cast, get_args
 
-from dtls.checkpoint import CheckpointError
+from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import LRProtocol
 from flows.sources import protocols
 from storage.locations import StorageError

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dtls.checkpoint import CheckpointError
+from dtls.checkpoints.checkpoint import CheckpointError
 from flows.apart import is_not_to_be_read
 from flows.comparison import Comparison
 from flows.console import progress, publish, tell, tell_markdown

@@ -16,7 +16,7 @@ import torch
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError, config_json, save_tensors
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, config_json, save_tensors
 from dtls.devices import DeviceError, best_device, best_precision
 from dtls.models.base import Model
 from dtls.training.presets import preset_of

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dtls.checkpoint import (
+from dtls.checkpoints.checkpoint import (
     CheckpointError,
     load_checkpoint,
     load_weights,

@@ -10,10 +10,10 @@ from typing import Self
 from prefect import flow
 from pydantic import Field, field_validator, model_validator
 
-from dtls.checkpoint import CheckpointError
+from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.devices import Precision
 from dtls.methods import INTERPOLATIONS, MODELS, Method
-from dtls.shipped import SHIPPED, shipped_for
+from dtls.checkpoints.bundled import SHIPPED, shipped_for
 from dtls.spandrel_models import SpandrelModel
 from dtls.tiling import SMALLEST, TILE
 from dtls.trained import Sampling, Trained

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtls.checkpoint import CheckpointError, load_weights
+from dtls.checkpoints.checkpoint import CheckpointError, load_weights
 from dtls.networks.critic import Critic
 from dtls.models.base import Draws, Model
 

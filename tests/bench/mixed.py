@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dtls.checkpoint import make_model, save_checkpoint
+from dtls.checkpoints.checkpoint import make_model, save_checkpoint
 from tests.bench.measure import hardware
 from tests.bench.report import head, line
 from tests.services import isolated_environment

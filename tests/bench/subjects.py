@@ -25,7 +25,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Shape:
-    """A model without its weights: `dtls.checkpoint.ModelConfig`, for which torch alone is not enough."""
+    """A model without its weights: `dtls.checkpoints.checkpoint.ModelConfig`, for which torch alone is not enough."""
 
     dim: int = 64
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
@@ -79,7 +79,7 @@ def random_weights(shape: Shape, device: str) -> Weights:
 
 def trained_weights(folder: Path) -> tuple[Shape, Weights]:
     """The model of a checkpoint and its weights; ValueError where it cannot be sampled by two calls."""
-    from dtls.checkpoint import load_checkpoint  # these need more than torch
+    from dtls.checkpoints.checkpoint import load_checkpoint  # these need more than torch
     from dtls.models.dtls import DTLS
 
     model = load_checkpoint(folder, DTLS)

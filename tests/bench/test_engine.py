@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.checkpoint import save_checkpoint
+from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
 from dtls.training.presets import PRESETS
 from dtls.networks.unet import UNet

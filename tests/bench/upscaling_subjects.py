@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dtls.checkpoint import save_checkpoint
+from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.trained import Trained
 from flows.tensors import to_unit

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dtls.authors import import_checkpoint
-from dtls.checkpoint import load_checkpoint
+from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.models.dtls import DTLS
 
 DATA = Path(__file__).parent / "data"

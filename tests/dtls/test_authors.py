@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dtls.authors import import_checkpoint
-from dtls.checkpoint import CheckpointError, load_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.training.presets import PRESETS

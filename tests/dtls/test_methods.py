@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.checkpoint import CheckpointError
+from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
 from dtls.interpolation import Downscaling
 from dtls.methods import INTERPOLATIONS, MODELS, load_method

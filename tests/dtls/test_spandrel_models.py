@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dtls.checkpoint import CheckpointError
+from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import SizeError
 from dtls.methods import load_method

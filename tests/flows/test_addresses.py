@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from PIL import Image
 
-from dtls.checkpoint import CheckpointError, load_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from flows.demo import HELD_OUT, _photographs
 from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.shard import ShardOptions, shard

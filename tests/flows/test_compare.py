@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dtls.checkpoint import load_checkpoint
+from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.methods import MODELS
 from dtls.models.base import Model

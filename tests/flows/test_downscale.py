@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoint import CheckpointError, save_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.methods import model_class
 from flows.downscale import DownscaleOptions, downscale
 from flows.sources import protocols

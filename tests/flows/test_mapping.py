@@ -244,7 +244,7 @@ def test_what_a_picture_is_it_stays(kind: str, mode: str, method: str, tmp_path:
 
 
 def test_a_checkpoint_takes_every_kind_of_picture(tmp_path: Path, source: Path) -> None:
-    from dtls.checkpoint import save_checkpoint
+    from dtls.checkpoints.checkpoint import save_checkpoint
     from dtls.models.dtls import DTLS
 
     save_checkpoint(DTLS(dim=8, multipliers=(1, 2), residual=True, size=32, stride=8, steps=3), tmp_path / "model")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dtls.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from dtls.models.dtls import DTLS
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale

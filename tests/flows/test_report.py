@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dtls.checkpoint import CheckpointError, save_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.models.dtls import DTLS
 from flows import gallery, publishing
 from flows.downscale import DownscaleOptions, downscale

@@ -22,7 +22,7 @@ from distributed import Client
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoint import save_checkpoint
+from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
 from flows import cluster, runners
 from flows.cluster import Workers

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dtls.checkpoint import save_checkpoint
+from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS
 from flows.cli import main

@@ -12,7 +12,7 @@ import pytest
 import s3fs
 from PIL import Image
 
-from dtls.checkpoint import save_checkpoint
+from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report

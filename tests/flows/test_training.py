@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS
 from dtls.training.trainer import TrainingError

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dtls.checkpoint import CheckpointError, save_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.training.trainer import TrainingError
 from flows.batches import Batches, load_batches
 from flows.outcome import NothingToDo

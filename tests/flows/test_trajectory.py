@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoint import CheckpointError, save_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.models.dtls import DTLS, ModelConfig
 from flows.downscale import DownscaleOptions, downscale
 from flows.trajectory import TrajectoryOptions, trajectory

@@ -11,7 +11,7 @@ from PIL import Image
 from prefect.artifacts import Artifact
 from pydantic import ValidationError
 
-from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS
 from flows.downscale import DownscaleOptions, downscale

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint, save_checkpoint
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import PROTOCOLS, SizeError, resize
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.samplers.dtls import SAMPLERS, SamplerName, current, two_call

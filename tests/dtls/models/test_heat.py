@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dtls.checkpoint import load_checkpoint, save_checkpoint
+from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import Protocol, SizeError, resize
 from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
 from dtls.trained import Sampling, Trained

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
-from dtls.checkpoint import load_checkpoint, save_checkpoint
+from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
 from dtls.models.base import Draws
 from dtls.models.latent import Latent

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from dtls.checkpoint import load_checkpoint, make_model, save_checkpoint
+from dtls.checkpoints.checkpoint import load_checkpoint, make_model, save_checkpoint
 from dtls.methods import MODELS
 from dtls.models.base import Model
 from dtls.trained import Sampling, Trained

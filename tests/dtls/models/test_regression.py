@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dtls.checkpoint import CONFIG, CheckpointError, load_checkpoint, save_checkpoint, save_tensors
+from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, save_checkpoint, save_tensors
 from dtls.networks.critic import Critic
 from dtls.degradations.resize import SizeError, resize
 from dtls.methods import load_method, model_class

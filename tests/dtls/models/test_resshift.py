@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dtls.checkpoint import load_checkpoint, save_checkpoint
+from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
 from dtls.models.base import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts

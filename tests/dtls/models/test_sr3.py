@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtls.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
 from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
 from dtls.models.base import Draws

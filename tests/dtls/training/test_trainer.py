@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dtls.checkpoint import CheckpointError, save_tensors
+from dtls.checkpoints.checkpoint import CheckpointError, save_tensors
 from dtls.models.base import Draws
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.training.trainer import Recipe, Trainer, TrainingError, draw, train

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dtls.authors import import_checkpoint
-from dtls.bounds import SLACK_BYTES, TooLargeError, load_pickled, no_larger_than
-from dtls.checkpoint import CONFIG, CheckpointError, load_checkpoint, make_model, save_checkpoint
+from dtls.checkpoints.bounds import SLACK_BYTES, TooLargeError, load_pickled, no_larger_than
+from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, make_model, save_checkpoint
 from dtls.models.base import MAX_TIMESTEPS
 from dtls.spandrel_models import SpandrelModel
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from dtls.bounds import no_larger_than
+from dtls.checkpoints.bounds import no_larger_than
 from dtls.methods import model_class
 from dtls.models.base import Model
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dtls.checkpoint import (
+from dtls.checkpoints.checkpoint import (
     CONFIG,
     WEIGHTS,
     CheckpointError,

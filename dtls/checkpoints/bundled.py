@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dtls.degradations.resize import SizeError
 
-FOLDER = Path(__file__).with_name("weights")
+FOLDER = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.interpolation import Downscaling
 from dtls.methods import Method, load_method
 from dtls.models.base import Model
-from dtls.shipped import FOLDER, SHIPPED, Shipped, shipped_for
+from dtls.checkpoints.bundled import FOLDER, SHIPPED, Shipped, shipped_for
 from dtls.trained import Trained
 
 CROPS = {

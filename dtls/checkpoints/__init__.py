@@ -1,0 +1,1 @@
+"""Checkpoints: weights and their configuration, as files."""
