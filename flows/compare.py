@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from dtls.checkpoints.checkpoint import make_model
 from dtls.degradations.resize import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
-from dtls.trained import Sampling
+from dtls.inference.trained import Sampling
 from flows.cancelling import obey_cancels
 from flows.console import tell, tell_markdown
 from flows.contenders import CONTENDERS, chosen, training_of

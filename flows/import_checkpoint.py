@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dtls.authors import import_checkpoint as convert
+from dtls.authors_checkpoint import import_checkpoint as convert
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from flows.options import Address, Options
 from flows.sources import file_at

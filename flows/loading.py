@@ -9,10 +9,10 @@ from typing import Self
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
-from dtls.interpolation import Downscaling
-from dtls.methods import Method, load_method
+from dtls.inference.interpolation import Downscaling
+from dtls.inference.method import Method, load_method
 from dtls.checkpoints.bundled import SHIPPED
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 from flows.sources import absolute
 from storage.locations import Location, StorageError
 from storage.scratch import scratch_folder

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from dtls.interpolation import Interpolation
-from dtls.methods import Method
+from dtls.inference.interpolation import Interpolation
+from dtls.inference.method import Method
 from flows import fanout
 from flows.console import tell
 from flows.contents import Contents, contents_of, reason_of_refusal

@@ -5,8 +5,8 @@ import os
 import time
 from contextlib import suppress
 
-from dtls.interpolation import Downscaling, Interpolation, Square
-from dtls.methods import Method
+from dtls.inference.interpolation import Downscaling, Interpolation, Square
+from dtls.inference.method import Method
 from storage.extents import Extent
 from storage.limits import memory
 from storage.room import give_back

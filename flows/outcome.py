@@ -32,7 +32,7 @@ def failures() -> tuple[type[Exception], ...]:
         "dtls.checkpoints.checkpoint": "CheckpointError",
         "dtls.degradations.resize": "SizeError",
         "dtls.devices": "DeviceError",
-        "dtls.tiling": "MemoryShortError",
+        "dtls.inference.tiling": "MemoryShortError",
         "dtls.training.trainer": "TrainingError",
     }
     raised = (getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)

@@ -20,7 +20,7 @@ import torch
 from dtls.checkpoints.checkpoint import make_model
 from dtls.devices import best_device, best_precision
 from dtls.training.presets import preset_of
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Trainer, TrainingError
 from flows.loading import load_checkpointed
 from flows.train_options import TrainOptions

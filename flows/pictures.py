@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from dtls.degradations.resize import SizeError
-from dtls.interpolation import Interpolation, Square, nearest
-from dtls.methods import Method
-from dtls.tiling import TILE
-from dtls.transparency import bounded, fill, of_alpha
+from dtls.inference.interpolation import Interpolation, Square, nearest
+from dtls.inference.method import Method
+from dtls.inference.tiling import TILE
+from dtls.inference.alpha import bounded, fill, of_alpha
 from flows.memory import HOLES, needed
 from flows.naming import Names
 from flows.selection import refuse_absent
-from flows.tensors import to_pixels, to_unit
+from dtls.inference.pixels import to_pixels, to_unit
 from flows.waiting import in_batches
 from storage import images
 from storage.archives import Source

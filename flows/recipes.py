@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import torch
 
-from dtls.interpolation import Interpolation
-from dtls.methods import Method
+from dtls.inference.interpolation import Interpolation
+from dtls.inference.method import Method
 from flows.console import Advance
 from flows.job import Work
 from flows.memory import bytes_at_once, is_network, keep_little

@@ -20,7 +20,7 @@ from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, config
 from dtls.devices import DeviceError, best_device, best_precision
 from dtls.models.base import Model
 from dtls.training.presets import preset_of
-from dtls.trained import DEFAULT
+from dtls.inference.trained import DEFAULT
 from dtls.training.trainer import TrainingError
 from flows.cancelling import obey_cancels
 from flows.console import Advance, flow_run, in_flow_run, progress, tell

@@ -17,7 +17,7 @@ from pydantic import (
 
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import Precision
-from dtls.methods import MODELS, model_class
+from dtls.inference.method import MODELS, model_class
 from dtls.models.dtls import DTLS, ModelConfig, Prediction, steps_between
 from dtls.training.presets import preset_of
 from dtls.training.trainer import Recipe, check_recipe

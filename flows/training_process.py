@@ -39,8 +39,8 @@ from dtls.checkpoints.checkpoint import (
     write_whole,
 )
 from dtls.degradations.resize import SizeError
-from dtls.methods import model_class
-from dtls.tiling import ran_out_of_memory
+from dtls.inference.method import model_class
+from dtls.inference.tiling import ran_out_of_memory
 from dtls.training.trainer import Recipe, Trainer, TrainingError, train
 from flows.training_data import TrainingData
 from flows.training_settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in

@@ -9,12 +9,12 @@ from pydantic import Field, model_validator
 
 from dtls.devices import Precision, best_device
 from dtls.samplers.dtls import SamplerName
-from dtls.trained import Sampling
+from dtls.inference.trained import Sampling
 from flows.contents import list_pictures
 from flows.loading import load_checkpointed
 from flows.options import Address, Options
 from flows.sources import refuse_within
-from flows.tensors import to_pixels, to_unit
+from dtls.inference.pixels import to_pixels, to_unit
 from flows.upscale import refuse_misfits
 from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage import images

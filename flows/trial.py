@@ -13,7 +13,7 @@ from typing import Any
 from prefect.flows import Flow
 
 from dtls.degradations.resize import Protocol, SizeError
-from dtls.interpolation import Square
+from dtls.inference.interpolation import Square
 from flows.console import in_flow_run
 from flows.downscale import DownscaleOptions, downscale
 from flows.mapping import transform

@@ -12,11 +12,11 @@ from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.devices import Precision
-from dtls.methods import INTERPOLATIONS, MODELS, Method
+from dtls.inference.method import INTERPOLATIONS, MODELS, Method
 from dtls.checkpoints.bundled import SHIPPED, shipped_for
-from dtls.spandrel_models import SpandrelModel
-from dtls.tiling import SMALLEST, TILE
-from dtls.trained import Sampling, Trained
+from dtls.inference.spandrel import SpandrelModel
+from dtls.inference.tiling import SMALLEST, TILE
+from dtls.inference.trained import Sampling, Trained
 from flows.cancelling import obey_cancels
 from flows.console import tell
 from flows.loading import OURS, SPANDREL, Chosen

@@ -19,7 +19,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from dtls.checkpoints.bounds import no_larger_than
-from dtls.methods import model_class
+from dtls.inference.method import model_class
 from dtls.models.base import Model
 
 M = TypeVar("M", bound=Model)

@@ -1,1 +1,1 @@
-"""The models that the training loop trains, a module each; `dtls.methods` has them by name."""
+"""The models that the training loop trains, a module each; `dtls.inference.method` has them by name."""

@@ -6,7 +6,7 @@ Models of other methods have a recipe of their own.
 from dataclasses import dataclass
 from typing import Any
 
-from dtls.methods import model_class
+from dtls.inference.method import model_class
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.training.trainer import Recipe
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
-from dtls.spandrel_models import SpandrelModel
+from dtls.inference.spandrel import SpandrelModel
 from tests.bench.codecs import FEW, recoded
 from tests.bench.ncnn import state_dict
 from tests.bench.sharding_subjects import Kind, files_of, make_links, make_pictures

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.trained import Trained
-from flows.tensors import to_unit
+from dtls.inference.trained import Trained
+from dtls.inference.pixels import to_unit
 from flows.upscale import UpscaleOptions, upscale
 from storage.encoding import PNG_LEVEL
 from storage.photographs import open_photograph

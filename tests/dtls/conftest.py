@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.authors import import_checkpoint
+from dtls.authors_checkpoint import import_checkpoint
 from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.models.dtls import DTLS
 

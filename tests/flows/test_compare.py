@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.degradations.resize import SizeError
-from dtls.methods import MODELS
+from dtls.inference.method import MODELS
 from dtls.models.base import Model
 from flows.compare import CompareOptions, Comparison, compare
 from flows.contenders import CONTENDERS, chosen, training_of

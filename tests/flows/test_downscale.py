@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
-from dtls.methods import model_class
+from dtls.inference.method import model_class
 from flows.downscale import DownscaleOptions, downscale
 from flows.sources import protocols
 from flows.upscale import UpscaleOptions, upscale

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from dtls.interpolation import Downscaling, Interpolation
-from dtls.methods import Method
+from dtls.inference.interpolation import Downscaling, Interpolation
+from dtls.inference.method import Method
 from flows.memory import PRIMITIVES, needed
 from storage.extents import Extent
 from tests.services import isolated_environment

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
-from dtls.methods import MODELS
+from dtls.inference.method import MODELS
 from dtls.models.base import Model
 from dtls.models.edsr import EDSR
 from dtls.checkpoints.bundled import SHIPPED

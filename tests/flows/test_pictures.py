@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.interpolation import Downscaling, Interpolation
-from dtls.methods import Method
+from dtls.inference.interpolation import Downscaling, Interpolation
+from dtls.inference.method import Method
 from flows import pictures
 from flows.memory import bytes_at_once, needed
 from flows.naming import Names

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from dtls.methods import MODELS
+from dtls.inference.method import MODELS
 from flows.upscale import UpscaleOptions
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dtls.authors import import_checkpoint
+from dtls.authors_checkpoint import import_checkpoint
 from dtls.checkpoints.bounds import SLACK_BYTES, TooLargeError, load_pickled, no_larger_than
 from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, make_model, save_checkpoint
 from dtls.models.base import MAX_TIMESTEPS
-from dtls.spandrel_models import SpandrelModel
+from dtls.inference.spandrel import SpandrelModel
 
 SMALL = {"method": "edsr", "size": 32, "lr_size": 8, "features": 4, "blocks": 1}
 

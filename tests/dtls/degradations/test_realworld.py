@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dtls.degradations import realworld as parts
 from dtls.degradations.resize import SizeError
-from dtls.interpolation import Downscaling
-from dtls.methods import model_class
+from dtls.inference.interpolation import Downscaling
+from dtls.inference.method import model_class
 from dtls.models.base import Draws
 from dtls.degradations.realworld import BLUR, MODES, NOISE, QUALITY, realworld, seeds_of
 

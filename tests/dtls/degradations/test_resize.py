@@ -21,7 +21,7 @@ from dtls.degradations.resize import (
     resize_matrix,
     scale_between,
 )
-from dtls.methods import load_method
+from dtls.inference.method import load_method
 
 SIZES = ((64, 64, 8, 8), (64, 48, 21, 12), (40, 52, 10, 13), (10, 13, 40, 52), (9, 7, 9, 7), (33, 17, 5, 4))
 FACES = Degradation(size=128, stride=4, steps=28)

@@ -13,7 +13,7 @@ from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_c
 from dtls.degradations.resize import PROTOCOLS, SizeError, resize
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.samplers.dtls import SAMPLERS, SamplerName, current, two_call
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 
 SMALL = ModelConfig(8, (1, 2, 2, 2), residual=True, size=32, stride=4, steps=6)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import Protocol, SizeError, resize
 from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, Trainer, train
 from tests.dtls.models.drawing import draws, seeds
 

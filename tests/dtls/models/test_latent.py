@@ -17,7 +17,7 @@ from dtls.models.base import Draws
 from dtls.models.latent import Latent
 from dtls.models.vae_ddpm import VAEDDPM
 from dtls.models.vqvae_ddpm import VQVAEDDPM
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, Trainer, draw, train
 
 T = 20

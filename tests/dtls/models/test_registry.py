@@ -10,9 +10,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_checkpoint, make_model, save_checkpoint
-from dtls.methods import MODELS
+from dtls.inference.method import MODELS
 from dtls.models.base import Model
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, Trainer
 
 DTLS_TINY: dict[str, Any] = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, save_checkpoint, save_tensors
 from dtls.networks.critic import Critic
 from dtls.degradations.resize import SizeError, resize
-from dtls.methods import load_method, model_class
+from dtls.inference.method import load_method, model_class
 from dtls.models.base import Model
 from dtls.models.dtls import DTLS, Cold
 from dtls.models.edsr import EDSR
@@ -24,8 +24,8 @@ from dtls.models.fsrcnn import FSRCNN
 from dtls.models.regression import Regression
 from dtls.models.rrdb import RRDB
 from dtls.models.srcnn import SRCNN
-from dtls.spandrel_models import SpandrelModel
-from dtls.trained import Sampling, Trained
+from dtls.inference.spandrel import SpandrelModel
+from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, Trainer, check_recipe, draw, train
 
 SMALL: dict[str, dict[str, int]] = {

@@ -14,7 +14,7 @@ from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
 from dtls.models.base import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, Trainer, train
 from tests.dtls.models.drawing import draws, seeds
 

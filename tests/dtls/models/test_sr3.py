@@ -15,7 +15,7 @@ from dtls.degradations.resize import SizeError, resize
 from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
 from dtls.models.base import Draws
 from dtls.models.sr3 import SR3
-from dtls.trained import Sampling, Trained
+from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, check_recipe, draw
 
 T = 20

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
-from dtls.interpolation import Downscaling
-from dtls.methods import INTERPOLATIONS, MODELS, load_method
-from dtls.trained import Sampling, Trained
+from dtls.inference.interpolation import Downscaling
+from dtls.inference.method import INTERPOLATIONS, MODELS, load_method
+from dtls.inference.trained import Sampling, Trained
 
 PILLOW = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtls.authors import import_checkpoint
+from dtls.authors_checkpoint import import_checkpoint
 from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS, ModelConfig

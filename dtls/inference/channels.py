@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dtls.tiling import Run
+from dtls.inference.tiling import Run
 
 
 def in_colour(run: Run, x: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import SizeError
-from dtls.methods import load_method
-from dtls.spandrel_models import SpandrelModel
-from dtls.trained import Sampling
+from dtls.inference.method import load_method
+from dtls.inference.spandrel import SpandrelModel
+from dtls.inference.trained import Sampling
 
 
 def compact(channels: int = 3, scale: int = 4) -> nn.Module:
@@ -210,7 +210,7 @@ def test_bf16_is_refused_where_the_model_cannot(tmp_path: Path, monkeypatch: pyt
     path = saved(seeded(compact), tmp_path / "compact.pth")
     with pytest.raises(CheckpointError, match=r"compact\.pth: Compact cannot compute in bf16; say fp32"):
         SpandrelModel(path, how=Sampling(precision="bf16"))
-    monkeypatch.setattr("dtls.spandrel_models.best_precision", lambda wish, device: "bf16")  # as on a GPU
+    monkeypatch.setattr("dtls.inference.spandrel.best_precision", lambda wish, device: "bf16")  # as on a GPU
     assert SpandrelModel(path).identity["precision"] == "fp32"
 
 
@@ -308,7 +308,7 @@ def test_models_for_faces_alone_are_refused(tmp_path: Path, monkeypatch: pytest.
 LOADING = """
 import sys, warnings
 from pathlib import Path
-from dtls.spandrel_models import SpandrelModel, allow_torchvision_import
+from dtls.inference.spandrel import SpandrelModel, allow_torchvision_import
 allow_torchvision_import()
 import torch
 from spandrel import ModelLoader

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dtls.models.base import Model
-    from dtls.trained import Sampling
+    from dtls.inference.trained import Sampling
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 MODELS: Mapping[str, str] = {
@@ -62,17 +62,17 @@ def load_method(
     ValueError or CheckpointError says what is wrong.
     """
     if name in INTERPOLATIONS:
-        from dtls.interpolation import Interpolation
+        from dtls.inference.interpolation import Interpolation
 
         return Interpolation(name)
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
     if checkpoint is None:
         raise ValueError(f"the method {name} needs a checkpoint")
-    from dtls.trained import DEFAULT, Trained
+    from dtls.inference.trained import DEFAULT, Trained
 
     if name != "spandrel":
         return Trained(checkpoint, device, how or DEFAULT, name)
-    from dtls.spandrel_models import SpandrelModel
+    from dtls.inference.spandrel import SpandrelModel
 
     return SpandrelModel(checkpoint, device, how or DEFAULT)

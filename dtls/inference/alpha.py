@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.interpolation import Downscaling, Interpolation
-from dtls.methods import Method
-from dtls.trained import Trained
+from dtls.inference.interpolation import Downscaling, Interpolation
+from dtls.inference.method import Method
+from dtls.inference.trained import Trained
 
 
 def fill(colour: Tensor, alpha: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from flows.tensors import to_pixels, to_unit
+from dtls.inference.pixels import to_pixels, to_unit
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

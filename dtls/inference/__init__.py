@@ -1,0 +1,1 @@
+"""Inference: methods that turn LR images into SR images, at any size."""
