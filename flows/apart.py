@@ -23,8 +23,8 @@ from typing import Any
 from flows.console import Advance
 from flows.job import Elsewhere, Work
 from storage.claims import Claim
-from storage.locations import Entry, StorageError
-from storage.scratch import scratch_folder
+from storage.stores.location import Entry, StorageError
+from storage.stores.scratch import scratch_folder
 from storage.units import Row, Unit
 
 POLL = 0.5

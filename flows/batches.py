@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from storage import headers, images
 from storage.images import ImageError, Pixels
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from storage.shard_reader import ShardReader
 
 CACHE_BYTES = 512 * 2**20

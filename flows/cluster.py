@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.console import in_deployment, tell
 from flows.options import CORES, BatchOptions
-from storage.locations import StorageError, refuse_secrets
+from storage.stores.location import StorageError, refuse_secrets
 
 PATIENCE = 60.0
 """Seconds to wait for a worker before that is told."""

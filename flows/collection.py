@@ -15,7 +15,7 @@ from storage import images
 from storage.archives import Source, open_source
 from storage.images import ImageError
 from storage.kinds import Kind
-from storage.locations import Entry, StorageError
+from storage.stores.location import Entry, StorageError
 
 IN_ANOTHER_FORM = -1
 """The size of what is listed for an image that is there under a name that only looks the same."""

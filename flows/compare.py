@@ -33,7 +33,7 @@ from flows.train_options import TrainOptions
 from flows.trial import Trial
 from reports.tables import METRICS, PRIMARY, SET_METRICS
 from storage.leases import hold
-from storage.locations import Location
+from storage.stores.location import Location
 from storage.receipts import read_manifest
 
 PACE = "pace.json"

@@ -19,9 +19,9 @@ from flows.waiting import in_batches
 from reports.metrics import Measure, reduced_size
 from reports.scoring import score
 from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
-from storage.errands import Turn, in_hand
+from storage.stores.errands import Turn, in_hand
 from storage.images import ImageError
-from storage.locations import Entry
+from storage.stores.location import Entry
 from storage.parallel import ordered_map
 from storage.room import ROOM
 from storage.schemas import MADE_OF, SAMPLES

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
 
-from storage.addresses import cleaned
+from storage.stores.addresses import cleaned
 
 HEARTBEAT_SECONDS = 10.0
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w/-]|\.\w)")

@@ -17,10 +17,10 @@ from flows.naming import normalized
 from flows.options import BatchOptions
 from flows.summary import counted
 from storage import archive_kinds, images
-from storage.addresses import cleaned
+from storage.stores.addresses import cleaned
 from storage.archives import Folder, Single, Source
-from storage.entries import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
-from storage.locations import Entry, StorageError, UnavailableError
+from storage.stores.entry import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
+from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.members import MOST_FOREIGN, Refused, shown
 from storage.parallel import ordered_map
 from storage.receipts import MANIFEST

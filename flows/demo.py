@@ -23,7 +23,7 @@ from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import encode_png
 from storage.leases import hold
-from storage.locations import Location
+from storage.stores.location import Location
 
 SIDE, MODEL = 128, "photo-x4"
 HELD_OUT = {

@@ -11,8 +11,8 @@ from distributed import get_worker
 from flows.job import Elsewhere
 from flows.watched import Watched
 from storage.claims import Claim
-from storage.durable import unsynced
-from storage.locations import Location, StorageError
+from storage.stores.durable import unsynced
+from storage.stores.location import Location, StorageError
 from storage.proofs import note_versions
 from storage.units import Row, Unit
 

@@ -14,7 +14,7 @@ from flows.pictures import Transform
 from flows.replacing import replaced
 from flows.summary import Summary, counted, duration, reason_of
 from storage.encoding import Format
-from storage.locations import Entry
+from storage.stores.location import Entry
 from storage.shards import Sample
 
 TRIED, SECONDS = 16, 20.0

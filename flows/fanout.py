@@ -26,9 +26,9 @@ from flows.outcome import RunError, one_line
 from flows.replacing import refuse_replacing
 from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary
-from storage.durable import unsynced
+from storage.stores.durable import unsynced
 from storage.leases import Lease, hold, is_free, sweep
-from storage.locations import StorageError, UnavailableError
+from storage.stores.location import StorageError, UnavailableError
 from storage.owners import LostError
 from storage.proofs import unlike
 from storage.units import Row, Unit, is_passing

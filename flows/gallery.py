@@ -18,7 +18,7 @@ from reports.page_parts import Role, Scene, Shown
 from reports.tables import METRICS, PRIMARY
 from storage import images
 from storage.images import ImageError, Pixels
-from storage.locations import Location, StorageError, UnavailableError
+from storage.stores.location import Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 
 FOLDER = "pictures/"

@@ -14,7 +14,7 @@ from flows.console import tell, tell_markdown
 from reports.latex import markdown
 from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
 from storage.leases import hold
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.parallel import ordered_map
 
 HISTORY, HISTORY_TABLE = "history.md", "history.parquet"

@@ -9,8 +9,8 @@ from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from flows.options import Address, Options
 from flows.sources import file_at
 from storage.leases import hold
-from storage.locations import Location
-from storage.scratch import scratch_folder
+from storage.stores.location import Location
+from storage.stores.scratch import scratch_folder
 
 
 class ImportOptions(Options):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.console import Advance
 from flows.options import BatchOptions
-from storage.locations import Entry, Location
+from storage.stores.location import Entry, Location
 from storage.receipts import Receipts
 from storage.survey import Stale, Survey
 from storage.units import Row, Unit, is_current, is_passing

@@ -14,8 +14,8 @@ from dtls.inference.method import Method, load_method
 from dtls.checkpoints.bundled import SHIPPED
 from dtls.inference.trained import Sampling, Trained
 from flows.sources import absolute
-from storage.locations import Location, StorageError
-from storage.scratch import scratch_folder
+from storage.stores.location import Location, StorageError
+from storage.stores.scratch import scratch_folder
 
 SPANDREL = "spandrel:"
 """What the name of a method begins with that is a file of weights."""

@@ -34,8 +34,8 @@ from flows.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
 from flows.unlisted import made_before, refuse_remaking
 from storage.archives import Folder, Source, open_source
 from storage.choice import beside, extension
-from storage.folding import pairs_alike
-from storage.locations import ChangedError, Entry, Location, StorageError
+from storage.stores.folding import pairs_alike
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.receipts import Receipts
 from storage.schemas import PICTURES
 from storage.units import Unit, cut_by_key

@@ -17,7 +17,7 @@ from flows.sources import manifest_beside
 from flows.summary import counted
 from storage import images
 from storage.archives import SHARD, Single, Source
-from storage.locations import Entry, StorageError
+from storage.stores.location import Entry, StorageError
 from storage.parquet import ROWS
 
 KEY, METHOD = "{key}", "{method}"

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from storage.locations import refuse_secrets
+from storage.stores.location import refuse_secrets
 
 CORES = os.cpu_count() or 1
 

@@ -28,9 +28,9 @@ from flows.waiting import in_batches
 from storage import images
 from storage.archives import Source
 from storage.encoding import Encoded, Encoding
-from storage.errands import Turn, in_hand
+from storage.stores.errands import Turn, in_hand
 from storage.images import ImageError
-from storage.locations import Entry, StorageError, UnavailableError
+from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.photographs import Photograph, Samples, open_photograph
 from storage.room import ROOM

@@ -4,7 +4,7 @@ from typing import Any
 
 from dtls.devices import Precision, best_device, best_precision
 from flows.cluster import GPU, connected, resources_of, scheduler_of, workers_of
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 
 def device_here(options: Any) -> str:

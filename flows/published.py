@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.commits import Commits
-from storage.locations import Entry, Location, StorageError
+from storage.stores.location import Entry, Location, StorageError
 from storage.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_of, tagged
 
 TABLE = "metrics.parquet"

@@ -35,10 +35,10 @@ from reports.ratings_words import ratings_markdown
 from reports.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables import METRICS, PRIMARY, read_metrics
 from storage.leases import hold
-from storage.locations import Location
+from storage.stores.location import Location
 from storage.owners import LostError
 from storage.parquet import refuse_large
-from storage.scratch import scratch_folder
+from storage.stores.scratch import scratch_folder
 from storage.standing import is_planned
 from storage.units import Unit
 

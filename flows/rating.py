@@ -16,7 +16,7 @@ from reports.gallery import GalleryItem
 from reports.rating import Study, StudyItem, StudyKey, rating_page, read_study, write_study
 from reports.ratings_summary import summarise_ratings
 from reports.ratings_table import LARGEST_FILE, Session, ratings_table, read_session, write_ratings
-from storage.locations import Entry, Location, StorageError
+from storage.stores.location import Entry, Location, StorageError
 
 PAGE, KEY, TABLE, PICTURES = "rating/index.html", "study.json", "ratings.parquet", "rating/pictures"
 MOST = 2**26

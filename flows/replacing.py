@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.job import Left
 from flows.summary import counted
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 DIFFERENCES, LONGEST = 4, 40
 SHA256 = re.compile(r"[0-9a-f]{64}")

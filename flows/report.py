@@ -32,8 +32,8 @@ from flows.sources import Reopened, refuse_within
 from reports.fonts import refuse_unreadable
 from reports.metrics import Colour, Measure
 from reports.tables import write_metrics
-from storage.durable import unsynced
-from storage.locations import Location, StorageError
+from storage.stores.durable import unsynced
+from storage.stores.location import Location, StorageError
 from storage.receipts import Receipts
 from storage.units import Row
 

@@ -26,7 +26,7 @@ from flows.train_options import TrainOptions
 from flows.trial import Trial
 from reports.tables import METRICS, PRIMARY, Metric
 from storage.leases import hold
-from storage.locations import Location
+from storage.stores.location import Location
 
 SATISFIED = Metric("satisfied", "Satisfied", "", "higher", ".0%", "people who graded 3 (good) or 4 (excellent)")
 

@@ -20,7 +20,7 @@ from flows.options import BatchOptions
 from flows.ticks import Ticks
 from flows.watched import Watched
 from storage.leases import Lease
-from storage.locations import Entry, StorageError, UnavailableError
+from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.units import Row, Unit
 
 POLL = 1.0

@@ -8,10 +8,10 @@ from torch import Tensor
 from dtls.degradations.resize import SizeError
 from flows.collection import Collection, Seen
 from flows.sizes import Reduced
-from storage.errands import in_hand
+from storage.stores.errands import in_hand
 from storage.images import ImageError
 from storage.kinds import unlike
-from storage.locations import ChangedError, Entry, StorageError, UnavailableError
+from storage.stores.location import ChangedError, Entry, StorageError, UnavailableError
 
 CROPPED = "HR is cropped at its right and bottom to whole LR pixels"
 LARGEST_SCALE = 16

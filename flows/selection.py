@@ -17,7 +17,7 @@ from flows.options import Address, MakingOptions
 from flows.sources import file_at
 from flows.summary import counted
 from storage import archive_kinds, images, unread
-from storage.locations import ChangedError, Entry, StorageError
+from storage.stores.location import ChangedError, Entry, StorageError
 from storage.packing import is_archive
 
 MOST_BYTES = 2**29

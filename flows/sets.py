@@ -9,7 +9,7 @@ from flows.comparison import Comparison
 from reports.distributions import FeatureSet, SetDistance, TooFewError, fid, kid
 from reports.inception import Inception
 from storage.images import ImageError
-from storage.locations import StorageError, UnavailableError
+from storage.stores.location import StorageError, UnavailableError
 from storage.parallel import ordered_map
 
 BATCH = 32

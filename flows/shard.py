@@ -23,7 +23,7 @@ from flows.sources import Reopened, absolute, file_at, identity, refuse_within
 from flows.unlisted import made_before, refuse_remaking
 from storage.archives import open_source
 from storage.ffhq import Split, by_hash, published
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.receipts import Receipts
 from storage.schemas import SAMPLES_OF_SHARDS
 from storage.shards import SHARD, copies, shard_name

@@ -12,8 +12,8 @@ from flows.job import Work
 from flows.sources import Reopened
 from storage.archives import Source
 from storage.ffhq import Origin, read_metadata, refuse_large
-from storage.locations import Entry, Location
-from storage.scratch import scratch_folder
+from storage.stores.location import Entry, Location
+from storage.stores.scratch import scratch_folder
 from storage.shards import Sharding, shard_index
 from storage.units import Row, Unit, failed
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from storage import archive_kinds
 from storage.archives import Source, open_source
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.packing import Packing, is_archive
 from storage.parquet import ROWS
 from storage.receipts import read_manifest
-from storage.s3 import S3
+from storage.stores.s3 import S3
 
 
 def file_at(address: str, hint: str) -> tuple[Location, str]:

@@ -11,7 +11,7 @@ from flows.options import CORES, Address, Options
 from flows.summary import counted
 from flows.training_settings import LOSSES, states
 from storage.encoding import Encoding, Format
-from storage.locations import Location
+from storage.stores.location import Location
 from storage.owners import Owner, owner_of
 from storage.packing import Packing, is_archive
 from storage.receipts import PLANNED

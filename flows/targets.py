@@ -14,8 +14,8 @@ from flows.summary import counted
 from storage import images
 from storage.archives import Folder, Source
 from storage.commits import Commits
-from storage.folding import Pair, pair_folded
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.stores.folding import Pair, pair_folded
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.packing import Packing
 from storage.receipts import Receipts
 from storage.shards import Sample, write_shard

@@ -30,11 +30,11 @@ from flows.outcome import NothingToDo, one_line, raised
 from flows.sources import folder_here
 from flows.train_options import TrainOptions
 from flows.training_settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
-from storage.cache import DAY, Cache
+from storage.stores.cache import DAY, Cache
 from storage.leases import Lease, hold, sweep
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.owners import LostError
-from storage.scratch import scratch_folder
+from storage.stores.scratch import scratch_folder
 from storage.shard_reader import list_shards, local_shards
 from storage.survey import list_target
 

@@ -13,7 +13,7 @@ from dtls.training.trainer import TrainingError
 from flows.batches import Batches, load_batches
 from flows.summary import REASONS_TOLD, counted
 from flows.training_settings import Settings
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from storage.shard_reader import LocalShard, ShardReader
 
 LOOK_SECONDS = 60.0

@@ -21,7 +21,7 @@ from storage import images
 from storage.archives import open_source
 from storage.images import ImageError
 from storage.leases import hold
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 
 
 class TrajectoryOptions(Options):

@@ -29,8 +29,8 @@ from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage import images
 from storage.archives import open_source
-from storage.entries import is_named_only
-from storage.locations import Location, StorageError
+from storage.stores.entry import is_named_only
+from storage.stores.location import Location, StorageError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from flows.contents import Contents, reason_of_refusal
 from flows.job import Job, Left
 from flows.options import BatchOptions
-from storage.locations import Entry, StorageError
+from storage.stores.location import Entry, StorageError
 from storage.receipts import Receipts
 
 

@@ -17,8 +17,8 @@ from flows.console import Advance
 from flows.job import Elsewhere, Work
 from flows.ticks import Ticks
 from storage.claims import Claim
-from storage.errands import Errand
-from storage.locations import Entry
+from storage.stores.errands import Errand
+from storage.stores.location import Entry
 from storage.units import Row, Unit
 
 LOOK_SECONDS = 1.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
-from storage.entries import STATE
-from storage.locations import Location
+from storage.stores.entry import STATE
+from storage.stores.location import Location
 from storage.parquet import DAMAGED, batches_of, read_parquet
 from storage.proofs import at_hand
 from storage.receipts import MANIFEST

@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from storage import archive_kinds, images, tars, unread
-from storage.entries import is_hidden, is_junk, is_named_only
+from storage.stores.entry import is_hidden, is_junk, is_named_only
 from storage.gzips import Gzip
-from storage.locations import ChangedError, Entry, Location, StorageError
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.members import MAX_BYTES, Archive, Refused, refuse_large
 from storage.parallel import ordered_map
 from storage.tars import Damaged, Member, Window

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 ORDER = ("jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif")
 """Of a sample's images with these extensions, the first is the one."""

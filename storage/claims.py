@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from storage.fence import clock
-from storage.locations import Location
+from storage.stores.fence import clock
+from storage.stores.location import Location
 from storage.owners import LEASE, TRUSTED, LostError, Owner
 
 LOOKS_EVERY = 10.0

@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Semaphore
 from typing import Self
 
-from storage.durable import SYNCS_AT_ONCE, names_later, sync_folders
-from storage.errors import told
-from storage.locations import Location
+from storage.stores.durable import SYNCS_AT_ONCE, names_later, sync_folders
+from storage.stores.errors import told
+from storage.stores.location import Location
 
 SMALL = 2**20
 """Bytes of files that are handed over; larger ones would fill the memory."""

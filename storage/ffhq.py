@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 import ijson
 
 from storage import images
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 Split = Literal["train", "validation"]
 Events = Iterator[tuple[str, Any]]

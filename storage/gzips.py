@@ -12,7 +12,7 @@ from contextlib import closing
 from threading import Lock
 from typing import Any, NamedTuple
 
-from storage.locations import Entry, Location
+from storage.stores.location import Entry, Location
 from storage.parallel import ordered_map
 from storage.tars import Damaged, Member, members
 

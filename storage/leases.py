@@ -7,7 +7,7 @@ after its clock was set back, the lease is watched for so long. The clocks of tw
 several that try, the one takes it over that first makes a lease on the lease, named after its bytes: to delete the
 lease and create it again would not be enough, as the second would delete what the first has just created.
 
-Whoever holds a lease asks before each change of the target whether it is still its own (see `storage.fence`): for a
+Whoever holds a lease asks before each change of the target whether it is still its own (see `storage.stores.fence`): for a
 minute and a half after it was last written without looking, then by looking. So a run that was paused, or whose
 machine slept, finds that another took over before it changes anything, and stops with one line.
 
@@ -21,11 +21,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from storage.claims import Claim
-from storage.entries import PROBES, STATE
-from storage.fence import LEASES, clock
-from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
+from storage.stores.entry import PROBES, STATE
+from storage.stores.fence import LEASES, clock
+from storage.stores.location import TEMPORARY, ChangedError, Entry, Location, StorageError
 from storage.owners import LEASE, TRUSTED, LostError, Owner, owner_of
-from storage.scratch import sweep_scratch
+from storage.stores.scratch import sweep_scratch
 
 LASTS = 120.0
 EVERY = 30.0

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
 
-from storage.locations import ChangedError, Entry, Location, StorageError
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.tars import Damaged, Member, Window
 
 MAX_BYTES = 2**30

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from storage.fence import LEASES
-from storage.locations import Location, UnavailableError
+from storage.stores.fence import LEASES
+from storage.stores.location import Location, UnavailableError
 
 LEASE = f"{LEASES}.json"
 TRUSTED = 0.75

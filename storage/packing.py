@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from storage.archives import Source, TarGz, kind_of, open_source, place_of
-from storage.entries import STATE, is_hidden
-from storage.fence import ask_before_changing
-from storage.locations import Entry, Location, StorageError
+from storage.stores.entry import STATE, is_hidden
+from storage.stores.fence import ask_before_changing
+from storage.stores.location import Entry, Location, StorageError
 from storage.members import key_of
 from storage.parallel import ordered_map
 from storage.tars import Damaged

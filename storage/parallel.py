@@ -23,7 +23,7 @@ def ordered_map(
     """`map(do, items)` in `workers` threads, in order, never more than 2·`workers` items ahead of the consumer.
 
     Nor more than weigh `most` together; an item that is heavier than that goes alone. The threads are in the context
-    of the consumer, whose fences and errand are their own (see `storage.fence` and `storage.errands`).
+    of the consumer, whose fences and errand are their own (see `storage.stores.fence` and `storage.stores.errands`).
     """
     pending: deque[tuple[Future[Out], float]] = deque()
     load = 0.0

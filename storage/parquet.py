@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.parquet_pages import unpacked_size
 
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)

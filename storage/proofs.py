@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from storage.errors import told
-from storage.locations import Location
-from storage.scratch import scratch_folder
+from storage.stores.errors import told
+from storage.stores.location import Location
+from storage.stores.scratch import scratch_folder
 from storage.units import Row
 
 VERSION = "version"

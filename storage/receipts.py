@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.commits import sync_names
-from storage.entries import STATE
-from storage.locations import TEMPORARY, ChangedError, Entry, Location, StorageError
-from storage.looks import Looks, settled
+from storage.stores.entry import STATE
+from storage.stores.location import TEMPORARY, ChangedError, Entry, Location, StorageError
+from storage.stores.looks import Looks, settled
 from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet, read_table
 from storage.schemas import LATER, PLAN, SAMPLES

@@ -13,7 +13,7 @@ from threading import Condition, Lock, get_ident, local
 import humanize
 
 from storage import limits
-from storage.errands import Errand, current, refuse_given_up, waiting
+from storage.stores.errands import Errand, current, refuse_given_up, waiting
 from storage.formats import ImageError
 
 SMALL = 64 * 2**20

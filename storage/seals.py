@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from storage.entries import STATE
-from storage.locations import ChangedError, Entry, Location, StorageError
+from storage.stores.entry import STATE
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.proofs import at_hand, sha256_of
 
 SEALS = f"{STATE}/seals.json"

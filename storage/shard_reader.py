@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import images, tars, unread
-from storage.cache import Cache
+from storage.stores.cache import Cache
 from storage.choice import Member, choose, extension
-from storage.entries import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
-from storage.locations import Entry, Location, StorageError
+from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
+from storage.stores.location import Entry, Location, StorageError
 from storage.members import resolved
 from storage.parallel import ordered_map
 from storage.receipts import read_manifest

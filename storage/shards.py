@@ -17,10 +17,10 @@ from typing import Any
 
 from storage import headers, images
 from storage.archives import Source, Tar
-from storage.errands import current
+from storage.stores.errands import current
 from storage.ffhq import Origin, picture_number
 from storage.images import ImageError
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.room import ROOM
 from storage.tar_writer import TarWriter

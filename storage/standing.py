@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from storage.entries import STATE
-from storage.locations import Location, StorageError
+from storage.stores.entry import STATE
+from storage.stores.location import Location, StorageError
 from storage.owners import Owner, owner_of
 from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet

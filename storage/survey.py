@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from storage.entries import LINK_OUT, STATE, UNLISTED, is_named_only
-from storage.folding import folded
+from storage.stores.entry import LINK_OUT, STATE, UNLISTED, is_named_only
+from storage.stores.folding import folded
 from storage.leases import is_left_over
-from storage.locations import Entry, Location, StorageError
+from storage.stores.location import Entry, Location, StorageError
 from storage.units import ATTEMPTS, Row, Unit, is_current, is_plain, unit_name
 
 UNFINISHED = f"{STATE}/unfinished"

@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from storage.locations import Entry, Location
+from storage.stores.location import Entry, Location
 
 BLOCK = 512
 AHEAD, SPARE = 2**20, 2**13

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from storage.entries import STATE
-from storage.locations import ChangedError, Entry
+from storage.stores.entry import STATE
+from storage.stores.location import ChangedError, Entry
 
 ATTEMPTS = f"{STATE}/attempt-"
 """What the names of marks begin with, by which a run after one that did not come to its end says what it is at."""

@@ -13,9 +13,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from storage.errors import StorageError, in_one_line
+from storage.stores.errors import StorageError, in_one_line
 from storage.gzips import AHEAD, LARGE, MOST_TIMES
-from storage.locations import Entry, Location
+from storage.stores.location import Entry, Location
 from storage.tars import Damaged
 
 PIECE = 2**20

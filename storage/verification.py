@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from storage.agreement import Agreement, Gathered
-from storage.entries import STATE, is_hidden
-from storage.locations import TEMPORARY, Entry, Location, StorageError
+from storage.stores.entry import STATE, is_hidden
+from storage.stores.location import TEMPORARY, Entry, Location, StorageError
 from storage.owners import owner_of
 from storage.packing import Packing
 from storage.parallel import ordered_map

@@ -1,7 +1,7 @@
 """A disk that takes names for one that differ in letter case or Unicode form only."""
 
-from storage.folding import folded
-from storage.local import LocalDisk
+from storage.stores.folding import folded
+from storage.stores.local import LocalDisk
 
 
 class FoldingDisk(LocalDisk):

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import s3fs
 from fsspec.asyn import sync_wrapper
 
-from storage.locations import Location
+from storage.stores.location import Location
 from storage.seals import SEALS
 from tests.services import S3Server
 

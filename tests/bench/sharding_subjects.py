@@ -40,7 +40,7 @@ print(time.perf_counter() - started)
 """
 LISTING = """
 import sys
-from storage.locations import Location
+from storage.stores.location import Location
 Location.of(sys.argv[1]).list()
 """
 PLANNING = """

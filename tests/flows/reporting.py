@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 
 from flows.report import ReportOptions, report
-from storage.locations import Location
+from storage.stores.location import Location
 
 HOW = {"good": Image.Resampling.BICUBIC, "poor": Image.Resampling.NEAREST}
 

@@ -16,7 +16,7 @@ from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.shard import ShardOptions, shard
 from flows.train import train
 from flows.train_options import TrainOptions
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 
 AUTHORS = Path(__file__).parents[1] / "dtls" / "data" / "dtls_reference_32.pt"
 

@@ -18,7 +18,7 @@ from PIL import Image
 from flows.apart import Apart
 from flows.job import Elsewhere
 from storage.claims import Claim
-from storage.scratch import NAME
+from storage.stores.scratch import NAME
 from storage.units import Unit
 
 POISON = """

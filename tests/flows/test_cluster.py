@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import Location
+from storage.stores.location import Location
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place
 from tests.prefect_services import PrefectServer, PrefectWorker

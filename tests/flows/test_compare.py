@@ -19,7 +19,7 @@ from flows.contenders import CONTENDERS, chosen, training_of
 from flows.pace import steps_in
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 TINY: dict[str, Any] = {"size": 32, "lr_sizes": (4, 8), "minutes": 0.005, "device": "cpu", "workers": 2}
 HEADS = [

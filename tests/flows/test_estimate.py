@@ -9,7 +9,7 @@ from PIL import Image
 from flows.downscale import DownscaleOptions, downscale
 from flows.estimate import spread
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import Entry
+from storage.stores.location import Entry
 
 
 @pytest.mark.parametrize("total", [1, 2, 15, 16, 17, 31, 1000])

@@ -18,9 +18,9 @@ import s3fs
 
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.owners import LEASE
-from storage.s3 import CONFIG
+from storage.stores.s3 import CONFIG
 from tests.faulty_s3 import (
     Fault,
     FaultyS3,
@@ -113,10 +113,10 @@ def bucket(
     for name, value in running.environment().items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setattr("storage.errors.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("storage.errors.LONGEST_WAIT", 0.05)
-    monkeypatch.setattr("storage.s3.PATIENCE", PATIENCE)
-    monkeypatch.setattr("storage.s3.IMPATIENCE", PATIENCE)
+    monkeypatch.setattr("storage.stores.errors.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("storage.stores.errors.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("storage.stores.s3.PATIENCE", PATIENCE)
+    monkeypatch.setattr("storage.stores.s3.IMPATIENCE", PATIENCE)
     monkeypatch.setitem(CONFIG, "read_timeout", READ_TIMEOUT)
     bucket = Bucket(s3_server, s3_server.client(), running, s3)
     for path in sorted(photographs.rglob("*.png")):

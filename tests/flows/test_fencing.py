@@ -31,7 +31,7 @@ from flows.shard import ShardOptions, shard
 from flows.training_settings import states
 from storage import leases
 from storage.leases import hold
-from storage.locations import TEMPORARY, Location, StorageError
+from storage.stores.location import TEMPORARY, Location, StorageError
 from storage.owners import LEASE
 from tests.clocks import clock_set
 from tests.flows.reporting import made, pictures

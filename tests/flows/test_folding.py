@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from tests.folding import FoldingDisk
 from tests.mounts import private_mounts
 from tests.services import isolated_environment
@@ -32,7 +32,7 @@ def enlarged(source: Path, target: Path, **options: object) -> str:
 
 @pytest.fixture
 def folding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.locations.LocalDisk", FoldingDisk)
+    monkeypatch.setattr("storage.stores.location.LocalDisk", FoldingDisk)
 
 
 @pytest.mark.parametrize(

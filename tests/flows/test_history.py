@@ -10,7 +10,7 @@ import pytest
 
 from flows.history import compare
 from reports.tables import SCHEMA_VERSION
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 METHOD = {"method": "good", "ok": 3, "failed": 0, "psnr": 30.0, "psnr_infinite": 0}
 

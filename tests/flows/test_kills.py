@@ -201,7 +201,7 @@ def test_uploads_in_parts_that_were_killed_leave_nothing(request: pytest.Fixture
         sharded_one_by_one,
         "s3",
         dict.fromkeys(("a.bmp", "b.bmp", "c.bmp"), buffer.getvalue()),
-        ("storage.s3", "PART", PART),
+        ("storage.stores.s3", "PART", PART),
     )
     assert {"create_multipart_upload", "upload_part", "complete_multipart_upload"} <= set(tried.undisturbed.steps)
     assert tried.kill_in_a_row(range(5, 1000, FURTHER)) >= 5

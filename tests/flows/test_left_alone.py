@@ -13,7 +13,7 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from storage.receipts import MANIFEST, SKIPPED
 
 

@@ -17,7 +17,7 @@ from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import open_source
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from storage.packing import Packing
 
 ARCHIVES = ("large.zip", "large.tar", "large.tar.gz")
@@ -121,7 +121,7 @@ def test_every_kind_of_archive_is_a_source(kind: str, source: Path, tmp_path: Pa
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ["large", "large.zip", "large.tar.gz"])
 def test_s3_to_s3_is_the_same_as_on_a_disk(name: str, source: Path, tmp_path: Path, s3: str) -> None:
-    from storage.locations import Location
+    from storage.stores.location import Location
 
     for path in sorted(source.rglob("*.png")):
         Location.of(f"{s3}/small").write(str(path.relative_to(source)), path.read_bytes())
@@ -284,7 +284,7 @@ def test_a_model_of_spandrel_s_enlarges_by_its_own_scale_or_to_another(source: P
 
 @pytest.mark.integration
 def test_a_model_may_lie_on_s3(source: Path, tmp_path: Path, s3: str) -> None:
-    from storage.locations import Location
+    from storage.stores.location import Location
 
     Location.of(s3).write("compact.safetensors", compact(tmp_path).read_bytes())
     method = f"spandrel:{s3}/compact.safetensors"

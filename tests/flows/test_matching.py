@@ -17,7 +17,7 @@ from flows.collection import Collection
 from flows.downscale import DownscaleOptions, downscale
 from flows.matching import Keys, Naming, Template
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from tests.flows.reporting import made
 
 ANY = Naming("--sr-name")

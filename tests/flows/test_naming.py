@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flows.naming import Names, alike, normalized
 from storage.encoding import Encoding
-from storage.locations import Entry
+from storage.stores.location import Entry
 
 
 def entries(*keys: str) -> list[Entry]:

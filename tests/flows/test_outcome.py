@@ -15,7 +15,7 @@ from flows.recipes import Making
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import StorageError, UnavailableError
+from storage.stores.location import StorageError, UnavailableError
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from flows.naming import Names
 from flows.pictures import Transform
 from storage import images
 from storage.encoding import Encoding
-from storage.entries import Entry
+from storage.stores.entry import Entry
 from storage.extents import Extent
-from storage.locations import StorageError, UnavailableError
+from storage.stores.location import StorageError, UnavailableError
 from storage.photographs import open_photograph
 from storage.room import ROOM
 from storage.shards import Sample

@@ -19,7 +19,7 @@ import yaml
 
 from flows.shard import ShardOptions, shard
 from flows.training_settings import states_in
-from storage.locations import Location
+from storage.stores.location import Location
 from tests.faulty_s3 import FaultyS3, Request, status
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server, Service, free_ports, isolated_environment, wait_until

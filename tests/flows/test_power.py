@@ -13,7 +13,7 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.commits import Commits
-from storage.locations import Location
+from storage.stores.location import Location
 from storage.owners import LEASE
 from storage.receipts import MANIFEST
 from tests.power import Disk, disk_in

@@ -8,7 +8,7 @@ import pytest
 
 from dtls.checkpoints.checkpoint import CheckpointError
 from flows.report import report
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from tests.flows.reporting import made, options, pictures
 
 

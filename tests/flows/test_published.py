@@ -9,7 +9,7 @@ from PIL import Image
 from flows import gallery, publishing
 from flows.report import report
 from reports.summary import versions
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.seals import PUBLISHED
 from tests.flows.reporting import made, options, pictures, save
 

@@ -15,7 +15,7 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports.ratings_table import LARGEST_FILE
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from tests.flows.reporting import answers
 
 

@@ -32,9 +32,9 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source
-from storage.cache import Cache
+from storage.stores.cache import Cache
 from storage.leases import Lease, hold
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.owners import LEASE
 from storage.receipts import Receipts
 from storage.shard_reader import ShardReader, list_shards, local_shards

@@ -15,7 +15,7 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import StorageError, UnavailableError
+from storage.stores.location import StorageError, UnavailableError
 
 Flow = Callable[..., str]
 

@@ -19,7 +19,7 @@ from flows.upscale import UpscaleOptions, upscale
 from reports import distributions
 from reports.inception import InceptionError
 from reports.tables import METRICS, SET_METRICS
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 METRICS_OF_SETS = {metric.name: metric for metric in SET_METRICS}
 COLUMNS = (

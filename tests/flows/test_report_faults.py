@@ -13,7 +13,7 @@ from flows.console import Advance
 from flows.outcome import RunError
 from reports import fonts
 from reports.fonts import FontError
-from storage.locations import Entry
+from storage.stores.location import Entry
 from storage.units import Row, Unit
 from tests.flows.reporting import made, pictures, save
 

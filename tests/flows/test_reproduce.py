@@ -13,7 +13,7 @@ from flows.experiments import EXPERIMENTS
 from flows.reproduce import ReproduceOptions, Reproduction, reproduce
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from tests.flows.reporting import answers
 
 TINY: dict[str, Any] = {"size": 32, "dim": 8, "steps": 2, "batch_size": 2, "device": "cpu", "workers": 2}

@@ -38,7 +38,7 @@ from flows.upscale import UpscaleOptions, upscale
 from storage import leases
 from storage.claims import Claim
 from storage.leases import hold
-from storage.locations import Location, StorageError, UnavailableError
+from storage.stores.location import Location, StorageError, UnavailableError
 from storage.owners import LEASE
 from storage.units import Unit
 from tests.dask_services import DaskScheduler, DaskWorker

@@ -15,8 +15,8 @@ import s3fs
 
 from flows.cli import main
 from flows.upscale import UpscaleOptions
-from storage import s3 as room
-from storage.locations import Location, StorageError
+from storage.stores import s3 as room
+from storage.stores.location import Location, StorageError
 from tests.faulty_s3 import FaultyS3, hang
 from tests.services import S3Server, free_ports
 

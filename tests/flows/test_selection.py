@@ -12,7 +12,7 @@ from flows.outcome import RunError
 from flows.selection import SelectionOptions, listed_keys, select
 from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import Entry, StorageError
+from storage.stores.location import Entry, StorageError
 
 KEYS = ("a/1.png", "a/2.jpg", "b/1.png", "b/c/3.png")
 PICTURES = [Entry(key, 1, "") for key in KEYS]

@@ -17,10 +17,10 @@ from PIL import Image
 
 from flows.shard import ShardOptions, shard
 from flows.sharding import METADATA
-from storage import local
-from storage.entries import Entry
+from storage.stores import local
+from storage.stores.entry import Entry
 from storage.ffhq import by_hash
-from storage.locations import Location, StorageError, UnavailableError
+from storage.stores.location import Location, StorageError, UnavailableError
 from storage.shard_reader import list_shards
 
 LICENCE = {"license": "Attribution License", "license_url": "https://creativecommons.org/licenses/by/2.0/"}

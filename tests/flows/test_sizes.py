@@ -20,7 +20,7 @@ from flows.status import StatusOptions, status
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.archives import open_source
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from storage.units import SkippedError
 
 SIZES = {

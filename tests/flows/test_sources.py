@@ -15,7 +15,7 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import open_source
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from tests.web_server import Site, serving
 
 KINDS = ("folder", "zip", "tar", "tar.xz")

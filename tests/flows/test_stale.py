@@ -19,9 +19,9 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.sharding import METADATA
 from flows.upscale import UpscaleOptions, upscale
-from storage import local
-from storage.entries import STATE, Entry
-from storage.locations import Location, StorageError
+from storage.stores import local
+from storage.stores.entry import STATE, Entry
+from storage.stores.location import Location, StorageError
 from storage.seals import SEALS
 from tests.faulty_s3 import FaultyS3
 from tests.services import S3Server

@@ -15,7 +15,7 @@ from flows.status import StatusOptions, status
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import Location, StorageError, UnavailableError
+from storage.stores.location import Location, StorageError, UnavailableError
 from storage.owners import LEASE, Owner
 from storage.packing import Packing
 from storage.receipts import PLANNED

@@ -14,7 +14,7 @@ from threading import Event, Thread
 import pytest
 
 from storage.leases import hold
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.owners import LEASE
 from tests.services import wait_until
 

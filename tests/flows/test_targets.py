@@ -23,7 +23,7 @@ from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives import Source, open_source
-from storage.locations import Entry, StorageError
+from storage.stores.location import Entry, StorageError
 from storage.receipts import Receipts
 from storage.survey import Stale
 from storage.units import Row, Unit

@@ -11,7 +11,7 @@ from PIL import Image
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.looks import LOOKS
+from storage.stores.looks import LOOKS
 
 NAMES = ("a", "b", "c")
 

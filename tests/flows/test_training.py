@@ -27,7 +27,7 @@ from flows.shard import ShardOptions, shard
 from flows.train import states_to_go_on_with, train
 from flows.train_options import TrainOptions
 from flows.training_settings import states
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.owners import LEASE
 from tests.services import descendants, free_ports, is_running, wait_until
 

@@ -25,7 +25,7 @@ from flows.train_options import TrainOptions
 from flows.training_process import Run
 from flows.training_settings import Settings, states_in
 from storage import images
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 from storage.shard_reader import LocalShard, ShardReader
 
 flow = sys.modules[train.__module__]

@@ -18,7 +18,7 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 
 @pytest.fixture

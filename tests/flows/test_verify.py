@@ -22,7 +22,7 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.packing import Packing
 from storage.schemas import PICTURES, SAMPLES
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reports.tables import SCHEMA, read_metrics, write_metrics
-from storage.entries import TEMPORARY_NAME
+from storage.stores.entry import TEMPORARY_NAME
 from tests.reports.samples import INF, ROWS, row
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.locations import Location
+from storage.stores.location import Location
 
 
 @pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.integration)])

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from storage import archive_kinds, unpacked
-from storage import web as web_sources
+from storage.stores import web as web_sources
 from storage.archive_kinds import by_content, by_name
 from storage.archives import Single, open_source
-from storage.locations import ChangedError, Location
+from storage.stores.location import ChangedError, Location
 from tests.storage.test_archives import content, opened, packed, refusal
 
 MEMBERS = {"a/1.png": b"one" * 5000, "b.png": b"two"}

@@ -25,7 +25,7 @@ from PIL import Image
 
 from storage import gzips
 from storage.archives import Source, open_source
-from storage.locations import ChangedError, Entry, Location, StorageError, UnavailableError
+from storage.stores.location import ChangedError, Entry, Location, StorageError, UnavailableError
 from storage.members import MAX_BYTES
 
 KINDS = ("zip", "tar", "tar.gz")

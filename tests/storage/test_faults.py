@@ -26,11 +26,11 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from storage import errors
-from storage.errors import DamagedError, in_one_line, may_pass, retried
+from storage.stores import errors
+from storage.stores.errors import DamagedError, in_one_line, may_pass, retried
 from storage.leases import hold
-from storage.locations import ChangedError, Entry, Location, StorageError, UnavailableError
-from storage.s3 import CONFIG, S3
+from storage.stores.location import ChangedError, Entry, Location, StorageError, UnavailableError
+from storage.stores.s3 import CONFIG, S3
 from tests.faulty_s3 import (
     Fault,
     FaultyS3,
@@ -130,12 +130,12 @@ def proxy(running: FaultyS3, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for name, value in running.environment().items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setattr("storage.errors.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("storage.errors.LONGEST_WAIT", 0.05)
-    monkeypatch.setattr("storage.s3.PATIENCE", PATIENCE)
-    monkeypatch.setattr("storage.s3.IMPATIENCE", PATIENCE)
-    monkeypatch.setattr("storage.s3.PART", PART)
-    monkeypatch.setattr("storage.s3.PIECE", PART)
+    monkeypatch.setattr("storage.stores.errors.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("storage.stores.errors.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("storage.stores.s3.PATIENCE", PATIENCE)
+    monkeypatch.setattr("storage.stores.s3.IMPATIENCE", PATIENCE)
+    monkeypatch.setattr("storage.stores.s3.PART", PART)
+    monkeypatch.setattr("storage.stores.s3.PIECE", PART)
     running.requests.clear()
     yield running
     running.clear()
@@ -244,8 +244,8 @@ def test_a_server_that_does_not_recover_is_named_in_time(
 def test_a_server_that_did_not_answer_is_waited_for_no_longer_than_one_that_never_did(
     proxy: FaultyS3, location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.s3.PATIENCE", SOON)
-    monkeypatch.setattr("storage.s3.IMPATIENCE", 0.0)
+    monkeypatch.setattr("storage.stores.s3.PATIENCE", SOON)
+    monkeypatch.setattr("storage.stores.s3.IMPATIENCE", 0.0)
     proxy.inject(status(503, "SlowDown"))
     tries = []
     for _ in range(2):

@@ -12,7 +12,7 @@ import pytest
 
 from storage import ffhq
 from storage.ffhq import Origin, by_hash, picture_number, published, read_metadata, refuse_large
-from storage.locations import StorageError
+from storage.stores.location import StorageError
 
 NAME = "s3://bucket/ffhq/ffhq-dataset-v2.json"
 LANDMARKS = [[131.62 + i, 453.8 - i] for i in range(68)]

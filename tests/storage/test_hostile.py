@@ -25,7 +25,7 @@ from PIL import Image
 
 from storage.archives import open_source
 from storage.images import MAX_PIXELS, ImageError, decode
-from storage.locations import Entry, Location, StorageError
+from storage.stores.location import Entry, Location, StorageError
 from storage.members import key_of
 from storage.owners import Owner
 from storage.receipts import Receipts, read_manifest

@@ -28,12 +28,13 @@ from flows.contents import list_pictures
 from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
 from flows.outcome import RunError
-from storage import claims, leases, local
+from storage import claims, leases
+from storage.stores import local
 from storage.archives import Folder
-from storage.fence import clock
+from storage.stores.fence import clock
 from storage.leases import LASTS, Lease, hold
-from storage.local import LocalDisk
-from storage.locations import Entry, Location, StorageError
+from storage.stores.local import LocalDisk
+from storage.stores.location import Entry, Location, StorageError
 from storage.owners import LEASE, LostError, Owner
 from storage.parallel import ordered_map
 from storage.receipts import Receipts
@@ -150,7 +151,7 @@ def test_of_two_runs_one_works_and_the_other_may_when_it_has_ended(target: Locat
 
 
 def test_a_lease_whose_process_is_gone_is_taken_at_once(target: Location) -> None:
-    killed = "import os, sys, storage.leases as l, storage.locations as s\n"
+    killed = "import os, sys, storage.leases as l, storage.stores.location as s\n"
     killed += "with l.hold(s.Location.of(sys.argv[1]), 'upscale'): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", killed, str(target)], check=False)
     left = json.loads(target.read(LEASE))
@@ -248,7 +249,7 @@ def test_a_lease_dated_tomorrow_is_respected_where_it_is_renewed(
 OF_WRONG_CLOCK = """
 import os, signal, socket, sys, threading
 from storage import leases
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 target = Location.of(sys.argv[1])
 socket.gethostname = lambda: "elsewhere"
 try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage.archives import ARCHIVES, Source
-from storage.locations import Location
+from storage.stores.location import Location
 from storage.members import key_of
 from storage.shard_reader import LocalShard, ShardReader
 from tests.storage.test_archives import as_kind, content, opened, raw_zip, refusal, tarred

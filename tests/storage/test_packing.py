@@ -15,9 +15,9 @@ import fsspec
 import pytest
 
 from storage.archives import TarGz, open_source
-from storage.entries import is_hidden
+from storage.stores.entry import is_hidden
 from storage.leases import sweep
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.packing import Packing, _adding, is_archive
 from tests.storage.test_archives import content, refusal
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from storage import parquet
-from storage.locations import Location, StorageError
+from storage.stores.location import Location, StorageError
 from storage.parquet import DAMAGED, TooLargeError, read_parquet, read_table, refuse_large
 from storage.receipts import MANIFEST, Receipts, read_manifest
 from storage.schemas import SAMPLES

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.locations import Location
+from storage.stores.location import Location
 from storage.proofs import note_versions, unlike
 from storage.units import Row
 
@@ -66,7 +66,7 @@ def test_nothing_that_was_made_is_nothing_to_look_for(target: Location) -> None:
 
 @pytest.mark.integration
 def test_results_far_apart_in_a_bucket_are_asked_for_one_by_one(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.s3.PAGES", 0)
+    monkeypatch.setattr("storage.stores.s3.PAGES", 0)
     target = Location.of(s3) / "far"
     rows = made(target)
     assert unlike(target, rows) is None

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage.locations import Entry, Location, StorageError
+from storage.stores.location import Entry, Location, StorageError
 from storage.receipts import MANIFEST, Receipts, read_manifest
 from storage.schemas import SAMPLES
 from storage.survey import Survey

@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from storage import room
-from storage.errands import Errand, in_hand
+from storage.stores.errands import Errand, in_hand
 from storage.formats import ImageError
 from storage.room import SMALL, Room
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.locations import Entry, Location, StorageError
+from storage.stores.location import Entry, Location, StorageError
 from storage.receipts import MANIFEST, PLANNED, SOURCE, Receipts
 from storage.seals import SEALS
 from storage.units import Unit, failed

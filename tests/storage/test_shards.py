@@ -14,8 +14,8 @@ from PIL import Image
 
 from flows.shard import ShardOptions, shard
 from storage import images
-from storage.cache import Cache
-from storage.locations import Location, StorageError
+from storage.stores.cache import Cache
+from storage.stores.location import Location, StorageError
 from storage.receipts import read_manifest
 from storage.shard_reader import LocalShard, ShardReader, list_shards, local_shards
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from storage.leases import hold
-from storage.locations import ChangedError, Entry, Location, StorageError
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.packing import Packing
 from storage.receipts import MANIFEST, PLANNED, SOURCE, Receipts
 from storage.seals import PUBLISHED, SEALS

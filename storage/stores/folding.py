@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from uuid import uuid4
 
-from storage.entries import PROBES
-from storage.locations import Location
+from storage.stores.entry import PROBES
+from storage.stores.location import Location
 
 Pair = tuple[str, str]
 

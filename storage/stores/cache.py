@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from storage.entries import TEMPORARY_NAME
-from storage.errors import ChangedError, StorageError, told
-from storage.locations import Entry, Location
+from storage.stores.entry import TEMPORARY_NAME
+from storage.stores.errors import ChangedError, StorageError, told
+from storage.stores.location import Entry, Location
 
 DAY = 86_400.0
 MUTEX = "lock"

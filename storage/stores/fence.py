@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import Lock
 
-from storage.entries import STATE
-from storage.errands import refuse_given_up
+from storage.stores.entry import STATE
+from storage.stores.errands import refuse_given_up
 
 LEASES = f"{STATE}/lease"
 """What the names of leases begin with. They are not fenced: they are how one asks."""

@@ -30,7 +30,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined]
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from storage.addresses import cleaned
+from storage.stores.addresses import cleaned
 
 Out = TypeVar("Out")
 

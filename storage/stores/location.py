@@ -16,13 +16,15 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError
 
-from storage import remote, s3, web
-from storage.addresses import without_secrets
-from storage.entries import STATE, Entry
-from storage.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
-from storage.fence import Ask, fenced
-from storage.local import TEMPORARY, LocalDisk, renamed
-from storage.scratch import scratch_folder
+from storage.stores import fsspec_store
+from storage.stores import s3
+from storage.stores import web
+from storage.stores.addresses import without_secrets
+from storage.stores.entry import STATE, Entry
+from storage.stores.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
+from storage.stores.fence import Ask, fenced
+from storage.stores.local import TEMPORARY, LocalDisk, renamed
+from storage.stores.scratch import scratch_folder
 
 __all__ = ["TEMPORARY", "ChangedError", "Entry", "Location", "StorageError", "UnavailableError"]
 
@@ -36,7 +38,7 @@ NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
 class Store(Hashable, Protocol):
-    """What each kind of place does in its own way: storage/local.py, s3.py, web.py and remote.py."""
+    """What each kind of place does in its own way: storage/stores/local.py, s3.py, web.py and remote.py."""
 
     def list(self, root: str) -> list[Entry]: ...
     def read(self, path: str) -> bytes: ...
@@ -316,9 +318,9 @@ def _connect(address: str, scheme: str) -> tuple[Store, str]:
     if scheme in ("s3", "s3a"):
         return s3.connect(address)
     if scheme == "file":
-        return LocalDisk(), remote.connect(address)[1]
+        return LocalDisk(), fsspec_store.connect(address)[1]
     if scheme in web.SCHEMES:
         return web.connect(address)
     if "://" in address:
-        return remote.connect(address)
+        return fsspec_store.connect(address)
     return LocalDisk(), str(Path(address).expanduser().absolute())

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from storage.entries import Entry
-from storage.errors import FAILURES, IMPATIENCE, PATIENCE, ChangedError, DamagedError, may_pass, retried
-from storage.fence import ask_before_changing
-from storage.local import renamed
+from storage.stores.entry import Entry
+from storage.stores.errors import FAILURES, IMPATIENCE, PATIENCE, ChangedError, DamagedError, may_pass, retried
+from storage.stores.fence import ask_before_changing
+from storage.stores.local import renamed
 
 Out = TypeVar("Out")
 

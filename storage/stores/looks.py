@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from storage.entries import STATE, TOUCHED, Entry
-from storage.locations import Location, StorageError, UnavailableError
+from storage.stores.entry import STATE, TOUCHED, Entry
+from storage.stores.location import Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 
 LOOKS = f"{STATE}/looks.json"

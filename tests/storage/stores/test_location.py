@@ -18,12 +18,12 @@ import s3fs
 from botocore.exceptions import ClientError
 from fsspec.implementations.memory import MemoryFileSystem
 
-from storage import errors
+from storage.stores import errors
 from storage.archives import place_of
-from storage.entries import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_named_only
-from storage.errors import told
-from storage.local import BROKEN
-from storage.locations import Entry, Location, StorageError, UnavailableError
+from storage.stores.entry import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_named_only
+from storage.stores.errors import told
+from storage.stores.local import BROKEN
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from tests.faulty_s3 import Fault, FaultyS3
 from tests.services import S3Server, free_ports
 
@@ -555,7 +555,7 @@ def test_a_place_out_of_reach_does_not_pass_for_an_empty_one(monkeypatch: pytest
     location = Location.of("memory://away")
     monkeypatch.setattr(MemoryFileSystem, "info", away)
     for patience in ("PATIENCE", "IMPATIENCE"):
-        monkeypatch.setattr(f"storage.remote.{patience}", 0.1)
+        monkeypatch.setattr(f"storage.stores.fsspec_store.{patience}", 0.1)
     for ask in (lambda: location.exists("manifest.parquet"), location.what_is_there):
         with pytest.raises(UnavailableError, match="reset by peer"):
             ask()
@@ -585,7 +585,7 @@ def test_an_answer_that_is_no_listing_never_makes_a_listing_shorter(
     monkeypatch.setattr(errors, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(errors, "IMPATIENCE", 0.2)
     for name in ("PATIENCE", "IMPATIENCE"):
-        monkeypatch.setattr(f"storage.s3.{name}", 0.5)
+        monkeypatch.setattr(f"storage.stores.s3.{name}", 0.5)
     with FaultyS3(s3_server) as proxy:
         for name, value in proxy.environment().items():
             monkeypatch.setenv(name, value)

@@ -13,14 +13,14 @@ from typing import Any
 import fsspec
 import pytest
 
-from storage import s3 as room
-from storage.locations import Location, StorageError
+from storage.stores import s3 as room
+from storage.stores.location import Location, StorageError
 from tests.faulty_s3 import FaultyS3, status
 from tests.services import S3Server, isolated_environment
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.folding import pair_folded, pairs_alike
+from storage.stores.folding import pair_folded, pairs_alike
 from storage.leases import sweep
-from storage.local import LocalDisk
-from storage.locations import Location
+from storage.stores.local import LocalDisk
+from storage.stores.location import Location
 from tests.folding import FoldingDisk
 
 NFC, NFD = "\u00e9.png", "e\u0301.png"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from storage.addresses import cleaned, without_secrets
+from storage.stores.addresses import cleaned, without_secrets
 
 SECRET = "hunter2"
 

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from storage.durable import make_folder, sync_file, sync_folder, unsynced
-from storage.entries import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, TEMPORARY_NAME, TOUCHED, UNLISTED, Entry, is_junk
-from storage.errors import ChangedError, StorageError, in_one_line
-from storage.fence import ask_before_changing
+from storage.stores.durable import make_folder, sync_file, sync_folder, unsynced
+from storage.stores.entry import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, TEMPORARY_NAME, TOUCHED, UNLISTED, Entry, is_junk
+from storage.stores.errors import ChangedError, StorageError, in_one_line
+from storage.stores.fence import ask_before_changing
 
 TEMPORARY = re.compile(rf"(?:.*/)?{TEMPORARY_NAME}", re.DOTALL)
 """Keys of files that were about to be written when their run was killed."""
@@ -51,7 +51,7 @@ class LocalDisk:
 
         So are pipes and devices, and files whose names are not UTF-8: their keys have %E9 and the like for the bytes
         that are no text. Links that are not followed, and folders below that cannot be listed, are named alone: see
-        `storage.entries`. StorageError where the folder itself cannot be listed.
+        `storage.stores.entry`. StorageError where the folder itself cannot be listed.
         """
         if not Path(root).is_dir():
             return []

@@ -11,16 +11,16 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from storage.cache import DAY, Cache
-from storage.errors import ChangedError
-from storage.locations import Entry, Location, StorageError
+from storage.stores.cache import DAY, Cache
+from storage.stores.errors import ChangedError
+from storage.stores.location import Entry, Location, StorageError
 
 SHA256 = hashlib.sha256(b"a" * 1000).hexdigest()
 HOLD = """
 import sys
 from pathlib import Path
-from storage.cache import Cache
-from storage.locations import Entry, Location
+from storage.stores.cache import Cache
+from storage.stores.location import Entry, Location
 folder, url, key, size, etag = sys.argv[1:]
 with Cache(Path(folder)).using(Location.of(url), [Entry(key, int(size), etag)]):
     print("holds", flush=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.scratch import scratch_folder, sweep_scratch
+from storage.stores.scratch import scratch_folder, sweep_scratch
 
 HOLD = """
 import sys, time
-from storage.scratch import scratch_folder
+from storage.stores.scratch import scratch_folder
 with scratch_folder() as folder:
     (folder / "part").write_bytes(bytes(1000))
     print(folder, flush=True)

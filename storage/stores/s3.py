@@ -19,8 +19,8 @@ import fsspec
 from botocore.exceptions import ClientError
 from fsspec.asyn import sync
 
-from storage.entries import Entry
-from storage.errors import (
+from storage.stores.entry import Entry
+from storage.stores.errors import (
     FAILURES,
     IMPATIENCE,
     PATIENCE,
@@ -30,8 +30,8 @@ from storage.errors import (
     refused,
     retried,
 )
-from storage.fence import ask_before_changing
-from storage.local import renamed
+from storage.stores.fence import ask_before_changing
+from storage.stores.local import renamed
 from storage.parallel import ordered_map
 
 Out = TypeVar("Out")

@@ -1,7 +1,7 @@
 """Whose work a thread does, and which image it has in hand.
 
 A thread cannot be ended. One that is inside a library's call for too long, or still there when its run has ended, is
-left behind: its errand is given up, and from then on its stores refuse any change by it (see `storage.fence`). The
+left behind: its errand is given up, and from then on its stores refuse any change by it (see `storage.stores.fence`). The
 threads that `storage.parallel` starts are on the errand of the thread that starts them.
 """
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Condition, get_ident
 
-from storage.errors import StorageError
+from storage.stores.errors import StorageError
 
 LOOK_SECONDS = 1.0
 """Between two looks at whether who has the turn was given up."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from storage import web
-from storage.entries import HASHED
-from storage.errors import ChangedError, StorageError, UnavailableError
-from storage.locations import Entry, Location
+from storage.stores import web
+from storage.stores.entry import HASHED
+from storage.stores.errors import ChangedError, StorageError, UnavailableError
+from storage.stores.location import Entry, Location
 from tests.services import free_ports
 from tests.web_server import Site, serving
 
@@ -30,7 +30,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon."""
     for name in ("remote.PATIENCE", "remote.IMPATIENCE", "errors.IMPATIENCE"):
         monkeypatch.setattr(f"storage.{name}", 0.2)
-    monkeypatch.setattr("storage.errors.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("storage.stores.errors.FIRST_WAIT", 0.01)
 
 
 def told(site: Site) -> dict[str, Entry]:
