@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from storage import headers, images
-from storage.images import ImageError, Pixels
+from storage.images import probe
+from storage.images import decode as codec
+from storage.images.decode import ImageError, Pixels
 from storage.stores.location import StorageError
 from storage.shard_reader import ShardReader
 
@@ -56,7 +57,7 @@ class Batches(Dataset[Tensor]):
             if time.monotonic() > end or stops():
                 return
             try:
-                self._refuse_small(*headers.measure(self.reader.read(index)))
+                self._refuse_small(*probe.measure(self.reader.read(index)))
             except ImageError as error:
                 self._note(index, error)
 
@@ -82,7 +83,7 @@ class Batches(Dataset[Tensor]):
 
     def _pixels(self, index: int) -> Pixels:
         if index not in self._decoded:
-            pixels = images.decode(self.reader.read(index))
+            pixels = codec.decode(self.reader.read(index))
             self._refuse_small(pixels.shape[1], pixels.shape[0])
             if pixels.nbytes > CACHE_BYTES:
                 return pixels

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from flows.contents import SourceOptions, contents_of, reason_of_refusal
 from flows.naming import normalized
-from storage import images
+from storage.images import decode as codec
 from storage.archives import Source, open_source
-from storage.images import ImageError
-from storage.kinds import Kind
+from storage.images.decode import ImageError
+from storage.images.kinds import Kind
 from storage.stores.location import Entry, StorageError
 
 IN_ANOTHER_FORM = -1
@@ -32,10 +32,10 @@ class Collection:
     def of(cls, address: str, options: SourceOptions | None = None) -> "Collection":
         """All that are there, by their names without endings; by whole names where only endings tell them apart."""
         source, pictures = files_at(address, options)
-        stems = Counter(images.stem(entry.key) for entry in pictures)
+        stems = Counter(codec.stem(entry.key) for entry in pictures)
         entries: dict[str, Entry] = {}
         for entry in pictures:
-            stem = images.stem(entry.key)
+            stem = codec.stem(entry.key)
             key = stem if stems[stem] == 1 else entry.key
             if key in entries:
                 raise StorageError(
@@ -68,7 +68,7 @@ class Collection:
 
     def _decoded(self, entry: Entry, data: bytes) -> Tensor:
         try:
-            pixels = images.decode(data)
+            pixels = codec.decode(data)
         except ImageError as error:
             raise ImageError(f"{self.source}/{entry.key}: {error}") from error
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]

@@ -20,10 +20,10 @@ from reports.metrics import Measure, reduced_size
 from reports.scoring import score
 from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
 from storage.stores.errands import Turn, in_hand
-from storage.images import ImageError
+from storage.images.decode import ImageError
 from storage.stores.location import Entry
 from storage.parallel import ordered_map
-from storage.room import ROOM
+from storage.images.room import ROOM
 from storage.schemas import MADE_OF, SAMPLES
 from storage.units import Row, Unit, cut_by_key
 

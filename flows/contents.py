@@ -16,7 +16,8 @@ from flows.console import tell
 from flows.naming import normalized
 from flows.options import BatchOptions
 from flows.summary import counted
-from storage import archive_kinds, images
+from storage import archive_kinds
+from storage.images import decode as codec
 from storage.stores.addresses import cleaned
 from storage.archives import Folder, Single, Source
 from storage.stores.entry import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
@@ -24,7 +25,7 @@ from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.members import MOST_FOREIGN, Refused, shown
 from storage.parallel import ordered_map
 from storage.receipts import MANIFEST
-from storage.unread import is_unread
+from storage.images.unsupported import is_unread
 
 REFUSED = "refused: "
 """What the tag of an entry begins with that stands for a file which cannot be read at all; the reason follows."""
@@ -165,7 +166,7 @@ def _kind(entry: Entry) -> str:
         return "junk"
     if is_hidden(key):
         return "hidden"
-    if images.is_image(key):
+    if codec.is_image(key):
         return "picture"
     if is_unread(key):
         return "unread"
@@ -191,7 +192,7 @@ def _looked_into(source: Source, files: list[Entry]) -> tuple[list[Entry], list[
 
     def begins(entry: Entry) -> bool:
         try:
-            return _may_be_one(entry.key) and images.suffix_of(_head(source, entry)) is not None
+            return _may_be_one(entry.key) and codec.suffix_of(_head(source, entry)) is not None
         except UnavailableError:
             raise
         except StorageError:
@@ -221,7 +222,7 @@ def _refusals(refused: Refused, listed: Iterable[Entry]) -> tuple[list[Entry], R
     for name, why in refused:
         if is_junk(name):
             continue
-        if not images.is_image(name):
+        if not codec.is_image(name):
             rest.append((name, why))
             continue
         key = next(key for key in chain([name], (f"{name} ({n})" for n in count(2))) if key not in taken)

@@ -21,7 +21,7 @@ from flows.sources import absolute
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
-from storage.images import encode_png
+from storage.images.decode import encode_png
 from storage.leases import hold
 from storage.stores.location import Location
 

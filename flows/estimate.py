@@ -13,7 +13,7 @@ from flows.options import BatchOptions
 from flows.pictures import Transform
 from flows.replacing import replaced
 from flows.summary import Summary, counted, duration, reason_of
-from storage.encoding import Format
+from storage.images.encode import Format
 from storage.stores.location import Entry
 from storage.shards import Sample
 

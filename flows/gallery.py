@@ -16,8 +16,8 @@ from reports.gallery import GalleryItem, Picture
 from reports.maps import ssim_map
 from reports.page_parts import Role, Scene, Shown
 from reports.tables import METRICS, PRIMARY
-from storage import images
-from storage.images import ImageError, Pixels
+from storage.images import decode as codec
+from storage.images.decode import ImageError, Pixels
 from storage.stores.location import Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 
@@ -67,7 +67,7 @@ class Gallery:
         for picture in found:
             maps = {}
             if picture.role == "sr" and hr is not None and hr.shape == picture.pixels.shape:
-                maps[MAP] = images.encode_png(ssim_map(picture.pixels, hr))
+                maps[MAP] = codec.encode_png(ssim_map(picture.pixels, hr))
             name = f"{FOLDER}{_digest(key)}-{_digest(picture.label)}"
             height, width = picture.pixels.shape[:2]
             small = None if embedded or max(height, width) <= THUMBNAIL else _thumbnail(picture.pixels)
@@ -104,14 +104,14 @@ class Gallery:
             if collection is None or key not in collection.entries:
                 continue
             try:
-                pixels = images.decode(collection.data(key))
+                pixels = codec.decode(collection.data(key))
             except UnavailableError:
                 raise
             except (ImageError, StorageError):
                 continue
             if role == "hr":
                 pixels = self._as_measured(key, pixels)
-            yield _Picture(label, role, pixels, images.encode_png(pixels), self.rows.get((label, key)))
+            yield _Picture(label, role, pixels, codec.encode_png(pixels), self.rows.get((label, key)))
 
     def _as_measured(self, key: str, hr: Pixels) -> Pixels:
         """HR cropped as it was to compare it with all results."""

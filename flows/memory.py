@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from dtls.inference.interpolation import Downscaling, Interpolation, Square
 from dtls.inference.method import Method
-from storage.extents import Extent
-from storage.limits import memory
-from storage.room import give_back
+from storage.images.extents import Extent
+from storage.images.limits import memory
+from storage.images.room import give_back
 
 SHARE = 12
 """Each of the three queues of a run, before reading, computing and writing, has this part of the memory."""

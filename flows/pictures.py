@@ -25,15 +25,15 @@ from flows.naming import Names
 from flows.selection import refuse_absent
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.waiting import in_batches
-from storage import images
+from storage.images import decode
 from storage.archives import Source
-from storage.encoding import Encoded, Encoding
+from storage.images.encode import Encoded, Encoding
 from storage.stores.errands import Turn, in_hand
-from storage.images import ImageError
+from storage.images.decode import ImageError
 from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.photographs import Photograph, Samples, open_photograph
-from storage.room import ROOM
+from storage.images.photo import Photograph, Samples, open_photograph
+from storage.images.room import ROOM
 from storage.shards import Sample
 from storage.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
 
@@ -167,7 +167,7 @@ class Transform:
 
     def _needed(self, data: bytes) -> int:
         """The bytes of memory that an image and its result take; SizeError for too many pixels."""
-        if (extent := images.extent(data)) is None:
+        if (extent := decode.extent(data)) is None:
             return 0  # decoding says what is wrong
         self._pixels(extent.size)
         return extent.decoding if self.stays(extent.size) else needed(extent, self.size_of(extent.size), self.method)

@@ -22,7 +22,7 @@ from flows.sizes import Sizing
 from flows.sources import Reopened
 from flows.targets import to_files, to_shard
 from storage.archives import Source
-from storage.encoding import Encoding
+from storage.images.encode import Encoding
 from storage.stores.location import Entry, Location, StorageError
 from storage.packing import Packing, is_archive
 from storage.units import Row, Unit, fingerprint_of

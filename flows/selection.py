@@ -16,7 +16,9 @@ from flows.naming import alike
 from flows.options import Address, MakingOptions
 from flows.sources import file_at
 from flows.summary import counted
-from storage import archive_kinds, images, unread
+from storage import archive_kinds
+from storage.images import decode as codec
+from storage.images import unsupported
 from storage.stores.location import ChangedError, Entry, StorageError
 from storage.packing import is_archive
 
@@ -26,7 +28,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MISSING = "not in the source"
 """The tag of a key that was asked for and is not there."""
 TWINS = "several keys in the source differ from it in their Unicode form only (NFC, NFD); list one of them as it is"
-NO_TARGETS = images.SUFFIXES | unread.SUFFIXES | {".bz2", ".gz", ".xz", ".zst"}
+NO_TARGETS = codec.SUFFIXES | unsupported.SUFFIXES | {".bz2", ".gz", ".xz", ".zst"}
 """What names end in that say another kind of file, besides archives that are not written."""
 PATTERN = "pattern of keys as `aws s3` has them: * stands for anything, slashes too, ? for a character"
 
@@ -105,7 +107,7 @@ def _meant(contents: Contents, lines: Mapping[str, int], address: str) -> tuple[
     if missing:
         where = f"the first in line {lines[missing[0]]:,}{_hint(missing, there)}"
         tell(f"{address}: {MISSING}: {counted(len(missing), 'key')}, {where}")
-    if strange := [lines[key] for key in missing if not (images.is_image(key) or unread.is_unread(key))]:
+    if strange := [lines[key] for key in missing if not (codec.is_image(key) or unsupported.is_unread(key))]:
         raise StorageError(
             f"{address}: not a list of this source's keys: line {strange[0]:,} is neither one nor an image's name, "
             f"as are {len(strange):,} of {counted(len(lines), 'line')}; there is to be one key a line"

@@ -8,7 +8,7 @@ import torch
 from flows.comparison import Comparison
 from reports.distributions import FeatureSet, SetDistance, TooFewError, fid, kid
 from reports.inception import Inception
-from storage.images import ImageError
+from storage.images.decode import ImageError
 from storage.stores.location import StorageError, UnavailableError
 from storage.parallel import ordered_map
 

@@ -10,7 +10,7 @@ from flows.naming import Names
 from flows.options import CORES, Address, Options
 from flows.summary import counted
 from flows.training_settings import LOSSES, states
-from storage.encoding import Encoding, Format
+from storage.images.encode import Encoding, Format
 from storage.stores.location import Location
 from storage.owners import Owner, owner_of
 from storage.packing import Packing, is_archive

@@ -11,7 +11,7 @@ from flows.naming import Names, normalized
 from flows.pictures import Transform
 from flows.selection import SelectionOptions, is_absent
 from flows.summary import counted
-from storage import images
+from storage.images import decode
 from storage.archives import Folder, Source
 from storage.commits import Commits
 from storage.stores.folding import Pair, pair_folded
@@ -101,7 +101,7 @@ def to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Ent
         if not isinstance(made, Sample):
             return made["key"], made
         row = _complete(made)
-        told = facts.get(images.stem(row["key"].removeprefix(f"{unit.name}/")), {})
+        told = facts.get(decode.stem(row["key"].removeprefix(f"{unit.name}/")), {})
         return row["key"], replace(made, facts={**told, "width": row["width"], "height": row["height"]})
 
     made = _in_order(mapping.made(samples, complete), [entry.key for entry in samples])
@@ -122,7 +122,7 @@ def _names_in_shard(names: Names, shard: str, samples: Sequence[Entry]) -> dict[
     """The names that samples have in their shard: those of its source where this is a shard, else numbers."""
     outputs = {entry.key: names.of(entry.key) for entry in samples}
     if all(output.startswith(f"{shard}/") and output.isascii() for output in outputs.values()):
-        found = {key: images.stem(output.removeprefix(f"{shard}/")) for key, output in outputs.items()}
+        found = {key: decode.stem(output.removeprefix(f"{shard}/")) for key, output in outputs.items()}
         if len({*found.values()}) == len(found) and max(map(len, found.values())) <= LONGEST_NAME:
             return found
     return {key: f"{number:09d}" for number, key in enumerate(outputs)}

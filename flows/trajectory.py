@@ -17,9 +17,9 @@ from flows.sources import refuse_within
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.upscale import refuse_misfits
 from reports.gallery import GalleryItem, Picture, contact_sheet
-from storage import images
+from storage.images import decode as codec
 from storage.archives import open_source
-from storage.images import ImageError
+from storage.images.decode import ImageError
 from storage.leases import hold
 from storage.stores.location import Location, StorageError
 
@@ -62,7 +62,7 @@ def trajectory(options: TrajectoryOptions) -> str:
     items = []
     for entry in list_pictures(source)[: options.pictures]:
         try:
-            pixels = images.decode(source.fetch(entry))
+            pixels = codec.decode(source.fetch(entry))
         except ImageError as error:
             raise StorageError(f"{source}/{entry.key}: {error}") from error
         lr = to_unit(np.array(pixels)[None])
@@ -72,7 +72,7 @@ def trajectory(options: TrajectoryOptions) -> str:
             del steps[-2]
         chosen = {round(i * (len(steps) - 1) / (options.columns - 1)) for i in range(options.columns)}
         shown = [Picture(f"t = {t}" if t else "SR", _png(x)) for i, (t, x) in enumerate(steps) if i in chosen]
-        items.append(GalleryItem(entry.key, [Picture("LR", images.encode_png(pixels)), *shown]))
+        items.append(GalleryItem(entry.key, [Picture("LR", codec.encode_png(pixels)), *shown]))
     buffer = io.BytesIO()
     contact_sheet(items).save(buffer, "PNG", optimize=True)
     with hold(out, "trajectory"):
@@ -81,4 +81,4 @@ def trajectory(options: TrajectoryOptions) -> str:
 
 
 def _png(x: torch.Tensor) -> bytes:
-    return images.encode_png(to_pixels(x.clone(), np.uint8)[0])
+    return codec.encode_png(to_pixels(x.clone(), np.uint8)[0])

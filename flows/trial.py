@@ -27,7 +27,7 @@ from flows.sizes import Squared
 from flows.sources import refuse_within
 from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
-from storage import images
+from storage.images import decode
 from storage.archives import open_source
 from storage.stores.entry import is_named_only
 from storage.stores.location import Location, StorageError
@@ -121,7 +121,7 @@ def _in_both(learned: str, tested: str) -> list[str]:
     for entry in filter(lambda entry: not is_named_only(entry), first.list()):
         by_size[entry.size].append(entry)
     both = []
-    for entry in filter(lambda entry: images.is_image(entry.key) and not is_named_only(entry), second.list()):
+    for entry in filter(lambda entry: decode.is_image(entry.key) and not is_named_only(entry), second.list()):
         if twins := by_size.get(entry.size):
             content = second.fetch(entry)
             if any(first.fetch(twin) == content for twin in twins):

@@ -28,7 +28,7 @@ from flows.recipes import Recipe, Results
 from flows.selection import SelectionOptions, Target
 from flows.sizes import Enlarged, Larger
 from flows.sources import protocols
-from storage.encoding import Encoding, Format
+from storage.images.encode import Encoding, Format
 
 DEFAULT_SCALE = 4.0
 OF_NETWORKS = ("precision", "tile")

@@ -16,7 +16,9 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from storage import archive_kinds, images, tars, unread
+from storage import archive_kinds, tars
+from storage.images import decode
+from storage.images import unsupported
 from storage.stores.entry import is_hidden, is_junk, is_named_only
 from storage.gzips import Gzip
 from storage.stores.location import ChangedError, Entry, Location, StorageError
@@ -69,7 +71,7 @@ def open_source(address: str, encoding: str | None = None, *, follow_links: bool
         return ARCHIVES[kind](place, name, encoding)
     if kind is not None:
         raise StorageError(f"{address}: an archive of the kind {kind}, which is not read; unpack it")
-    if not images.is_image(name) and (unread.is_unread(name) or images.suffix_of(head) is None):
+    if not decode.is_image(name) and (unsupported.is_unread(name) or decode.suffix_of(head) is None):
         if location.url.startswith(WEB):  # where folders are files, too
             return Folder(location, encoding)
         raise StorageError(f"{address}: neither a folder, nor an archive, nor an image{_other_kind(head)}")
@@ -78,8 +80,8 @@ def open_source(address: str, encoding: str | None = None, *, follow_links: bool
 
 def _other_kind(head: bytes) -> str:
     """What a file is by its first bytes, where they tell."""
-    told = unread.described(head)
-    return "" if told.startswith(unread.UNKNOWN) else f", but {told}"
+    told = unsupported.described(head)
+    return "" if told.startswith(unsupported.UNKNOWN) else f", but {told}"
 
 
 def kind_of(address: str) -> "type[Archive] | None":
@@ -164,7 +166,7 @@ class Folder:
         shown = [key for key in there if not is_hidden(key) and not is_junk(key)]
         shards = [key for key in shown if key.endswith(SHARD)]
         self._shards, self.refused, self.foreign, self.beside = {}, [], [], []
-        if not shards or any(map(images.is_image, shown)):
+        if not shards or any(map(decode.is_image, shown)):
             return entries
         self._shards = {key.removesuffix(SHARD): Tar(self.location, key, self.encoding) for key in shards}
         for name in self._shards:
@@ -178,7 +180,7 @@ class Folder:
             self.refused += [(f"{name}/{refused}", why) for refused, why in shard.refused]
             self.foreign += shard.foreign
             for entry in found:
-                if images.is_image(entry.key):
+                if decode.is_image(entry.key):
                     members.append(replace(entry, key=f"{name}/{entry.key}"))
                 elif not entry.key.endswith(".json"):
                     self.beside.append(replace(entry, key=f"{name}/{entry.key}"))

@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage import images, tars, unread
+from storage import tars
+from storage.images import decode
+from storage.images import unsupported
 from storage.stores.cache import Cache
 from storage.choice import Member, choose, extension
 from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
@@ -183,17 +185,17 @@ def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
     return [
         Member(path, m.name, m.offset, m.size)
         for m in found
-        if images.is_image(m.name) or _is_unread(m.name) or extension(m.name) in wanted
+        if decode.is_image(m.name) or _is_unread(m.name) or extension(m.name) in wanted
     ]
 
 
 def _is_unread(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in unread.SUFFIXES
+    return PurePosixPath(name).suffix.lower() in unsupported.SUFFIXES
 
 
 def _whole(shard: LocalShard, members: list[Member]) -> list[Member]:
     """The images of a shard; StorageError where there are others than its manifest says."""
-    count = sum(images.is_image(member.name) for member in members)
+    count = sum(decode.is_image(member.name) for member in members)
     if shard.count is not None and count != shard.count:
         raise StorageError(f"{shard.path}: {count} pictures where the manifest says {shard.count}; shard it again")
     return members

@@ -15,14 +15,15 @@ from functools import cache, partial
 from itertools import chain
 from typing import Any
 
-from storage import headers, images
+from storage.images import probe
+from storage.images import decode as codec
 from storage.archives import Source, Tar
 from storage.stores.errands import current
 from storage.ffhq import Origin, picture_number
-from storage.images import ImageError
+from storage.images.decode import ImageError
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.room import ROOM
+from storage.images.room import ROOM
 from storage.tar_writer import TarWriter
 from storage.units import Row, Unit, failed
 
@@ -104,13 +105,13 @@ class Sharding:
                 digest = None
                 if self.size is not None:
                     digest = hashlib.sha256(data).hexdigest()  # of what is copied the shard tells: see `copies`
-                    data, suffix = images.encode_png(images.resize_square(images.decode(data), self.size)), "png"
+                    data, suffix = codec.encode_png(codec.resize_square(codec.decode(data), self.size)), "png"
                     width = height = self.size
                 else:
                     suffix = _suffix(entry.key, data)
                     if self.checked:
-                        images.decode(data)
-                    width, height = headers.measure(data)
+                        codec.decode(data)
+                    width, height = probe.measure(data)
         except UnavailableError:
             raise
         except (ImageError, StorageError) as error:
@@ -151,7 +152,7 @@ def copies(target: Location) -> Callable[[Mapping[str, Any]], str | None]:
 
 def _suffix(key: str, data: bytes) -> str:
     """What the name of a picture in a shard ends in: as its source's name, or as its bytes say."""
-    own = key[key.rfind(".") :].lower() if images.is_image(key) else images.suffix_of(data)
+    own = key[key.rfind(".") :].lower() if codec.is_image(key) else codec.suffix_of(data)
     return (own or ".bin")[1:]
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from storage.encoding import Encoding
-from storage.photographs import open_photograph
+from storage.images.encode import Encoding
+from storage.images.photo import open_photograph
 
 TWICE = 2
 FEW = 16

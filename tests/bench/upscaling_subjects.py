@@ -20,8 +20,8 @@ from dtls.models.dtls import DTLS, ModelConfig
 from dtls.inference.trained import Trained
 from dtls.inference.pixels import to_unit
 from flows.upscale import UpscaleOptions, upscale
-from storage.encoding import PNG_LEVEL
-from storage.photographs import open_photograph
+from storage.images.encode import PNG_LEVEL
+from storage.images.photo import open_photograph
 from tests.bench import ncnn
 from tests.bench.codecs import TWICE
 from tests.bench.measure import psnr, seconds

@@ -8,7 +8,7 @@ import pytest
 from dtls.inference.interpolation import Downscaling, Interpolation
 from dtls.inference.method import Method
 from flows.memory import PRIMITIVES, needed
-from storage.extents import Extent
+from storage.images.extents import Extent
 from tests.services import isolated_environment
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"

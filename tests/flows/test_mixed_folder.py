@@ -18,7 +18,7 @@ from PIL import Image
 from flows.outcome import RunError
 from flows.report import report
 from flows.upscale import UpscaleOptions, upscale
-from storage import images
+from storage.images import decode as codec
 from tests.flows.reporting import made, options
 
 SIDE = 24
@@ -118,9 +118,9 @@ def test_each_result_is_its_own_image_enlarged(upscaled: Path) -> None:
     rows = pd.read_parquet(upscaled / "manifest.parquet").set_index("key")
     assert rows.loc[[*GOOD]].output.is_unique
     for key, source in GOOD.items():
-        small = Image.fromarray(images.decode(source))
+        small = Image.fromarray(codec.decode(source))
         expected = np.asarray(small.resize((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS)).astype(float)
-        found = images.decode((upscaled / rows.output[key]).read_bytes())
+        found = codec.decode((upscaled / rows.output[key]).read_bytes())
         assert found.shape == expected.shape, key
         assert np.abs(found - expected).mean() < 3, key
 

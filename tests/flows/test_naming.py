@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.naming import Names, alike, normalized
-from storage.encoding import Encoding
+from storage.images.encode import Encoding
 from storage.stores.location import Entry
 
 

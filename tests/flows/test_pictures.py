@@ -20,13 +20,13 @@ from flows import pictures
 from flows.memory import bytes_at_once, needed
 from flows.naming import Names
 from flows.pictures import Transform
-from storage import images
-from storage.encoding import Encoding
+from storage.images import decode
+from storage.images.encode import Encoding
 from storage.stores.entry import Entry
-from storage.extents import Extent
+from storage.images.extents import Extent
 from storage.stores.location import StorageError, UnavailableError
-from storage.photographs import open_photograph
-from storage.room import ROOM
+from storage.images.photo import open_photograph
+from storage.images.room import ROOM
 from storage.shards import Sample
 from storage.units import Row
 from tests.peaks import peak_of
@@ -299,7 +299,7 @@ def test_an_image_takes_no_more_memory_than_is_claimed_for_it(
     y, x, c = np.mgrid[0:1000, 0:1200, 0:channels]
     samples = ((x + y + 20 * c) % 256).astype(f"uint{depth}") * (257 if depth == 16 else 1)
     data = bytes(imagecodecs.png_encode(samples.squeeze(), level=1))
-    extent = images.extent(data)
+    extent = decode.extent(data)
     assert extent is not None
     size = (round(1000 * scale), round(1200 * scale))
     peak = process_without_holes.submit(peak_of_one, method, scale, data).result()

@@ -24,7 +24,7 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.training_process import Run
 from flows.training_settings import Settings, states_in
-from storage import images
+from storage.images import decode
 from storage.stores.location import StorageError
 from storage.shard_reader import LocalShard, ShardReader
 
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
 
 def png(number: int, side: int = 40) -> bytes:
     """A picture like no other."""
-    return images.encode_png(np.random.default_rng(number).integers(0, 255, (side, side, 3), dtype=np.uint8))
+    return decode.encode_png(np.random.default_rng(number).integers(0, 255, (side, side, 3), dtype=np.uint8))
 
 
 def broken(number: int) -> bytes:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from storage.archives import open_source
-from storage.images import MAX_PIXELS, ImageError, decode
+from storage.images.decode import MAX_PIXELS, ImageError, decode
 from storage.stores.location import Entry, Location, StorageError
 from storage.members import key_of
 from storage.owners import Owner
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from storage.images import ImageError, decode
+from storage.images.decode import ImageError, decode
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]), int(sys.argv[2])))
 before = peak()

@@ -13,7 +13,7 @@ import webdataset
 from PIL import Image
 
 from flows.shard import ShardOptions, shard
-from storage import images
+from storage.images import decode as codec
 from storage.stores.cache import Cache
 from storage.stores.location import Location, StorageError
 from storage.receipts import read_manifest
@@ -49,7 +49,7 @@ def test_webdataset_reads_them_in_order_with_the_pictures_own_names(photographs:
 
 def test_with_a_size_every_picture_is_a_png_of_that_size(photographs: Path, tmp_path: Path) -> None:
     for sample in samples(make(photographs, tmp_path, size=16)):
-        assert images.decode(sample["png"]).shape == (16, 16, 3)
+        assert codec.decode(sample["png"]).shape == (16, 16, 3)
         assert json.loads(sample["json"])["width"] == 16
 
 

@@ -1,0 +1,1 @@
+"""Images: bytes to pixels and back, with all that a photograph carries."""
