@@ -12,7 +12,7 @@ from torch import Tensor
 from flows.contents import SourceOptions, contents_of, reason_of_refusal
 from flows.naming import normalized
 from storage.images import decode as codec
-from storage.archives import Source, open_source
+from storage.archives.source import Source, open_source
 from storage.images.decode import ImageError
 from storage.images.kinds import Kind
 from storage.stores.location import Entry, StorageError

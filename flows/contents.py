@@ -16,13 +16,13 @@ from flows.console import tell
 from flows.naming import normalized
 from flows.options import BatchOptions
 from flows.summary import counted
-from storage import archive_kinds
+from storage.archives import kinds
 from storage.images import decode as codec
 from storage.stores.addresses import cleaned
-from storage.archives import Folder, Single, Source
+from storage.archives.source import Folder, Single, Source
 from storage.stores.entry import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
 from storage.stores.location import Entry, StorageError, UnavailableError
-from storage.members import MOST_FOREIGN, Refused, shown
+from storage.archives.archive import MOST_FOREIGN, Refused, shown
 from storage.parallel import ordered_map
 from storage.receipts import MANIFEST
 from storage.images.unsupported import is_unread
@@ -170,7 +170,7 @@ def _kind(entry: Entry) -> str:
         return "picture"
     if is_unread(key):
         return "unread"
-    return "archive" if archive_kinds.by_name(key) else "other"
+    return "archive" if kinds.by_name(key) else "other"
 
 
 def _taken_from(
@@ -210,7 +210,7 @@ def _may_be_one(key: str) -> bool:
 
 def _head(source: Source, entry: Entry) -> bytes:
     if isinstance(source, Folder) and entry.size:
-        return source.location.fetch(entry, 0, min(entry.size, archive_kinds.HEAD))
+        return source.location.fetch(entry, 0, min(entry.size, kinds.HEAD))
     return source.fetch(entry)
 
 

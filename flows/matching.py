@@ -16,7 +16,7 @@ from flows.naming import alike
 from flows.sources import manifest_beside
 from flows.summary import counted
 from storage.images import decode
-from storage.archives import SHARD, Single, Source
+from storage.archives.source import SHARD, Single, Source
 from storage.stores.location import Entry, StorageError
 from storage.parquet import ROWS
 

@@ -26,7 +26,7 @@ from flows.selection import refuse_absent
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.waiting import in_batches
 from storage.images import decode
-from storage.archives import Source
+from storage.archives.source import Source
 from storage.images.encode import Encoded, Encoding
 from storage.stores.errands import Turn, in_hand
 from storage.images.decode import ImageError

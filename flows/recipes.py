@@ -21,10 +21,10 @@ from flows.pictures import Transform
 from flows.sizes import Sizing
 from flows.sources import Reopened
 from flows.targets import to_files, to_shard
-from storage.archives import Source
+from storage.archives.source import Source
 from storage.images.encode import Encoding
 from storage.stores.location import Entry, Location, StorageError
-from storage.packing import Packing, is_archive
+from storage.archives.writer import Packing, is_archive
 from storage.units import Row, Unit, fingerprint_of
 
 THREADS = torch.get_num_threads()

@@ -16,11 +16,11 @@ from flows.naming import alike
 from flows.options import Address, MakingOptions
 from flows.sources import file_at
 from flows.summary import counted
-from storage import archive_kinds
+from storage.archives import kinds
 from storage.images import decode as codec
 from storage.images import unsupported
 from storage.stores.location import ChangedError, Entry, StorageError
-from storage.packing import is_archive
+from storage.archives.writer import is_archive
 
 MOST_BYTES = 2**29
 """Of a list of keys."""
@@ -34,7 +34,7 @@ PATTERN = "pattern of keys as `aws s3` has them: * stands for anything, slashes 
 
 
 def _of_a_kind(target: str) -> str:
-    is_another = PurePosixPath(target).suffix.lower() in NO_TARGETS or archive_kinds.by_name(target) is not None
+    is_another = PurePosixPath(target).suffix.lower() in NO_TARGETS or kinds.by_name(target) is not None
     if is_another and not target.endswith("/") and not is_archive(target):
         raise ValueError(f"a target is a folder, .zip, .tar or .tar.gz, and {target} looks like none")
     return target

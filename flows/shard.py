@@ -21,7 +21,7 @@ from flows.outcome import one_line
 from flows.sharding import METADATA, REFUSED, Found, Making
 from flows.sources import Reopened, absolute, file_at, identity, refuse_within
 from flows.unlisted import made_before, refuse_remaking
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.ffhq import Split, by_hash, published
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.receipts import Receipts

@@ -10,7 +10,7 @@ from flows.console import Advance
 from flows.contents import reason_of_refusal
 from flows.job import Work
 from flows.sources import Reopened
-from storage.archives import Source
+from storage.archives.source import Source
 from storage.ffhq import Origin, read_metadata, refuse_large
 from storage.stores.location import Entry, Location
 from storage.stores.scratch import scratch_folder

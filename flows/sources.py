@@ -7,10 +7,10 @@ from typing import Self
 
 import pyarrow as pa
 
-from storage import archive_kinds
-from storage.archives import Source, open_source
+from storage.archives import kinds
+from storage.archives.source import Source, open_source
 from storage.stores.location import Location, StorageError
-from storage.packing import Packing, is_archive
+from storage.archives.writer import Packing, is_archive
 from storage.parquet import ROWS
 from storage.receipts import read_manifest
 from storage.stores.s3 import S3
@@ -95,5 +95,5 @@ def refuse_within(target: Location, source: str) -> None:
         raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")
     around = place.parent
     is_beside = around is not None and target.within(around) and around.within(target)
-    if is_beside and archive_kinds.by_name(source) is None and place.what_is_there() == "file":
+    if is_beside and kinds.by_name(source) is None and place.what_is_there() == "file":
         raise StorageError(f"{target}: holds the source {source}; choose another folder")

@@ -13,7 +13,7 @@ from flows.training_settings import LOSSES, states
 from storage.images.encode import Encoding, Format
 from storage.stores.location import Location
 from storage.owners import Owner, owner_of
-from storage.packing import Packing, is_archive
+from storage.archives.writer import Packing, is_archive
 from storage.receipts import PLANNED
 from storage.standing import Namer, Standing, standing
 

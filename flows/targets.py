@@ -12,11 +12,11 @@ from flows.pictures import Transform
 from flows.selection import SelectionOptions, is_absent
 from flows.summary import counted
 from storage.images import decode
-from storage.archives import Folder, Source
+from storage.archives.source import Folder, Source
 from storage.commits import Commits
 from storage.stores.folding import Pair, pair_folded
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
-from storage.packing import Packing
+from storage.archives.writer import Packing
 from storage.receipts import Receipts
 from storage.shards import Sample, write_shard
 from storage.units import Row, Unit, failed, is_passing

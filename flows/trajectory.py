@@ -18,7 +18,7 @@ from dtls.inference.pixels import to_pixels, to_unit
 from flows.upscale import refuse_misfits
 from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage.images import decode as codec
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.images.decode import ImageError
 from storage.leases import hold
 from storage.stores.location import Location, StorageError

@@ -28,7 +28,7 @@ from flows.sources import refuse_within
 from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import decode
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.stores.entry import is_named_only
 from storage.stores.location import Location, StorageError
 

@@ -15,7 +15,7 @@ from flows.published import TABLE
 from storage.agreement import Gathered
 from storage.leases import hold
 from storage.stores.location import Location
-from storage.packing import Packing, is_archive
+from storage.archives.writer import Packing, is_archive
 from storage.schemas import MADE_OF
 from storage.verification import RECEIPT, Problem, Verification
 

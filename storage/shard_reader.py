@@ -11,18 +11,18 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage import tars
+from storage.archives import tars
 from storage.images import decode
 from storage.images import unsupported
 from storage.stores.cache import Cache
 from storage.choice import Member, choose, extension
 from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
 from storage.stores.location import Entry, Location, StorageError
-from storage.members import resolved
+from storage.archives.archive import resolved
 from storage.parallel import ordered_map
 from storage.receipts import read_manifest
 from storage.survey import UNFINISHED
-from storage.tars import Damaged, Window
+from storage.archives.tars import Damaged, Window
 
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"})
 TRAINING = frozenset({"train", "training"})

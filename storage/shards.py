@@ -17,14 +17,14 @@ from typing import Any
 
 from storage.images import probe
 from storage.images import decode as codec
-from storage.archives import Source, Tar
+from storage.archives.source import Source, Tar
 from storage.stores.errands import current
 from storage.ffhq import Origin, picture_number
 from storage.images.decode import ImageError
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.images.room import ROOM
-from storage.tar_writer import TarWriter
+from storage.archives.tar_writer import TarWriter
 from storage.units import Row, Unit, failed
 
 VALIDATION = "validation-"

@@ -19,7 +19,7 @@ from storage.agreement import Agreement, Gathered
 from storage.stores.entry import STATE, is_hidden
 from storage.stores.location import TEMPORARY, Entry, Location, StorageError
 from storage.owners import owner_of
-from storage.packing import Packing
+from storage.archives.writer import Packing
 from storage.parallel import ordered_map
 from storage.parquet import DAMAGED, read_parquet
 from storage.proofs import at_hand, sha256_of
@@ -27,7 +27,7 @@ from storage.receipts import PLANNED
 from storage.seals import FIELD, MOST, PUBLISHED, SEALS, broken, seals_of
 from storage.shard_reader import image_members
 from storage.survey import UNFINISHED, list_target
-from storage.tars import Damaged
+from storage.archives.tars import Damaged
 from storage.units import SKIPPED, Row
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/(?:[^/]+/)*[^./][^/]*\.parquet")

@@ -17,9 +17,9 @@ from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.sources import Reopened
 from flows.upscale import UpscaleOptions, upscale
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.stores.location import Location, StorageError
-from tests.storage.test_archives import raw_zip, tarred
+from tests.storage.archives.test_source import raw_zip, tarred
 
 JAPANESE = ("家族/写真.png", "家族/表.png")
 

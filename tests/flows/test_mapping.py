@@ -16,9 +16,9 @@ from PIL import Image
 from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.stores.location import StorageError
-from storage.packing import Packing
+from storage.archives.writer import Packing
 
 ARCHIVES = ("large.zip", "large.tar", "large.tar.gz")
 

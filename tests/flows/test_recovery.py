@@ -31,7 +31,7 @@ from flows.publishing import Publication
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.archives import Source
+from storage.archives.source import Source
 from storage.stores.cache import Cache
 from storage.leases import Lease, hold
 from storage.stores.location import Entry, Location, StorageError, UnavailableError

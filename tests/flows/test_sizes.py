@@ -19,7 +19,7 @@ from flows.sizes import Reduced
 from flows.status import StatusOptions, status
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.stores.location import StorageError
 from storage.units import SkippedError
 

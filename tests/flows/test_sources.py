@@ -14,7 +14,7 @@ from flows.contents import list_pictures
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.stores.location import Location, StorageError
 from tests.web_server import Site, serving
 

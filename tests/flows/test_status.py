@@ -17,7 +17,7 @@ from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Location, StorageError, UnavailableError
 from storage.owners import LEASE, Owner
-from storage.packing import Packing
+from storage.archives.writer import Packing
 from storage.receipts import PLANNED
 
 

@@ -22,7 +22,7 @@ from flows.job import outdated
 from flows.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.archives import Source, open_source
+from storage.archives.source import Source, open_source
 from storage.stores.location import Entry, StorageError
 from storage.receipts import Receipts
 from storage.survey import Stale

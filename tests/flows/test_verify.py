@@ -23,7 +23,7 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.stores.location import Location, StorageError
-from storage.packing import Packing
+from storage.archives.writer import Packing
 from storage.schemas import PICTURES, SAMPLES
 
 PICTURE = "00000/00003.png"

@@ -23,18 +23,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from storage.archives import open_source
+from storage.archives.source import open_source
 from storage.images.decode import MAX_PIXELS, ImageError, decode
 from storage.stores.location import Entry, Location, StorageError
-from storage.members import key_of
+from storage.archives.archive import key_of
 from storage.owners import Owner
 from storage.receipts import Receipts, read_manifest
 from storage.schemas import SAMPLES
 from storage.shard_reader import LocalShard, ShardReader
-from storage.tars import Damaged
+from storage.archives.tars import Damaged
 from storage.units import Unit
 from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files
-from tests.storage.test_archives import KINDS, as_kind, packed, raw_zip, tarred
+from tests.storage.archives.test_source import KINDS, as_kind, packed, raw_zip, tarred
 
 SECONDS = 20
 """That one picture may take of a processor."""

@@ -30,7 +30,7 @@ from flows.options import BatchOptions
 from flows.outcome import RunError
 from storage import claims, leases
 from storage.stores import local
-from storage.archives import Folder
+from storage.archives.source import Folder
 from storage.stores.fence import clock
 from storage.leases import LASTS, Lease, hold
 from storage.stores.local import LocalDisk

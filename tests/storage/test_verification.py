@@ -12,7 +12,7 @@ import pytest
 
 from storage.leases import hold
 from storage.stores.location import ChangedError, Entry, Location, StorageError
-from storage.packing import Packing
+from storage.archives.writer import Packing
 from storage.receipts import MANIFEST, PLANNED, SOURCE, Receipts
 from storage.seals import PUBLISHED, SEALS
 from storage.survey import UNFINISHED, Survey

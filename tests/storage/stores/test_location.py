@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from storage.stores import errors
-from storage.archives import place_of
+from storage.archives.source import place_of
 from storage.stores.entry import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_named_only
 from storage.stores.errors import told
 from storage.stores.local import BROKEN

@@ -14,12 +14,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from storage.archives import TarGz, open_source
+from storage.archives.source import TarGz, open_source
 from storage.stores.entry import is_hidden
 from storage.leases import sweep
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
-from storage.packing import Packing, _adding, is_archive
-from tests.storage.test_archives import content, refusal
+from storage.archives.writer import Packing, _adding, is_archive
+from tests.storage.archives.test_source import content, refusal
 
 KINDS = ("zip", "tar", "tar.gz", "tgz")
 RECEIPT = ".dtls/receipts/upscale/unit.parquet"
@@ -339,7 +339,7 @@ def test_an_archive_that_is_being_packed_lies_where_the_next_run_sweeps(
         with _adding(path, name) as add:
             yield add
 
-    monkeypatch.setattr("storage.packing._adding", adding)
+    monkeypatch.setattr("storage.archives.writer._adding", adding)
     assert pack(packing, "a.png") == 1
     (temporary,) = seen
     assert temporary.parent == tmp_path / "out.zip.dtls"

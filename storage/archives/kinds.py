@@ -2,7 +2,7 @@
 
 import re
 
-from storage.tars import BLOCK, Damaged, read_header
+from storage.archives.tars import BLOCK, Damaged, read_header
 
 ENDINGS = {
     "zip": "zip",

@@ -23,10 +23,10 @@ import fsspec
 import pytest
 from PIL import Image
 
-from storage import gzips
-from storage.archives import Source, open_source
+from storage.archives import gzips
+from storage.archives.source import Source, open_source
 from storage.stores.location import ChangedError, Entry, Location, StorageError, UnavailableError
-from storage.members import MAX_BYTES
+from storage.archives.archive import MAX_BYTES
 
 KINDS = ("zip", "tar", "tar.gz")
 MEMBERS = {f"{number // 4:05}/{number:05}.png": bytes([number]) * (500 * number) for number in range(12)}
@@ -621,7 +621,7 @@ def test_an_index_jumps_over_large_members_and_takes_small_ones_together(
 
 MANY = """
 import resource, sys
-from storage.archives import open_source
+from storage.archives.source import open_source
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 entries = open_source(sys.argv[1]).list()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.archives import ARCHIVES, Source
+from storage.archives.source import ARCHIVES, Source
 from storage.stores.location import Location
-from storage.members import key_of
+from storage.archives.archive import key_of
 from storage.shard_reader import LocalShard, ShardReader
-from tests.storage.test_archives import as_kind, content, opened, raw_zip, refusal, tarred
+from tests.storage.archives.test_source import as_kind, content, opened, raw_zip, refusal, tarred
 
 KINDS = ("tar", "tar.gz")
 JAPANESE = ("家族/写真 1.png", "家族/表.png")

@@ -12,8 +12,8 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
-from storage.members import MAX_BYTES, MAX_NAME, Archive
-from storage.tars import Damaged, Member, Window
+from storage.archives.archive import MAX_BYTES, MAX_NAME, Archive
+from storage.archives.tars import Damaged, Member, Window
 
 END = struct.Struct("<4s4H2LH")
 END64 = struct.Struct("<4sQ2H2L4Q")

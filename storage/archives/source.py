@@ -16,17 +16,18 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from storage import archive_kinds, tars
+from storage.archives import kinds
+from storage.archives import tars
 from storage.images import decode
 from storage.images import unsupported
 from storage.stores.entry import is_hidden, is_junk, is_named_only
-from storage.gzips import Gzip
+from storage.archives.gzips import Gzip
 from storage.stores.location import ChangedError, Entry, Location, StorageError
-from storage.members import MAX_BYTES, Archive, Refused, refuse_large
+from storage.archives.archive import MAX_BYTES, Archive, Refused, refuse_large
 from storage.parallel import ordered_map
-from storage.tars import Damaged, Member, Window
-from storage.unpacked import UNPACKERS, Unpacked
-from storage.zips import Zip
+from storage.archives.tars import Damaged, Member, Window
+from storage.archives.unpacked import UNPACKERS, Unpacked
+from storage.archives.zips import Zip
 
 SHARD = ".tar"
 WEB = ("http://", "https://")
@@ -60,13 +61,13 @@ def open_source(address: str, encoding: str | None = None, *, follow_links: bool
     encoding: of names in archives that come with none. follow_links: in a folder, also to what is not below it.
     """
     location = Location.of(address, follow_links=follow_links)
-    kind = archive_kinds.by_name(location.url)
+    kind = kinds.by_name(location.url)
     if not location.is_file:
         return Folder(location, encoding)
     place, name = place_of(location)
     file = place.info(name)
-    head = place.fetch(file, 0, min(file.size, archive_kinds.HEAD))
-    kind = archive_kinds.by_content(head) or kind
+    head = place.fetch(file, 0, min(file.size, kinds.HEAD))
+    kind = kinds.by_content(head) or kind
     if kind in ARCHIVES:
         return ARCHIVES[kind](place, name, encoding)
     if kind is not None:
@@ -86,8 +87,8 @@ def _other_kind(head: bytes) -> str:
 
 def kind_of(address: str) -> "type[Archive] | None":
     """The kind of archive that is written at an address, by its name."""
-    kind = archive_kinds.by_name(address)
-    return ARCHIVES[kind] if kind in archive_kinds.WRITTEN else None
+    kind = kinds.by_name(address)
+    return ARCHIVES[kind] if kind in kinds.WRITTEN else None
 
 
 def place_of(file: Location) -> tuple[Location, str]:
@@ -249,7 +250,7 @@ class TarUnpacked(Tar):
     kind = "packed tar"
 
     def _index(self, file: Window) -> Iterator[Member]:
-        self._unpacked = Unpacked(archive_kinds.by_content(file.read(0, archive_kinds.HEAD)), file.place, file.file)
+        self._unpacked = Unpacked(kinds.by_content(file.read(0, kinds.HEAD)), file.place, file.file)
         return tars.members(self._unpacked, self.encoding or "utf-8")
 
     def _read(self, number: int, size: int) -> bytes:

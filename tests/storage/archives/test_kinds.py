@@ -17,12 +17,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from storage import archive_kinds, unpacked
+from storage.archives import kinds as archive_kinds
+from storage.archives import unpacked
 from storage.stores import web as web_sources
-from storage.archive_kinds import by_content, by_name
-from storage.archives import Single, open_source
+from storage.archives.kinds import by_content, by_name
+from storage.archives.source import Single, open_source
 from storage.stores.location import ChangedError, Location
-from tests.storage.test_archives import content, opened, packed, refusal
+from tests.storage.archives.test_source import content, opened, packed, refusal
 
 MEMBERS = {"a/1.png": b"one" * 5000, "b.png": b"two"}
 TAR = packed("tar", MEMBERS)

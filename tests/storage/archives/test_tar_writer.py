@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from storage.tar_writer import ALONE, TOGETHER, UNDER_WAY, TarWriter
+from storage.archives.tar_writer import ALONE, TOGETHER, UNDER_WAY, TarWriter
 
 BLOCK, RECORD = 512, 10_240
 Samples = list[tuple[str, dict[str, bytes]]]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from storage.stores.location import Entry, Location
 from storage.parallel import ordered_map
-from storage.tars import Damaged, Member, members
+from storage.archives.tars import Damaged, Member, members
 
 GZIP = 16 + zlib.MAX_WBITS
 SPACING, MOST_POINTS = 2**22, 4096

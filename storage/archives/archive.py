@@ -10,7 +10,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from storage.stores.location import ChangedError, Entry, Location, StorageError
-from storage.tars import Damaged, Member, Window
+from storage.archives.tars import Damaged, Member, Window
 
 MAX_BYTES = 2**30
 """Larger files are not read: no picture of images.MAX_PIXELS has more, at 16 bits a colour and uncompressed."""

@@ -14,9 +14,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 from storage.stores.errors import StorageError, in_one_line
-from storage.gzips import AHEAD, LARGE, MOST_TIMES
+from storage.archives.gzips import AHEAD, LARGE, MOST_TIMES
 from storage.stores.location import Entry, Location
-from storage.tars import Damaged
+from storage.archives.tars import Damaged
 
 PIECE = 2**20
 BROKEN = (lzma.LZMAError, pa.ArrowException, EOFError, ValueError)

@@ -1,0 +1,1 @@
+"""Archives: zips and tars read where they are stored, and written whole."""
