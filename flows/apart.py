@@ -22,10 +22,10 @@ from typing import Any
 
 from flows.console import Advance
 from flows.job import Elsewhere, Work
-from storage.claims import Claim
+from storage.receipts.claims import Claim
 from storage.stores.location import Entry, StorageError
 from storage.stores.scratch import scratch_folder
-from storage.units import Row, Unit
+from storage.receipts.units import Row, Unit
 
 POLL = 0.5
 """Seconds between two looks at whether the run was stopped, and in the process, whether the run is gone."""

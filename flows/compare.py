@@ -32,9 +32,9 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
 from reports.tables import METRICS, PRIMARY, SET_METRICS
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location
-from storage.receipts import read_manifest
+from storage.receipts.receipts import read_manifest
 
 PACE = "pace.json"
 UNTIMED = ("source", "target", "device", "resume", "shards", "image_ext", "max_failed")

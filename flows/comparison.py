@@ -24,8 +24,8 @@ from storage.images.decode import ImageError
 from storage.stores.location import Entry
 from storage.parallel import ordered_map
 from storage.images.room import ROOM
-from storage.schemas import MADE_OF, SAMPLES
-from storage.units import Row, Unit, cut_by_key
+from storage.receipts.schemas import MADE_OF, SAMPLES
+from storage.receipts.units import Row, Unit, cut_by_key
 
 UNIT_SIZE = 256
 WAITING_PIXELS = 2**24

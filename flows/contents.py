@@ -24,7 +24,7 @@ from storage.stores.entry import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden
 from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.archives.archive import MOST_FOREIGN, Refused, shown
 from storage.parallel import ordered_map
-from storage.receipts import MANIFEST
+from storage.receipts.receipts import MANIFEST
 from storage.images.unsupported import is_unread
 
 REFUSED = "refused: "

@@ -22,7 +22,7 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.images.decode import encode_png
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location
 
 SIDE, MODEL = 128, "photo-x4"

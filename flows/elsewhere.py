@@ -10,11 +10,11 @@ from distributed import get_worker
 
 from flows.job import Elsewhere
 from flows.watched import Watched
-from storage.claims import Claim
+from storage.receipts.claims import Claim
 from storage.stores.durable import unsynced
 from storage.stores.location import Location, StorageError
-from storage.proofs import note_versions
-from storage.units import Row, Unit
+from storage.receipts.proofs import note_versions
+from storage.receipts.units import Row, Unit
 
 TELL_SECONDS = 1.0
 RUNNING = ("executing", "long-running", "resumed")

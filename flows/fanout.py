@@ -27,11 +27,11 @@ from flows.replacing import refuse_replacing
 from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary
 from storage.stores.durable import unsynced
-from storage.leases import Lease, hold, is_free, sweep
+from storage.receipts.lease import Lease, hold, is_free, sweep
 from storage.stores.location import StorageError, UnavailableError
-from storage.owners import LostError
-from storage.proofs import unlike
-from storage.units import Row, Unit, is_passing
+from storage.receipts.owners import LostError
+from storage.receipts.proofs import unlike
+from storage.receipts.units import Row, Unit, is_passing
 
 
 def run(job: Job, options: BatchOptions) -> Summary:

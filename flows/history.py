@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flows.console import tell, tell_markdown
 from reports.latex import markdown
 from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
 from storage.parallel import ordered_map
 

@@ -8,7 +8,7 @@ from dtls.authors_checkpoint import import_checkpoint as convert
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from flows.options import Address, Options
 from flows.sources import file_at
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location
 from storage.stores.scratch import scratch_folder
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from flows.console import Advance
 from flows.options import BatchOptions
 from storage.stores.location import Entry, Location
-from storage.receipts import Receipts
-from storage.survey import Stale, Survey
-from storage.units import Row, Unit, is_current, is_passing
+from storage.receipts.receipts import Receipts
+from storage.receipts.survey import Stale, Survey
+from storage.receipts.units import Row, Unit, is_current, is_passing
 
 Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 """Does some samples of a unit and returns a row for each; outputs are in their places by then."""

@@ -36,9 +36,9 @@ from storage.archives.source import Folder, Source, open_source
 from storage.choice import beside, extension
 from storage.stores.folding import pairs_alike
 from storage.stores.location import ChangedError, Entry, Location, StorageError
-from storage.receipts import Receipts
-from storage.schemas import PICTURES
-from storage.units import Unit, cut_by_key
+from storage.receipts.receipts import Receipts
+from storage.receipts.schemas import PICTURES
+from storage.receipts.units import Unit, cut_by_key
 
 SHARD = re.compile(r"shard-[0-9a-f]{16}\.tar")
 

@@ -18,7 +18,7 @@ from flows.summary import counted
 from storage.images import decode
 from storage.archives.source import SHARD, Single, Source
 from storage.stores.location import Entry, StorageError
-from storage.parquet import ROWS
+from storage.receipts.parquet import ROWS
 
 KEY, METHOD = "{key}", "{method}"
 Named = Mapping[Entry, str]

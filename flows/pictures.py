@@ -35,7 +35,7 @@ from storage.parallel import ordered_map
 from storage.images.photo import Photograph, Samples, open_photograph
 from storage.images.room import ROOM
 from storage.shards import Sample
-from storage.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
+from storage.receipts.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of a picture to that of its result; SizeError or SkippedError where there is none."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage.commits import Commits
+from storage.receipts.commits import Commits
 from storage.stores.location import Entry, Location, StorageError
-from storage.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_of, tagged
+from storage.receipts.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_of, tagged
 
 TABLE = "metrics.parquet"
 PICTURE = re.compile(r"pictures/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")

@@ -34,13 +34,13 @@ from reports.page_parts import Page
 from reports.ratings_words import ratings_markdown
 from reports.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables import METRICS, PRIMARY, read_metrics
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location
-from storage.owners import LostError
-from storage.parquet import refuse_large
+from storage.receipts.owners import LostError
+from storage.receipts.parquet import refuse_large
 from storage.stores.scratch import scratch_folder
-from storage.standing import is_planned
-from storage.units import Unit
+from storage.receipts.status import is_planned
+from storage.receipts.units import Unit
 
 SUMMARY, PAGE, SHEET = "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"

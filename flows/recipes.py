@@ -25,7 +25,7 @@ from storage.archives.source import Source
 from storage.images.encode import Encoding
 from storage.stores.location import Entry, Location, StorageError
 from storage.archives.writer import Packing, is_archive
-from storage.units import Row, Unit, fingerprint_of
+from storage.receipts.units import Row, Unit, fingerprint_of
 
 THREADS = torch.get_num_threads()
 

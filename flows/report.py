@@ -34,8 +34,8 @@ from reports.metrics import Colour, Measure
 from reports.tables import write_metrics
 from storage.stores.durable import unsynced
 from storage.stores.location import Location, StorageError
-from storage.receipts import Receipts
-from storage.units import Row
+from storage.receipts.receipts import Receipts
+from storage.receipts.units import Row
 
 SHOWN_OPTIONS = {"sr", "hr", "lr", "title", "gallery", "figures", "rating", "ratings", "sets", "run"}
 RUN = r"[\w.+-]{1,64}"

@@ -25,7 +25,7 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
 from reports.tables import METRICS, PRIMARY, Metric
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location
 
 SATISFIED = Metric("satisfied", "Satisfied", "", "higher", ".0%", "people who graded 3 (good) or 4 (excellent)")

@@ -19,9 +19,9 @@ from flows.job import Elsewhere, Work
 from flows.options import BatchOptions
 from flows.ticks import Ticks
 from flows.watched import Watched
-from storage.leases import Lease
+from storage.receipts.lease import Lease
 from storage.stores.location import Entry, StorageError, UnavailableError
-from storage.units import Row, Unit
+from storage.receipts.units import Row, Unit
 
 POLL = 1.0
 """Seconds between two looks at whether the run was stopped, and whether there are workers."""

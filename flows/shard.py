@@ -24,10 +24,10 @@ from flows.unlisted import made_before, refuse_remaking
 from storage.archives.source import open_source
 from storage.ffhq import Split, by_hash, published
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
-from storage.receipts import Receipts
-from storage.schemas import SAMPLES_OF_SHARDS
+from storage.receipts.receipts import Receipts
+from storage.receipts.schemas import SAMPLES_OF_SHARDS
 from storage.shards import SHARD, copies, shard_name
-from storage.units import Unit, cut_evenly
+from storage.receipts.units import Unit, cut_evenly
 
 
 class ShardOptions(SourceOptions, MakingOptions):

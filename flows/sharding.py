@@ -15,7 +15,7 @@ from storage.ffhq import Origin, read_metadata, refuse_large
 from storage.stores.location import Entry, Location
 from storage.stores.scratch import scratch_folder
 from storage.shards import Sharding, shard_index
-from storage.units import Row, Unit, failed
+from storage.receipts.units import Row, Unit, failed
 
 METADATA = "ffhq-dataset-v2.json"
 REFUSED = "refused"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from dtls.degradations.resize import SizeError, downscale_size
-from storage.units import COPIED, CROPPED, SKIPPED, Row, SkippedError
+from storage.receipts.units import COPIED, CROPPED, SKIPPED, Row, SkippedError
 
 Size = tuple[int, int]
 """Height and width."""

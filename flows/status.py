@@ -12,10 +12,10 @@ from flows.summary import counted
 from flows.training_settings import LOSSES, states
 from storage.images.encode import Encoding, Format
 from storage.stores.location import Location
-from storage.owners import Owner, owner_of
+from storage.receipts.owners import Owner, owner_of
 from storage.archives.writer import Packing, is_archive
-from storage.receipts import PLANNED
-from storage.standing import Namer, Standing, standing
+from storage.receipts.receipts import PLANNED
+from storage.receipts.status import Namer, Standing, standing
 
 REASONS = 5
 

@@ -10,7 +10,7 @@ from typing import Self
 import humanize
 
 from flows.console import printable
-from storage.units import COPIED, SKIPPED, Row
+from storage.receipts.units import COPIED, SKIPPED, Row
 
 REASONS_TOLD, LOSSES_TOLD = 10, 5
 AMOUNT = re.compile(r"\bof \d[\d,]*")

@@ -13,13 +13,13 @@ from flows.selection import SelectionOptions, is_absent
 from flows.summary import counted
 from storage.images import decode
 from storage.archives.source import Folder, Source
-from storage.commits import Commits
+from storage.receipts.commits import Commits
 from storage.stores.folding import Pair, pair_folded
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.archives.writer import Packing
-from storage.receipts import Receipts
+from storage.receipts.receipts import Receipts
 from storage.shards import Sample, write_shard
-from storage.units import Row, Unit, failed, is_passing
+from storage.receipts.units import Row, Unit, failed, is_passing
 
 LONGEST_NAME = 80
 """Of a sample in a shard: with its ending it fits into a tar's header."""

@@ -31,12 +31,12 @@ from flows.sources import folder_here
 from flows.train_options import TrainOptions
 from flows.training_settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
 from storage.stores.cache import DAY, Cache
-from storage.leases import Lease, hold, sweep
+from storage.receipts.lease import Lease, hold, sweep
 from storage.stores.location import Location, StorageError
-from storage.owners import LostError
+from storage.receipts.owners import LostError
 from storage.stores.scratch import scratch_folder
 from storage.shard_reader import list_shards, local_shards
-from storage.survey import list_target
+from storage.receipts.survey import list_target
 
 GRACE_SECONDS = 25.0
 """How long a stopped training may take to save; Prefect gives a cancelled flow run 30 s."""

@@ -45,7 +45,7 @@ from dtls.training.trainer import Recipe, Trainer, TrainingError, train
 from flows.training_data import TrainingData
 from flows.training_settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
 from reports.lpips_alexnet import load_lpips
-from storage.claims import Claim, Watch
+from storage.receipts.claims import Claim, Watch
 from storage.stores.location import StorageError
 
 TELL_SECONDS = 0.2

@@ -20,7 +20,7 @@ from reports.gallery import GalleryItem, Picture, contact_sheet
 from storage.images import decode as codec
 from storage.archives.source import open_source
 from storage.images.decode import ImageError
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
 
 

@@ -4,7 +4,7 @@ from flows.contents import Contents, reason_of_refusal
 from flows.job import Job, Left
 from flows.options import BatchOptions
 from storage.stores.location import Entry, StorageError
-from storage.receipts import Receipts
+from storage.receipts.receipts import Receipts
 
 
 def made_before(contents: Contents, receipts: Receipts) -> list[Entry]:

@@ -12,11 +12,11 @@ from flows.console import progress, tell
 from flows.options import CORES, Address, Options
 from flows.outcome import RunError
 from flows.published import TABLE
-from storage.agreement import Gathered
-from storage.leases import hold
+from storage.receipts.agreement import Gathered
+from storage.receipts.lease import hold
 from storage.stores.location import Location
 from storage.archives.writer import Packing, is_archive
-from storage.schemas import MADE_OF
+from storage.receipts.schemas import MADE_OF
 from storage.verification import RECEIPT, Problem, Verification
 
 LINES, NAMES = 20, 5

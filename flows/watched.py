@@ -16,10 +16,10 @@ from flows.apart import Apart
 from flows.console import Advance
 from flows.job import Elsewhere, Work
 from flows.ticks import Ticks
-from storage.claims import Claim
+from storage.receipts.claims import Claim
 from storage.stores.errands import Errand
 from storage.stores.location import Entry
-from storage.units import Row, Unit
+from storage.receipts.units import Row, Unit
 
 LOOK_SECONDS = 1.0
 MOST_LEFT = 8

@@ -20,8 +20,8 @@ from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden,
 from storage.stores.location import Entry, Location, StorageError
 from storage.archives.archive import resolved
 from storage.parallel import ordered_map
-from storage.receipts import read_manifest
-from storage.survey import UNFINISHED
+from storage.receipts.receipts import read_manifest
+from storage.receipts.survey import UNFINISHED
 from storage.archives.tars import Damaged, Window
 
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"})

@@ -25,7 +25,7 @@ from storage.stores.location import Entry, Location, StorageError, UnavailableEr
 from storage.parallel import ordered_map
 from storage.images.room import ROOM
 from storage.archives.tar_writer import TarWriter
-from storage.units import Row, Unit, failed
+from storage.receipts.units import Row, Unit, failed
 
 VALIDATION = "validation-"
 SHARD = re.compile(r"(shard|train|validation)-\d{6,}\.tar")

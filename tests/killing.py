@@ -29,7 +29,7 @@ import s3fs
 from fsspec.asyn import sync_wrapper
 
 from storage.stores.location import Location
-from storage.seals import SEALS
+from storage.receipts.seals import SEALS
 from tests.services import S3Server
 
 PROCESSES = get_context("forkserver")

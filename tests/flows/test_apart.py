@@ -17,9 +17,9 @@ from PIL import Image
 
 from flows.apart import Apart
 from flows.job import Elsewhere
-from storage.claims import Claim
+from storage.receipts.claims import Claim
 from storage.stores.scratch import NAME
-from storage.units import Unit
+from storage.receipts.units import Unit
 
 POISON = """
 import io, os, signal, time

@@ -19,7 +19,7 @@ import s3fs
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Location, StorageError
-from storage.owners import LEASE
+from storage.receipts.owners import LEASE
 from storage.stores.s3 import CONFIG
 from tests.faulty_s3 import (
     Fault,

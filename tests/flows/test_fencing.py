@@ -29,10 +29,10 @@ from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.reproduce import ReproduceOptions, reproduce
 from flows.shard import ShardOptions, shard
 from flows.training_settings import states
-from storage import leases
-from storage.leases import hold
+from storage.receipts import lease as leases
+from storage.receipts.lease import hold
 from storage.stores.location import TEMPORARY, Location, StorageError
-from storage.owners import LEASE
+from storage.receipts.owners import LEASE
 from tests.clocks import clock_set
 from tests.flows.reporting import made, pictures
 from tests.killing import PROCESSES

@@ -14,7 +14,7 @@ from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.stores.location import StorageError
-from storage.receipts import MANIFEST, SKIPPED
+from storage.receipts.receipts import MANIFEST, SKIPPED
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from PIL import Image
 from flows.shard import ShardOptions, shard
 from flows.training_settings import states_in
 from storage.images.jpeg import MAX_SCANS, SCAN
-from storage.owners import LEASE
+from storage.receipts.owners import LEASE
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import descendants, is_running, isolated_environment, wait_until
 

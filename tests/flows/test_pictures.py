@@ -28,7 +28,7 @@ from storage.stores.location import StorageError, UnavailableError
 from storage.images.photo import open_photograph
 from storage.images.room import ROOM
 from storage.shards import Sample
-from storage.units import Row
+from storage.receipts.units import Row
 from tests.peaks import peak_of
 
 

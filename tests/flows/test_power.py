@@ -12,10 +12,10 @@ from dtls.models.dtls import DTLS
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
-from storage.commits import Commits
+from storage.receipts.commits import Commits
 from storage.stores.location import Location
-from storage.owners import LEASE
-from storage.receipts import MANIFEST
+from storage.receipts.owners import LEASE
+from storage.receipts.receipts import MANIFEST
 from tests.power import Disk, disk_in
 
 

@@ -10,7 +10,7 @@ from flows import gallery, publishing
 from flows.report import report
 from reports.summary import versions
 from storage.stores.location import Location, StorageError
-from storage.seals import PUBLISHED
+from storage.receipts.seals import PUBLISHED
 from tests.flows.reporting import made, options, pictures, save
 
 STRANGERS = ("index.html", "summary.json", "contact-sheet.png", "figures/tradeoff.pdf", "rating/index.html")

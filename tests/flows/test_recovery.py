@@ -33,13 +33,13 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import Source
 from storage.stores.cache import Cache
-from storage.leases import Lease, hold
+from storage.receipts.lease import Lease, hold
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
-from storage.owners import LEASE
-from storage.receipts import Receipts
+from storage.receipts.owners import LEASE
+from storage.receipts.receipts import Receipts
 from storage.shard_reader import ShardReader, list_shards, local_shards
-from storage.survey import UNFINISHED
-from storage.units import Row, Unit
+from storage.receipts.survey import UNFINISHED
+from storage.receipts.units import Row, Unit
 from tests.faulty_s3 import FaultyS3, status
 from tests.killing import Place, Runs
 from tests.services import S3Server, wait_until

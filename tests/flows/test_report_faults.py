@@ -14,7 +14,7 @@ from flows.outcome import RunError
 from reports import fonts
 from reports.fonts import FontError
 from storage.stores.location import Entry
-from storage.units import Row, Unit
+from storage.receipts.units import Row, Unit
 from tests.flows.reporting import made, pictures, save
 
 

@@ -35,12 +35,12 @@ from flows.runners import Cluster
 from flows.shard import ShardOptions, shard
 from flows.ticks import Ticks
 from flows.upscale import UpscaleOptions, upscale
-from storage import leases
-from storage.claims import Claim
-from storage.leases import hold
+from storage.receipts import lease as leases
+from storage.receipts.claims import Claim
+from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError, UnavailableError
-from storage.owners import LEASE
-from storage.units import Unit
+from storage.receipts.owners import LEASE
+from storage.receipts.units import Unit
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place
 from tests.mounts import private_mounts

@@ -21,7 +21,7 @@ from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.archives.source import open_source
 from storage.stores.location import StorageError
-from storage.units import SkippedError
+from storage.receipts.units import SkippedError
 
 SIZES = {
     "small.png": (30, 20),

@@ -22,7 +22,7 @@ from flows.upscale import UpscaleOptions, upscale
 from storage.stores import local
 from storage.stores.entry import STATE, Entry
 from storage.stores.location import Location, StorageError
-from storage.seals import SEALS
+from storage.receipts.seals import SEALS
 from tests.faulty_s3 import FaultyS3
 from tests.services import S3Server
 

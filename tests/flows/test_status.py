@@ -16,9 +16,9 @@ from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Location, StorageError, UnavailableError
-from storage.owners import LEASE, Owner
+from storage.receipts.owners import LEASE, Owner
 from storage.archives.writer import Packing
-from storage.receipts import PLANNED
+from storage.receipts.receipts import PLANNED
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from threading import Event, Thread
 
 import pytest
 
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
-from storage.owners import LEASE
+from storage.receipts.owners import LEASE
 from tests.services import wait_until
 
 SOON = 60.0

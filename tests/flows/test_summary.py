@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from flows.summary import REASONS_TOLD, Summary, counted
-from storage.units import Row
+from storage.receipts.units import Row
 
 SECONDS = {"read_seconds": 1.0, "compute_seconds": 2.0, "write_seconds": 3.0}
 

@@ -24,9 +24,9 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import Source, open_source
 from storage.stores.location import Entry, StorageError
-from storage.receipts import Receipts
-from storage.survey import Stale
-from storage.units import Row, Unit
+from storage.receipts.receipts import Receipts
+from storage.receipts.survey import Stale
+from storage.receipts.units import Row, Unit
 
 TARGETS = ("large", "large.zip", "large.tar.gz")
 

@@ -28,7 +28,7 @@ from flows.train import states_to_go_on_with, train
 from flows.train_options import TrainOptions
 from flows.training_settings import states
 from storage.stores.location import Location, StorageError
-from storage.owners import LEASE
+from storage.receipts.owners import LEASE
 from tests.services import descendants, free_ports, is_running, wait_until
 
 SMALL: dict[str, Any] = {

@@ -24,7 +24,7 @@ from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.stores.location import Location, StorageError
 from storage.archives.writer import Packing
-from storage.schemas import PICTURES, SAMPLES
+from storage.receipts.schemas import PICTURES, SAMPLES
 
 PICTURE = "00000/00003.png"
 

@@ -27,12 +27,12 @@ from storage.archives.source import open_source
 from storage.images.decode import MAX_PIXELS, ImageError, decode
 from storage.stores.location import Entry, Location, StorageError
 from storage.archives.archive import key_of
-from storage.owners import Owner
-from storage.receipts import Receipts, read_manifest
-from storage.schemas import SAMPLES
+from storage.receipts.owners import Owner
+from storage.receipts.receipts import Receipts, read_manifest
+from storage.receipts.schemas import SAMPLES
 from storage.shard_reader import LocalShard, ShardReader
 from storage.archives.tars import Damaged
-from storage.units import Unit
+from storage.receipts.units import Unit
 from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files
 from tests.storage.archives.test_source import KINDS, as_kind, packed, raw_zip, tarred
 

@@ -16,7 +16,7 @@ from flows.shard import ShardOptions, shard
 from storage.images import decode as codec
 from storage.stores.cache import Cache
 from storage.stores.location import Location, StorageError
-from storage.receipts import read_manifest
+from storage.receipts.receipts import read_manifest
 from storage.shard_reader import LocalShard, ShardReader, list_shards, local_shards
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from storage.leases import hold
+from storage.receipts.lease import hold
 from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.archives.writer import Packing
-from storage.receipts import MANIFEST, PLANNED, SOURCE, Receipts
-from storage.seals import PUBLISHED, SEALS
-from storage.survey import UNFINISHED, Survey
-from storage.units import Row, Unit, failed
+from storage.receipts.receipts import MANIFEST, PLANNED, SOURCE, Receipts
+from storage.receipts.seals import PUBLISHED, SEALS
+from storage.receipts.survey import UNFINISHED, Survey
+from storage.receipts.units import Row, Unit, failed
 from storage.verification import Verification
 
 PIXELS = b"pixels"

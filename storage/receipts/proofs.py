@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from storage.stores.errors import told
 from storage.stores.location import Location
 from storage.stores.scratch import scratch_folder
-from storage.units import Row
+from storage.receipts.units import Row
 
 VERSION = "version"
 """In rows that come from another process: the tag of the output there, where tags stand for bytes."""

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from storage.stores.location import Entry, Location, StorageError
-from storage.receipts import MANIFEST, Receipts, read_manifest
-from storage.schemas import SAMPLES
-from storage.survey import Survey
-from storage.units import Row, Unit, cut_by_key, cut_evenly, failed, is_current
+from storage.receipts.receipts import MANIFEST, Receipts, read_manifest
+from storage.receipts.schemas import SAMPLES
+from storage.receipts.survey import Survey
+from storage.receipts.units import Row, Unit, cut_by_key, cut_evenly, failed, is_current
 
 ENTRIES = [Entry(f"{i:05d}.png", 100 + i, f"tag{i}") for i in range(2000)]
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.stores.location import Location, StorageError
-from storage.parquet_pages import unpacked_size
+from storage.receipts.parquet_pages import unpacked_size
 
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 """What is raised for bytes that are no whole Parquet file, not of the schema, or far more than they look."""

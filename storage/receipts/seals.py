@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from storage.stores.entry import STATE
 from storage.stores.location import ChangedError, Entry, Location, StorageError
-from storage.proofs import at_hand, sha256_of
+from storage.receipts.proofs import at_hand, sha256_of
 
 SEALS = f"{STATE}/seals.json"
 """Of the table of all rows, and of what is kept beside it."""

@@ -28,17 +28,18 @@ from flows.contents import list_pictures
 from flows.job import Elsewhere, Job
 from flows.options import BatchOptions
 from flows.outcome import RunError
-from storage import claims, leases
+from storage.receipts import claims
+from storage.receipts import lease as leases
 from storage.stores import local
 from storage.archives.source import Folder
 from storage.stores.fence import clock
-from storage.leases import LASTS, Lease, hold
+from storage.receipts.lease import LASTS, Lease, hold
 from storage.stores.local import LocalDisk
 from storage.stores.location import Entry, Location, StorageError
-from storage.owners import LEASE, LostError, Owner
+from storage.receipts.owners import LEASE, LostError, Owner
 from storage.parallel import ordered_map
-from storage.receipts import Receipts
-from storage.units import Row, Unit, failed
+from storage.receipts.receipts import Receipts
+from storage.receipts.units import Row, Unit, failed
 from tests.clocks import clock_set
 from tests.services import wait_until
 
@@ -151,7 +152,7 @@ def test_of_two_runs_one_works_and_the_other_may_when_it_has_ended(target: Locat
 
 
 def test_a_lease_whose_process_is_gone_is_taken_at_once(target: Location) -> None:
-    killed = "import os, sys, storage.leases as l, storage.stores.location as s\n"
+    killed = "import os, sys, storage.receipts.lease as l, storage.stores.location as s\n"
     killed += "with l.hold(s.Location.of(sys.argv[1]), 'upscale'): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", killed, str(target)], check=False)
     left = json.loads(target.read(LEASE))
@@ -248,7 +249,7 @@ def test_a_lease_dated_tomorrow_is_respected_where_it_is_renewed(
 
 OF_WRONG_CLOCK = """
 import os, signal, socket, sys, threading
-from storage import leases
+from storage.receipts import lease as leases
 from storage.stores.location import Location, StorageError
 target = Location.of(sys.argv[1])
 socket.gethostname = lambda: "elsewhere"

@@ -9,12 +9,12 @@ from typing import Any
 
 from storage.stores.entry import STATE
 from storage.stores.location import Location, StorageError
-from storage.owners import Owner, owner_of
+from storage.receipts.owners import Owner, owner_of
 from storage.parallel import ordered_map
-from storage.parquet import DAMAGED, read_parquet
-from storage.receipts import PLANNED, record_of, unfinished
-from storage.survey import UNFINISHED
-from storage.units import SKIPPED, Unit
+from storage.receipts.parquet import DAMAGED, read_parquet
+from storage.receipts.receipts import PLANNED, record_of, unfinished
+from storage.receipts.survey import UNFINISHED
+from storage.receipts.units import SKIPPED, Unit
 
 RECEIPTS = f"{STATE}/receipts/"
 

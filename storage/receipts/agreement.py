@@ -13,10 +13,10 @@ from operator import itemgetter
 
 from storage.stores.entry import STATE
 from storage.stores.location import Location
-from storage.parquet import DAMAGED, batches_of, read_parquet
-from storage.proofs import at_hand
-from storage.receipts import MANIFEST
-from storage.units import Row
+from storage.receipts.parquet import DAMAGED, batches_of, read_parquet
+from storage.receipts.proofs import at_hand
+from storage.receipts.receipts import MANIFEST
+from storage.receipts.units import Row
 
 SHOWN, COLUMNS = 20, 3
 """Rows of a table that are told of, and columns of each, at most."""

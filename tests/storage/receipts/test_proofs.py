@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from storage.stores.location import Location
-from storage.proofs import note_versions, unlike
-from storage.units import Row
+from storage.receipts.proofs import note_versions, unlike
+from storage.receipts.units import Row
 
 OUTPUTS = ["a/0.png", "a/1 é+%.png", "b.png", "b/2.png", "b0/3.png"]
 

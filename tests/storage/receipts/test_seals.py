@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from storage.stores.location import Entry, Location, StorageError
-from storage.receipts import MANIFEST, PLANNED, SOURCE, Receipts
-from storage.seals import SEALS
-from storage.units import Unit, failed
+from storage.receipts.receipts import MANIFEST, PLANNED, SOURCE, Receipts
+from storage.receipts.seals import SEALS
+from storage.receipts.units import Unit, failed
 
 KEPT = (MANIFEST, PLANNED, SOURCE, SEALS)
 UNIT = Unit.of("upscale", "a", [Entry("0.png", 1, "tag"), Entry("1.png", 1, "tag")], {})
@@ -42,7 +42,7 @@ def test_a_file_is_read_only_where_its_tag_is_another(tmp_path: Path, monkeypatc
     target = Location.of(tmp_path)
     receipts = ended(target, UNIT)
     read: list[str] = []
-    monkeypatch.setattr("storage.seals.sha256_of", lambda path: read.append(path.name))
+    monkeypatch.setattr("storage.receipts.seals.sha256_of", lambda path: read.append(path.name))
     assert receipts.survey([UNIT]).gathered
     assert read == []
     seals = json.loads(target.read(SEALS))

@@ -8,9 +8,9 @@ from typing import Any
 
 from storage.stores.entry import LINK_OUT, STATE, UNLISTED, is_named_only
 from storage.stores.folding import folded
-from storage.leases import is_left_over
+from storage.receipts.lease import is_left_over
 from storage.stores.location import Entry, Location, StorageError
-from storage.units import ATTEMPTS, Row, Unit, is_current, is_plain, unit_name
+from storage.receipts.units import ATTEMPTS, Row, Unit, is_current, is_plain, unit_name
 
 UNFINISHED = f"{STATE}/unfinished"
 """There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage import parquet
+from storage.receipts import parquet
 from storage.stores.location import Location, StorageError
-from storage.parquet import DAMAGED, TooLargeError, read_parquet, read_table, refuse_large
-from storage.receipts import MANIFEST, Receipts, read_manifest
-from storage.schemas import SAMPLES
-from storage.standing import standing
+from storage.receipts.parquet import DAMAGED, TooLargeError, read_parquet, read_table, refuse_large
+from storage.receipts.receipts import MANIFEST, Receipts, read_manifest
+from storage.receipts.schemas import SAMPLES
+from storage.receipts.status import standing
 
 MILLIONS = 4_000_000
 LONG = "x" * 100_000
