@@ -22,7 +22,7 @@ from storage.images import probe
 from storage.images import decode as codec
 from storage.images.decode import ImageError, Pixels
 from storage.stores.location import StorageError
-from storage.shard_reader import ShardReader
+from storage.shards.read import ShardReader
 
 CACHE_BYTES = 512 * 2**20
 

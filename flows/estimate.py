@@ -15,7 +15,7 @@ from flows.replacing import replaced
 from flows.summary import Summary, counted, duration, reason_of
 from storage.images.encode import Format
 from storage.stores.location import Entry
-from storage.shards import Sample
+from storage.shards.write import Sample
 
 TRIED, SECONDS = 16, 20.0
 

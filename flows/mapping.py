@@ -33,7 +33,7 @@ from flows.summary import counted
 from flows.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
 from flows.unlisted import made_before, refuse_remaking
 from storage.archives.source import Folder, Source, open_source
-from storage.choice import beside, extension
+from storage.shards.choice import beside, extension
 from storage.stores.folding import pairs_alike
 from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.receipts.receipts import Receipts

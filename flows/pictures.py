@@ -34,7 +34,7 @@ from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
 from storage.images.photo import Photograph, Samples, open_photograph
 from storage.images.room import ROOM
-from storage.shards import Sample
+from storage.shards.write import Sample
 from storage.receipts.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]

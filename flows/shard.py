@@ -22,11 +22,11 @@ from flows.sharding import METADATA, REFUSED, Found, Making
 from flows.sources import Reopened, absolute, file_at, identity, refuse_within
 from flows.unlisted import made_before, refuse_remaking
 from storage.archives.source import open_source
-from storage.ffhq import Split, by_hash, published
+from storage.shards.ffhq import Split, by_hash, published
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.receipts.receipts import Receipts
 from storage.receipts.schemas import SAMPLES_OF_SHARDS
-from storage.shards import SHARD, copies, shard_name
+from storage.shards.write import SHARD, copies, shard_name
 from storage.receipts.units import Unit, cut_evenly
 
 

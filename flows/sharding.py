@@ -11,10 +11,10 @@ from flows.contents import reason_of_refusal
 from flows.job import Work
 from flows.sources import Reopened
 from storage.archives.source import Source
-from storage.ffhq import Origin, read_metadata, refuse_large
+from storage.shards.ffhq import Origin, read_metadata, refuse_large
 from storage.stores.location import Entry, Location
 from storage.stores.scratch import scratch_folder
-from storage.shards import Sharding, shard_index
+from storage.shards.write import Sharding, shard_index
 from storage.receipts.units import Row, Unit, failed
 
 METADATA = "ffhq-dataset-v2.json"

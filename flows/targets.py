@@ -18,7 +18,7 @@ from storage.stores.folding import Pair, pair_folded
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.archives.writer import Packing
 from storage.receipts.receipts import Receipts
-from storage.shards import Sample, write_shard
+from storage.shards.write import Sample, write_shard
 from storage.receipts.units import Row, Unit, failed, is_passing
 
 LONGEST_NAME = 80

@@ -35,7 +35,7 @@ from storage.receipts.lease import Lease, hold, sweep
 from storage.stores.location import Location, StorageError
 from storage.receipts.owners import LostError
 from storage.stores.scratch import scratch_folder
-from storage.shard_reader import list_shards, local_shards
+from storage.shards.read import list_shards, local_shards
 from storage.receipts.survey import list_target
 
 GRACE_SECONDS = 25.0

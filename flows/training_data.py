@@ -14,7 +14,7 @@ from flows.batches import Batches, load_batches
 from flows.summary import REASONS_TOLD, counted
 from flows.training_settings import Settings
 from storage.stores.location import StorageError
-from storage.shard_reader import LocalShard, ShardReader
+from storage.shards.read import LocalShard, ShardReader
 
 LOOK_SECONDS = 60.0
 """How long images are looked at before the first step; what is found later is skipped then."""

@@ -25,7 +25,7 @@ from storage.receipts.parquet import DAMAGED, read_parquet
 from storage.receipts.proofs import at_hand, sha256_of
 from storage.receipts.receipts import PLANNED
 from storage.receipts.seals import FIELD, MOST, PUBLISHED, SEALS, broken, seals_of
-from storage.shard_reader import image_members
+from storage.shards.read import image_members
 from storage.receipts.survey import UNFINISHED, list_target
 from storage.archives.tars import Damaged
 from storage.receipts.units import SKIPPED, Row

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flows.batches import Batches, load_batches
 from flows.shard import ShardOptions, shard
-from storage.shard_reader import LocalShard, ShardReader
+from storage.shards.read import LocalShard, ShardReader
 
 
 @pytest.fixture(scope="module")

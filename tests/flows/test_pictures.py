@@ -27,7 +27,7 @@ from storage.images.extents import Extent
 from storage.stores.location import StorageError, UnavailableError
 from storage.images.photo import open_photograph
 from storage.images.room import ROOM
-from storage.shards import Sample
+from storage.shards.write import Sample
 from storage.receipts.units import Row
 from tests.peaks import peak_of
 

@@ -37,7 +37,7 @@ from storage.receipts.lease import Lease, hold
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.receipts.owners import LEASE
 from storage.receipts.receipts import Receipts
-from storage.shard_reader import ShardReader, list_shards, local_shards
+from storage.shards.read import ShardReader, list_shards, local_shards
 from storage.receipts.survey import UNFINISHED
 from storage.receipts.units import Row, Unit
 from tests.faulty_s3 import FaultyS3, status

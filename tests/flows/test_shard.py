@@ -19,9 +19,9 @@ from flows.shard import ShardOptions, shard
 from flows.sharding import METADATA
 from storage.stores import local
 from storage.stores.entry import Entry
-from storage.ffhq import by_hash
+from storage.shards.ffhq import by_hash
 from storage.stores.location import Location, StorageError, UnavailableError
-from storage.shard_reader import list_shards
+from storage.shards.read import list_shards
 
 LICENCE = {"license": "Attribution License", "license_url": "https://creativecommons.org/licenses/by/2.0/"}
 

@@ -26,7 +26,7 @@ from flows.training_process import Run
 from flows.training_settings import Settings, states_in
 from storage.images import decode
 from storage.stores.location import StorageError
-from storage.shard_reader import LocalShard, ShardReader
+from storage.shards.read import LocalShard, ShardReader
 
 flow = sys.modules[train.__module__]
 SMALL: dict[str, Any] = {

@@ -30,7 +30,7 @@ from storage.archives.archive import key_of
 from storage.receipts.owners import Owner
 from storage.receipts.receipts import Receipts, read_manifest
 from storage.receipts.schemas import SAMPLES
-from storage.shard_reader import LocalShard, ShardReader
+from storage.shards.read import LocalShard, ShardReader
 from storage.archives.tars import Damaged
 from storage.receipts.units import Unit
 from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files

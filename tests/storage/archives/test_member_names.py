@@ -11,7 +11,7 @@ import pytest
 from storage.archives.source import ARCHIVES, Source
 from storage.stores.location import Location
 from storage.archives.archive import key_of
-from storage.shard_reader import LocalShard, ShardReader
+from storage.shards.read import LocalShard, ShardReader
 from tests.storage.archives.test_source import as_kind, content, opened, raw_zip, refusal, tarred
 
 KINDS = ("tar", "tar.gz")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from storage.stores.location import Location, StorageError
-from storage.shard_reader import LocalShard, ShardReader, is_held_out, list_shards
+from storage.shards.read import LocalShard, ShardReader, is_held_out, list_shards
 
 Reading = tuple[list[str], list[str]]
 

@@ -19,7 +19,7 @@ from storage.images import probe
 from storage.images import decode as codec
 from storage.archives.source import Source, Tar
 from storage.stores.errands import current
-from storage.ffhq import Origin, picture_number
+from storage.shards.ffhq import Origin, picture_number
 from storage.images.decode import ImageError
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map

@@ -10,8 +10,8 @@ from typing import Any
 import ijson
 import pytest
 
-from storage import ffhq
-from storage.ffhq import Origin, by_hash, picture_number, published, read_metadata, refuse_large
+from storage.shards import ffhq
+from storage.shards.ffhq import Origin, by_hash, picture_number, published, read_metadata, refuse_large
 from storage.stores.location import StorageError
 
 NAME = "s3://bucket/ffhq/ffhq-dataset-v2.json"

@@ -15,7 +15,7 @@ from storage.archives import tars
 from storage.images import decode
 from storage.images import unsupported
 from storage.stores.cache import Cache
-from storage.choice import Member, choose, extension
+from storage.shards.choice import Member, choose, extension
 from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
 from storage.stores.location import Entry, Location, StorageError
 from storage.archives.archive import resolved

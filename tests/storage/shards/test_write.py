@@ -17,7 +17,7 @@ from storage.images import decode as codec
 from storage.stores.cache import Cache
 from storage.stores.location import Location, StorageError
 from storage.receipts.receipts import read_manifest
-from storage.shard_reader import LocalShard, ShardReader, list_shards, local_shards
+from storage.shards.read import LocalShard, ShardReader, list_shards, local_shards
 
 
 def make(source: Path, target: Path, **options: object) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Shards: WebDataset tars, written and read."""
