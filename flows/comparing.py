@@ -12,9 +12,9 @@ from flows.collection import Collection
 from flows.comparison import Comparison
 from flows.job import Work
 from flows.sources import Reopened
-from reports.lpips_alexnet import load_lpips
-from reports.lpips_vgg import WeightsError, load_lpips_vgg
-from reports.metrics import Measure
+from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.lpips_vgg import WeightsError, load_lpips_vgg
+from reports.metrics.fidelity import Measure
 
 
 @dataclass(frozen=True)

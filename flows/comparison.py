@@ -16,8 +16,8 @@ from flows.collection import Collection
 from flows.console import Advance
 from flows.scenes import Scene, Stage
 from flows.waiting import in_batches
-from reports.metrics import Measure, reduced_size
-from reports.scoring import score
+from reports.metrics.fidelity import Measure, reduced_size
+from reports.metrics.score import score
 from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
 from storage.stores.errands import Turn, in_hand
 from storage.images.decode import ImageError

@@ -13,7 +13,7 @@ from PIL import Image
 from flows.collection import Collection
 from flows.comparison import Comparison
 from reports.gallery import GalleryItem, Picture
-from reports.maps import ssim_map
+from reports.metrics.ssim_map import ssim_map
 from reports.page_parts import Role, Scene, Shown
 from reports.tables import METRICS, PRIMARY
 from storage.images import decode as codec

@@ -24,7 +24,7 @@ from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Trainer, TrainingError
 from flows.loading import load_checkpointed
 from flows.train_options import TrainOptions
-from reports.lpips_alexnet import load_lpips
+from reports.metrics.lpips_alexnet import load_lpips
 
 WARM_UP, LEAST, SECONDS = 2, 3, 3.0
 """Steps that do not count; then so many steps and so many seconds are measured at least."""

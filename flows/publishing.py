@@ -27,7 +27,7 @@ from reports.crops import comparison_figure
 from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
 from reports.fonts import lacking, missing
 from reports.gallery import NothingToDrawError, contact_sheet
-from reports.inception import Inception, InceptionError
+from reports.metrics.inception import Inception, InceptionError
 from reports.latex import interval_table, latex_table, markdown
 from reports.page import render
 from reports.page_parts import Page

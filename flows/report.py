@@ -30,7 +30,7 @@ from flows.published import TABLE
 from flows.publishing import Publication
 from flows.sources import Reopened, refuse_within
 from reports.fonts import refuse_unreadable
-from reports.metrics import Colour, Measure
+from reports.metrics.fidelity import Colour, Measure
 from reports.tables import write_metrics
 from storage.stores.durable import unsynced
 from storage.stores.location import Location, StorageError

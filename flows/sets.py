@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from flows.comparison import Comparison
-from reports.distributions import FeatureSet, SetDistance, TooFewError, fid, kid
-from reports.inception import Inception
+from reports.metrics.fid_kid import FeatureSet, SetDistance, TooFewError, fid, kid
+from reports.metrics.inception import Inception
 from storage.images.decode import ImageError
 from storage.stores.location import StorageError, UnavailableError
 from storage.parallel import ordered_map

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.metrics import PEAK
+from reports.metrics.fidelity import PEAK
 from reports.ranking import COMMON, leaves_out
 from reports.statistics import difference, mean_interval, scores_of
 from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, Metric, finite_or_none

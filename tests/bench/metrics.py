@@ -1,4 +1,4 @@
-"""Numbers a second: a loop over pairs with skimage and lpips, as people write it, against `reports.scoring`.
+"""Numbers a second: a loop over pairs with skimage and lpips, as people write it, against `reports.metrics.score`.
 
     python -m tests.bench.metrics                                 # 64 pictures of 128×128, 1, 2 and 4 methods
     python -m tests.bench.metrics --threads 1 --repeats 9
@@ -20,9 +20,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
-from reports.lpips_alexnet import load_lpips
-from reports.metrics import lpips_to_one, psnr, ssim
-from reports.scoring import score
+from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.fidelity import lpips_to_one, psnr, ssim
+from reports.metrics.score import score
 from tests.bench.measure import hardware, interleaved
 from tests.bench.report import head, line
 

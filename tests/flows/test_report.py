@@ -16,8 +16,8 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.outcome import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
-from reports import distributions
-from reports.inception import InceptionError
+from reports.metrics import fid_kid
+from reports.metrics.inception import InceptionError
 from reports.tables import METRICS, SET_METRICS
 from storage.stores.location import StorageError
 
@@ -321,7 +321,7 @@ def test_fid_and_kid_are_of_all_pictures_and_refused_for_few(
     assert "KID of 12 pictures would be noise" in " ".join(summary["notes"])
     assert "kid" not in summary["metrics"]
     for name in ("FID_LEAST", "KID_LEAST"):
-        monkeypatch.setattr(distributions, name, 4)
+        monkeypatch.setattr(fid_kid, name, 4)
     same = {"same": str(compared / "hr"), "nearest": str(compared / "nearest")}
     report.fn(options(compared, tmp_path / "few", sets=True, lpips="none", sr=same))
     summary = json.loads((tmp_path / "few" / "summary.json").read_text())

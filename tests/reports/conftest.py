@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
 from reports.gallery import GalleryItem, Picture
-from reports.lpips_alexnet import load_lpips
-from reports.metrics import consistency, lpips, psnr, ssim
+from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.fidelity import consistency, lpips, psnr, ssim
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
-from reports.lpips_alexnet import load_lpips
-from reports.metrics import (
+from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.fidelity import (
     Measure,
     Window,
     authors_consistency,
@@ -31,7 +31,7 @@ from reports.metrics import (
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 DISTORTIONS = ("noise", "blur", "jpeg", "bicubic", "darker", "shifted")
-EXAMPLES = Path(__file__).with_name("data")
+EXAMPLES = Path(__file__).parents[1] / "data"
 
 
 def tensor(picture: Image.Image) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from dtls.degradations.resize import SizeError
-from reports.windows import K1, K2, UNIFORM_WINDOW
+from reports.metrics.ssim import K1, K2, UNIFORM_WINDOW
 
 COLOURS = "magma"
 C1, C2 = (K1 * 255) ** 2, (K2 * 255) ** 2

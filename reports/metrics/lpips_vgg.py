@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reports.lpips_alexnet import build
+from reports.metrics.lpips_alexnet import build
 
 FILE = "vgg16-397923af.pth"
 """torchvision's name for it, on https://download.pytorch.org/models/."""

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from dtls.degradations.resize import Protocol, SizeError, downscale_size, resize
-from reports.authors import wrapped_squares
-from reports.perception import distance, features
-from reports.windows import GAUSSIAN_WINDOW, UNIFORM_WINDOW, gaussian_similarity, uniform_similarity
+from reports.metrics.authors_consistency import wrapped_squares
+from reports.metrics.lpips import distance, features
+from reports.metrics.ssim import GAUSSIAN_WINDOW, UNIFORM_WINDOW, gaussian_similarity, uniform_similarity
 
 PEAK = 255.0
 Colour = Literal["rgb", "y"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
 
-WEIGHTS = Path(__file__).with_name("weights") / "lpips_alexnet.safetensors"
+WEIGHTS = Path(__file__).parents[1] / "weights" / "lpips_alexnet.safetensors"
 
 _TRUNK = {"conv0": "slice1.0", "conv1": "slice2.3", "conv2": "slice3.6", "conv3": "slice4.8", "conv4": "slice5.10"}
 

@@ -7,8 +7,8 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
-from reports import distributions
-from reports.distributions import FeatureSet, TooFewError, fid, frechet, kid, squared_mmd
+from reports.metrics import fid_kid
+from reports.metrics.fid_kid import FeatureSet, TooFewError, fid, frechet, kid, squared_mmd
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -103,7 +103,7 @@ def test_numbers_of_not_quite_enough_pictures_are_flagged() -> None:
 
 
 def test_an_even_sample_is_kept_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributions, "SAMPLE", 100)
+    monkeypatch.setattr(fid_kid, "SAMPLE", 100)
     made = FeatureSet()
     for start in range(0, 10_000, 250):
         made.add(torch.arange(start, start + 250, dtype=torch.float32)[:, None].expand(-1, 4))

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from dtls.degradations.resize import SizeError, resize
-from reports import metrics
-from reports.metrics import Measure
-from reports.scoring import score
+from reports.metrics import fidelity
+from reports.metrics.fidelity import Measure
+from reports.metrics.score import score
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,15 @@ def test_every_method_has_the_numbers_that_it_has_alone(
     found = score(sr, hr=hr, lr=lr, protocol="antialias", model=model, measure=measure)
     assert list(found) == ["bicubic", "darker"]
     for method, x in sr.items():
-        consistency = metrics.consistency(x, lr, "antialias")
+        consistency = fidelity.consistency(x, lr, "antialias")
         expected = {
-            "psnr": metrics.psnr(x, hr, measure),
-            "ssim": metrics.ssim(x, hr, measure),
-            "ssim_gaussian": metrics.ssim(x, hr, measure, "gaussian"),
-            "lpips": metrics.lpips(x, hr, model),
+            "psnr": fidelity.psnr(x, hr, measure),
+            "ssim": fidelity.ssim(x, hr, measure),
+            "ssim_gaussian": fidelity.ssim(x, hr, measure, "gaussian"),
+            "lpips": fidelity.lpips(x, hr, model),
             "consistency": consistency,
-            "lr_psnr": metrics.lr_psnr(consistency),
-            "authors_consistency": metrics.authors_consistency(x, hr, (32, 32)),
+            "lr_psnr": fidelity.lr_psnr(consistency),
+            "authors_consistency": fidelity.authors_consistency(x, hr, (32, 32)),
         }
         assert set(found[method]) == set(expected)
         for name, values in expected.items():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dtls.degradations.resize import LRProtocol
-from reports.metrics import (
+from reports.metrics.fidelity import (
     WHOLE,
     Measure,
     authors_consistency,

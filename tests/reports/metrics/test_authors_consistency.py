@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from reports.authors import UNIT, opencv_cubic, wrapped_squares
+from reports.metrics.authors_consistency import UNIT, opencv_cubic, wrapped_squares
 
-OPENCV = np.load(Path(__file__).with_name("data") / "opencv_cubic.npz")
+OPENCV = np.load(Path(__file__).parents[1] / "data" / "opencv_cubic.npz")
 
 
 def hwc(x: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -1,0 +1,1 @@
+"""Metrics: how near an image or a set of images is to another."""
