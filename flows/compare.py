@@ -31,7 +31,7 @@ from flows.summary import counted
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
-from reports.tables import METRICS, PRIMARY, SET_METRICS
+from reports.tables.table import METRICS, PRIMARY, SET_METRICS
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 from storage.receipts.receipts import read_manifest

@@ -18,7 +18,7 @@ from flows.scenes import Scene, Stage
 from flows.waiting import in_batches
 from reports.metrics.fidelity import Measure, reduced_size
 from reports.metrics.score import score
-from reports.tables import NOTES, SCHEMA, SCHEMA_VERSION
+from reports.tables.table import NOTES, SCHEMA, SCHEMA_VERSION
 from storage.stores.errands import Turn, in_hand
 from storage.images.decode import ImageError
 from storage.stores.location import Entry

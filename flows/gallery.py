@@ -15,7 +15,7 @@ from flows.comparison import Comparison
 from reports.gallery import GalleryItem, Picture
 from reports.metrics.ssim_map import ssim_map
 from reports.page_parts import Role, Scene, Shown
-from reports.tables import METRICS, PRIMARY
+from reports.tables.table import METRICS, PRIMARY
 from storage.images import decode as codec
 from storage.images.decode import ImageError, Pixels
 from storage.stores.location import Location, StorageError, UnavailableError

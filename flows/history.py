@@ -11,8 +11,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.console import tell, tell_markdown
-from reports.latex import markdown
-from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
+from reports.tables.render import markdown
+from reports.tables.table import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
 from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
 from storage.parallel import ordered_map
@@ -39,7 +39,7 @@ class Method(BaseModel):
 
 
 class Kept(BaseModel):
-    """What is read of a run's summary, as `reports.summary.as_json` made it."""
+    """What is read of a run's summary, as `reports.tables.summary.as_json` made it."""
 
     version: int
     date: str

@@ -7,7 +7,7 @@ import pandas as pd
 from flows.comparison import Comparison
 from flows.scenes import SEPARATOR
 from flows.summary import counted
-from reports.tables import NOTES
+from reports.tables.table import NOTES
 
 NAMED = 5
 NOT_LINEAR = (

@@ -28,12 +28,12 @@ from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
 from reports.fonts import lacking, missing
 from reports.gallery import NothingToDrawError, contact_sheet
 from reports.metrics.inception import Inception, InceptionError
-from reports.latex import interval_table, latex_table, markdown
+from reports.tables.render import interval_table, latex_table, markdown
 from reports.page import render
 from reports.page_parts import Page
 from reports.ratings_words import ratings_markdown
-from reports.summary import Summary, as_json, summarise, text_of, versions
-from reports.tables import METRICS, PRIMARY, read_metrics
+from reports.tables.summary import Summary, as_json, summarise, text_of, versions
+from reports.tables.table import METRICS, PRIMARY, read_metrics
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 from storage.receipts.owners import LostError

@@ -31,7 +31,7 @@ from flows.publishing import Publication
 from flows.sources import Reopened, refuse_within
 from reports.fonts import refuse_unreadable
 from reports.metrics.fidelity import Colour, Measure
-from reports.tables import write_metrics
+from reports.tables.table import write_metrics
 from storage.stores.durable import unsynced
 from storage.stores.location import Location, StorageError
 from storage.receipts.receipts import Receipts

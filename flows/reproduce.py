@@ -24,7 +24,7 @@ from flows.outcome import one_line
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial
-from reports.tables import METRICS, PRIMARY, Metric
+from reports.tables.table import METRICS, PRIMARY, Metric
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 

@@ -21,7 +21,7 @@ from reports.gallery import (
     best_texts,
     chosen_metrics,
 )
-from reports.tables import Metric
+from reports.tables.table import Metric
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

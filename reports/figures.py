@@ -16,8 +16,8 @@ import pandas as pd
 
 from reports.fonts import MAIN, Face, families, readable
 from reports.gallery import INK, MUTED, NothingToDrawError, cut
-from reports.statistics import mean_interval
-from reports.tables import Metric
+from reports.tables.statistics import mean_interval
+from reports.tables.table import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

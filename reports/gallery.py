@@ -10,8 +10,8 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from reports.fonts import Face, readable
-from reports.summary import conditions
-from reports.tables import METRICS, Metric
+from reports.tables.summary import conditions
+from reports.tables.table import METRICS, Metric
 
 COLUMN = 256
 """How wide, in pixels, a picture is drawn at most; small ones are enlarged by whole numbers up to it."""

@@ -15,9 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reports.page_data import is_embedded, page_data
 from reports.page_parts import Page, Scene, Shown
 from reports.page_words import interval, signed, verdict
-from reports.ranking import best_of
+from reports.tables.ranking import best_of
 from reports.ratings_words import ratings_facts, ratings_note, ratings_tables
-from reports.tables import Metric, finite_or_none, mean_or_infinite
+from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 __all__ = ["Page", "Scene", "Shown", "render"]
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from reports.page_parts import Page, Scene, Shown
-from reports.tables import SET_METRICS, Metric, finite_or_none
+from reports.tables.table import SET_METRICS, Metric, finite_or_none
 
 DIGITS = 7
 """Significant digits of a number on the page; no metric shows more than five."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from reports.tables import Metric
+from reports.tables.table import Metric
 
 Role = Literal["lr", "sr", "hr"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.page_parts import Page
-from reports.ranking import best_of, ranked_by
-from reports.tables import Metric, finite_or_none, mean_or_infinite
+from reports.tables.ranking import best_of, ranked_by
+from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 
 def verdict(page: Page) -> list[str]:

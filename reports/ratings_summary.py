@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from reports.rating import SATISFIED
-from reports.statistics import bradley_terry
+from reports.tables.statistics import bradley_terry
 
 CONFIDENCE = 0.95
 RESAMPLES = 300

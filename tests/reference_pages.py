@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from flows.cli import COMMANDS, _app
 from flows.options import Options
-from reports.tables import SCHEMA
+from reports.tables.table import SCHEMA
 from storage.receipts.schemas import PICTURES, PLAN, SAMPLES, SAMPLES_OF_SHARDS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"

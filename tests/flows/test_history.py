@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from flows.history import compare
-from reports.tables import SCHEMA_VERSION
+from reports.tables.table import SCHEMA_VERSION
 from storage.stores.location import StorageError
 
 METHOD = {"method": "good", "ok": 3, "failed": 0, "psnr": 30.0, "psnr_infinite": 0}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from flows import gallery, publishing
 from flows.report import report
-from reports.summary import versions
+from reports.tables.summary import versions
 from storage.stores.location import Location, StorageError
 from storage.receipts.seals import PUBLISHED
 from tests.flows.reporting import made, options, pictures, save

@@ -25,8 +25,8 @@ from reports.figures import (
     tradeoff_figure,
 )
 from reports.gallery import GalleryItem, NothingToDrawError, Picture
-from reports.statistics import mean_interval
-from reports.tables import METRICS, SCHEMA
+from reports.tables.statistics import mean_interval
+from reports.tables.table import METRICS, SCHEMA
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 PSNR, SSIM, LPIPS, CONSISTENCY = (BY_NAME[name] for name in ("psnr", "ssim", "lpips", "consistency"))

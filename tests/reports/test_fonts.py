@@ -17,7 +17,7 @@ from reports.crops import comparison_figure
 from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
 from reports.fonts import Face, FontError, families, missing, readable, refuse_unreadable
 from reports.gallery import COLUMN, LINE, MARGIN, GalleryItem, Picture, contact_sheet
-from reports.tables import METRICS
+from reports.tables.table import METRICS
 from tests.reports.samples import row
 
 SUPER = "超解像"

@@ -19,7 +19,7 @@ import reports.page as page_module
 from reports.gallery import GalleryItem
 from reports.page import Page, Scene, Shown, render
 from reports.page_words import verdict
-from reports.tables import METRICS, SET_METRICS, Metric
+from reports.tables.table import METRICS, SET_METRICS, Metric
 
 MEASURED = [metric for metric in METRICS if metric.name in ("psnr", "ssim", "lpips", "consistency")]
 EXTRA = Metric("extra", "Extra", "", "lower", ".3f", "one that is not shown at once")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from reports.gallery import GalleryItem
 from reports.page import Page, Scene, Shown, render
-from reports.tables import SET_METRICS
+from reports.tables.table import SET_METRICS
 from tests.reports.browsing import PATIENCE, until
 from tests.reports.test_page import HOSTILE, compared, embedded
 

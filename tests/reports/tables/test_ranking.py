@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from reports.latex import interval_table, latex_table
+from reports.tables.render import interval_table, latex_table
 from reports.page_words import verdict
-from reports.ranking import best_of, ranked_by
-from reports.summary import Summary, summarise
-from reports.tables import METRICS, SCHEMA
+from reports.tables.ranking import best_of, ranked_by
+from reports.tables.summary import Summary, summarise
+from reports.tables.table import METRICS, SCHEMA
 from tests.reports.samples import INF, row
 from tests.reports.test_page import compared
 

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports.latex import escape, interval_table, latex_table, ranks
-from reports.summary import Summary, summarise
-from reports.tables import METRICS, SCHEMA
+from reports.tables.render import escape, interval_table, latex_table, ranks
+from reports.tables.summary import Summary, summarise
+from reports.tables.table import METRICS, SCHEMA
 
 HOSTILE = r"[*]--$\x_{}%&#^~<|>" + "\n\x00"
 BY_NAME = {metric.name: metric for metric in METRICS}

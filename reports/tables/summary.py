@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from reports.metrics.fidelity import PEAK
-from reports.ranking import COMMON, leaves_out
-from reports.statistics import difference, mean_interval, scores_of
-from reports.tables import METRICS, SCHEMA_VERSION, SET_METRICS, Metric, finite_or_none
+from reports.tables.ranking import COMMON, leaves_out
+from reports.tables.statistics import difference, mean_interval, scores_of
+from reports.tables.table import METRICS, SCHEMA_VERSION, SET_METRICS, Metric, finite_or_none
 
 FAILED_LISTED = 20
 FAILURE = ["method", "key", "error"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.tables import Metric, mean_or_infinite
+from reports.tables.table import Metric, mean_or_infinite
 
 COMMON = "_common"
 """Behind a metric's name in a row of the summary: of the pictures that all methods have."""

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from reports.ranking import ranked_by
-from reports.summary import Summary
-from reports.tables import Metric, finite_or_none, mean_or_infinite
+from reports.tables.ranking import ranked_by
+from reports.tables.summary import Summary
+from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 _LATEX = {
     "\\": r"\textbackslash{}",

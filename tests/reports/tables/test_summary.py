@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports.summary import as_json, summarise, text_of, versions
-from reports.tables import read_metrics, write_metrics
+from reports.tables.summary import as_json, summarise, text_of, versions
+from reports.tables.table import read_metrics, write_metrics
 from tests.reports.samples import INF, NAN, ROWS, row
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, wilcoxon
 
-from reports.statistics import (
+from reports.tables.statistics import (
     bradley_terry,
     difference,
     mean_interval,
@@ -43,7 +43,7 @@ def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
 def test_a_large_sample_has_the_interval_that_resampling_would_give(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).gamma(2, size=10_000)
     quick = mean_interval(values)
-    monkeypatch.setattr("reports.statistics.NORMAL_FROM", 10**9)
+    monkeypatch.setattr("reports.tables.statistics.NORMAL_FROM", 10**9)
     slow = mean_interval(values)
     assert (quick.low, quick.high) == pytest.approx((slow.low, slow.high), abs=0.002)
     assert quick != slow

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from reports.tables import SCHEMA, read_metrics, write_metrics
+from reports.tables.table import SCHEMA, read_metrics, write_metrics
 from storage.stores.entry import TEMPORARY_NAME
 from tests.reports.samples import INF, ROWS, row
 

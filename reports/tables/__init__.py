@@ -1,0 +1,1 @@
+"""Tables: the numbers of a report, in Parquet, Markdown and LaTeX."""
