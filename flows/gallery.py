@@ -12,7 +12,7 @@ from PIL import Image
 
 from flows.collection import Collection
 from flows.comparison import Comparison
-from reports.gallery import GalleryItem, Picture
+from reports.figures.contact_sheet import GalleryItem, Picture
 from reports.metrics.ssim_map import ssim_map
 from reports.page_parts import Role, Scene, Shown
 from reports.tables.table import METRICS, PRIMARY

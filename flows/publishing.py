@@ -23,10 +23,10 @@ from flows.published import TABLE, Published, Recorder
 from flows.rating import PAGE as RATING_PAGE
 from flows.rating import answers_stand_on, read_answers, write_rating
 from flows.sets import set_distances
-from reports.crops import comparison_figure
-from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
-from reports.fonts import lacking, missing
-from reports.gallery import NothingToDrawError, contact_sheet
+from reports.figures.crops import comparison_figure
+from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
+from reports.figures.fonts import lacking, missing
+from reports.figures.contact_sheet import NothingToDrawError, contact_sheet
 from reports.metrics.inception import Inception, InceptionError
 from reports.tables.render import interval_table, latex_table, markdown
 from reports.page import render

@@ -12,7 +12,7 @@ from typing import Any
 from flows.console import tell
 from flows.gallery import EMBEDDED_BYTES, Gallery
 from flows.sources import file_at
-from reports.gallery import GalleryItem
+from reports.figures.contact_sheet import GalleryItem
 from reports.rating import Study, StudyItem, StudyKey, rating_page, read_study, write_study
 from reports.ratings_summary import summarise_ratings
 from reports.ratings_table import LARGEST_FILE, Session, ratings_table, read_session, write_ratings

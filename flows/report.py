@@ -29,7 +29,7 @@ from flows.protocols import chosen_protocol
 from flows.published import TABLE
 from flows.publishing import Publication
 from flows.sources import Reopened, refuse_within
-from reports.fonts import refuse_unreadable
+from reports.figures.fonts import refuse_unreadable
 from reports.metrics.fidelity import Colour, Measure
 from reports.tables.table import write_metrics
 from storage.stores.durable import unsynced

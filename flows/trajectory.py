@@ -16,7 +16,7 @@ from flows.options import Address, Options
 from flows.sources import refuse_within
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.upscale import refuse_misfits
-from reports.gallery import GalleryItem, Picture, contact_sheet
+from reports.figures.contact_sheet import GalleryItem, Picture, contact_sheet
 from storage.images import decode as codec
 from storage.archives.source import open_source
 from storage.images.decode import ImageError

@@ -11,8 +11,8 @@ from flows import comparison, publishing
 from flows.comparison import Comparison
 from flows.console import Advance
 from flows.outcome import RunError
-from reports import fonts
-from reports.fonts import FontError
+from reports.figures import fonts
+from reports.figures.fonts import FontError
 from storage.stores.location import Entry
 from storage.receipts.units import Row, Unit
 from tests.flows.reporting import made, pictures, save

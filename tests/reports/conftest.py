@@ -13,7 +13,7 @@ from skimage import data
 from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
-from reports.gallery import GalleryItem, Picture
+from reports.figures.contact_sheet import GalleryItem, Picture
 from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.fidelity import consistency, lpips, psnr, ssim
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import reports.page as page_module
-from reports.gallery import GalleryItem
+from reports.figures.contact_sheet import GalleryItem
 from reports.page import Page, Scene, Shown, render
 from reports.page_words import verdict
 from reports.tables.table import METRICS, SET_METRICS, Metric

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.gallery import GalleryItem
+from reports.figures.contact_sheet import GalleryItem
 from reports.page import Page, Scene, Shown, render
 from reports.tables.table import SET_METRICS
 from tests.reports.browsing import PATIENCE, until

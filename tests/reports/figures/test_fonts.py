@@ -12,11 +12,11 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
-from reports import fonts
-from reports.crops import comparison_figure
-from reports.figures import distribution_figure, figure_bytes, tradeoff_figure
-from reports.fonts import Face, FontError, families, missing, readable, refuse_unreadable
-from reports.gallery import COLUMN, LINE, MARGIN, GalleryItem, Picture, contact_sheet
+from reports.figures import fonts
+from reports.figures.crops import comparison_figure
+from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
+from reports.figures.fonts import Face, FontError, families, missing, readable, refuse_unreadable
+from reports.figures.contact_sheet import COLUMN, LINE, MARGIN, GalleryItem, Picture, contact_sheet
 from reports.tables.table import METRICS
 from tests.reports.samples import row
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports.figures import DPI, TWO_COLUMNS, one_line, settings
-from reports.gallery import (
+from reports.figures.plots import DPI, TWO_COLUMNS, one_line, settings
+from reports.figures.contact_sheet import (
     ALARM,
     EMPTY,
     INK,

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports import gallery as module
-from reports.fonts import Face
-from reports.gallery import (
+from reports.figures import contact_sheet as module
+from reports.figures.fonts import Face
+from reports.figures.contact_sheet import (
     ALARM,
     EMPTY,
     GAP,

@@ -18,13 +18,13 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports.crops import Crop, comparison_figure, most_disputed
-from reports.figures import (
+from reports.figures.crops import Crop, comparison_figure, most_disputed
+from reports.figures.plots import (
     distribution_figure,
     figure_bytes,
     tradeoff_figure,
 )
-from reports.gallery import GalleryItem, NothingToDrawError, Picture
+from reports.figures.contact_sheet import GalleryItem, NothingToDrawError, Picture
 from reports.tables.statistics import mean_interval
 from reports.tables.table import METRICS, SCHEMA
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from reports.fonts import Face, readable
+from reports.figures.fonts import Face, readable
 from reports.tables.summary import conditions
 from reports.tables.table import METRICS, Metric
 

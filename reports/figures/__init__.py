@@ -1,0 +1,1 @@
+"""Figures: images and charts as papers print them."""
