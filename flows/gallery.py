@@ -14,7 +14,7 @@ from flows.collection import Collection
 from flows.comparison import Comparison
 from reports.figures.contact_sheet import GalleryItem, Picture
 from reports.metrics.ssim_map import ssim_map
-from reports.page_parts import Role, Scene, Shown
+from reports.page.model import Role, Scene, Shown
 from reports.tables.table import METRICS, PRIMARY
 from storage.images import decode as codec
 from storage.images.decode import ImageError, Pixels

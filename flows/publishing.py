@@ -29,8 +29,8 @@ from reports.figures.fonts import lacking, missing
 from reports.figures.contact_sheet import NothingToDrawError, contact_sheet
 from reports.metrics.inception import Inception, InceptionError
 from reports.tables.render import interval_table, latex_table, markdown
-from reports.page import render
-from reports.page_parts import Page
+from reports.page.render import render
+from reports.page.model import Page
 from reports.ratings_words import ratings_markdown
 from reports.tables.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables.table import METRICS, PRIMARY, read_metrics

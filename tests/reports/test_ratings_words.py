@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from reports.page import render
+from reports.page.render import render
 from reports.rating import Study, StudyItem
 from reports.ratings_summary import summarise_ratings
 from reports.ratings_words import percent, ratings_markdown, ratings_note, ratings_tables
-from tests.reports.test_page import HOSTILE, compared, text_of
+from tests.reports.page.test_render import HOSTILE, compared, text_of
 from tests.reports.test_rating import answers_in, graded, items, pairs, people, preferred, study
 
 __all__ = ["items", "pairs", "study"]

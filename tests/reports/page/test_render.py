@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import reports.page as page_module
+import reports.page.render as page_module
 from reports.figures.contact_sheet import GalleryItem
-from reports.page import Page, Scene, Shown, render
-from reports.page_words import verdict
+from reports.page.render import Page, Scene, Shown, render
+from reports.page.verdict import verdict
 from reports.tables.table import METRICS, SET_METRICS, Metric
 
 MEASURED = [metric for metric in METRICS if metric.name in ("psnr", "ssim", "lpips", "consistency")]

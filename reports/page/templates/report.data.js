@@ -1,5 +1,5 @@
 'use strict';
-// The numbers and pictures of this report, as reports/page_data.py wrote them, and how a number is read.
+// The numbers and pictures of this report, as reports/page/data.py wrote them, and how a number is read.
 
 /** @typedef {{name: string, label: string, unit: string, better: 'higher' | 'lower', form: string, arrow: string}} Metric */
 /** @typedef {{label: string, role: 'lr' | 'sr' | 'hr', source: string, size: [number, number], thumbnail: string?, maps: Record<string, string>}} Picture */

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from reports.figures.contact_sheet import GalleryItem
-from reports.page import Page, Scene, Shown, render
+from reports.page.render import Page, Scene, Shown, render
 from reports.tables.table import SET_METRICS
 from tests.reports.browsing import PATIENCE, until
-from tests.reports.test_page import HOSTILE, compared, embedded
+from tests.reports.page.test_render import HOSTILE, compared, embedded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.page_parts import Page
+from reports.page.model import Page
 from reports.tables.ranking import best_of, ranked_by
 from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
