@@ -13,7 +13,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import ValidationError
 
-from reports.rating import first_problem
+from reports.rating.study import first_problem
 
 USAGE = "usage: python -m flows.automation FILE.yaml"
 

@@ -31,7 +31,7 @@ from reports.metrics.inception import Inception, InceptionError
 from reports.tables.render import interval_table, latex_table, markdown
 from reports.page.render import render
 from reports.page.model import Page
-from reports.ratings_words import ratings_markdown
+from reports.rating.render import ratings_markdown
 from reports.tables.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables.table import METRICS, PRIMARY, read_metrics
 from storage.receipts.lease import hold

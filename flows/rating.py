@@ -13,9 +13,9 @@ from flows.console import tell
 from flows.gallery import EMBEDDED_BYTES, Gallery
 from flows.sources import file_at
 from reports.figures.contact_sheet import GalleryItem
-from reports.rating import Study, StudyItem, StudyKey, rating_page, read_study, write_study
-from reports.ratings_summary import summarise_ratings
-from reports.ratings_table import LARGEST_FILE, Session, ratings_table, read_session, write_ratings
+from reports.rating.study import Study, StudyItem, StudyKey, rating_page, read_study, write_study
+from reports.rating.analysis import summarise_ratings
+from reports.rating.answers import LARGEST_FILE, Session, ratings_table, read_session, write_ratings
 from storage.stores.location import Entry, Location, StorageError
 
 PAGE, KEY, TABLE, PICTURES = "rating/index.html", "study.json", "ratings.parquet", "rating/pictures"

@@ -16,7 +16,7 @@ from reports.page.data import is_embedded, page_data
 from reports.page.model import Page, Scene, Shown
 from reports.page.verdict import interval, signed, verdict
 from reports.tables.ranking import best_of
-from reports.ratings_words import ratings_facts, ratings_note, ratings_tables
+from reports.rating.render import ratings_facts, ratings_note, ratings_tables
 from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 __all__ = ["Page", "Scene", "Shown", "render"]

@@ -14,7 +14,7 @@ from flows import rating
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
-from reports.ratings_table import LARGEST_FILE
+from reports.rating.answers import LARGEST_FILE
 from storage.stores.location import Location, StorageError
 from tests.flows.reporting import answers
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from reports.rating import Id, Mode, StudyKey, first_problem
+from reports.rating.study import Id, Mode, StudyKey, first_problem
 
 SCHEMA_VERSION = 1
 LARGEST_FILE = 16 * 2**20

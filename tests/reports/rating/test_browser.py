@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reports.rating import Study, StudyItem, rating_page
+from reports.rating.study import Study, StudyItem, rating_page
 from tests.reports.browsing import PATIENCE, until
-from tests.reports.test_rating import METHODS, answers_in, items, readable
+from tests.reports.rating.test_study import METHODS, answers_in, items, readable
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from reports.rating import SATISFIED
+from reports.rating.study import SATISFIED
 from reports.tables.statistics import bradley_terry
 
 CONFIDENCE = 0.95

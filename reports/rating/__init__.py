@@ -1,0 +1,1 @@
+"""Rating: people grade results blind."""
