@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from flows.console import Advance
+from flows.interface.console import Advance
 from flows.job import Elsewhere, Work
 from storage.receipts.claims import Claim
 from storage.stores.location import Entry, StorageError

@@ -26,7 +26,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from flows.outcome import send_log
+from flows.interface.outcome import send_log
 from flows.stopping import end_now
 
 INTERVAL_SECONDS, LOOK_SECONDS = 3.0, 0.5

@@ -16,9 +16,9 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 
-from flows.commands import StoppedError, UsageError, command
-from flows.console import printable, tell
-from flows.outcome import failures
+from flows.interface.commands import StoppedError, UsageError, command
+from flows.interface.console import printable, tell
+from flows.interface.outcome import failures
 from flows.stopping import TerminatedError, obeying_signals
 
 VERSION = "--version"

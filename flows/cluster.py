@@ -13,8 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from flows.console import in_deployment, tell
-from flows.options import CORES, BatchOptions
+from flows.interface.console import in_deployment, tell
+from flows.interface.options import CORES, BatchOptions
 from storage.stores.location import StorageError, refuse_secrets
 
 PATIENCE = 60.0

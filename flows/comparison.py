@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dtls.degradations.resize import LRProtocol, SizeError
 from flows.collection import Collection
-from flows.console import Advance
+from flows.interface.console import Advance
 from flows.scenes import Scene, Stage
 from flows.waiting import in_batches
 from reports.metrics.fidelity import Measure, reduced_size

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
-from flows.console import tell
+from flows.interface.console import tell
 from flows.naming import normalized
-from flows.options import BatchOptions
+from flows.interface.options import BatchOptions
 from flows.summary import counted
 from storage.archives import kinds
 from storage.images import decode as codec

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flows.cancelling import obey_cancels
 from flows.downscale import DownscaleOptions, downscale
-from flows.options import Address, Options
+from flows.interface.options import Address, Options
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.sources import absolute

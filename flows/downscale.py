@@ -12,8 +12,8 @@ from dtls.degradations.resize import LRProtocol
 from flows.cancelling import obey_cancels
 from flows.loading import Reduction
 from flows.mapping import transform
-from flows.options import Address
-from flows.outcome import one_line
+from flows.interface.options import Address
+from flows.interface.outcome import one_line
 from flows.recipes import Recipe
 from flows.selection import SelectionOptions, Target
 from flows.sizes import Reduced, Smaller

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import humanize
 
 from flows import fanout
-from flows.console import tell
+from flows.interface.console import tell
 from flows.job import Job, Left
-from flows.options import BatchOptions
+from flows.interface.options import BatchOptions
 from flows.pictures import Transform
 from flows.replacing import replaced
 from flows.summary import Summary, counted, duration, reason_of

@@ -19,10 +19,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
 from flows.cluster import scheduler_of
-from flows.console import in_flow_run, log_failure, progress, publish, tell
+from flows.interface.console import in_flow_run, log_failure, progress, publish, tell
 from flows.job import Job, Left, outdated
-from flows.options import BatchOptions
-from flows.outcome import RunError, one_line
+from flows.interface.options import BatchOptions
+from flows.interface.outcome import RunError, one_line
 from flows.replacing import refuse_replacing
 from flows.runners import MOST, Runner, runner_of
 from flows.summary import Summary

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.console import tell, tell_markdown
+from flows.interface.console import tell, tell_markdown
 from reports.tables.render import markdown
 from reports.tables.table import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
 from storage.receipts.lease import hold

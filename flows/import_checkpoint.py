@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dtls.authors_checkpoint import import_checkpoint as convert
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
-from flows.options import Address, Options
+from flows.interface.options import Address, Options
 from flows.sources import file_at
 from storage.receipts.lease import hold
 from storage.stores.location import Location

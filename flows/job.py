@@ -7,8 +7,8 @@ from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 
-from flows.console import Advance
-from flows.options import BatchOptions
+from flows.interface.console import Advance
+from flows.interface.options import BatchOptions
 from storage.stores.location import Entry, Location
 from storage.receipts.receipts import Receipts
 from storage.receipts.survey import Stale, Survey

@@ -21,7 +21,7 @@ import torch
 from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows import fanout
-from flows.console import tell
+from flows.interface.console import tell
 from flows.contents import Contents, contents_of, reason_of_refusal
 from flows.estimate import tell_plan
 from flows.job import Elsewhere, Job, Left

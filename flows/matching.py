@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from flows.collection import Collection, files_at
-from flows.console import tell
+from flows.interface.console import tell
 from flows.contents import SourceOptions
 from flows.naming import alike
 from flows.sources import manifest_beside

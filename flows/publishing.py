@@ -15,7 +15,7 @@ import pandas as pd
 from dtls.checkpoints.checkpoint import CheckpointError
 from flows.apart import is_not_to_be_read
 from flows.comparison import Comparison
-from flows.console import progress, publish, tell, tell_markdown
+from flows.interface.console import progress, publish, tell, tell_markdown
 from flows.gallery import Gallery
 from flows.history import RUN_SUMMARY, RUNS
 from flows.notes import not_measured, notes_of

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flows.console import tell
+from flows.interface.console import tell
 from flows.gallery import EMBEDDED_BYTES, Gallery
 from flows.sources import file_at
 from reports.figures.contact_sheet import GalleryItem

@@ -18,13 +18,13 @@ from flows.cancelling import obey_cancels
 from flows.collection import Collection
 from flows.comparing import Making
 from flows.comparison import RECEIPT, as_in_table
-from flows.console import tell
+from flows.interface.console import tell
 from flows.contents import SourceOptions
 from flows.history import compare
 from flows.job import Elsewhere, Job
 from flows.matching import KEY, Keys, Naming, Template
-from flows.options import Address
-from flows.outcome import RunError, one_line
+from flows.interface.options import Address
+from flows.interface.outcome import RunError, one_line
 from flows.protocols import chosen_protocol
 from flows.published import TABLE
 from flows.publishing import Publication

@@ -17,10 +17,10 @@ from dtls.degradations.resize import Protocol, SizeError
 from dtls.devices import Precision, best_device
 from dtls.training.presets import PRESETS
 from flows.cancelling import obey_cancels
-from flows.console import tell_markdown
+from flows.interface.console import tell_markdown
 from flows.experiments import EXPERIMENTS, Experiment, Row
-from flows.options import Address, Options, command_line
-from flows.outcome import one_line
+from flows.interface.options import Address, Options, command_line
+from flows.interface.outcome import one_line
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial

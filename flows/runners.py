@@ -14,9 +14,9 @@ from threading import Event
 from typing import Any
 
 from flows.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
-from flows.console import Advance, teller
+from flows.interface.console import Advance, teller
 from flows.job import Elsewhere, Work
-from flows.options import BatchOptions
+from flows.interface.options import BatchOptions
 from flows.ticks import Ticks
 from flows.watched import Watched
 from storage.receipts.lease import Lease

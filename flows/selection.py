@@ -10,10 +10,10 @@ from unicodedata import normalize
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flows.console import tell
+from flows.interface.console import tell
 from flows.contents import Contents, SourceOptions, reason_of_refusal, refused_entry
 from flows.naming import alike
-from flows.options import Address, MakingOptions
+from flows.interface.options import Address, MakingOptions
 from flows.sources import file_at
 from flows.summary import counted
 from storage.archives import kinds

@@ -13,11 +13,11 @@ from pydantic import Field, model_validator
 
 from flows import fanout
 from flows.cancelling import obey_cancels
-from flows.console import tell
+from flows.interface.console import tell
 from flows.contents import Contents, SourceOptions, contents_of
 from flows.job import Elsewhere, Job
-from flows.options import Address, MakingOptions
-from flows.outcome import one_line
+from flows.interface.options import Address, MakingOptions
+from flows.interface.outcome import one_line
 from flows.sharding import METADATA, REFUSED, Found, Making
 from flows.sources import Reopened, absolute, file_at, identity, refuse_within
 from flows.unlisted import made_before, refuse_remaking

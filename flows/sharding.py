@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.console import Advance
+from flows.interface.console import Advance
 from flows.contents import reason_of_refusal
 from flows.job import Work
 from flows.sources import Reopened

@@ -5,9 +5,9 @@ from typing import Any, cast, get_args
 
 from pydantic import Field
 
-from flows.console import progress, tell
+from flows.interface.console import progress, tell
 from flows.naming import Names
-from flows.options import CORES, Address, Options
+from flows.interface.options import CORES, Address, Options
 from flows.summary import counted
 from flows.training_settings import LOSSES, states
 from storage.images.encode import Encoding, Format

@@ -9,7 +9,7 @@ from typing import Self
 
 import humanize
 
-from flows.console import printable
+from flows.interface.console import printable
 from storage.receipts.units import COPIED, SKIPPED, Row
 
 REASONS_TOLD, LOSSES_TOLD = 10, 5

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeGuard, TypeVar
 
-from flows.console import Advance, progress, tell
+from flows.interface.console import Advance, progress, tell
 from flows.naming import Names, normalized
 from flows.pictures import Transform
 from flows.selection import SelectionOptions, is_absent

@@ -2,7 +2,7 @@
 
 from threading import Lock
 
-from flows.console import Advance
+from flows.interface.console import Advance
 
 
 class Ticks:

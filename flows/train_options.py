@@ -21,7 +21,7 @@ from dtls.inference.method import MODELS, model_class
 from dtls.models.dtls import DTLS, ModelConfig, Prediction, steps_between
 from dtls.training.presets import preset_of
 from dtls.training.trainer import Recipe, check_recipe
-from flows.options import Address, Options
+from flows.interface.options import Address, Options
 from reports.metrics.fidelity import LPIPS_MIN_SIDE
 
 OF_DTLS = ("preset", "dim", "dim_mults", "patch", "stride", "residual", "predicts", "inputs", "first_timestep")

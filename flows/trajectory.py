@@ -12,7 +12,7 @@ from dtls.samplers.dtls import SamplerName
 from dtls.inference.trained import Sampling
 from flows.contents import list_pictures
 from flows.loading import load_checkpointed
-from flows.options import Address, Options
+from flows.interface.options import Address, Options
 from flows.sources import refuse_within
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.upscale import refuse_misfits

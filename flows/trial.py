@@ -14,10 +14,10 @@ from prefect.flows import Flow
 
 from dtls.degradations.resize import Protocol, SizeError
 from dtls.inference.interpolation import Square
-from flows.console import in_flow_run
+from flows.interface.console import in_flow_run
 from flows.downscale import DownscaleOptions, downscale
 from flows.mapping import transform
-from flows.options import Options
+from flows.interface.options import Options
 from flows.publishing import SUMMARY
 from flows.recipes import Recipe
 from flows.report import ReportOptions, report

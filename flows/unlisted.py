@@ -2,7 +2,7 @@
 
 from flows.contents import Contents, reason_of_refusal
 from flows.job import Job, Left
-from flows.options import BatchOptions
+from flows.interface.options import BatchOptions
 from storage.stores.location import Entry, StorageError
 from storage.receipts.receipts import Receipts
 

@@ -18,11 +18,11 @@ from dtls.inference.spandrel import SpandrelModel
 from dtls.inference.tiling import SMALLEST, TILE
 from dtls.inference.trained import Sampling, Trained
 from flows.cancelling import obey_cancels
-from flows.console import tell
+from flows.interface.console import tell
 from flows.loading import OURS, SPANDREL, Chosen
 from flows.mapping import transform
-from flows.options import Address
-from flows.outcome import one_line
+from flows.interface.options import Address
+from flows.interface.outcome import one_line
 from flows.placement import device_here, precision_of
 from flows.recipes import Recipe, Results
 from flows.selection import SelectionOptions, Target

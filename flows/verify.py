@@ -8,9 +8,9 @@ from itertools import chain
 
 from pydantic import Field
 
-from flows.console import progress, tell
-from flows.options import CORES, Address, Options
-from flows.outcome import RunError
+from flows.interface.console import progress, tell
+from flows.interface.options import CORES, Address, Options
+from flows.interface.outcome import RunError
 from flows.published import TABLE
 from storage.receipts.agreement import Gathered
 from storage.receipts.lease import hold

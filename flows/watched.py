@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 
 from flows.apart import Apart
-from flows.console import Advance
+from flows.interface.console import Advance
 from flows.job import Elsewhere, Work
 from flows.ticks import Ticks
 from storage.receipts.claims import Claim

@@ -14,7 +14,7 @@ import pyarrow as pa
 from typer.main import get_command
 
 from flows.cli import COMMANDS, _app
-from flows.options import Options
+from flows.interface.options import Options
 from reports.tables.table import SCHEMA
 from storage.receipts.schemas import PICTURES, PLAN, SAMPLES, SAMPLES_OF_SHARDS
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from flows.contents import SourceOptions, contents_of
-from flows.outcome import RunError
+from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.sources import Reopened
 from flows.upscale import UpscaleOptions, upscale

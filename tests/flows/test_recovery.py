@@ -21,12 +21,12 @@ from prefect import flow
 
 from flows import fanout, mapping
 from flows.collection import Collection
-from flows.console import Advance
+from flows.interface.console import Advance
 from flows.contents import Contents, SourceOptions, contents_of
 from flows.gallery import Gallery
 from flows.job import Elsewhere, Job
-from flows.options import BatchOptions
-from flows.outcome import RunError
+from flows.interface.options import BatchOptions
+from flows.interface.outcome import RunError
 from flows.publishing import Publication
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard

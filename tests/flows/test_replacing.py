@@ -12,7 +12,7 @@ from PIL import Image
 
 from flows import pictures
 from flows.downscale import DownscaleOptions, downscale
-from flows.outcome import RunError
+from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import StorageError, UnavailableError

@@ -13,7 +13,7 @@ from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.models.dtls import DTLS
 from flows import gallery, publishing
 from flows.downscale import DownscaleOptions, downscale
-from flows.outcome import RunError
+from flows.interface.outcome import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports.metrics import fid_kid

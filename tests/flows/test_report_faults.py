@@ -9,8 +9,8 @@ from PIL import Image
 
 from flows import comparison, publishing
 from flows.comparison import Comparison
-from flows.console import Advance
-from flows.outcome import RunError
+from flows.interface.console import Advance
+from flows.interface.outcome import RunError
 from reports.figures import fonts
 from reports.figures.fonts import FontError
 from storage.stores.location import Entry

@@ -29,7 +29,7 @@ from flows.cluster import Workers
 from flows.downscale import DownscaleOptions, downscale
 from flows.elsewhere import do_unit
 from flows.job import Elsewhere, Work
-from flows.options import BatchOptions
+from flows.interface.options import BatchOptions
 from flows.report import ReportOptions, report
 from flows.runners import Cluster
 from flows.shard import ShardOptions, shard

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows.contents import Contents
-from flows.outcome import RunError
+from flows.interface.outcome import RunError
 from flows.selection import SelectionOptions, listed_keys, select
 from flows.summary import counted
 from flows.upscale import UpscaleOptions, upscale

@@ -19,7 +19,7 @@ from PIL import Image
 from flows import mapping
 from flows.contents import Contents, SourceOptions, contents_of
 from flows.job import outdated
-from flows.outcome import RunError
+from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import Source, open_source

@@ -19,7 +19,7 @@ from torch import Tensor
 from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.training.trainer import TrainingError
 from flows.batches import Batches, load_batches
-from flows.outcome import NothingToDo
+from flows.interface.outcome import NothingToDo
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.training_process import Run

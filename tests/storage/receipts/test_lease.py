@@ -23,11 +23,11 @@ from unittest.mock import Mock
 import pytest
 
 from flows import fanout
-from flows.console import Advance
+from flows.interface.console import Advance
 from flows.contents import list_pictures
 from flows.job import Elsewhere, Job
-from flows.options import BatchOptions
-from flows.outcome import RunError
+from flows.interface.options import BatchOptions
+from flows.interface.outcome import RunError
 from storage.receipts import claims
 from storage.receipts import lease as leases
 from storage.stores import local

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed, Failed
 
-from flows.console import deployed, log_failure, log_warning, shown
+from flows.interface.console import deployed, log_failure, log_warning, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,8 +12,8 @@ import pytest
 from rich.style import Style
 from rich.text import Text
 
-from flows import console
-from flows.console import HEARTBEAT_SECONDS, printable, progress, publish, tell
+from flows.interface import console
+from flows.interface.console import HEARTBEAT_SECONDS, printable, progress, publish, tell
 
 TITLE = "upscale s3://bucket/a/long/way/to/photographs.zip"
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from prefect import State
 
-from flows import outcome
-from flows.console import shown
-from flows.outcome import NothingToDo, one_line
+from flows.interface import outcome
+from flows.interface.console import shown
+from flows.interface.outcome import NothingToDo, one_line
 from flows.recipes import Making
 from flows.train import train
 from flows.train_options import TrainOptions

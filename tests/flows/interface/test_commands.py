@@ -10,8 +10,8 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from flows.cli import COMMANDS
-from flows.commands import UsageError, checked, command
-from flows.options import Options
+from flows.interface.commands import UsageError, checked, command
+from flows.interface.options import Options
 
 
 class Some(Options):

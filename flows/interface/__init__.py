@@ -1,0 +1,1 @@
+"""What a person sees: the console, options as a form and as a command, texts."""
