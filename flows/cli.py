@@ -19,7 +19,7 @@ from rich.console import Console
 from flows.interface.commands import StoppedError, UsageError, command
 from flows.interface.console import printable, tell
 from flows.interface.outcome import failures
-from flows.stopping import TerminatedError, obeying_signals
+from flows.engine.stopping import TerminatedError, obeying_signals
 
 VERSION = "--version"
 STOPPED = "stopped; run it again to go on"

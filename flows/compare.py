@@ -21,13 +21,13 @@ from dtls.checkpoints.checkpoint import make_model
 from dtls.degradations.resize import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
 from dtls.inference.trained import Sampling
-from flows.cancelling import obey_cancels
+from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell, tell_markdown
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.interface.options import Address, Options, command_line
 from flows.interface.outcome import one_line
 from flows.pace import cost_of, steps_in
-from flows.summary import counted
+from flows.engine.summary import counted
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.trial import Trial

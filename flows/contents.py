@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from flows.interface.console import tell
 from flows.naming import normalized
 from flows.interface.options import BatchOptions
-from flows.summary import counted
+from flows.engine.summary import counted
 from storage.archives import kinds
 from storage.images import decode as codec
 from storage.stores.addresses import cleaned

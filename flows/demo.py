@@ -12,7 +12,7 @@ from PIL import Image
 from prefect import flow
 from pydantic import Field
 
-from flows.cancelling import obey_cancels
+from flows.engine.cancelling import obey_cancels
 from flows.downscale import DownscaleOptions, downscale
 from flows.interface.options import Address, Options
 from flows.report import ReportOptions, report

@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import Field, model_validator
 
 from dtls.degradations.resize import LRProtocol
-from flows.cancelling import obey_cancels
+from flows.engine.cancelling import obey_cancels
 from flows.loading import Reduction
 from flows.mapping import transform
 from flows.interface.options import Address

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import humanize
 
-from flows import fanout
+from flows.engine import run
 from flows.interface.console import tell
-from flows.job import Job, Left
+from flows.engine.job import Job, Left
 from flows.interface.options import BatchOptions
 from flows.pictures import Transform
-from flows.replacing import replaced
-from flows.summary import Summary, counted, duration, reason_of
+from flows.engine.replacing import replaced
+from flows.engine.summary import Summary, counted, duration, reason_of
 from storage.images.encode import Format
 from storage.stores.location import Entry
 from storage.shards.write import Sample
@@ -34,7 +34,7 @@ class Trial:
 def tell_plan(job: Job, mapping: Transform, options: BatchOptions) -> str:
     """Tell what a run of `job` would do; nothing is written anywhere."""
     left = Left.of(job, options)
-    todo, done = left.samples, fanout.skipped(left)
+    todo, done = left.samples, run.skipped(left)
     total = sum(len(unit.samples) for unit in job.units)
     before = Summary(skipped=total - len(todo) - done.failed - done.omitted, failed=done.failed, omitted=done.omitted)
     size = sum(sample.size for unit in job.units for sample in unit.samples)

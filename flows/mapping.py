@@ -20,16 +20,16 @@ import torch
 
 from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
-from flows import fanout
+from flows.engine import run as fanout
 from flows.interface.console import tell
 from flows.contents import Contents, contents_of, reason_of_refusal
 from flows.estimate import tell_plan
-from flows.job import Elsewhere, Job, Left
+from flows.engine.job import Elsewhere, Job, Left
 from flows.memory import is_network
 from flows.recipes import Making, Recipe
 from flows.selection import SelectionOptions, listed_keys, select
 from flows.sources import Reopened, absolute, identity, refuse_within
-from flows.summary import counted
+from flows.engine.summary import counted
 from flows.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
 from flows.unlisted import made_before, refuse_remaking
 from storage.archives.source import Folder, Source, open_source

@@ -14,7 +14,7 @@ from flows.interface.console import tell
 from flows.contents import SourceOptions
 from flows.naming import alike
 from flows.sources import manifest_beside
-from flows.summary import counted
+from flows.engine.summary import counted
 from storage.images import decode
 from storage.archives.source import SHARD, Single, Source
 from storage.stores.location import Entry, StorageError

@@ -6,7 +6,7 @@ import pandas as pd
 
 from flows.comparison import Comparison
 from flows.scenes import SEPARATOR
-from flows.summary import counted
+from flows.engine.summary import counted
 from reports.tables.table import NOTES
 
 NAMED = 5

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dtls.devices import Precision, best_device, best_precision
-from flows.cluster import GPU, connected, resources_of, scheduler_of, workers_of
+from flows.engine.cluster import GPU, connected, resources_of, scheduler_of, workers_of
 from storage.stores.location import StorageError
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dtls.checkpoints.checkpoint import CheckpointError
-from flows.apart import is_not_to_be_read
+from flows.engine.apart import is_not_to_be_read
 from flows.comparison import Comparison
 from flows.interface.console import progress, publish, tell, tell_markdown
 from flows.gallery import Gallery

@@ -14,7 +14,7 @@ import torch
 from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.interface.console import Advance
-from flows.job import Work
+from flows.engine.job import Work
 from flows.memory import bytes_at_once, is_network, keep_little
 from flows.naming import Names
 from flows.pictures import Transform

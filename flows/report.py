@@ -13,15 +13,15 @@ from prefect import flow
 from pydantic import BeforeValidator, Field, model_validator
 
 from dtls.degradations.resize import LRProtocol
-from flows import fanout
-from flows.cancelling import obey_cancels
+from flows.engine import run as fanout
+from flows.engine.cancelling import obey_cancels
 from flows.collection import Collection
 from flows.comparing import Making
 from flows.comparison import RECEIPT, as_in_table
 from flows.interface.console import tell
 from flows.contents import SourceOptions
 from flows.history import compare
-from flows.job import Elsewhere, Job
+from flows.engine.job import Elsewhere, Job
 from flows.matching import KEY, Keys, Naming, Template
 from flows.interface.options import Address
 from flows.interface.outcome import RunError, one_line

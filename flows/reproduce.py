@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from dtls.degradations.resize import Protocol, SizeError
 from dtls.devices import Precision, best_device
 from dtls.training.presets import PRESETS
-from flows.cancelling import obey_cancels
+from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell_markdown
 from flows.experiments import EXPERIMENTS, Experiment, Row
 from flows.interface.options import Address, Options, command_line

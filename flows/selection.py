@@ -15,7 +15,7 @@ from flows.contents import Contents, SourceOptions, reason_of_refusal, refused_e
 from flows.naming import alike
 from flows.interface.options import Address, MakingOptions
 from flows.sources import file_at
-from flows.summary import counted
+from flows.engine.summary import counted
 from storage.archives import kinds
 from storage.images import decode as codec
 from storage.images import unsupported

@@ -11,11 +11,11 @@ from typing import Literal, Self, get_args
 from prefect import flow
 from pydantic import Field, model_validator
 
-from flows import fanout
-from flows.cancelling import obey_cancels
+from flows.engine import run as fanout
+from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell
 from flows.contents import Contents, SourceOptions, contents_of
-from flows.job import Elsewhere, Job
+from flows.engine.job import Elsewhere, Job
 from flows.interface.options import Address, MakingOptions
 from flows.interface.outcome import one_line
 from flows.sharding import METADATA, REFUSED, Found, Making

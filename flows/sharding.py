@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from flows.interface.console import Advance
 from flows.contents import reason_of_refusal
-from flows.job import Work
+from flows.engine.job import Work
 from flows.sources import Reopened
 from storage.archives.source import Source
 from storage.shards.ffhq import Origin, read_metadata, refuse_large

@@ -8,7 +8,7 @@ from pydantic import Field
 from flows.interface.console import progress, tell
 from flows.naming import Names
 from flows.interface.options import CORES, Address, Options
-from flows.summary import counted
+from flows.engine.summary import counted
 from flows.training_settings import LOSSES, states
 from storage.images.encode import Encoding, Format
 from storage.stores.location import Location

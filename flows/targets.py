@@ -10,7 +10,7 @@ from flows.interface.console import Advance, progress, tell
 from flows.naming import Names, normalized
 from flows.pictures import Transform
 from flows.selection import SelectionOptions, is_absent
-from flows.summary import counted
+from flows.engine.summary import counted
 from storage.images import decode
 from storage.archives.source import Folder, Source
 from storage.receipts.commits import Commits

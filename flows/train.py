@@ -22,7 +22,7 @@ from dtls.models.base import Model
 from dtls.training.presets import preset_of
 from dtls.inference.trained import DEFAULT
 from dtls.training.trainer import TrainingError
-from flows.cancelling import obey_cancels
+from flows.engine.cancelling import obey_cancels
 from flows.interface.console import Advance, flow_run, in_flow_run, progress, tell
 from flows.loading import load_checkpointed
 from flows.interface.options import CORES

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtls.training.trainer import TrainingError
 from flows.batches import Batches, load_batches
-from flows.summary import REASONS_TOLD, counted
+from flows.engine.summary import REASONS_TOLD, counted
 from flows.training_settings import Settings
 from storage.stores.location import StorageError
 from storage.shards.read import LocalShard, ShardReader

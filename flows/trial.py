@@ -25,7 +25,7 @@ from flows.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
 from flows.sizes import Squared
 from flows.sources import refuse_within
-from flows.summary import counted
+from flows.engine.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import decode
 from storage.archives.source import open_source

@@ -1,7 +1,7 @@
 """Folders of a source that could not be listed this time: what was made of them before stays as it is."""
 
 from flows.contents import Contents, reason_of_refusal
-from flows.job import Job, Left
+from flows.engine.job import Job, Left
 from flows.interface.options import BatchOptions
 from storage.stores.location import Entry, StorageError
 from storage.receipts.receipts import Receipts

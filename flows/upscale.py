@@ -17,7 +17,7 @@ from dtls.checkpoints.bundled import SHIPPED, shipped_for
 from dtls.inference.spandrel import SpandrelModel
 from dtls.inference.tiling import SMALLEST, TILE
 from dtls.inference.trained import Sampling, Trained
-from flows.cancelling import obey_cancels
+from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell
 from flows.loading import OURS, SPANDREL, Chosen
 from flows.mapping import transform

@@ -45,7 +45,7 @@ Location.of(sys.argv[1]).list()
 """
 PLANNING = """
 import sys
-from flows import fanout
+from flows.engine import run as fanout
 from flows.shard import ShardOptions, shard
 def plan(job, options):
     job.receipts.begin(job.units, job.receipts.survey(job.units))

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from flows import fanout, gallery
+from flows import gallery
+from flows.engine import run as fanout
 from flows.cli import main
 from flows.compare import CompareOptions, compare
 from flows.demo import DemoOptions, demo

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.job import Work
+from flows.engine.job import Work
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from tests.killing import LONGEST, Ended, Flow, Place, Runs, Setting
@@ -116,7 +116,7 @@ def trial(
     for key, data in pictures.items():
         source.put(key, data)
     return Trial(
-        Runs(flow, source, folder / "runs", (("flows.watched", "Apart", here), *settings)),
+        Runs(flow, source, folder / "runs", (("flows.engine.watched", "Apart", here), *settings)),
         Place(f"{root}/target", server),
     )
 

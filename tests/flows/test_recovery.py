@@ -19,12 +19,13 @@ import s3fs
 from PIL import Image
 from prefect import flow
 
-from flows import fanout, mapping
+from flows import mapping
+from flows.engine import run as fanout
 from flows.collection import Collection
 from flows.interface.console import Advance
 from flows.contents import Contents, SourceOptions, contents_of
 from flows.gallery import Gallery
-from flows.job import Elsewhere, Job
+from flows.engine.job import Elsewhere, Job
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
 from flows.publishing import Publication

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from flows.contents import Contents
 from flows.interface.outcome import RunError
 from flows.selection import SelectionOptions, listed_keys, select
-from flows.summary import counted
+from flows.engine.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Entry, StorageError
 

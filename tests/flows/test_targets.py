@@ -18,7 +18,7 @@ from PIL import Image
 
 from flows import mapping
 from flows.contents import Contents, SourceOptions, contents_of
-from flows.job import outdated
+from flows.engine.job import outdated
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale

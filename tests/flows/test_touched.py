@@ -126,7 +126,7 @@ def test_a_run_that_ended_before_its_work_leaves_the_change_to_the_next(
     target = tmp_path / "target"
     upscaled(source, target)
     draw(source / "b.bmp", "blue")
-    monkeypatch.setattr("flows.fanout._work", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("flows.engine.run._work", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         upscaled(source, target)
     monkeypatch.undo()

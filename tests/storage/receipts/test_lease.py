@@ -22,10 +22,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from flows import fanout
+from flows.engine import run as fanout
 from flows.interface.console import Advance
 from flows.contents import list_pictures
-from flows.job import Elsewhere, Job
+from flows.engine.job import Elsewhere, Job
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
 from storage.receipts import claims

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.apart import Apart
-from flows.job import Elsewhere
+from flows.engine.apart import Apart
+from flows.engine.job import Elsewhere
 from storage.receipts.claims import Claim
 from storage.stores.scratch import NAME
 from storage.receipts.units import Unit

@@ -27,7 +27,7 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 from prefect.states import Cancelled
 
 from flows.interface.outcome import send_log
-from flows.stopping import end_now
+from flows.engine.stopping import end_now
 
 INTERVAL_SECONDS, LOOK_SECONDS = 3.0, 0.5
 """Between two questions to the server, and between two looks at what the worker has said."""

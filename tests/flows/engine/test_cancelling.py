@@ -17,8 +17,8 @@ from prefect.flows import Flow
 from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Running
 
-from flows import cancelling
-from flows.cancelling import obey_cancels
+from flows.engine import cancelling
+from flows.engine.cancelling import obey_cancels
 from tests.prefect_services import PrefectServer
 
 RUN = FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="a run")

@@ -18,14 +18,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
-from flows.cluster import scheduler_of
+from flows.engine.cluster import scheduler_of
 from flows.interface.console import in_flow_run, log_failure, progress, publish, tell
-from flows.job import Job, Left, outdated
+from flows.engine.job import Job, Left, outdated
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError, one_line
-from flows.replacing import refuse_replacing
-from flows.runners import MOST, Runner, runner_of
-from flows.summary import Summary
+from flows.engine.replacing import refuse_replacing
+from flows.engine.runners import MOST, Runner, runner_of
+from flows.engine.summary import Summary
 from storage.stores.durable import unsynced
 from storage.receipts.lease import Lease, hold, is_free, sweep
 from storage.stores.location import StorageError, UnavailableError

@@ -16,7 +16,7 @@ from tests.killing import Place
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server, wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PICTURES, UNIT_SIZE, SOON = 200, 4, 180.0
 HOW = {"method": "lanczos", "scale": 12, "unit_size": UNIT_SIZE}
 

@@ -2,7 +2,7 @@
 
 A thread cannot be ended. The one that does a unit, and those that it started, are given up together as soon as an
 image is too long in hand: whatever they come to, their stores refuse them any change. Then the images of the unit are
-done apart, in a process that can be ended (see `flows.apart`), where each may take as long again, but alone. Looking
+done apart, in a process that can be ended (see `flows.engine.apart`), where each may take as long again, but alone. Looking
 at what is in hand costs a second's look a unit, and nothing an image.
 """
 
@@ -12,10 +12,10 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Thread
 
-from flows.apart import Apart
+from flows.engine.apart import Apart
 from flows.interface.console import Advance
-from flows.job import Elsewhere, Work
-from flows.ticks import Ticks
+from flows.engine.job import Elsewhere, Work
+from flows.engine.ticks import Ticks
 from storage.receipts.claims import Claim
 from storage.stores.errands import Errand
 from storage.stores.location import Entry

@@ -21,7 +21,7 @@ from threading import Thread
 from typing import Any
 
 from flows.interface.console import Advance
-from flows.job import Elsewhere, Work
+from flows.engine.job import Elsewhere, Work
 from storage.receipts.claims import Claim
 from storage.stores.location import Entry, StorageError
 from storage.stores.scratch import scratch_folder
@@ -137,7 +137,7 @@ class Process:
         own, other = Pipe()
         with other:
             none = subprocess.DEVNULL
-            command = [sys.executable, "-m", "flows.apart", str(other.fileno())]
+            command = [sys.executable, "-m", "flows.engine.apart", str(other.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=none, stdout=none)
         try:
             own.send_bytes(self._given)

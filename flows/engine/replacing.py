@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flows.job import Left
-from flows.summary import counted
+from flows.engine.job import Left
+from flows.engine.summary import counted
 from storage.stores.location import StorageError
 
 DIFFERENCES, LONGEST = 4, 40

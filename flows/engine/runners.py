@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
-from flows.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
+from flows.engine.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
 from flows.interface.console import Advance, teller
-from flows.job import Elsewhere, Work
+from flows.engine.job import Elsewhere, Work
 from flows.interface.options import BatchOptions
-from flows.ticks import Ticks
-from flows.watched import Watched
+from flows.engine.ticks import Ticks
+from flows.engine.watched import Watched
 from storage.receipts.lease import Lease
 from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.receipts.units import Row, Unit
@@ -78,7 +78,7 @@ class Cluster:
     @contextmanager
     def of(cls, client: Any, elsewhere: Elsewhere, options: BatchOptions, lease: Lease) -> Iterator["Cluster"]:
         """The workers behind a client, which forget the run at its end."""
-        from flows.elsewhere import forget
+        from flows.engine.worker import forget
 
         workers = Workers(client, resources_of(client, options, is_heavy=elsewhere.is_heavy))
         cluster = cls(client, elsewhere, options, lease, workers, workers.threads_a_host())
@@ -120,7 +120,7 @@ class Cluster:
     def _done(self, unit: Unit, samples: Sequence[Entry], ticks: Ticks, *, apart: bool) -> list[Row]:
         from distributed import CancelledError, KilledWorker
 
-        from flows.elsewhere import do_unit
+        from flows.engine.worker import do_unit
 
         key = f"{unit.flow}-{unit.name}-{uuid.uuid4().hex}"
         self.ticks[key] = ticks

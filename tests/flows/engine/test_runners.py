@@ -24,16 +24,17 @@ from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
-from flows import cluster, runners
-from flows.cluster import Workers
+from flows.engine import cluster
+from flows.engine import runners
+from flows.engine.cluster import Workers
 from flows.downscale import DownscaleOptions, downscale
-from flows.elsewhere import do_unit
-from flows.job import Elsewhere, Work
+from flows.engine.worker import do_unit
+from flows.engine.job import Elsewhere, Work
 from flows.interface.options import BatchOptions
 from flows.report import ReportOptions, report
-from flows.runners import Cluster
+from flows.engine.runners import Cluster
 from flows.shard import ShardOptions, shard
-from flows.ticks import Ticks
+from flows.engine.ticks import Ticks
 from flows.upscale import UpscaleOptions, upscale
 from storage.receipts import lease as leases
 from storage.receipts.claims import Claim
@@ -293,7 +294,7 @@ HAS_WORKED = "'dtls.networks.unet' in __import__('sys').modules"
 
 
 def works_kept() -> int:
-    from flows.elsewhere import _works
+    from flows.engine.worker import _works
 
     return len(_works)
 

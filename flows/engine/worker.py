@@ -1,4 +1,4 @@
-"""A unit in a process of a cluster: what Dask's workers run for `flows.runners`."""
+"""A unit in a process of a cluster: what Dask's workers run for `flows.engine.runners`."""
 
 import signal
 import time
@@ -8,8 +8,8 @@ from typing import Any
 
 from distributed import get_worker
 
-from flows.job import Elsewhere
-from flows.watched import Watched
+from flows.engine.job import Elsewhere
+from flows.engine.watched import Watched
 from storage.receipts.claims import Claim
 from storage.stores.durable import unsynced
 from storage.stores.location import Location, StorageError

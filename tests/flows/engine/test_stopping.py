@@ -22,8 +22,8 @@ SOON = 60.0
 FOR_EVER = """
 import sys, time
 from pathlib import Path
-import flows.pictures, flows.stopping
-flows.stopping.TOLD_AFTER = 0.2
+import flows.pictures, flows.engine.stopping
+flows.engine.stopping.TOLD_AFTER = 0.2
 decoding = Path(sys.argv.pop())
 def decode_for_ever(data):
     decoding.touch()

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from flows.summary import REASONS_TOLD, Summary, counted
+from flows.engine.summary import REASONS_TOLD, Summary, counted
 from storage.receipts.units import Row
 
 SECONDS = {"read_seconds": 1.0, "compute_seconds": 2.0, "write_seconds": 3.0}

@@ -1,0 +1,1 @@
+"""The engine: units are done once each, wherever they run."""
