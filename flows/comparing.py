@@ -11,7 +11,7 @@ from dtls.devices import best_device
 from flows.collection import Collection
 from flows.comparison import Comparison
 from flows.engine.job import Work
-from flows.sources import Reopened
+from flows.inputs.sources import Reopened
 from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.lpips_vgg import WeightsError, load_lpips_vgg
 from reports.metrics.fidelity import Measure

@@ -15,7 +15,7 @@ from dtls.degradations.resize import LRProtocol, SizeError
 from flows.collection import Collection
 from flows.interface.console import Advance
 from flows.scenes import Scene, Stage
-from flows.waiting import in_batches
+from flows.inputs.grouping import in_batches
 from reports.metrics.fidelity import Measure, reduced_size
 from reports.metrics.score import score
 from reports.tables.table import NOTES, SCHEMA, SCHEMA_VERSION

@@ -17,7 +17,7 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.interface.options import Address, Options
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
-from flows.sources import absolute
+from flows.inputs.sources import absolute
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale

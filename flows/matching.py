@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from flows.collection import Collection, files_at
 from flows.interface.console import tell
-from flows.contents import SourceOptions
-from flows.naming import alike
-from flows.sources import manifest_beside
+from flows.inputs.contents import SourceOptions
+from flows.inputs.keys import alike
+from flows.inputs.sources import manifest_beside
 from flows.engine.summary import counted
 from storage.images import decode
 from storage.archives.source import SHARD, Single, Source

@@ -22,7 +22,7 @@ from dtls.devices import best_device, best_precision
 from dtls.training.presets import preset_of
 from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Trainer, TrainingError
-from flows.loading import load_checkpointed
+from flows.inputs.methods import load_checkpointed
 from flows.train_options import TrainOptions
 from reports.metrics.lpips_alexnet import load_lpips
 

@@ -21,10 +21,10 @@ from dtls.inference.method import Method
 from dtls.inference.tiling import TILE
 from dtls.inference.alpha import bounded, fill, of_alpha
 from flows.memory import HOLES, needed
-from flows.naming import Names
-from flows.selection import refuse_absent
+from flows.inputs.keys import Names
+from flows.inputs.selection import refuse_absent
 from dtls.inference.pixels import to_pixels, to_unit
-from flows.waiting import in_batches
+from flows.inputs.grouping import in_batches
 from storage.images import decode
 from storage.archives.source import Source
 from storage.images.encode import Encoded, Encoding

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.interface.console import tell
 from flows.gallery import EMBEDDED_BYTES, Gallery
-from flows.sources import file_at
+from flows.inputs.sources import file_at
 from reports.figures.contact_sheet import GalleryItem
 from reports.rating.study import Study, StudyItem, StudyKey, rating_page, read_study, write_study
 from reports.rating.analysis import summarise_ratings

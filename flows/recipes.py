@@ -16,10 +16,10 @@ from dtls.inference.method import Method
 from flows.interface.console import Advance
 from flows.engine.job import Work
 from flows.memory import bytes_at_once, is_network, keep_little
-from flows.naming import Names
+from flows.inputs.keys import Names
 from flows.pictures import Transform
 from flows.sizes import Sizing
-from flows.sources import Reopened
+from flows.inputs.sources import Reopened
 from flows.targets import to_files, to_shard
 from storage.archives.source import Source
 from storage.images.encode import Encoding

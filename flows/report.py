@@ -19,16 +19,16 @@ from flows.collection import Collection
 from flows.comparing import Making
 from flows.comparison import RECEIPT, as_in_table
 from flows.interface.console import tell
-from flows.contents import SourceOptions
+from flows.inputs.contents import SourceOptions
 from flows.history import compare
 from flows.engine.job import Elsewhere, Job
 from flows.matching import KEY, Keys, Naming, Template
 from flows.interface.options import Address
 from flows.interface.outcome import RunError, one_line
-from flows.protocols import chosen_protocol
+from flows.inputs.compatibility import chosen_protocol
 from flows.published import TABLE
 from flows.publishing import Publication
-from flows.sources import Reopened, refuse_within
+from flows.inputs.sources import Reopened, refuse_within
 from reports.figures.fonts import refuse_unreadable
 from reports.metrics.fidelity import Colour, Measure
 from reports.tables.table import write_metrics

@@ -14,13 +14,13 @@ from pydantic import Field, model_validator
 from flows.engine import run as fanout
 from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell
-from flows.contents import Contents, SourceOptions, contents_of
+from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.engine.job import Elsewhere, Job
 from flows.interface.options import Address, MakingOptions
 from flows.interface.outcome import one_line
 from flows.sharding import METADATA, REFUSED, Found, Making
-from flows.sources import Reopened, absolute, file_at, identity, refuse_within
-from flows.unlisted import made_before, refuse_remaking
+from flows.inputs.sources import Reopened, absolute, file_at, identity, refuse_within
+from flows.inputs.unlisted import made_before, refuse_remaking
 from storage.archives.source import open_source
 from storage.shards.ffhq import Split, by_hash, published
 from storage.stores.location import Entry, Location, StorageError, UnavailableError

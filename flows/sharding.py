@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.interface.console import Advance
-from flows.contents import reason_of_refusal
+from flows.inputs.contents import reason_of_refusal
 from flows.engine.job import Work
-from flows.sources import Reopened
+from flows.inputs.sources import Reopened
 from storage.archives.source import Source
 from storage.shards.ffhq import Origin, read_metadata, refuse_large
 from storage.stores.location import Entry, Location

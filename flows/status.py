@@ -6,7 +6,7 @@ from typing import Any, cast, get_args
 from pydantic import Field
 
 from flows.interface.console import progress, tell
-from flows.naming import Names
+from flows.inputs.keys import Names
 from flows.interface.options import CORES, Address, Options
 from flows.engine.summary import counted
 from flows.training_settings import LOSSES, states

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TypeGuard, TypeVar
 
 from flows.interface.console import Advance, progress, tell
-from flows.naming import Names, normalized
+from flows.inputs.keys import Names, normalized
 from flows.pictures import Transform
-from flows.selection import SelectionOptions, is_absent
+from flows.inputs.selection import SelectionOptions, is_absent
 from flows.engine.summary import counted
 from storage.images import decode
 from storage.archives.source import Folder, Source

@@ -24,10 +24,10 @@ from dtls.inference.trained import DEFAULT
 from dtls.training.trainer import TrainingError
 from flows.engine.cancelling import obey_cancels
 from flows.interface.console import Advance, flow_run, in_flow_run, progress, tell
-from flows.loading import load_checkpointed
+from flows.inputs.methods import load_checkpointed
 from flows.interface.options import CORES
 from flows.interface.outcome import NothingToDo, one_line, raised
-from flows.sources import folder_here
+from flows.inputs.sources import folder_here
 from flows.train_options import TrainOptions
 from flows.training_settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
 from storage.stores.cache import DAY, Cache

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from dtls.devices import Precision, best_device
 from dtls.samplers.dtls import SamplerName
 from dtls.inference.trained import Sampling
-from flows.contents import list_pictures
-from flows.loading import load_checkpointed
+from flows.inputs.contents import list_pictures
+from flows.inputs.methods import load_checkpointed
 from flows.interface.options import Address, Options
-from flows.sources import refuse_within
+from flows.inputs.sources import refuse_within
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.upscale import refuse_misfits
 from reports.figures.contact_sheet import GalleryItem, Picture, contact_sheet

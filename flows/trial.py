@@ -21,10 +21,10 @@ from flows.interface.options import Options
 from flows.publishing import SUMMARY
 from flows.recipes import Recipe
 from flows.report import ReportOptions, report
-from flows.selection import SelectionOptions
+from flows.inputs.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
 from flows.sizes import Squared
-from flows.sources import refuse_within
+from flows.inputs.sources import refuse_within
 from flows.engine.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import decode

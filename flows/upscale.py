@@ -19,15 +19,15 @@ from dtls.inference.tiling import SMALLEST, TILE
 from dtls.inference.trained import Sampling, Trained
 from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell
-from flows.loading import OURS, SPANDREL, Chosen
+from flows.inputs.methods import OURS, SPANDREL, Chosen
 from flows.mapping import transform
 from flows.interface.options import Address
 from flows.interface.outcome import one_line
 from flows.placement import device_here, precision_of
 from flows.recipes import Recipe, Results
-from flows.selection import SelectionOptions, Target
+from flows.inputs.selection import SelectionOptions, Target
 from flows.sizes import Enlarged, Larger
-from flows.sources import protocols
+from flows.inputs.sources import protocols
 from storage.images.encode import Encoding, Format
 
 DEFAULT_SCALE = 4.0

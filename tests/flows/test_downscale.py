@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.inference.method import model_class
 from flows.downscale import DownscaleOptions, downscale
-from flows.sources import protocols
+from flows.inputs.sources import protocols
 from flows.upscale import UpscaleOptions, upscale
 
 

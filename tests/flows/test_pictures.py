@@ -18,7 +18,7 @@ from dtls.inference.interpolation import Downscaling, Interpolation
 from dtls.inference.method import Method
 from flows import pictures
 from flows.memory import bytes_at_once, needed
-from flows.naming import Names
+from flows.inputs.keys import Names
 from flows.pictures import Transform
 from storage.images import decode
 from storage.images.encode import Encoding

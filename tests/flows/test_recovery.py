@@ -23,7 +23,7 @@ from flows import mapping
 from flows.engine import run as fanout
 from flows.collection import Collection
 from flows.interface.console import Advance
-from flows.contents import Contents, SourceOptions, contents_of
+from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.gallery import Gallery
 from flows.engine.job import Elsewhere, Job
 from flows.interface.options import BatchOptions

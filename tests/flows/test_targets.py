@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from flows import mapping
-from flows.contents import Contents, SourceOptions, contents_of
+from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.engine.job import outdated
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard

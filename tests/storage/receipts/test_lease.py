@@ -24,7 +24,7 @@ import pytest
 
 from flows.engine import run as fanout
 from flows.interface.console import Advance
-from flows.contents import list_pictures
+from flows.inputs.contents import list_pictures
 from flows.engine.job import Elsewhere, Job
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from flows.contents import SourceOptions, contents_of
+from flows.inputs.contents import SourceOptions, contents_of
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
-from flows.sources import Reopened
+from flows.inputs.sources import Reopened
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source
 from storage.stores.location import Location, StorageError

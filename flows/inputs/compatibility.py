@@ -5,7 +5,7 @@ from typing import cast, get_args
 
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import LRProtocol
-from flows.sources import protocols
+from flows.inputs.sources import protocols
 from storage.stores.location import StorageError
 
 DEFAULT: LRProtocol = "reference"

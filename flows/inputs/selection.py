@@ -11,10 +11,10 @@ from unicodedata import normalize
 from pydantic import AfterValidator, Field, model_validator
 
 from flows.interface.console import tell
-from flows.contents import Contents, SourceOptions, reason_of_refusal, refused_entry
-from flows.naming import alike
+from flows.inputs.contents import Contents, SourceOptions, reason_of_refusal, refused_entry
+from flows.inputs.keys import alike
 from flows.interface.options import Address, MakingOptions
-from flows.sources import file_at
+from flows.inputs.sources import file_at
 from flows.engine.summary import counted
 from storage.archives import kinds
 from storage.images import decode as codec

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.waiting import PATIENCE, in_batches
+from flows.inputs.grouping import PATIENCE, in_batches
 
 
 def batches(text: str, full: int = 3, most: int = 1000) -> list[str]:

@@ -13,7 +13,7 @@ from dtls.inference.interpolation import Downscaling
 from dtls.inference.method import Method, load_method
 from dtls.checkpoints.bundled import SHIPPED
 from dtls.inference.trained import Sampling, Trained
-from flows.sources import absolute
+from flows.inputs.sources import absolute
 from storage.stores.location import Location, StorageError
 from storage.stores.scratch import scratch_folder
 

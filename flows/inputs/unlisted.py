@@ -1,6 +1,6 @@
 """Folders of a source that could not be listed this time: what was made of them before stays as it is."""
 
-from flows.contents import Contents, reason_of_refusal
+from flows.inputs.contents import Contents, reason_of_refusal
 from flows.engine.job import Job, Left
 from flows.interface.options import BatchOptions
 from storage.stores.location import Entry, StorageError

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import Field, field_validator
 
 from flows.interface.console import tell
-from flows.naming import normalized
+from flows.inputs.keys import normalized
 from flows.interface.options import BatchOptions
 from flows.engine.summary import counted
 from storage.archives import kinds

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.naming import Names, alike, normalized
+from flows.inputs.keys import Names, alike, normalized
 from storage.images.encode import Encoding
 from storage.stores.location import Entry
 

@@ -1,0 +1,1 @@
+"""Inputs: what a user names becomes a listing, a method or a choice."""
