@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dtls.degradations.resize import SizeError
 from flows.collection import Collection, Seen
-from flows.sizes import Reduced
+from flows.transform.sizes import Reduced
 from storage.stores.errands import in_hand
 from storage.images.decode import ImageError
 from storage.images.kinds import unlike

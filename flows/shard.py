@@ -18,7 +18,7 @@ from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.engine.job import Elsewhere, Job
 from flows.interface.options import Address, MakingOptions
 from flows.interface.outcome import one_line
-from flows.sharding import METADATA, REFUSED, Found, Making
+from flows.transform.sharding import METADATA, REFUSED, Found, Making
 from flows.inputs.sources import Reopened, absolute, file_at, identity, refuse_within
 from flows.inputs.unlisted import made_before, refuse_remaking
 from storage.archives.source import open_source

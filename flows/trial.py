@@ -16,14 +16,14 @@ from dtls.degradations.resize import Protocol, SizeError
 from dtls.inference.interpolation import Square
 from flows.interface.console import in_flow_run
 from flows.downscale import DownscaleOptions, downscale
-from flows.mapping import transform
+from flows.transform.run import transform
 from flows.interface.options import Options
 from flows.publishing import SUMMARY
-from flows.recipes import Recipe
+from flows.transform.spec import Recipe
 from flows.report import ReportOptions, report
 from flows.inputs.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
-from flows.sizes import Squared
+from flows.transform.sizes import Squared
 from flows.inputs.sources import refuse_within
 from flows.engine.summary import counted
 from flows.upscale import UpscaleOptions, upscale

@@ -1,6 +1,6 @@
 """`dtls/upscale`: pictures become larger ones, under the same names, with what they carry.
 
-Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures; see flows/mapping.py.
+Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures; see flows/transform/run.py.
 """
 
 from dataclasses import replace
@@ -20,13 +20,13 @@ from dtls.inference.trained import Sampling, Trained
 from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell
 from flows.inputs.methods import OURS, SPANDREL, Chosen
-from flows.mapping import transform
+from flows.transform.run import transform
 from flows.interface.options import Address
 from flows.interface.outcome import one_line
-from flows.placement import device_here, precision_of
-from flows.recipes import Recipe, Results
+from flows.transform.placement import device_here, precision_of
+from flows.transform.spec import Recipe, Results
 from flows.inputs.selection import SelectionOptions, Target
-from flows.sizes import Enlarged, Larger
+from flows.transform.sizes import Enlarged, Larger
 from flows.inputs.sources import protocols
 from storage.images.encode import Encoding, Format
 

@@ -19,7 +19,7 @@ import s3fs
 from PIL import Image
 from prefect import flow
 
-from flows import mapping
+from flows.transform import run as mapping
 from flows.engine import run as fanout
 from flows.collection import Collection
 from flows.interface.console import Advance

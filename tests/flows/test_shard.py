@@ -16,7 +16,7 @@ import webdataset
 from PIL import Image
 
 from flows.shard import ShardOptions, shard
-from flows.sharding import METADATA
+from flows.transform.sharding import METADATA
 from storage.stores import local
 from storage.stores.entry import Entry
 from storage.shards.ffhq import by_hash

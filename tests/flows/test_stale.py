@@ -17,7 +17,7 @@ from dtls.models.dtls import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
-from flows.sharding import METADATA
+from flows.transform.sharding import METADATA
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores import local
 from storage.stores.entry import STATE, Entry
@@ -360,7 +360,7 @@ def test_a_run_with_nothing_to_do_does_not_read_the_metadata(
 ) -> None:
     (source / METADATA).write_text(json.dumps({"0": {"metadata": {"author": "somebody"}}}))
     sharded(source, target)
-    monkeypatch.setattr("flows.sharding.read_metadata", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("flows.transform.sharding.read_metadata", lambda *_: pytest.fail("read"))
     assert sharded(source, target) == "12 already done"
 
 

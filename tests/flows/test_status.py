@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows import pictures
+from flows.transform import pipeline
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.status import StatusOptions, status
@@ -52,15 +52,15 @@ def test_a_run_that_works_is_told_by_what_is_done_so_far_and_who_does_it(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, going_on = Event(), Event()
-    fetch = pictures.Transform._fetch
+    fetch = pipeline.Transform._fetch
 
-    def waits(self: pictures.Transform, entry: Any) -> Any:
+    def waits(self: pipeline.Transform, entry: Any) -> Any:
         if entry.key.endswith("00011.png"):
             reached.set()
             going_on.wait(60)
         return fetch(self, entry)
 
-    monkeypatch.setattr(pictures.Transform, "_fetch", waits)
+    monkeypatch.setattr(pipeline.Transform, "_fetch", waits)
     run = Thread(target=enlarge, args=(source, tmp_path / "large"), kwargs={"in_flight": 1, "workers": 1})
     run.start()
     try:
@@ -79,15 +79,15 @@ def test_what_a_run_replaces_does_not_count_before_it_is_replaced(
 ) -> None:
     target = tmp_path / "large"
     enlarge(source, target, unit_size=1000)
-    fetch = pictures.Transform._fetch
+    fetch = pipeline.Transform._fetch
 
-    def fails(self: pictures.Transform, entry: Any) -> Any:
+    def fails(self: pipeline.Transform, entry: Any) -> Any:
         if entry.key.endswith("00003.png"):
             raise UnavailableError("the network is gone")
         return fetch(self, entry)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pictures.Transform, "_fetch", fails)
+        patched.setattr(pipeline.Transform, "_fetch", fails)
         with pytest.raises(StorageError, match="stopped"):
             enlarge(source, target, unit_size=1000, scale=3, overwrite=True, workers=1)
     assert ": 0% of 13 images: 13 left, in 0 of 1 unit; nobody works there" in told(target)

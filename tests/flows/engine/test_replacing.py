@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flows import pictures
+from flows.transform import pipeline
 from flows.downscale import DownscaleOptions, downscale
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
@@ -118,14 +118,14 @@ def test_results_that_nobody_would_replace_are_no_reason_to_stop(source: Path, t
 @pytest.fixture
 def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Has the next runs end when they come to the sixth image."""
-    fetch = pictures.Transform._fetch
+    fetch = pipeline.Transform._fetch
 
-    def stops(self: pictures.Transform, entry: Any) -> Any:
+    def stops(self: pipeline.Transform, entry: Any) -> Any:
         if entry.key.endswith("00006.png"):
             raise UnavailableError("the network is gone")
         return fetch(self, entry)
 
-    return lambda: monkeypatch.setattr(pictures.Transform, "_fetch", stops)
+    return lambda: monkeypatch.setattr(pipeline.Transform, "_fetch", stops)
 
 
 def test_a_stopped_replacement_goes_on_and_is_not_undone_without_a_word(
@@ -205,7 +205,7 @@ def test_units_that_came_to_nothing_leave_the_rest_to_be_replaced(
     target = tmp_path / "target"
     upscaled(source, target)
     with monkeypatch.context() as patched:
-        patched.setattr("flows.targets._complete", lambda _: 1 / 0)
+        patched.setattr("flows.transform.targets._complete", lambda _: 1 / 0)
         with pytest.raises(RunError, match="came to nothing"):
             upscaled(source, target, scale=2, overwrite=True)
     assert upscaled(source, target, scale=2) == "12 done"

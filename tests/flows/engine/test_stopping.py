@@ -22,13 +22,13 @@ SOON = 60.0
 FOR_EVER = """
 import sys, time
 from pathlib import Path
-import flows.pictures, flows.engine.stopping
+import flows.transform.pipeline, flows.engine.stopping
 flows.engine.stopping.TOLD_AFTER = 0.2
 decoding = Path(sys.argv.pop())
 def decode_for_ever(data):
     decoding.touch()
     while True: time.sleep(0.01)
-flows.pictures.open_photograph = decode_for_ever
+flows.transform.pipeline.open_photograph = decode_for_ever
 from flows.cli import main
 main()
 """

@@ -11,7 +11,7 @@ from prefect import State
 from flows.interface import outcome
 from flows.interface.console import shown
 from flows.interface.outcome import NothingToDo, one_line
-from flows.recipes import Making
+from flows.transform.spec import Making
 from flows.train import train
 from flows.train_options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale

@@ -15,7 +15,7 @@ from dtls.models.dtls import DTLS
 from flows.cli import main
 from flows.downscale import DownscaleOptions, downscale
 from flows.interface.outcome import RunError
-from flows.sizes import Reduced
+from flows.transform.sizes import Reduced
 from flows.status import StatusOptions, status
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify

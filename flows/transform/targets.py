@@ -8,7 +8,7 @@ from typing import TypeGuard, TypeVar
 
 from flows.interface.console import Advance, progress, tell
 from flows.inputs.keys import Names, normalized
-from flows.pictures import Transform
+from flows.transform.pipeline import Transform
 from flows.inputs.selection import SelectionOptions, is_absent
 from flows.engine.summary import counted
 from storage.images import decode

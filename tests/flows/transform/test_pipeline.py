@@ -16,10 +16,10 @@ from torch import Tensor
 
 from dtls.inference.interpolation import Downscaling, Interpolation
 from dtls.inference.method import Method
-from flows import pictures
-from flows.memory import bytes_at_once, needed
+from flows.transform import pipeline
+from flows.transform.memory import bytes_at_once, needed
 from flows.inputs.keys import Names
-from flows.pictures import Transform
+from flows.transform.pipeline import Transform
 from storage.images import decode
 from storage.images.encode import Encoding
 from storage.stores.entry import Entry
@@ -118,7 +118,7 @@ def test_whatever_goes_wrong_with_a_picture_is_its_own_reason(
     elif where == "encode":
         monkeypatch.setattr(Encoding, "encode", raises(error))
     else:
-        monkeypatch.setattr(pictures, "open_photograph", raises(error))
+        monkeypatch.setattr(pipeline, "open_photograph", raises(error))
     assert made(Memory((8, 8, 3), (8, 8, 3)), method) == {"000.png": reason, "001.png": reason}
 
 
@@ -174,8 +174,8 @@ def test_interpolation_is_the_same_channel_by_channel() -> None:
 
 
 def test_a_result_that_would_be_too_large_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
-    monkeypatch.setattr(pictures, "open_photograph", raises(AssertionError("decoded in vain")))
+    monkeypatch.setattr(pipeline, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(pipeline, "open_photograph", raises(AssertionError("decoded in vain")))
     found = made(Memory((16, 20, 3)), Interpolation("bicubic"))
     assert found == {"000.png": "40×32 would be more than 1,000 pixels: take at most --scale 1.7 or --size 34"}
 
@@ -218,7 +218,7 @@ def test_no_more_memory_is_on_its_way_than_there_may_be(method: Method, monkeypa
             live -= 1
         return item
 
-    monkeypatch.setattr(pictures, "open_photograph", opened)
+    monkeypatch.setattr(pipeline, "open_photograph", opened)
     source = Memory(*[(8, 8, 3)] * 12)
     each = needed(Extent(8, 8, 3, 1, 0), (16, 16), method)
     mapping = transform(source, method, batch_size=1, bytes_at_once=each)
@@ -228,7 +228,7 @@ def test_no_more_memory_is_on_its_way_than_there_may_be(method: Method, monkeypa
 
 
 def test_units_share_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.memory.memory", lambda: 2**30)
+    monkeypatch.setattr("flows.transform.memory.memory", lambda: 2**30)
     assert 2**30 / 4 - 6 < 3 * 2 * bytes_at_once(2) <= 2**30 / 4
 
 
@@ -247,7 +247,7 @@ def test_a_picture_that_memory_does_not_suffice_for_is_a_failure_in_words(
     monkeypatch.setattr(ROOM, "_available", lambda: 100 * 2**20)
     monkeypatch.setattr(ROOM, "_total", lambda: 0)
     monkeypatch.setattr(ROOM, "_most", 0)
-    monkeypatch.setattr(pictures, "needed", lambda extent, *_: 0 if extent.width == 8 else 3 * 10**9)
+    monkeypatch.setattr(pipeline, "needed", lambda extent, *_: 0 if extent.width == 8 else 3 * 10**9)
     found = made(Memory((8, 8, 3), (9, 9, 3), (8, 8, 3)), method)
     reason = (
         "needs about 3.0 GB of memory, and 104.9 MB may be used; --retry-failed tries it again where there is more"

@@ -20,7 +20,7 @@ from dtls.inference.interpolation import Interpolation, Square, nearest
 from dtls.inference.method import Method
 from dtls.inference.tiling import TILE
 from dtls.inference.alpha import bounded, fill, of_alpha
-from flows.memory import HOLES, needed
+from flows.transform.memory import HOLES, needed
 from flows.inputs.keys import Names
 from flows.inputs.selection import refuse_absent
 from dtls.inference.pixels import to_pixels, to_unit

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from flows.downscale import DownscaleOptions, downscale
-from flows.estimate import spread
+from flows.transform.estimate import spread
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Entry
 

@@ -23,14 +23,14 @@ from dtls.inference.method import Method
 from flows.engine import run as fanout
 from flows.interface.console import tell
 from flows.inputs.contents import Contents, contents_of, reason_of_refusal
-from flows.estimate import tell_plan
+from flows.transform.estimate import tell_plan
 from flows.engine.job import Elsewhere, Job, Left
-from flows.memory import is_network
-from flows.recipes import Making, Recipe
+from flows.transform.memory import is_network
+from flows.transform.spec import Making, Recipe
 from flows.inputs.selection import SelectionOptions, listed_keys, select
 from flows.inputs.sources import Reopened, absolute, identity, refuse_within
 from flows.engine.summary import counted
-from flows.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
+from flows.transform.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
 from flows.inputs.unlisted import made_before, refuse_remaking
 from storage.archives.source import Folder, Source, open_source
 from storage.shards.choice import beside, extension

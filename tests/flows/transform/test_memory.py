@@ -7,14 +7,14 @@ import pytest
 
 from dtls.inference.interpolation import Downscaling, Interpolation
 from dtls.inference.method import Method
-from flows.memory import PRIMITIVES, needed
+from flows.transform.memory import PRIMITIVES, needed
 from storage.images.extents import Extent
 from tests.services import isolated_environment
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 CONVOLVED = """
 import torch
-from flows.memory import keep_little
+from flows.transform.memory import keep_little
 keep_little()
 for side in range(8, 208):
     torch.conv2d(torch.rand(1, 8, side, side), torch.rand(8, 8, 3, 3))

@@ -10,7 +10,7 @@ from flows.engine import run
 from flows.interface.console import tell
 from flows.engine.job import Job, Left
 from flows.interface.options import BatchOptions
-from flows.pictures import Transform
+from flows.transform.pipeline import Transform
 from flows.engine.replacing import replaced
 from flows.engine.summary import Summary, counted, duration, reason_of
 from storage.images.encode import Format

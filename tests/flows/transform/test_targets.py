@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flows import mapping
+from flows.transform import run as mapping
 from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.engine.job import outdated
 from flows.interface.outcome import RunError

@@ -15,12 +15,12 @@ from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.interface.console import Advance
 from flows.engine.job import Work
-from flows.memory import bytes_at_once, is_network, keep_little
+from flows.transform.memory import bytes_at_once, is_network, keep_little
 from flows.inputs.keys import Names
-from flows.pictures import Transform
-from flows.sizes import Sizing
+from flows.transform.pipeline import Transform
+from flows.transform.sizes import Sizing
 from flows.inputs.sources import Reopened
-from flows.targets import to_files, to_shard
+from flows.transform.targets import to_files, to_shard
 from storage.archives.source import Source
 from storage.images.encode import Encoding
 from storage.stores.location import Entry, Location, StorageError

@@ -1,0 +1,1 @@
+"""Transform: image in, image out."""
