@@ -15,19 +15,19 @@ from pydantic import BeforeValidator, Field, model_validator
 from dtls.degradations.resize import LRProtocol
 from flows.engine import run as fanout
 from flows.engine.cancelling import obey_cancels
-from flows.collection import Collection
-from flows.comparing import Making
-from flows.comparison import RECEIPT, as_in_table
+from flows.evaluation.collection import Collection
+from flows.evaluation.spec import Making
+from flows.evaluation.measure import RECEIPT, as_in_table
 from flows.interface.console import tell
 from flows.inputs.contents import SourceOptions
-from flows.history import compare
+from flows.evaluation.history import compare
 from flows.engine.job import Elsewhere, Job
-from flows.matching import KEY, Keys, Naming, Template
+from flows.evaluation.matching import KEY, Keys, Naming, Template
 from flows.interface.options import Address
 from flows.interface.outcome import RunError, one_line
 from flows.inputs.compatibility import chosen_protocol
-from flows.published import TABLE
-from flows.publishing import Publication
+from flows.evaluation.outputs import TABLE
+from flows.evaluation.publish import Publication
 from flows.inputs.sources import Reopened, refuse_within
 from reports.figures.fonts import refuse_unreadable
 from reports.metrics.fidelity import Colour, Measure

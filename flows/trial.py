@@ -18,7 +18,7 @@ from flows.interface.console import in_flow_run
 from flows.downscale import DownscaleOptions, downscale
 from flows.transform.run import transform
 from flows.interface.options import Options
-from flows.publishing import SUMMARY
+from flows.evaluation.publish import SUMMARY
 from flows.transform.spec import Recipe
 from flows.report import ReportOptions, report
 from flows.inputs.selection import SelectionOptions

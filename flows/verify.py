@@ -11,7 +11,7 @@ from pydantic import Field
 from flows.interface.console import progress, tell
 from flows.interface.options import CORES, Address, Options
 from flows.interface.outcome import RunError
-from flows.published import TABLE
+from flows.evaluation.outputs import TABLE
 from storage.receipts.agreement import Gathered
 from storage.receipts.lease import hold
 from storage.stores.location import Location

@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from flows import gallery
+from flows.evaluation import gallery
 from flows.engine import run as fanout
 from flows.cli import main
 from flows.compare import CompareOptions, compare
 from flows.demo import DemoOptions, demo
-from flows.history import compare as compare_reports
+from flows.evaluation.history import compare as compare_reports
 from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.reproduce import ReproduceOptions, reproduce
 from flows.shard import ShardOptions, shard

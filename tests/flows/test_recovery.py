@@ -21,14 +21,14 @@ from prefect import flow
 
 from flows.transform import run as mapping
 from flows.engine import run as fanout
-from flows.collection import Collection
+from flows.evaluation.collection import Collection
 from flows.interface.console import Advance
 from flows.inputs.contents import Contents, SourceOptions, contents_of
-from flows.gallery import Gallery
+from flows.evaluation.gallery import Gallery
 from flows.engine.job import Elsewhere, Job
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
-from flows.publishing import Publication
+from flows.evaluation.publish import Publication
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale

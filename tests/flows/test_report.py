@@ -11,7 +11,8 @@ from PIL import Image
 
 from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.models.dtls import DTLS
-from flows import gallery, publishing
+from flows.evaluation import gallery
+from flows.evaluation import publish
 from flows.downscale import DownscaleOptions, downscale
 from flows.interface.outcome import RunError
 from flows.report import ReportOptions, report
@@ -298,7 +299,7 @@ def test_fid_and_kid_want_their_extra(compared: Path, tmp_path: Path, monkeypatc
     def missing(_: str) -> None:
         raise InceptionError("install dtls[fid]")
 
-    monkeypatch.setattr(publishing, "Inception", missing)
+    monkeypatch.setattr(publish, "Inception", missing)
     with pytest.raises(CheckpointError, match=r"install dtls\[fid\]"):
         report.fn(options(compared, tmp_path, sets=True))
 
@@ -315,7 +316,7 @@ class Means:
 def test_fid_and_kid_are_of_all_pictures_and_refused_for_few(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "Inception", Means)
+    monkeypatch.setattr(publish, "Inception", Means)
     report.fn(options(compared, tmp_path, sets=True, lpips="none"))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert "KID of 12 pictures would be noise" in " ".join(summary["notes"])

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flows import comparison, publishing
-from flows.comparison import Comparison
+from flows.evaluation import measure
+from flows.evaluation import publish
+from flows.evaluation.measure import Comparison
 from flows.interface.console import Advance
 from flows.interface.outcome import RunError
 from reports.figures import fonts
@@ -49,7 +50,7 @@ def test_pictures_that_the_border_eats_up_are_a_page_without_numbers(folder: Pat
 def test_images_that_memory_does_not_suffice_to_measure_are_a_page_of_failures(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "MEASURING", 10**15)
+    monkeypatch.setattr(measure, "MEASURING", 10**15)
     with pytest.raises(RunError, match="12 of 12 images failed"):
         made(folder, tmp_path / "out", max_failed=0.0)
     assert (tmp_path / "out" / "index.html").read_text().count("needs about 1.6 EB of memory") == 12
@@ -59,7 +60,7 @@ def test_large_images_are_measured_one_by_one_with_the_same_numbers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = made(folder, tmp_path / "together")
-    monkeypatch.setattr(comparison, "LARGE_PIXELS", 0)
+    monkeypatch.setattr(measure, "LARGE_PIXELS", 0)
     assert made(folder, tmp_path / "alone")["metrics"] == together["metrics"]
 
 
@@ -89,7 +90,7 @@ def test_a_run_whose_only_unit_broke_ends_with_that_and_a_page(folder: Path, tmp
 def test_a_part_is_not_presented_as_the_whole_nor_kept_among_the_runs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "UNIT_SIZE", 1)
+    monkeypatch.setattr(measure, "UNIT_SIZE", 1)
     with pytest.raises(RunError, match="1 of 6 units came to nothing"):
         made(folder, tmp_path / "out")
     for name in ("index.html", "summary.md"):
@@ -107,7 +108,7 @@ def test_a_page_that_cannot_be_made_does_not_hide_why_the_run_failed(
     def fail(_: object) -> str:
         raise ValueError("no\npage")
 
-    monkeypatch.setattr(publishing, "render", fail)
+    monkeypatch.setattr(publish, "render", fail)
     with pytest.raises(RunError, match="came to nothing"):
         made(folder, tmp_path / "out")
     assert "no page of what there is: no page" in capsys.readouterr().err

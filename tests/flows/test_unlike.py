@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.comparison import RECEIPT
+from flows.evaluation.measure import RECEIPT
 from flows.downscale import DownscaleOptions, downscale
-from flows.scenes import CROPPED
+from flows.evaluation.samples import CROPPED
 from flows.upscale import UpscaleOptions, upscale
 from tests.flows.reporting import made, pictures, save
 

@@ -14,15 +14,15 @@ import pandas as pd
 
 from dtls.checkpoints.checkpoint import CheckpointError
 from flows.engine.apart import is_not_to_be_read
-from flows.comparison import Comparison
+from flows.evaluation.measure import Comparison
 from flows.interface.console import progress, publish, tell, tell_markdown
-from flows.gallery import Gallery
-from flows.history import RUN_SUMMARY, RUNS
-from flows.notes import not_measured, notes_of
-from flows.published import TABLE, Published, Recorder
-from flows.rating import PAGE as RATING_PAGE
-from flows.rating import answers_stand_on, read_answers, write_rating
-from flows.sets import set_distances
+from flows.evaluation.gallery import Gallery
+from flows.evaluation.history import RUN_SUMMARY, RUNS
+from flows.evaluation.notes import not_measured, notes_of
+from flows.evaluation.outputs import TABLE, Published, Recorder
+from flows.evaluation.rating import PAGE as RATING_PAGE
+from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
+from flows.evaluation.set_metrics import set_distances
 from reports.figures.crops import comparison_figure
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
 from reports.figures.fonts import lacking, missing

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from flows.comparison import Comparison
-from flows.scenes import SEPARATOR
+from flows.evaluation.measure import Comparison
+from flows.evaluation.samples import SEPARATOR
 from flows.engine.summary import counted
 from reports.tables.table import NOTES
 

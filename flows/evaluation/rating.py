@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from flows.interface.console import tell
-from flows.gallery import EMBEDDED_BYTES, Gallery
+from flows.evaluation.gallery import EMBEDDED_BYTES, Gallery
 from flows.inputs.sources import file_at
 from reports.figures.contact_sheet import GalleryItem
 from reports.rating.study import Study, StudyItem, StudyKey, rating_page, read_study, write_study

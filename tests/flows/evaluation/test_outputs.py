@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows import gallery, publishing
+from flows.evaluation import gallery
+from flows.evaluation import publish
 from flows.report import report
 from reports.tables.summary import versions
 from storage.stores.location import Location, StorageError
@@ -92,7 +93,7 @@ def test_another_version_of_dtls_makes_the_page_again(
     made(folder, tmp_path)
     assert (tmp_path / "index.html").stat().st_mtime_ns == before
     newer = versions() | {"dtls": "99"}
-    monkeypatch.setattr(publishing, "versions", lambda: newer)
+    monkeypatch.setattr(publish, "versions", lambda: newer)
     made(folder, tmp_path)
     assert (tmp_path / "index.html").stat().st_mtime_ns > before
 
@@ -116,7 +117,7 @@ def test_a_report_that_was_stopped_half_way_finds_its_own_files(
 
     monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "render", stop)
+        patch.setattr(publish, "render", stop)
         with pytest.raises(KeyboardInterrupt):
             made(folder, tmp_path, figures=True)
     assert (tmp_path / "figures" / "comparison.png").exists()

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dtls.degradations.resize import LRProtocol, SizeError
-from flows.collection import Collection
+from flows.evaluation.collection import Collection
 from flows.interface.console import Advance
-from flows.scenes import Scene, Stage
+from flows.evaluation.samples import Scene, Stage
 from flows.inputs.grouping import in_batches
 from reports.metrics.fidelity import Measure, reduced_size
 from reports.metrics.score import score

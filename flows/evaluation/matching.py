@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from flows.collection import Collection, files_at
+from flows.evaluation.collection import Collection, files_at
 from flows.interface.console import tell
 from flows.inputs.contents import SourceOptions
 from flows.inputs.keys import alike

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from dtls.degradations.resize import SizeError
-from flows.collection import Collection, Seen
+from flows.evaluation.collection import Collection, Seen
 from flows.transform.sizes import Reduced
 from storage.stores.errands import in_hand
 from storage.images.decode import ImageError

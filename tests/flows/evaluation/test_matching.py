@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.collection import Collection
+from flows.evaluation.collection import Collection
 from flows.downscale import DownscaleOptions, downscale
-from flows.matching import Keys, Naming, Template
+from flows.evaluation.matching import Keys, Naming, Template
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import StorageError
 from tests.flows.reporting import made

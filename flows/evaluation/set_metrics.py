@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from flows.comparison import Comparison
+from flows.evaluation.measure import Comparison
 from reports.metrics.fid_kid import FeatureSet, SetDistance, TooFewError, fid, kid
 from reports.metrics.inception import Inception
 from storage.images.decode import ImageError

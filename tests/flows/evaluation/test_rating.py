@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from flows import rating
+from flows.evaluation import rating
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows.history import compare
+from flows.evaluation.history import compare
 from reports.tables.table import SCHEMA_VERSION
 from storage.stores.location import StorageError
 

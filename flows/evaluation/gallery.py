@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from flows.collection import Collection
-from flows.comparison import Comparison
+from flows.evaluation.collection import Collection
+from flows.evaluation.measure import Comparison
 from reports.figures.contact_sheet import GalleryItem, Picture
 from reports.metrics.ssim_map import ssim_map
 from reports.page.model import Role, Scene, Shown

@@ -8,8 +8,8 @@ from torch import nn
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
-from flows.collection import Collection
-from flows.comparison import Comparison
+from flows.evaluation.collection import Collection
+from flows.evaluation.measure import Comparison
 from flows.engine.job import Work
 from flows.inputs.sources import Reopened
 from reports.metrics.lpips_alexnet import load_lpips

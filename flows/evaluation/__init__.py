@@ -1,0 +1,1 @@
+"""Evaluation: collections in, numbers and pages out."""
