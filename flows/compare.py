@@ -29,7 +29,7 @@ from flows.interface.outcome import one_line
 from flows.pace import cost_of, steps_in
 from flows.engine.summary import counted
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.trial import Trial
 from reports.tables.table import METRICS, PRIMARY, SET_METRICS
 from storage.receipts.lease import hold

@@ -19,7 +19,7 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.inputs.sources import absolute
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.images.decode import encode_png
 from storage.receipts.lease import hold

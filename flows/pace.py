@@ -23,7 +23,7 @@ from dtls.training.presets import preset_of
 from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Trainer, TrainingError
 from flows.inputs.methods import load_checkpointed
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from reports.metrics.lpips_alexnet import load_lpips
 
 WARM_UP, LEAST, SECONDS = 2, 3, 3.0

@@ -22,7 +22,7 @@ from flows.experiments import EXPERIMENTS, Experiment, Row
 from flows.interface.options import Address, Options, command_line
 from flows.interface.outcome import one_line
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.trial import Trial
 from reports.tables.table import METRICS, PRIMARY, Metric
 from storage.receipts.lease import hold

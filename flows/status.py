@@ -9,7 +9,7 @@ from flows.interface.console import progress, tell
 from flows.inputs.keys import Names
 from flows.interface.options import CORES, Address, Options
 from flows.engine.summary import counted
-from flows.training_settings import LOSSES, states
+from flows.training.settings import LOSSES, states
 from storage.images.encode import Encoding, Format
 from storage.stores.location import Location
 from storage.receipts.owners import Owner, owner_of

@@ -28,8 +28,8 @@ from flows.inputs.methods import load_checkpointed
 from flows.interface.options import CORES
 from flows.interface.outcome import NothingToDo, one_line, raised
 from flows.inputs.sources import folder_here
-from flows.train_options import TrainOptions
-from flows.training_settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
+from flows.training.options import TrainOptions
+from flows.training.settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
 from storage.stores.cache import DAY, Cache
 from storage.receipts.lease import Lease, hold, sweep
 from storage.stores.location import Location, StorageError
@@ -205,7 +205,7 @@ def training(settings: Settings, group: Group, publish: Callable[[], None], leas
             heard["done"] = message["done"]
 
         try:
-            _supervise([*group.command(), "-m", "flows.training_process", str(path)], hear)
+            _supervise([*group.command(), "-m", "flows.training.process", str(path)], hear)
         finally:  # publishing brings what is missing, and nothing where all is there
             if lease is not None and not lease.lost.is_set() and states_in(Path(settings.folder)):
                 publish()

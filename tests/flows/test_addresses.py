@@ -15,7 +15,7 @@ from flows.demo import HELD_OUT, _photographs
 from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.shard import ShardOptions, shard
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from storage.stores.location import Location, StorageError
 
 AUTHORS = Path(__file__).parents[1] / "dtls" / "data" / "dtls_reference_32.pt"

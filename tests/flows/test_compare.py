@@ -17,7 +17,7 @@ from dtls.models.base import Model
 from flows.compare import CompareOptions, Comparison, compare
 from flows.contenders import CONTENDERS, chosen, training_of
 from flows.pace import steps_in
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions
 from storage.stores.location import StorageError
 

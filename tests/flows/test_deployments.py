@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
-from flows.training_settings import states
+from flows.training.settings import states
 from storage.stores.location import Location
 from tests.prefect_services import UUID, PrefectServer, PrefectWorker
 from tests.services import S3Server, Service, wait_until

@@ -29,7 +29,7 @@ from flows.evaluation.history import compare as compare_reports
 from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.reproduce import ReproduceOptions, reproduce
 from flows.shard import ShardOptions, shard
-from flows.training_settings import states
+from flows.training.settings import states
 from storage.receipts import lease as leases
 from storage.receipts.lease import hold
 from storage.stores.location import TEMPORARY, Location, StorageError

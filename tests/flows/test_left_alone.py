@@ -10,7 +10,7 @@ import pytest
 
 from flows.shard import ShardOptions, shard
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.stores.location import StorageError

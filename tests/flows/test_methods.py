@@ -19,7 +19,7 @@ from dtls.training.trainer import TrainingError
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 
 TINY: dict[str, Any] = {"size": 32, "lr_size": 8, "batch_size": 2, "steps": 4, "device": "cpu", "workers": 0}

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from flows.shard import ShardOptions, shard
-from flows.training_settings import states_in
+from flows.training.settings import states_in
 from storage.images.jpeg import MAX_SCANS, SCAN
 from storage.receipts.owners import LEASE
 from tests.prefect_services import PrefectServer, PrefectWorker

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from flows.shard import ShardOptions, shard
-from flows.training_settings import states_in
+from flows.training.settings import states_in
 from storage.stores.location import Location
 from tests.faulty_s3 import FaultyS3, Request, status
 from tests.prefect_services import PrefectServer, PrefectWorker

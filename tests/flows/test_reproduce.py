@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dtls.degradations.resize import SizeError
 from flows.experiments import EXPERIMENTS
 from flows.reproduce import ReproduceOptions, Reproduction, reproduce
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions
 from storage.stores.location import StorageError
 from tests.flows.reporting import answers

@@ -13,7 +13,7 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.status import StatusOptions, status
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Location, StorageError, UnavailableError
 from storage.receipts.owners import LEASE, Owner

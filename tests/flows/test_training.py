@@ -25,8 +25,8 @@ from dtls.models.dtls import DTLS
 from dtls.training.trainer import TrainingError
 from flows.shard import ShardOptions, shard
 from flows.train import states_to_go_on_with, train
-from flows.train_options import TrainOptions
-from flows.training_settings import states
+from flows.training.options import TrainOptions
+from flows.training.settings import states
 from storage.stores.location import Location, StorageError
 from storage.receipts.owners import LEASE
 from tests.services import descendants, free_ports, is_running, wait_until

@@ -13,7 +13,7 @@ from flows.interface.console import shown
 from flows.interface.outcome import NothingToDo, one_line
 from flows.transform.spec import Making
 from flows.train import train
-from flows.train_options import TrainOptions
+from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import StorageError, UnavailableError
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flows.batches import Batches, load_batches
+from flows.training.batches import Batches, load_batches
 from flows.shard import ShardOptions, shard
 from storage.shards.read import LocalShard, ShardReader
 

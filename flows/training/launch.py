@@ -1,4 +1,4 @@
-"""Several training processes: `python -m flows.launch --nproc-per-node=2 -m flows.training_process SETTINGS.json`.
+"""Several training processes: `python -m flows.training.launch --nproc-per-node=2 -m flows.training.process SETTINGS.json`.
 
 torchrun, without its tracebacks: what went wrong, the training processes have told already.
 """
@@ -11,7 +11,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
-from flows.training_settings import STOPPED
+from flows.training.settings import STOPPED
 
 
 def main() -> int:

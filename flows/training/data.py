@@ -10,9 +10,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.training.trainer import TrainingError
-from flows.batches import Batches, load_batches
+from flows.training.batches import Batches, load_batches
 from flows.engine.summary import REASONS_TOLD, counted
-from flows.training_settings import Settings
+from flows.training.settings import Settings
 from storage.stores.location import StorageError
 from storage.shards.read import LocalShard, ShardReader
 

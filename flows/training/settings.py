@@ -77,7 +77,7 @@ class Group:
         if self.rendezvous is not None:
             places = [f"--nnodes={self.machines}", f"--node-rank={self.machine}", "--rdzv-backend=static"]
             places.append(f"--rdzv-endpoint={self.rendezvous}")
-        return [sys.executable, "-m", "flows.launch", *places, f"--nproc-per-node={self.processes}"]
+        return [sys.executable, "-m", "flows.training.launch", *places, f"--nproc-per-node={self.processes}"]
 
 
 def state_name(done: int) -> str:

@@ -1,4 +1,4 @@
-"""The process that trains: `python -m flows.training_process SETTINGS.json`, started by `dtls/train`, or several of
+"""The process that trains: `python -m flows.training.process SETTINGS.json`, started by `dtls/train`, or several of
 them under torchrun.
 
 A process of its own, so that GPUs and a launcher can be given to it, and so that stopping it is safe: at SIGTERM it
@@ -42,8 +42,8 @@ from dtls.degradations.resize import SizeError
 from dtls.inference.method import model_class
 from dtls.inference.tiling import ran_out_of_memory
 from dtls.training.trainer import Recipe, Trainer, TrainingError, train
-from flows.training_data import TrainingData
-from flows.training_settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
+from flows.training.data import TrainingData
+from flows.training.settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
 from reports.metrics.lpips_alexnet import load_lpips
 from storage.receipts.claims import Claim, Watch
 from storage.stores.location import StorageError

@@ -1,0 +1,1 @@
+"""Training: the flow's side of it, and the processes that train."""
