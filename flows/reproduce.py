@@ -18,12 +18,12 @@ from dtls.devices import Precision, best_device
 from dtls.training.presets import PRESETS
 from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell_markdown
-from flows.experiments import EXPERIMENTS, Experiment, Row
+from flows.experiments.paper_tables import EXPERIMENTS, Experiment, Row
 from flows.interface.options import Address, Options, command_line
 from flows.interface.outcome import one_line
 from flows.train import train
 from flows.training.options import TrainOptions
-from flows.trial import Trial
+from flows.experiments.testbed import Trial
 from reports.tables.table import METRICS, PRIMARY, Metric
 from storage.receipts.lease import hold
 from storage.stores.location import Location

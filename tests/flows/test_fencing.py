@@ -23,7 +23,7 @@ import pytest
 from flows.evaluation import gallery
 from flows.engine import run as fanout
 from flows.cli import main
-from flows.compare import CompareOptions, compare
+from flows.benchmark import CompareOptions, compare
 from flows.demo import DemoOptions, demo
 from flows.evaluation.history import compare as compare_reports
 from flows.import_checkpoint import ImportOptions, import_checkpoint

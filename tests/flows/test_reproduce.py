@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from dtls.degradations.resize import SizeError
-from flows.experiments import EXPERIMENTS
+from flows.experiments.paper_tables import EXPERIMENTS
 from flows.reproduce import ReproduceOptions, Reproduction, reproduce
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions

@@ -69,7 +69,7 @@ def test_a_bound_that_is_not_kept_is_told_in_one_line(app: typer.Typer, value: s
 
 
 def test_what_is_wrong_with_a_part_is_not_told_of_the_whole_again() -> None:
-    model: type[Options] = import_module("flows.compare").CompareOptions
+    model: type[Options] = import_module("flows.benchmark").CompareOptions
     with pytest.raises(UsageError) as error:
         checked(model, {"source": "a", "test": "b", "out": "c", "lr_sizes": "eight"})
     assert str(error.value) == "--lr-sizes must be a whole number (got eight)"

@@ -1,6 +1,6 @@
 """How long a training step takes on a device, and what an SR picture costs: measured, not counted.
 
-`python -m flows.pace CHECKPOINT SIDE SIZE DEVICE OPTIONS` is a process of its own, so that its peak of memory is the
+`python -m flows.experiments.cost CHECKPOINT SIDE SIZE DEVICE OPTIONS` is a process of its own, so that its peak of memory is the
 method's.
 """
 
@@ -71,7 +71,7 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
 def cost_of(checkpoint: str, side: int, size: int, device: str, how: Sampling) -> Cost:
     """What one SR picture of `size` pixels from an LR picture of `side` costs, with nothing else around."""
     given = json.dumps(asdict(how))
-    command = [sys.executable, "-m", "flows.pace", checkpoint, str(side), str(size), device, given]
+    command = [sys.executable, "-m", "flows.experiments.cost", checkpoint, str(side), str(size), device, given]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     if ended.returncode:
         reason = ended.stderr.strip().rpartition("\n")[2]

@@ -14,9 +14,9 @@ from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.inference.method import MODELS
 from dtls.models.base import Model
-from flows.compare import CompareOptions, Comparison, compare
-from flows.contenders import CONTENDERS, chosen, training_of
-from flows.pace import steps_in
+from flows.benchmark import CompareOptions, Comparison, compare
+from flows.experiments.benchmark_methods import CONTENDERS, chosen, training_of
+from flows.experiments.cost import steps_in
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions
 from storage.stores.location import StorageError
@@ -65,7 +65,7 @@ def test_steps_fit_into_the_time_by_what_one_takes(monkeypatch: pytest.MonkeyPat
     options = training("srcnn", size=32, lr_size=4, batch_size=2, device="cpu")
     clock = iter(range(1000))
     monkeypatch.setattr(
-        "flows.pace._now", lambda _: next(clock)
+        "flows.experiments.cost._now", lambda _: next(clock)
     )  # it is asked before, after each step, and at the end
     assert steps_in(100, options) == 125  # five steps in four ticks
     assert steps_in(1e-6, options) == 1
@@ -122,8 +122,8 @@ def test_how_fast_all_train_is_measured_before_any_of_them_does(
     def begin(_: TrainOptions) -> None:
         raise StartedError
 
-    monkeypatch.setattr("flows.compare.train", SimpleNamespace(fn=begin))
-    monkeypatch.setattr("flows.compare.steps_in", lambda *_: 1)
+    monkeypatch.setattr("flows.benchmark.train", SimpleNamespace(fn=begin))
+    monkeypatch.setattr("flows.benchmark.steps_in", lambda *_: 1)
     folders = {"source": str(photographs), "test": str(others), "out": str(tmp_path / "out")}
     with pytest.raises(StartedError):
         compare.fn(CompareOptions(**folders, methods=("fsrcnn", "dtls", "cold"), **TINY))
@@ -134,7 +134,7 @@ def test_how_fast_all_train_is_measured_before_any_of_them_does(
 def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
     photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.pace.SECONDS", 0.0)
+    monkeypatch.setattr("flows.experiments.cost.SECONDS", 0.0)
     out = tmp_path / "out"
     options = CompareOptions(
         source=str(photographs),

@@ -1,0 +1,1 @@
+"""Experiments: methods trained, tested and compared; tables of the papers."""
