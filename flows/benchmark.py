@@ -1,8 +1,8 @@
-"""`dtls/compare`: methods trained on the same data for the same time, and tested on the same pictures.
+"""`dtls/compare`: methods trained on the same data for the same time, and tested on the same images.
 
 Unit: a method. Proof: the receipts and training states of the flows it calls, so that a second run does only what is
 missing; how many steps each method gets is measured once, and kept in `pace.json`. The table is `table.md`, beside it
-lies a report with pictures for each LR size.
+lies a report with images for each LR size.
 """
 
 import hashlib
@@ -53,22 +53,22 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
 class CompareOptions(Options):
     """What to compare, on what data, and for how long each method is trained."""
 
-    source: Address = Field(description="folder or URL of the pictures to train on")
-    test: Address = Field(description="folder or URL of the pictures to test on; none of them in source")
-    out: Address = Field(description="folder or URL for shards, models, pictures, reports and the table")
+    source: Address = Field(description="folder or URL of the images to train on")
+    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
+    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
         (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(CONTENDERS)}"
     )
     minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
-    size: int = Field(128, ge=32, le=1024, description="side of the HR pictures")
+    size: int = Field(128, ge=32, le=1024, description="side of the HR images")
     lr_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
         (16, 32),
         min_length=1,
-        description="sides of the LR pictures, by comma; all train for the first, and networks that enlarge by one "
+        description="sides of the LR images, by comma; all train for the first, and networks that enlarge by one "
         "scale alone once more for each other",
     )
     protocol: Protocol = Field("antialias", description="downscaling for training and testing")
-    sets: bool = Field(False, description="KID and FID as well; wants the extra fid, and pictures by the hundred")
+    sets: bool = Field(False, description="KID and FID as well; wants the extra fid, and images by the hundred")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32 in training; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
@@ -78,7 +78,7 @@ class CompareOptions(Options):
 @flow(name="dtls", flow_run_name="compare {options.source}", on_running=[obey_cancels])
 @one_line
 def compare(options: CompareOptions) -> str:
-    """Train methods for the same time, test them on the same pictures, and set the numbers side by side."""
+    """Train methods for the same time, test them on the same images, and set the numbers side by side."""
     comparison = Comparison(options)
     comparison.check()
     comparison.trial.refuse_learned()
@@ -118,7 +118,7 @@ class Comparison:
             self.trial.run(train, training)
 
     def tested(self, low: int) -> dict[str, dict[str, Any]]:
-        """By contender, the means of a report on what it makes of LR pictures of `low` pixels, and its cost."""
+        """By contender, the means of a report on what it makes of LR images of `low` pixels, and its cost."""
         self.trial.make_lr(low)
         results, costs = {}, dict[str, dict[str, Any]]()
         for name, contender in self.contenders.items():
@@ -190,7 +190,7 @@ class Comparison:
                 marked = [f"**{text}**" if text == best[m] else text for m, text in said.items()]
                 lines.append([name, *marked, *(cost.text(row.get(cost.name)) for cost in COSTS)])
             text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-            link = f"[Intervals, differences and pictures](report-{low}/index.html)"
+            link = f"[Intervals, differences and images](report-{low}/index.html)"
             parts.append(f"## {low}→{self.options.size}\n\n{text}\n\n{' '.join([*_winners(rows), link])}")
         return "\n\n".join(parts) + "\n"
 
@@ -223,15 +223,15 @@ class Column(NamedTuple):
 COSTS = (
     Column("steps", "steps", ",d"),
     Column("parameters", "parameters", ",d"),
-    Column("seconds", "s a picture", ".3f"),
-    Column("memory", "MB a picture", ".0f", 1e6),
+    Column("seconds", "s an image", ".3f"),
+    Column("memory", "MB an image", ".0f", 1e6),
 )
 
 
 def _count(target: str) -> str:
-    """How many pictures a flow has made."""
+    """How many images a flow has made."""
     manifest = read_manifest(Location.of(target), ["status"])
-    return counted(manifest.filter(pc.equal(manifest["status"], "ok")).num_rows if manifest else 0, "picture")
+    return counted(manifest.filter(pc.equal(manifest["status"], "ok")).num_rows if manifest else 0, "image")
 
 
 def _winners(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

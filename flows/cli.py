@@ -119,7 +119,7 @@ COMMANDS = {
         ("source", "out"),
         (
             "dtls trajectory lr figures --checkpoint model --scale 8",
-            "dtls trajectory lr figures --checkpoint model --scale 8 --sampler cold --pictures 2 --columns 15",
+            "dtls trajectory lr figures --checkpoint model --scale 8 --sampler cold --images 2 --columns 15",
         ),
         printed=True,
     ),

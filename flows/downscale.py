@@ -1,4 +1,4 @@
-"""`dtls downscale`: the LR pictures of a folder of HR pictures, made by a protocol.
+"""`dtls downscale`: the LR images of a folder of HR images, made by a protocol.
 
 What a comparison starts from. Its manifest keeps the protocol, so that a report knows it.
 """
@@ -22,8 +22,8 @@ from flows.transform.sizes import Reduced, Smaller
 class DownscaleOptions(SelectionOptions):
     """What to downscale, how, and how far."""
 
-    source: Address = Field(description="folder, archive or URL of the HR pictures")
-    target: Target = Field(description="folder, archive or URL for the LR pictures")
+    source: Address = Field(description="folder, archive or URL of the HR images")
+    target: Target = Field(description="folder, archive or URL for the LR images")
     scale: float = Field(gt=1, le=64, description="how many times smaller")
     protocol: LRProtocol = Field(
         "reference",
@@ -38,7 +38,7 @@ class DownscaleOptions(SelectionOptions):
     smaller: Smaller = Field(
         "fail", description="what becomes of images with a side shorter than the scale: fail, or skip leaves them out"
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="of what realworld draws, for each picture by its own pixels")
+    seed: int = Field(0, ge=0, lt=2**31, description="of what realworld draws, for each image by its own pixels")
 
     @model_validator(mode="after")
     def _seed_changes_something(self) -> Self:
@@ -50,7 +50,7 @@ class DownscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="downscale {options.source}", on_running=[obey_cancels])
 @one_line
 def downscale(options: DownscaleOptions) -> str:
-    """Make the LR pictures of a folder of HR pictures."""
+    """Make the LR images of a folder of HR images."""
     recipe = Recipe(
         "downscale", Reduction(options.protocol, options.seed), Reduced(options.scale, options.smaller, options.crop)
     )

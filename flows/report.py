@@ -1,4 +1,4 @@
-"""`dtls/report`: HR, LR and SR pictures become a Parquet table, a summary and a page.
+"""`dtls/report`: HR, LR and SR images become a Parquet table, a summary and a page.
 
 Unit: about 256 keys, with all their methods. Proof: its receipt, which holds its rows of the table.
 """
@@ -69,24 +69,24 @@ class ReportOptions(SourceOptions):
         None,
         description="folder, archive, image or URL of HR, the ground truth; without it, consistency is all there is",
     )
-    lr: Address | None = Field(None, description="folder or URL of the LR pictures that the methods were given")
+    lr: Address | None = Field(None, description="folder or URL of the LR images that the methods were given")
     sr_name: list[str] = Field(
         default_factory=list,
         description="file names of results without a manifest: '{key}_x2' where f000.png became f000_x2.png; "
         "{method} stands for NAME; NAME=TEMPLATE is for one result, and is used instead of its manifest",
     )
     lr_name: str | None = Field(None, description="file names of LR images without a manifest, like '{key}x4'")
-    out: Address = Field(description="folder or URL for the table, the summary, the page and the pictures")
+    out: Address = Field(description="folder or URL for the table, the summary, the page and the images")
     compare: list[Address] = Field(
         default_factory=list, description="instead of these: reports made before, to put in one table over time"
     )
     protocol: LRProtocol | None = Field(
         None,
-        description="what made the LR pictures; by default what their manifest says, else what the results' models "
+        description="what made the LR images; by default what their manifest says, else what the results' models "
         "were trained for, else reference; of realworld there is no consistency",
     )
     any_protocol: bool = Field(
-        False, description="measure results of models that were trained for another downscaling than the LR pictures'"
+        False, description="measure results of models that were trained for another downscaling than the LR images'"
     )
     colour: Colour = Field("rgb", description="what PSNR and SSIM are of: rgb, or y, the luma of most papers")
     border: int = Field(0, ge=0, le=1024, description="pixels that PSNR and SSIM leave out on each side")
@@ -94,9 +94,9 @@ class ReportOptions(SourceOptions):
     lpips: Literal["alex", "vgg", "none"] = Field(
         "alex", description="network of LPIPS; vgg wants torchvision's VGG16 in torch hub's cache"
     )
-    sets: bool = Field(False, description="FID and KID as well; wants the extra fid, and pictures by the hundred")
+    sets: bool = Field(False, description="FID and KID as well; wants the extra fid, and images by the hundred")
     title: str = Field("Super-resolution compared", min_length=1, description="heading of the page")
-    gallery: int = Field(24, ge=0, le=100_000, description="pictures shown, from the worst to the best")
+    gallery: int = Field(24, ge=0, le=100_000, description="images shown, from the worst to the best")
     figures: bool = Field(False, description="figures as papers print them, as PDF and PNG")
     rating: Literal["none", "grades", "pairs"] = Field(
         "none", description="make a page where people grade the gallery's results blind, from 1 to 4, or by pairs"
@@ -105,7 +105,7 @@ class ReportOptions(SourceOptions):
     run: str | None = Field(
         None, pattern=f"^{RUN}$", description="name of this run among those kept in runs/; by default the day"
     )
-    batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that are measured together")
+    batch_size: int = Field(16, ge=1, le=1024, description="images of one size that are measured together")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ class ReportOptions(SourceOptions):
 @flow(name="dtls", flow_run_name="report {options.out}", on_running=[obey_cancels])
 @one_line
 def report(options: ReportOptions) -> str:
-    """Compare SR pictures with the ground truth: a table, a summary, and a page."""
+    """Compare SR images with the ground truth: a table, a summary, and a page."""
     with unsynced(applies=not options.sync):
         return _report(options)
 

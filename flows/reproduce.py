@@ -38,9 +38,9 @@ class ReproduceOptions(Options):
         description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, tables 5.1 and 5.2 "
         "of a thesis, or our own, plus"
     )
-    source: Address = Field(description="folder or URL of the pictures to train on")
-    test: Address = Field(description="folder or URL of the pictures to test on; none of them in source")
-    out: Address = Field(description="folder or URL for shards, models, pictures, reports and the table")
+    source: Address = Field(description="folder or URL of the images to train on")
+    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
+    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     protocol: Protocol = Field(
         "reference", description="downscaling for training and testing; the paper's by default"
     )
@@ -48,11 +48,11 @@ class ReproduceOptions(Options):
         None,
         ge=32,
         le=1024,
-        description="side of the HR pictures, the paper's if not said; others shrink with it",
+        description="side of the HR images, the paper's if not said; others shrink with it",
     )
     dim: int | None = Field(None, ge=4, le=1024, description="width of the network; the paper's if not said")
     steps: int | None = Field(None, ge=1, description="training steps; the paper's if not said")
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="pictures a training step")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="images a training step")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
@@ -132,7 +132,7 @@ class Reproduction:
         return numbers
 
     def _upscaled(self, row: Row) -> str:
-        """Where the row's SR pictures are, made if they were missing."""
+        """Where the row's SR images are, made if they were missing."""
         chosen = dict(row.upscale)
         if row.has_model:
             chosen |= {"checkpoint": self._training(row).target, "precision": self.options.precision}

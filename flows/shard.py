@@ -1,6 +1,6 @@
-"""`dtls/shard`: a folder of pictures becomes WebDataset shards and a manifest.
+"""`dtls/shard`: a folder of images becomes WebDataset shards and a manifest.
 
-Unit: the pictures of one shard. Proof: its receipt under `TARGET/.dtls/receipts`, written after the tar.
+Unit: the images of one shard. Proof: its receipt under `TARGET/.dtls/receipts`, written after the tar.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ from storage.receipts.units import Unit, cut_evenly
 class ShardOptions(SourceOptions, MakingOptions):
     """What to shard, and how."""
 
-    source: Address = Field(description="folder, zip, tar or URL of the pictures, such as FFHQ's images1024x1024")
+    source: Address = Field(description="folder, zip, tar or URL of the images, such as FFHQ's images1024x1024")
     target: Address = Field(description="folder or URL for the shards")
     size: int | None = Field(
         None, ge=8, le=8192, description="crop to the centre square and reduce it to this many pixels; else copy"
     )
-    samples_per_shard: int = Field(1000, ge=1, le=1_000_000, description="pictures in one tar")
+    samples_per_shard: int = Field(1000, ge=1, le=1_000_000, description="images in one tar")
     split: Literal["none", "published", "hash"] = Field(
         "none",
         description="train and validation apart: published is FFHQ's first 60,000 and the rest, hash goes by the key",
@@ -48,7 +48,7 @@ class ShardOptions(SourceOptions, MakingOptions):
         None, description=f"FFHQ's {METADATA}, for authors and licences; by default the one in the source, if any"
     )
     check: bool = Field(
-        False, description="decode each picture before it is copied: finds damage within it, in many times the time"
+        False, description="decode each image before it is copied: finds damage within it, in many times the time"
     )
 
     @model_validator(mode="after")
@@ -61,7 +61,7 @@ class ShardOptions(SourceOptions, MakingOptions):
 @flow(name="dtls", flow_run_name="shard {options.source}", on_running=[obey_cancels])
 @one_line
 def shard(options: ShardOptions) -> str:
-    """Shard a folder of pictures into WebDataset tars."""
+    """Shard a folder of images into WebDataset tars."""
     source = open_source(options.source, options.names_encoding, follow_links=options.follow_links)
     target = Location.of(options.target)
     refuse_within(target, options.source)
@@ -77,7 +77,7 @@ def shard(options: ShardOptions) -> str:
         skipped=contents.skipped,
     )
     before = made_before(contents, receipts)
-    contents = replace(contents, pictures=sorted([*contents.pictures, *before]))
+    contents = replace(contents, images=sorted([*contents.images, *before]))
     making = Making(
         Reopened.of(options.source, source, options.names_encoding, follow_links=options.follow_links),
         absolute(options.target),
@@ -89,7 +89,7 @@ def shard(options: ShardOptions) -> str:
     )
     origins = cache(making.origins)
     made_of = [copies(target)] if options.size is None else []
-    contents = replace(contents, pictures=receipts.settled(contents.pictures, source.fetch, *made_of))
+    contents = replace(contents, images=receipts.settled(contents.images, source.fetch, *made_of))
     job = Job(
         title=f"shard {source}",
         units=plan(contents, options, metadata),
@@ -112,7 +112,7 @@ def plan(contents: Contents, options: ShardOptions, metadata: Found | None = Non
     if metadata is not None:
         made_with["metadata"] = [metadata.entry.size, metadata.entry.etag]
     units: list[Unit] = []
-    for split, part in _parts(contents.pictures, options).items():
+    for split, part in _parts(contents.images, options).items():
         for index, chunk in enumerate(cut_evenly(part, options.samples_per_shard)):
             name = shard_name(index, split)
             units.append(Unit.of("shard", name, chunk, {**made_with, "first": index * options.samples_per_shard}))
@@ -127,15 +127,15 @@ def _told(options: ShardOptions) -> dict[str, object]:
     return told | ({"validation_share": options.validation_share} if options.split == "hash" else {})
 
 
-def _parts(pictures: Sequence[Entry], options: ShardOptions) -> dict[str, Sequence[Entry]]:
-    """The pictures by the first part of their shards' names."""
+def _parts(images: Sequence[Entry], options: ShardOptions) -> dict[str, Sequence[Entry]]:
+    """The images by the first part of their shards' names."""
     if options.split == "none":
-        return {"shard": pictures}
+        return {"shard": images}
     parts: dict[str, list[Entry]] = {split: [] for split in get_args(Split)}
-    for picture in pictures:
-        key = picture.key
+    for image in images:
+        key = image.key
         parts[published(key) if options.split == "published" else by_hash(key, options.validation_share)].append(
-            picture
+            image
         )
     return dict(parts)
 

@@ -24,7 +24,7 @@ class StatusOptions(Options):
     """Of which run."""
 
     target: Address = Field(
-        description="folder, archive or URL that a flow writes: shards, pictures, a report, a model"
+        description="folder, archive or URL that a flow writes: shards, images, a report, a model"
     )
     workers: int = Field(CORES, ge=1, le=256, description="threads that read receipts")
 

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 from dtls.devices import Precision, best_device
 from dtls.samplers.dtls import SamplerName
 from dtls.inference.trained import Sampling
-from flows.inputs.contents import list_pictures
+from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
 from flows.interface.options import Address, Options
 from flows.inputs.sources import refuse_within
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.upscale import refuse_misfits
-from reports.figures.contact_sheet import GalleryItem, Picture, contact_sheet
+from reports.figures.contact_sheet import GalleryItem, GalleryImage, contact_sheet
 from storage.images import decode as codec
 from storage.archives.source import open_source
 from storage.images.decode import ImageError
@@ -25,9 +25,9 @@ from storage.stores.location import Location, StorageError
 
 
 class TrajectoryOptions(Options):
-    """Which pictures, which sampler, and where the figure goes."""
+    """Which images, which sampler, and where the figure goes."""
 
-    source: Address = Field(description="folder or URL of LR pictures")
+    source: Address = Field(description="folder or URL of LR images")
     out: Address = Field(description="folder or URL for trajectory.png")
     checkpoint: Address = Field(description="folder or URL of a trained model")
     scale: float = Field(gt=1, le=64, description="how many times larger")
@@ -35,10 +35,10 @@ class TrajectoryOptions(Options):
         None,
         description="by default current, the paper's, or previous where that is predicted",
     )
-    pictures: int = Field(4, ge=1, le=64, description="rows of the figure: the first pictures of the source")
+    images: int = Field(4, ge=1, le=64, description="rows of the figure: the first images of the source")
     columns: int = Field(8, ge=2, le=64, description="steps shown, evenly chosen, with the first and the result")
     any_protocol: bool = Field(
-        False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
+        False, description="take images that were made by another downscaling than the checkpoint was trained for"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
@@ -60,7 +60,7 @@ def trajectory(options: TrajectoryOptions) -> str:
         method.sample, _ = method.model.sampler("current", None)
     refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     items = []
-    for entry in list_pictures(source)[: options.pictures]:
+    for entry in list_images(source)[: options.images]:
         try:
             pixels = codec.decode(source.fetch(entry))
         except ImageError as error:
@@ -71,8 +71,8 @@ def trajectory(options: TrajectoryOptions) -> str:
         if torch.equal(steps[-1][1], steps[-2][1]):  # most samplers end with their prediction at t = 1
             del steps[-2]
         chosen = {round(i * (len(steps) - 1) / (options.columns - 1)) for i in range(options.columns)}
-        shown = [Picture(f"t = {t}" if t else "SR", _png(x)) for i, (t, x) in enumerate(steps) if i in chosen]
-        items.append(GalleryItem(entry.key, [Picture("LR", codec.encode_png(pixels)), *shown]))
+        shown = [GalleryImage(f"t = {t}" if t else "SR", _png(x)) for i, (t, x) in enumerate(steps) if i in chosen]
+        items.append(GalleryItem(entry.key, [GalleryImage("LR", codec.encode_png(pixels)), *shown]))
     buffer = io.BytesIO()
     contact_sheet(items).save(buffer, "PNG", optimize=True)
     with hold(out, "trajectory"):

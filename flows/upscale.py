@@ -1,6 +1,6 @@
-"""`dtls/upscale`: pictures become larger ones, under the same names, with what they carry.
+"""`dtls/upscale`: images become larger ones, under the same names, with what they carry.
 
-Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures; see flows/transform/run.py.
+Unit: about 256 images, or a shard. Proof: its receipt, written after the images; see flows/transform/run.py.
 """
 
 from dataclasses import replace
@@ -38,7 +38,7 @@ OF_MODELS = ("project", "ensemble", "sampler", "sampling_steps", "seed", "any_pr
 class UpscaleOptions(SelectionOptions):
     """What to upscale, how, how far, and what the results are like."""
 
-    source: Address = Field(description="folder, image, zip, tar or URL of the pictures, or of shards")
+    source: Address = Field(description="folder, image, zip, tar or URL of the images, or of shards")
     target: Target = Field(description="folder, zip, tar, tar.gz or URL for the results")
     method: str | None = Field(
         None,
@@ -66,30 +66,30 @@ class UpscaleOptions(SelectionOptions):
         "them as they are, with --format same byte by byte",
     )
     samples_per_shard: int | None = Field(
-        None, ge=1, le=1_000_000, description="write WebDataset shards of about so many pictures into the target"
+        None, ge=1, le=1_000_000, description="write WebDataset shards of about so many images into the target"
     )
     provenance: bool = Field(
         True, description="say in each result's EXIF what made it: method, checkpoint, version, day"
     )
     project: bool = Field(
-        False, description="move each result to the nearest picture that reduces to its source; for clean sources"
+        False, description="move each result to the nearest image that reduces to its source; for clean sources"
     )
-    ensemble: bool = Field(False, description="mean with the mirrored picture's result: better, in twice the time")
+    ensemble: bool = Field(False, description="mean with the mirrored image's result: better, in twice the time")
     any_protocol: bool = Field(
-        False, description="take pictures that were made by another downscaling than the checkpoint was trained for"
+        False, description="take images that were made by another downscaling than the checkpoint was trained for"
     )
     sampler: str | None = Field(
         None,
         description="of models that have several, the model's choice if not said: two-call for dtls, the paper's "
-        "picture in two passes; ddim for sr3",
+        "image in two passes; ddim for sr3",
     )
     sampling_steps: int | None = Field(None, ge=1, description="of samplers that have a choice, like 50 of ddim")
     seed: int = Field(0, ge=0, lt=2**31, description="of the noise that some models start from")
-    batch_size: int = Field(16, ge=1, le=1024, description="pictures of one size that go through the model together")
-    unit_size: int = Field(256, ge=1, le=100_000, description="about how many pictures make one unit")
+    batch_size: int = Field(16, ge=1, le=1024, description="images of one size that go through the model together")
+    unit_size: int = Field(256, ge=1, le=100_000, description="about how many images make one unit")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
-    compile: bool = Field(False, description="compile the network: minutes for each picture size, then faster")
+    compile: bool = Field(False, description="compile the network: minutes for each image size, then faster")
     tile: int = Field(TILE, ge=SMALLEST, description="longest side of a result that is made in one piece")
 
     @field_validator("method")
@@ -159,7 +159,7 @@ class UpscaleOptions(SelectionOptions):
 @flow(name="dtls", flow_run_name="upscale {options.source}", on_running=[obey_cancels])
 @one_line
 def upscale(options: UpscaleOptions) -> str:
-    """Upscale every picture of a folder, an archive, or shards."""
+    """Upscale every image of a folder, an archive, or shards."""
     checkpoint, has_size = options.checkpoint, options.scale is not None or options.size is not None
     if options.method is None and checkpoint is None:
         checkpoint = _shipped(options.scale if has_size else DEFAULT_SCALE)
@@ -202,13 +202,13 @@ def _shipped(scale: float | None) -> str:
 
 
 def refuse_misfits(method: Trained, source: str, scale: float | None, *, any_protocol: bool) -> None:
-    """Refuse, before any work, a scale or pictures that the model was not trained for."""
+    """Refuse, before any work, a scale or images that the model was not trained for."""
     if scale is not None:
         method.model.check_scale(scale)
     trained, made = method.model.config.protocol, protocols(source)
     if made - {trained} and not any_protocol:
         raise CheckpointError(
-            f"the checkpoint is made for {trained}, and the pictures in {source} are made by "
+            f"the checkpoint is made for {trained}, and the images in {source} are made by "
             f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
         )
     if method.how.projected and "realworld" in made:

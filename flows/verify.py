@@ -27,7 +27,7 @@ TABLES = {"report": Gathered(TABLE, lambda row: f"{row['method']}/{row['key']}",
 class VerifyOptions(Options):
     """What to verify, and whether to drop the receipts of what is bad."""
 
-    target: Address = Field(description="folder, archive or URL that a flow wrote: shards, pictures, or a report")
+    target: Address = Field(description="folder, archive or URL that a flow wrote: shards, images, or a report")
     repair: bool = Field(
         False, description="drop receipts of what is bad, and bad tables, for the next run of the flow to make again"
     )

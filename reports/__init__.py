@@ -1,1 +1,1 @@
-"""Numbers and pictures: metrics, the Parquet table of them, and the page people look at."""
+"""Numbers and images: metrics, the Parquet table of them, and the page people look at."""

@@ -1,1 +1,1 @@
-"""Bytes: where they lie, what pictures they hold, and what is already done. Knows neither tensors nor Prefect."""
+"""Bytes: where they lie, what images they hold, and what is already done. Knows neither tensors nor Prefect."""

@@ -162,13 +162,13 @@ class Verification:
             if not right or PurePosixPath(file).suffix != ".tar":
                 return wrong
             try:
-                pictures = len(image_members(path))
+                images = len(image_members(path))
             except StorageError:
-                pictures = 0
-            if not pictures:
-                return wrong | {claim.receipt: "not a readable tar with pictures" for claim in right}
-        says = "{:,} pictures, where its receipt says {:,}"
-        return wrong | {c.receipt: says.format(pictures, c.rows) for c in right if c.rows != pictures}
+                images = 0
+            if not images:
+                return wrong | {claim.receipt: "not a readable tar with images" for claim in right}
+        says = "{:,} images, where its receipt says {:,}"
+        return wrong | {c.receipt: says.format(images, c.rows) for c in right if c.rows != images}
 
     def tables(self) -> Iterator[Problem]:
         """What is wrong with the plan, the table of all rows, and whatever else the last run has left about results.

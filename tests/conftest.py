@@ -1,4 +1,4 @@
-"""Fixtures for every test: the servers of services.py, one each a session and only when asked for, and pictures."""
+"""Fixtures for every test: the servers of services.py, one each a session and only when asked for, and images."""
 
 import os
 import shutil
@@ -91,7 +91,7 @@ def flows_harness() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve real pictures of 64×64 in the layout of FFHQ, 00000/00000.png …; not to be changed."""
+    """Twelve real images of 64×64 in the layout of FFHQ, 00000/00000.png …; not to be changed."""
     root = tmp_path_factory.mktemp("photographs")
     (root / "00000").mkdir()
     for number in range(12):
@@ -106,7 +106,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def others(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures that are none of the photographs; not to be changed."""
+    """Twelve images that are none of the photographs; not to be changed."""
     root = tmp_path_factory.mktemp("others")
     for path in photographs.rglob("*.png"):
         with Image.open(path) as photograph:
@@ -116,7 +116,7 @@ def others(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bad_images(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files that are no whole pictures, by what is wrong with them; copy them to where they should hurt."""
+    """Files that are no whole images, by what is wrong with them; copy them to where they should hurt."""
     root = tmp_path_factory.mktemp("bad-images")
     whole = photographs / "00000" / "00000.png"
     with Image.open(whole) as image:
@@ -124,7 +124,7 @@ def bad_images(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     shutil.copy(whole, root / "truncated.png")
     for path in (root / "truncated.jpg", root / "truncated.png"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    (root / "text.png").write_text("This is no picture.\n")
+    (root / "text.png").write_text("This is no image.\n")
     (root / "empty.png").touch()
     return {path.name: path for path in root.iterdir()}
 

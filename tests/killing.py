@@ -2,7 +2,7 @@
 
 A step is what changes a target: on a disk, before a file is opened for writing, renamed, linked or removed; on S3,
 before a request that writes is sent, and after its answer. The process counts its own steps, so that the code under
-test needs no hook, and it writes down which pictures of its source it reads. It is forked from one that has imported
+test needs no hook, and it writes down which images of its source it reads. It is forked from one that has imported
 the flows: a kill costs no more than the run that it ends.
 """
 
@@ -103,7 +103,7 @@ def _content(key: str, data: bytes) -> Content:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that is over: whether it was killed, its steps by kind, the pictures it read, and its seconds."""
+    """A run that is over: whether it was killed, its steps by kind, the images it read, and its seconds."""
 
     killed: bool
     steps: list[str]

@@ -116,7 +116,7 @@ def test_the_image_gets_no_secrets_and_no_leftovers(tmp_path: Path) -> None:
         ".git/config",
         "dtls/models/base.py",
         "dtls/__pycache__/model.pyc",
-        "pictures/a.png",
+        "images/a.png",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -163,13 +163,13 @@ def test_flows_run_in_this_process(flows_harness: None) -> None:
     assert inline(42) == 42
 
 
-def test_pictures_are_small_and_the_bad_ones_bad(photographs: Path, bad_images: dict[str, Path]) -> None:
-    pictures = sorted(photographs.rglob("*.png"))
-    assert [path.relative_to(photographs).as_posix() for path in pictures][-1] == "00000/00011.png"
-    for path in pictures:
+def test_images_are_small_and_the_bad_ones_bad(photographs: Path, bad_images: dict[str, Path]) -> None:
+    images = sorted(photographs.rglob("*.png"))
+    assert [path.relative_to(photographs).as_posix() for path in images][-1] == "00000/00011.png"
+    for path in images:
         with Image.open(path) as image:
             assert (image.mode, image.size) == ("RGB", (64, 64))
-            assert len(set(image.convert("L").tobytes())) > 30, "a flat picture tests nothing"
+            assert len(set(image.convert("L").tobytes())) > 30, "a flat image tests nothing"
     for path in bad_images.values():
         with pytest.raises(OSError), Image.open(path) as image:  # noqa: PT011 - each kind has words of its own
             image.load()

@@ -25,7 +25,7 @@ SHIPPED = {model.name: model for model in (Shipped("photo-x4", 4, "photographs")
 
 
 def shipped_for(scale: float | None) -> Shipped:
-    """The model for a scale, or for results of one size, whose scale is each picture's own; SizeError beyond all."""
+    """The model for a scale, or for results of one size, whose scale is each image's own; SizeError beyond all."""
     for model in SHIPPED.values():
         if scale is None or scale <= model.scale:
             return model

@@ -1,11 +1,11 @@
-"""LR pictures as cameras and websites make them (the thesis, §2.1): y = (x ⊗ k)↓ + n, its parts in any order.
+"""LR images as cameras and websites make them (the thesis, §2.1): y = (x ⊗ k)↓ + n, its parts in any order.
 
 The parts are an isotropic and an anisotropic Gaussian blur, down-sampling, white noise, and JPEG, shuffled as in the
 paper that the thesis follows (BSRGAN, arXiv 2103.14006, §3). The thesis gives no numbers. Those below are milder than
 that paper's, which at ×4 blurs by up to σ = 2.8 pixels before and after down-sampling, and goes to noise of 25/255
 and to JPEG's quality 30.
 
-It is random, and not linear: nothing can be projected on such a picture, and there is no consistency with it.
+It is random, and not linear: nothing can be projected on such an image, and there is no consistency with it.
 """
 
 import hashlib
@@ -31,20 +31,20 @@ MODES = ("bilinear", "bicubic")
 
 @torch.no_grad()
 def realworld(hr: Tensor, size: tuple[int, int], seeds: Tensor) -> Tensor:
-    """LR pictures (N, C, h, w) of HR pictures (N, C, H, W), C = 1 or 3, both in [0, 1], of one type, on one device.
+    """LR images (N, C, h, w) of HR images (N, C, H, W), C = 1 or 3, both in [0, 1], of one type, on one device.
 
     Each is made alone, on the CPU, by what is drawn from its seed in `seeds` (N,), whole numbers: evenly from BLUR
     (three times), [0, π) (the turn of the anisotropic kernel), MODES, NOISE and QUALITY, and any order of the five
-    parts. So a picture is the same in any batch. It has no gradient.
+    parts. So an image is the same in any batch. It has no gradient.
     """
-    pictures, generators = hr.float().cpu().split(1), map(_generator, seeds.tolist())
-    return torch.cat([_made(x, size, generator) for x, generator in zip(pictures, generators, strict=True)]).to(hr)
+    images, generators = hr.float().cpu().split(1), map(_generator, seeds.tolist())
+    return torch.cat([_made(x, size, generator) for x, generator in zip(images, generators, strict=True)]).to(hr)
 
 
-def seeds_of(pictures: Tensor, seed: int) -> Tensor:
-    """Seeds (N,) of pictures (N, C, H, W), each of the run's seed and its own pixels: the same in any order."""
-    head = f"{seed} {tuple(pictures.shape[1:])} {pictures.dtype} ".encode()
-    digests = (hashlib.sha256(head + x.cpu().contiguous().numpy().tobytes()).digest() for x in pictures)
+def seeds_of(images: Tensor, seed: int) -> Tensor:
+    """Seeds (N,) of images (N, C, H, W), each of the run's seed and its own pixels: the same in any order."""
+    head = f"{seed} {tuple(images.shape[1:])} {images.dtype} ".encode()
+    digests = (hashlib.sha256(head + x.cpu().contiguous().numpy().tobytes()).digest() for x in images)
     return torch.tensor([int.from_bytes(digest[:4], "big") for digest in digests])
 
 
@@ -54,7 +54,7 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _made(x: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """The LR picture (1, C, h, w) of x (1, C, H, W)."""
+    """The LR image (1, C, h, w) of x (1, C, H, W)."""
 
     def uniform(low: float, high: float) -> float:
         return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
@@ -66,7 +66,7 @@ def _made(x: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tenso
     mode, noise, quality = MODES[whole(0, 1)], uniform(*NOISE), whole(*QUALITY)
 
     def pixel(x: Tensor) -> float:
-        """The side of an LR picture's pixel in pixels of x."""
+        """The side of an LR image's pixel in pixels of x."""
         return float(x.shape[-2] / size[0])
 
     parts = (

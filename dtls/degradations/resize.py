@@ -1,7 +1,7 @@
 """D_t, the downscaling A and the upscaling B behind it, as 1-D matrices.
 
-A separable linear resize of a picture X (H, W) is `R_H X R_Wᵀ`, R being a small (n_out, n_in) matrix. So the
-degradation of DTLS §2.2, `D(x, t)` (down to `S − t·stride` pixels and up again), the making of LR pictures and
+A separable linear resize of an image X (H, W) is `R_H X R_Wᵀ`, R being a small (n_out, n_in) matrix. So the
+degradation of DTLS §2.2, `D(x, t)` (down to `S − t·stride` pixels and up again), the making of LR images and
 their consistency are each two small matrix products, exact and differentiable, and all use one protocol.
 """
 
@@ -17,7 +17,7 @@ from cachetools import LRUCache, cached
 from torch import Tensor
 
 Protocol = Literal["reference", "antialias"]
-"""Which linear downscaling makes LR pictures.
+"""Which linear downscaling makes LR images.
 
 `reference`: torch's bilinear without antialias, as the authors of DTLS do it.
 `antialias`: Pillow's bicubic (a = −0.5, support widened by the scale), on which the literature's ×2/×3/×4 and SR3
@@ -25,15 +25,15 @@ stand.
 """
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 LRProtocol = Literal["reference", "antialias", "realworld"]
-"""How LR pictures are made: by a linear downscaling, or as in `dtls.degradations.realworld`, which is not linear."""
+"""How LR images are made: by a linear downscaling, or as in `dtls.degradations.realworld`, which is not linear."""
 
 
 class SizeError(ValueError):
-    """A picture, scale or model size that does not fit the others."""
+    """An image, scale or model size that does not fit the others."""
 
 
 CACHE_BYTES = 2**27
-"""Of matrices of each kind that are kept: an archive has pictures of any size, and large ones have large matrices."""
+"""Of matrices of each kind that are kept: an archive has images of any size, and large ones have large matrices."""
 
 
 def _kept() -> "LRUCache[object, Tensor]":
@@ -67,7 +67,7 @@ def pseudo_inverse(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
 
 
 def project(x: Tensor, y: Tensor, protocol: Protocol) -> Tensor:
-    """The picture nearest to x (N, C, H, W) that A reduces to y (N, C, h, w): x + A⁺(y − A x). Not clamped."""
+    """The image nearest to x (N, C, H, W) that A reduces to y (N, C, h, w): x + A⁺(y − A x). Not clamped."""
     size = (y.shape[-2], y.shape[-1])
     rows = pseudo_inverse(x.shape[-2], size[0], protocol).to(x)
     columns = pseudo_inverse(x.shape[-1], size[1], protocol).to(x)
@@ -75,7 +75,7 @@ def project(x: Tensor, y: Tensor, protocol: Protocol) -> Tensor:
 
 
 def downscale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """The (h, w) of the LR picture of an HR picture of `size` (H, W); refuses what does not divide."""
+    """The (h, w) of the LR image of an HR image of `size` (H, W); refuses what does not divide."""
     low = tuple(n / scale for n in size)
     if any(n < 1 or abs(n - round(n)) > 1e-6 for n in low):
         raise SizeError(f"{size[1]}×{size[0]} is no multiple of the scale {scale:g}")
@@ -94,9 +94,9 @@ def scale_between(low: tuple[int, int], high: tuple[int, int]) -> float:
 
 @dataclass(frozen=True)
 class Degradation:
-    """D_t for one model: `size` S of its HR pictures, `stride` in pixels, steps T, and the protocol.
+    """D_t for one model: `size` S of its HR images, `stride` in pixels, steps T, and the protocol.
 
-    D_T is what the model's LR pictures look like at HR size: S − T·stride pixels, enlarged.
+    D_T is what the model's LR images look like at HR size: S − T·stride pixels, enlarged.
     Other sizes follow by ratio: a side of n pixels goes through n·(S − t·stride)/S.
     """
 
@@ -113,7 +113,7 @@ class Degradation:
 
     @property
     def lr_size(self) -> int:
-        """The side in pixels of the smallest LR picture the model learns from, S − T·stride."""
+        """The side in pixels of the smallest LR image the model learns from, S − T·stride."""
         return self.size - self.steps * self.stride
 
     def low(self, n: int, t: int) -> int:
@@ -139,7 +139,7 @@ class Degradation:
         """D(x, t) of x (N, C, H, W), with one t for all or N of them; t = 0 is the identity."""
         steps = [t] if isinstance(t, int) else t.tolist() if isinstance(t, Tensor) else list(t)
         if len(steps) not in (1, len(x)):
-            raise SizeError(f"{len(steps)} timesteps for {len(x)} pictures")
+            raise SizeError(f"{len(steps)} timesteps for {len(x)} images")
         if any(not 0 <= s <= self.steps for s in steps):
             raise SizeError(f"timesteps are 0…{self.steps}, not {min(steps)}…{max(steps)}")
         if isinstance(t, int):

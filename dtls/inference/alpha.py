@@ -1,4 +1,4 @@
-"""Pictures that are transparent in places: their colour and their alpha are enlarged apart.
+"""Images that are transparent in places: their colour and their alpha are enlarged apart.
 
 The colour of a pixel whose alpha is 0 means nothing, and would bleed into the edges of what is seen. So it is
 replaced before enlarging (`fill`). Enlarged alpha overshoots, and is put back between its neighbours (`bounded`).
@@ -17,7 +17,7 @@ from dtls.inference.trained import Trained
 def fill(colour: Tensor, alpha: Tensor) -> Tensor:
     """`colour` (N, 1 or 3, h, w) with that of its surroundings where `alpha` (N, 1, h, w) is 0; both in [0, 1].
 
-    Pixels that are seen at all stay exactly as they are, and so does a picture of which nothing is seen.
+    Pixels that are seen at all stay exactly as they are, and so does an image of which nothing is seen.
     """
     seen = alpha > 0
     nothing = ~seen.any(-1, keepdim=True).any(-2, keepdim=True)
@@ -25,7 +25,7 @@ def fill(colour: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _surroundings(weighted: Tensor, weight: Tensor) -> Tensor:
-    """`weighted / weight`; where the weight is 0, what a picture half as large has there, and so on."""
+    """`weighted / weight`; where the weight is 0, what an image half as large has there, and so on."""
     colour = weighted / torch.where(weight > 0, weight, 1)
     if (weight > 0).all() or weight.shape[-2:] == (1, 1):
         return colour

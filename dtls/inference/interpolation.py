@@ -1,4 +1,4 @@
-"""Methods without weights: interpolations, and what makes HR squares and LR pictures."""
+"""Methods without weights: interpolations, and what makes HR squares and LR images."""
 
 import math
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def nearest(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 class Square:
-    """The centre square, reduced to the size wanted by Pillow's bicubic: makes HR pictures of one size."""
+    """The centre square, reduced to the size wanted by Pillow's bicubic: makes HR images of one size."""
 
     name = "square"
     identity: Mapping[str, str] = MappingProxyType({"method": name})
@@ -58,9 +58,9 @@ class Square:
 
 
 class Downscaling:
-    """Makes LR pictures from HR pictures by a protocol, by one scale in both directions.
+    """Makes LR images from HR images by a protocol, by one scale in both directions.
 
-    seed: of what `realworld` draws, for each picture by its own pixels; the others draw nothing.
+    seed: of what `realworld` draws, for each image by its own pixels; the others draw nothing.
     """
 
     def __init__(self, protocol: LRProtocol, seed: int = 0) -> None:

@@ -1,6 +1,6 @@
-"""Methods: what turns LR pictures into SR pictures. `load_method` finds one by name.
+"""Methods: what turns LR images into SR images. `load_method` finds one by name.
 
-A method is called with a batch of LR pictures (N, C, h, w), float32 in [0, 1], C = 1 (grey) or 3 (RGB), and the size
+A method is called with a batch of LR images (N, C, h, w), float32 in [0, 1], C = 1 (grey) or 3 (RGB), and the size
 (H, W) wanted, and returns (N, C, H, W) in [0, 1]; SizeError where it cannot reach that size. `identity` is what its
 results depend on. What is named here is imported when it is asked for: some of it takes seconds.
 """

@@ -43,7 +43,7 @@ class SpandrelModel:
     """A model of another architecture, with the weights in a file; of `how`, precision and tile count.
 
     It enlarges by its own `scale`. Where another size is wanted, Pillow's bicubic makes it of that result.
-    LR pictures of up to 128 pixels are enlarged in one piece, whatever `how.tile` says. CheckpointError for a file
+    LR images of up to 128 pixels are enlarged in one piece, whatever `how.tile` says. CheckpointError for a file
     that is no such model, or a precision it does not compute in.
     """
 
@@ -66,7 +66,7 @@ class SpandrelModel:
 
     @torch.inference_mode()
     def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        """SR pictures (N, C, H, W) in [0, 1] of LR pictures (N, C, h, w), C = 1 or 3.
+        """SR images (N, C, H, W) in [0, 1] of LR images (N, C, h, w), C = 1 or 3.
 
         SizeError for sides of more than one scale.
         """
@@ -78,7 +78,7 @@ class SpandrelModel:
         return sr.clamp(0, 1)
 
     def _enlarged(self, x: Tensor) -> Tensor:
-        """Pictures (N, C, h, w) at the model's own scale; spandrel promises no model that takes several at once."""
+        """Images (N, C, h, w) at the model's own scale; spandrel promises no model that takes several at once."""
         if len(x) == 1 or self._takes_batches:
             return self._piecewise(x)
         return torch.cat([self._piecewise(part) for part in x.split(1)])
@@ -86,7 +86,7 @@ class SpandrelModel:
     @cached_property
     @torch.inference_mode()
     def _takes_batches(self) -> bool:
-        """Whether two small pictures come out together as they do alone."""
+        """Whether two small images come out together as they do alone."""
         pair = torch.rand(2, self.model.input_channels, 32, 32, generator=torch.Generator().manual_seed(0))
         pair = pair.to(self.device)
         try:
@@ -95,9 +95,9 @@ class SpandrelModel:
             return False
         return torch.allclose(together, torch.cat([self._run(one) for one in pair.split(1)]), atol=1e-3)
 
-    def _piecewise(self, pictures: Tensor) -> Tensor:
+    def _piecewise(self, images: Tensor) -> Tensor:
         internal = self.model.tiling.name == "INTERNAL"
-        return self._run(pictures) if internal else self.tiler(self._run, pictures)
+        return self._run(images) if internal else self.tiler(self._run, images)
 
     def _run(self, x: Tensor) -> Tensor:
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16):
@@ -154,7 +154,7 @@ def _is_torchscript(content: bytes) -> bool:
 
 
 def _built(tensors: dict[str, Any], path: Path) -> Any:
-    """spandrel's descriptor of a model that enlarges pictures; CheckpointError for any other."""
+    """spandrel's descriptor of a model that enlarges images; CheckpointError for any other."""
     allow_torchvision_import()
     from spandrel import ModelLoader, UnsupportedModelError  # takes seconds
 

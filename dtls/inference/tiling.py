@@ -1,4 +1,4 @@
-"""Any size in the memory there is: large pictures in overlapping tiles, batches and tiles halved when it is short."""
+"""Any size in the memory there is: large images in overlapping tiles, batches and tiles halved when it is short."""
 
 from collections.abc import Callable
 from itertools import product
@@ -10,11 +10,11 @@ from torch import Tensor
 TILE, OVERLAP, SMALLEST = 1024, 64, 128
 """Sides in pixels: of a tile, of what two neighbours share, and of the smallest tile tried.
 
-Networks that enlarge work on the small picture and look less far, so there neighbours share half as much.
+Networks that enlarge work on the small image and look less far, so there neighbours share half as much.
 """
 
 Run = Callable[[Tensor], Tensor]
-"""From pictures (N, C, h, w) to pictures (N, C, scale·h, scale·w)."""
+"""From images (N, C, h, w) to images (N, C, scale·h, scale·w)."""
 
 
 class MemoryShortError(RuntimeError):
@@ -26,7 +26,7 @@ class Tiler:
 
     tile: the longest side that goes through `run` in one piece, in pixels of what `run` is given. scale: how many
     times larger than x its result is. What ran out of memory once is not tried again: from then on at most half as
-    many pixels go through `run` at a time. MemoryShortError when the smallest tile is still too much; that picture
+    many pixels go through `run` at a time. MemoryShortError when the smallest tile is still too much; that image
     teaches nothing about others.
     """
 
@@ -101,10 +101,10 @@ def shares(side: list[slice], overlap: int, scale: int, like: Tensor) -> list[tu
 
 
 def ramp(window: slice, n: int, overlap: int, like: Tensor) -> Tensor:
-    """How much each pixel of a window's side counts, of a picture's side of n pixels.
+    """How much each pixel of a window's side counts, of an image's side of n pixels.
 
-    Towards an edge inside the picture it falls from 1 to 0 over the middle half of the overlap: the quarter next to
-    the edge, where the network sees padding instead of the picture, does not count.
+    Towards an edge inside the image it falls from 1 to 0 over the middle half of the overlap: the quarter next to
+    the edge, where the network sees padding instead of the image, does not count.
     """
     place = torch.arange(window.stop - window.start, device=like.device, dtype=like.dtype) + 0.5
     edges = [*([place] if window.start > 0 else []), *([place.flip(0)] if window.stop < n else [])]

@@ -23,8 +23,8 @@ class Sampling:
 
     sampler: by name, of models that have several; None for the model's own choice. steps: of samplers that have a
     choice of steps. seed: of the noise of models whose results depend on noise. projected: the result is moved to the
-    nearest picture that A reduces to the LR picture; exact for clean LR pictures, and never worse then; noise and
-    JPEG blocks of the LR picture would come through. ensemble: the mean with what comes of the mirrored picture, in
+    nearest image that A reduces to the LR image; exact for clean LR images, and never worse then; noise and
+    JPEG blocks of the LR image would come through. ensemble: the mean with what comes of the mirrored image, in
     twice the time. tile: results with a longer side, in pixels, are made in tiles.
     """
 
@@ -44,7 +44,7 @@ DEFAULT = Sampling()
 class Trained:
     """A model with the weights of a checkpoint; CheckpointError for choices in `how` that it does not have.
 
-    A model works on enlarged pictures, or enlarges by its own scale; where another size is wanted, Pillow's bicubic
+    A model works on enlarged images, or enlarges by its own scale; where another size is wanted, Pillow's bicubic
     makes it of that result. wish: the method that the checkpoint should be of.
     """
 
@@ -78,7 +78,7 @@ class Trained:
 
     @torch.inference_mode()
     def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        """SR pictures (N, C, H, W) in [0, 1] of LR pictures (N, C, h, w), C = 1 or 3.
+        """SR images (N, C, H, W) in [0, 1] of LR images (N, C, h, w), C = 1 or 3.
 
         SizeError for scales beyond the model's.
         """
@@ -98,9 +98,9 @@ class Trained:
 
     @torch.inference_mode()
     def trajectory(self, lr: Tensor, size: tuple[int, int]) -> list[tuple[int, Tensor]]:
-        """The sampler's predictions on its way, (t, pictures (N, 3, H, W) in [0, 1]), its last state as t = 0.
+        """The sampler's predictions on its way, (t, images (N, 3, H, W) in [0, 1]), its last state as t = 0.
 
-        In one piece, neither projected nor averaged with the mirrored picture.
+        In one piece, neither projected nor averaged with the mirrored image.
         """
         lr = lr.to(self.device)
         x, scale = self._input(lr, size)
@@ -129,7 +129,7 @@ class Trained:
     def _sampled(self, x: Tensor, scale: float, callback: Callback | None = None) -> Tensor:
         """The model's result; x is padded to sides that the network can halve, by repeating its last pixels.
 
-        All pictures have the same noise, where there is any: so a result does not depend on its neighbours.
+        All images have the same noise, where there is any: so a result does not depend on its neighbours.
         """
         height, width = x.shape[-2:]
         multiple, larger = self.model.multiple, self.model.scale

@@ -1,6 +1,6 @@
 """What a model offers so that the one training loop trains it and every flow can use it.
 
-A model is a network with the loss it learns by and the way its results are made. Shapes: N pictures of 3 channels in
+A model is a network with the loss it learns by and the way its results are made. Shapes: N images of 3 channels in
 [0, 1], HR ones with sides of S pixels, LR ones with sides of s.
 """
 
@@ -19,14 +19,14 @@ MAX_TIMESTEPS = 100_000
 Network = Callable[[Tensor, Tensor], Tensor]
 """A model's `forward` in the precision of a run: (x, t) → what it predicts, float32."""
 Compare = Callable[[Tensor, Tensor], Tensor]
-"""The loss between predicted and true pictures."""
+"""The loss between predicted and true images."""
 Callback = Callable[[int, Tensor], None]
 Sample = Callable[[Network, Tensor, float, Tensor, Callback | None], Tensor]
-"""From network, input x, scale, the pictures' seeds (N,) and a callback(t, predicted pictures) to SR pictures."""
+"""From network, input x, scale, the images' seeds (N,) and a callback(t, predicted images) to SR images."""
 
 
 class Draws(NamedTuple):
-    """What is drawn for each picture of a step, (N,) each: its timestep, whether it is mirrored, whether the network
+    """What is drawn for each image of a step, (N,) each: its timestep, whether it is mirrored, whether the network
     learns from what it first predicts of it, and the seed of its noise."""
 
     t: Tensor
@@ -40,7 +40,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Config:
-    """What every model's configuration has, but for DTLS's own: the sides of its HR and LR pictures in training, and
+    """What every model's configuration has, but for DTLS's own: the sides of its HR and LR images in training, and
     how these were made from those."""
 
     size: int = 128
@@ -74,9 +74,9 @@ def departing(**choices: Any) -> Mapping[str, Any]:
 class Model(nn.Module):
     """Base of all models. A subclass says what is below, and `forward(x, t)` is its network.
 
-    scale: how many times larger its results are than what goes in; 1 where enlarged LR pictures go in. multiple: of
+    scale: how many times larger its results are than what goes in; 1 where enlarged LR images go in. multiple: of
     which the sides of what goes in have to be. steps: T, the timesteps it learns. name: in the registry, and in
-    config.json. defaults: what departs from the training recipe's. compares: whether its loss is between pictures,
+    config.json. defaults: what departs from the training recipe's. compares: whether its loss is between images,
     so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
     draws: whether results depend on noise. progress: in training, the share of the steps that is done.
     """
@@ -98,7 +98,7 @@ class Model(nn.Module):
         self.config = self.config_type(**config).validate()
 
     def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
-        """The loss of HR pictures (N, 3, S, S), a scalar."""
+        """The loss of HR images (N, 3, S, S), a scalar."""
         raise NotImplementedError
 
     def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
@@ -115,7 +115,7 @@ class Model(nn.Module):
     def restore(
         self, network: Network, x: Tensor, scale: float, seeds: Tensor, callback: Callback | None, /
     ) -> Tensor:
-        """SR pictures of x: LR pictures, or enlarged ones where the model's scale is 1. Not clamped."""
+        """SR images of x: LR images, or enlarged ones where the model's scale is 1. Not clamped."""
         raise NotImplementedError
 
     def check_scale(self, scale: float) -> None:
@@ -126,7 +126,7 @@ class Model(nn.Module):
             raise SizeError(f"this checkpoint ({trained}) upscales by at most ×{largest}, not ×{scale:g}")
 
     def lr(self, hr: Tensor, drawn: Draws) -> Tensor:
-        """LR pictures (N, 3, s, s) of HR pictures as files have them: by the protocol, in 8 bits."""
+        """LR images (N, 3, s, s) of HR images as files have them: by the protocol, in 8 bits."""
         side = hr.shape[-1] * self.config.lr_size // self.config.size
         protocol: LRProtocol = self.config.protocol
         if protocol == "realworld":
@@ -136,12 +136,12 @@ class Model(nn.Module):
         return (made.clamp(0, 1) * 255).round() / 255
 
     def enlarged(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        """LR pictures at HR size, by the interpolation that belongs to the protocol."""
+        """LR images at HR size, by the interpolation that belongs to the protocol."""
         return resize(lr, size, "reference" if self.config.protocol == "reference" else "antialias")
 
 
 class Noise:
-    """Standard normal noise, each picture's from a generator of its own: the same in any batch, on any device."""
+    """Standard normal noise, each image's from a generator of its own: the same in any batch, on any device."""
 
     def __init__(self, seeds: Tensor) -> None:
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]

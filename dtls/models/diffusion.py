@@ -1,7 +1,7 @@
 """What the diffusion models share: their network, noise schedules, loss and samplers, which are diffusers'.
 
 x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε with ε ~ N(0, 1), t = 1 … T (2006.11239, eq. 4), where diffusers counts from 0. x_0 is
-what a model makes of the HR picture, its condition what it makes of the enlarged LR picture; both are (N, C, h, w).
+what a model makes of the HR image, its condition what it makes of the enlarged LR image; both are (N, C, h, w).
 """
 
 import math
@@ -51,7 +51,7 @@ class DiffusionConfig(Config):
 
     @property
     def multiple(self) -> int:
-        """Of which the sides of pictures have to be."""
+        """Of which the sides of images have to be."""
         return int(self.patch * 2 ** (self.levels - 1))
 
     def validate(self) -> Self:
@@ -115,12 +115,12 @@ class Diffusion(Model):
         )
         self.chain = self._scheduler("ddpm")
 
-    def encoded(self, pictures: Tensor) -> Tensor:
-        """x_0, or the condition, of pictures (N, 3, H, W) in [0, 1]."""
+    def encoded(self, images: Tensor) -> Tensor:
+        """x_0, or the condition, of images (N, 3, H, W) in [0, 1]."""
         raise NotImplementedError
 
     def decoded(self, x0: Tensor) -> Tensor:
-        """Pictures (N, 3, H, W), not clamped, of x_0."""
+        """Images (N, 3, H, W), not clamped, of x_0."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Diffusion(Model):
         return F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, patch), _index(t), return_dict=False)[0], patch)
 
     def noise_loss(self, network: Network, hr: Tensor, drawn: Draws) -> Tensor:
-        """Between ε, each picture's by its seed, and ε_θ(condition, x_t, t) (2104.07636, eq. 6)."""
+        """Between ε, each image's by its seed, and ε_θ(condition, x_t, t) (2104.07636, eq. 6)."""
         with torch.no_grad():
             x0 = self.encoded(hr)
             condition = self.encoded(self.enlarged(self.lr(hr, drawn), (hr.shape[-2], hr.shape[-1])))

@@ -39,7 +39,7 @@ class ModelConfig:
 
     @property
     def lr_size(self) -> int:
-        """The side in pixels of the smallest LR picture, S − T·stride."""
+        """The side in pixels of the smallest LR image, S − T·stride."""
         return self.size - self.steps * self.stride
 
     def validate(self) -> Self:
@@ -89,7 +89,7 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
         self.steps, self.multiple = c.steps, self.unet.multiple
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """U(x, t): pictures (N, 3, H, W) in [0, 1] and timesteps (N,) → (N, 3, H, W)."""
+        """U(x, t): images (N, 3, H, W) in [0, 1] and timesteps (N,) → (N, 3, H, W)."""
         prediction: Tensor = self.unet(x, t)
         return prediction
 

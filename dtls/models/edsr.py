@@ -1,6 +1,6 @@
-"""EDSR (1707.02921): residual blocks without normalisation on the LR picture; small enough for a laptop.
+"""EDSR (1707.02921): residual blocks without normalisation on the LR image; small enough for a laptop.
 
-It learns what to add to the bicubically enlarged picture.
+It learns what to add to the bicubically enlarged image.
 """
 
 from typing import Any
@@ -45,5 +45,5 @@ class EDSR(Regression):
         h = self.head(x)
         h = self.tail(h + self.last(self.body(h)))
         size = (self.scale * x.shape[-2], self.scale * x.shape[-1])
-        with torch.autocast(x.device.type, enabled=False):  # a picture wants more than bfloat16's 8 bits
+        with torch.autocast(x.device.type, enabled=False):  # an image wants more than bfloat16's 8 bits
             return F.pixel_shuffle(h, self.scale).float() + self.enlarged(x.float(), size)

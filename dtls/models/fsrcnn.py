@@ -1,4 +1,4 @@
-"""FSRCNN(56, 12, 4) (1608.00367) for RGB: all but the last layer work on the LR picture: 24,683 parameters."""
+"""FSRCNN(56, 12, 4) (1608.00367) for RGB: all but the last layer work on the LR image: 24,683 parameters."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Inverse heat dissipation (2206.13397) for super-resolution: a network that undoes a blur step by step.
 
-u_t is the picture after so much of the heat equation as blurs it by σ_t pixels. The paper makes pictures of almost
-nothing, from a blur as wide as the picture; here the sampler starts from the enlarged LR picture, as the u_t that is
-about as blurred. The network never sees an LR picture in training.
+u_t is the image after so much of the heat equation as blurs it by σ_t pixels. The paper makes images of almost
+nothing, from a blur as wide as the image; here the sampler starts from the enlarged LR image, as the u_t that is
+about as blurred. The network never sees an LR image in training.
 """
 
 import math
@@ -20,13 +20,13 @@ from dtls.models.unet_based import UNetConfig, UNetModel
 SMALLEST = 0.5
 """σ_1 in pixels, as in the paper's experiments."""
 PER_SCALE = 0.43
-"""σ of the Gaussian blur nearest to making a picture smaller and enlarging it again, in pixels, by the scale.
+"""σ of the Gaussian blur nearest to making an image smaller and enlarging it again, in pixels, by the scale.
 
 Nearest in mean squared error, on photographs: 0.415 to 0.445 for ×2 to ×32 by the protocol antialias, by reference
 0.435 to 0.455, and 0.515 for ×2.
 """
 NOISE, DELTA = 0.01, 0.0125
-"""Deviations of the noise, σ in training and δ = 1.25 σ in sampling, for pictures in [0, 1]; the paper's."""
+"""Deviations of the noise, σ in training and δ = 1.25 σ in sampling, for images in [0, 1]; the paper's."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class HeatConfig(UNetConfig):
     def validate(self) -> Self:
         super().validate()
         if self.protocol == "realworld":
-            raise SizeError("heat learns from blurred pictures, never from LR pictures: there is no realworld for it")
+            raise SizeError("heat learns from blurred images, never from LR images: there is no realworld for it")
         if type(self.timesteps) is not int or self.timesteps < 2:
             raise SizeError(f"timesteps are at least 2, not {self.timesteps}")
         check_timesteps(self.timesteps)
@@ -69,7 +69,7 @@ def cosines(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """Pictures x (N, C, H, W), each blurred by its sigma (N,) in pixels: Vᵀ exp(−σ² Λ / 2) V x (§3).
+    """Images x (N, C, H, W), each blurred by its sigma (N,) in pixels: Vᵀ exp(−σ² Λ / 2) V x (§3).
 
     Λ are the squared frequencies of the cosines: the heat equation up to the time σ² / 2, with no flow across the
     borders. Away from those it is the Gaussian blur.
@@ -111,7 +111,7 @@ class Heat(UNetModel):
     def restore(
         self, network: Network, x: Tensor, scale: float, seeds: Tensor, callback: Callback | None, /
     ) -> Tensor:
-        """u_{s−1} = U(u_s + δ ε, s) from the t of the scale on, u_t being x, the enlarged pictures (algorithm 2).
+        """u_{s−1} = U(u_s + δ ε, s) from the t of the scale on, u_t being x, the enlarged images (algorithm 2).
 
         Noise comes before every call, so to x, too (the prior has it in the paper, not in the authors' code), and not
         after the last.

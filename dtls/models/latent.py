@@ -1,9 +1,9 @@
 """Base of latent diffusion (2112.10752; the thesis, §4.3): an autoencoder first, then a DDPM of what it encodes.
 
-In the first share of the steps the autoencoder learns by `compare`, between pictures and their reconstructions, so
+In the first share of the steps the autoencoder learns by `compare`, between images and their reconstructions, so
 that there, and only there, a perceptual and an adversarial loss apply (2112.10752, §3.1). Then it stays as it is, and
-the DDPM learns the noise in latents of HR pictures, given those of enlarged LR pictures. The autoencoders are
-diffusers', without the paper's attention: that would grow with the square of the picture.
+the DDPM learns the noise in latents of HR images, given those of enlarged LR images. The autoencoders are
+diffusers', without the paper's attention: that would grow with the square of the image.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from dtls.models.diffusion import Diffusion, DiffusionConfig, NoiseLoss, groups
 from dtls.models.base import Compare, Draws, Network, departing
 
 LEVELS = 3
-"""Of the autoencoder, each with half the sides of the one before: a latent has a fourth of the picture's."""
+"""Of the autoencoder, each with half the sides of the one before: a latent has a fourth of the image's."""
 NEWS = 0.1
 """The weight of what a step sees in the statistics of latents."""
 
@@ -67,7 +67,7 @@ class LatentConfig(DiffusionConfig):
 
 
 class Latent(Diffusion):
-    """x_0 is the latent of the HR picture, with about zero mean and unit variance in each channel.
+    """x_0 is the latent of the HR image, with about zero mean and unit variance in each channel.
 
     latent_moments: the mean and the mean square of each channel of latents, a running estimate of the first stage. It
     is a parameter, without a gradient, and no buffer, so that the average of the weights averages it with the encoder
@@ -86,16 +86,16 @@ class Latent(Diffusion):
         self.latent_moments = nn.Parameter(standard[..., None, None], requires_grad=False)  # (2, C, 1, 1)
 
     def latents(self, x: Tensor) -> Tensor:
-        """Latents (N, C, H/4, W/4), as the encoder makes them, of pictures (N, 3, H, W) in [−1, 1]."""
+        """Latents (N, C, H/4, W/4), as the encoder makes them, of images (N, 3, H, W) in [−1, 1]."""
         raise NotImplementedError
 
     def reconstructed(self, x: Tensor, drawn: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """The reconstruction of pictures in [−1, 1], their latents, and the loss that regularises these."""
+        """The reconstruction of images in [−1, 1], their latents, and the loss that regularises these."""
         raise NotImplementedError
 
-    def encoded(self, pictures: Tensor) -> Tensor:
+    def encoded(self, images: Tensor) -> Tensor:
         mean, std = self._statistics()
-        return (self.latents(pictures * 2 - 1) - mean) / std
+        return (self.latents(images * 2 - 1) - mean) / std
 
     def decoded(self, x0: Tensor) -> Tensor:
         mean, std = self._statistics()

@@ -1,4 +1,4 @@
-"""Base of the models that predict the SR picture in one step and learn by its distance from the HR picture."""
+"""Base of the models that predict the SR image in one step and learn by its distance from the HR image."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -24,7 +24,7 @@ class BlocksConfig(Config):
 
 
 class Regression(Model):
-    """x ↦ SR by one network. Where `scale` is 1, x is the enlarged LR picture, else the LR picture itself."""
+    """x ↦ SR by one network. Where `scale` is 1, x is the enlarged LR image, else the LR image itself."""
 
     network: nn.Module
 

@@ -1,6 +1,6 @@
-"""ResShift (2307.12348) in pixel space: a short chain from the HR picture x_0 to the noisy enlarged LR picture y_0.
+"""ResShift (2307.12348) in pixel space: a short chain from the HR image x_0 to the noisy enlarged LR image y_0.
 
-The paper's pictures are in [−1, 1] and ours in [0, 1], so that its noise of κ√η_t is κ√η_t / 2 here; everything else
+The paper's images are in [−1, 1] and ours in [0, 1], so that its noise of κ√η_t is κ√η_t / 2 here; everything else
 of the chain is the same in both ranges. There is no autoencoder.
 """
 
@@ -23,7 +23,7 @@ class ResShiftConfig(UNetConfig):
     """timesteps: T; 15 in the paper, 4 with a first_noise of 0.2 in the authors' later code.
 
     power: p of the schedule, larger for a slower shift at first. kappa: κ, the strength of the noise, which at T has
-    a deviation of κ√η_T. first_noise: κ√η_1, the deviation at t = 1. Deviations are those of pictures in [−1, 1].
+    a deviation of κ√η_T. first_noise: κ√η_1, the deviation at t = 1. Deviations are those of images in [−1, 1].
     """
 
     timesteps: int = 15
@@ -55,7 +55,7 @@ def shifts(config: ResShiftConfig) -> Tensor:
 
 
 class ResShift(UNetModel):
-    """U(y_0, x_t, t) → x_0. It learns what to add to y_0, so that it starts as the enlarged picture."""
+    """U(y_0, x_t, t) → x_0. It learns what to add to y_0, so that it starts as the enlarged image."""
 
     name = "resshift"
     config_type = ResShiftConfig
@@ -96,7 +96,7 @@ class ResShift(UNetModel):
         return kept * x + (1 - kept) * x0 + self.config.kappa / 2 * (kept * (now - before)).sqrt() * noise
 
     def restore(self, network: Network, x: Tensor, _: float, seeds: Tensor, callback: Callback | None, /) -> Tensor:
-        """From x_T = y_0 + κ√η_T / 2 ε in T calls, y_0 being x, the enlarged pictures."""
+        """From x_T = y_0 + κ√η_T / 2 ε in T calls, y_0 being x, the enlarged images."""
         noise, y0 = Noise(seeds), x
         x = y0 + self.config.kappa / 2 * self.eta[-1].sqrt() * noise(y0)
         for s in range(self.steps, 0, -1):

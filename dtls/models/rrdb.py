@@ -26,7 +26,7 @@ class RRDBConfig(BlocksConfig):
 
 
 class RRDB(Regression):
-    """Dense blocks on the LR picture, then nearest-neighbour doubling with a convolution after each (Fig. 4)."""
+    """Dense blocks on the LR image, then nearest-neighbour doubling with a convolution after each (Fig. 4)."""
 
     name = "rrdb"
     config_type = RRDBConfig

@@ -1,4 +1,4 @@
-"""SRCNN (1501.00092): three convolutions on the enlarged picture, 9-5-5, RGB: 69,251 parameters."""
+"""SRCNN (1501.00092): three convolutions on the enlarged image, 9-5-5, RGB: 69,251 parameters."""
 
 from typing import Any
 

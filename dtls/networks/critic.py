@@ -1,4 +1,4 @@
-"""The critic of a GAN stage: it tells true pictures from predicted ones, patch by patch, and is trained beside.
+"""The critic of a GAN stage: it tells true images from predicted ones, patch by patch, and is trained beside.
 
 The losses are ESRGAN's relativistic ones (1809.00219 §3.2), the network is PatchGAN's (1611.07004).
 """
@@ -12,7 +12,7 @@ WIDTHS = (64, 128, 256)
 
 
 class Critic(nn.Module):
-    """How true each patch of pictures (N, 3, H, W) in [0, 1] looks: logits (N, 1, H / 8, W / 8)."""
+    """How true each patch of images (N, 3, H, W) in [0, 1] looks: logits (N, 1, H / 8, W / 8)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """The time-conditioned U-Net of DTLS (Fig. 5): ConvNeXt blocks and linear attention, widths `dim × multipliers`.
 
-Shapes: N pictures, C channels, H×W pixels. Each level but the last halves H and W, so both are multiples of
+Shapes: N images, C channels, H×W pixels. Each level but the last halves H and W, so both are multiples of
 `UNet.multiple`. The network is convolutional (attention is linear in H·W), so any such size will do. With a patch
-of p pixels the first level works at H/p×W/p, each of its pixels being p×p of the picture's: p² times less work.
+of p pixels the first level works at H/p×W/p, each of its pixels being p×p of the image's: p² times less work.
 """
 
 import math
@@ -124,14 +124,14 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """U(x_t, t) → x_{t,0}: the HR picture the network expects behind a degraded one.
+    """U(x_t, t) → x_{t,0}: the HR image the network expects behind a degraded one.
 
     Args:
         dim: width of the first level and of the time embedding; even, at least 4.
         multipliers: width of each level as a multiple of `dim`.
-        residual: predict what to add to x_t instead of the picture itself (the authors' `residual` switch).
+        residual: predict what to add to x_t instead of the image itself (the authors' `residual` switch).
         patch: side in pixels of what the first level sees as one (1 in the paper; as in 2301.11093 §3.2).
-        conditions: channels that are seen behind the picture's three, and are no part of what comes out.
+        conditions: channels that are seen behind the image's three, and are no part of what comes out.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class UNet(nn.Module):
             nn.init.zeros_(cast(Tensor, self.rgb.bias))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Pictures x (N, 3 + conditions, H, W) in [0, 1] and their timesteps t (N,) → (N, 3, H, W), not clamped."""
+        """Images x (N, 3 + conditions, H, W) in [0, 1] and their timesteps t (N,) → (N, 3, H, W), not clamped."""
         time = self.time(t)
         h, skips = F.pixel_unshuffle(x, self.patch), []  # (N, (3 + conditions) p², H / p, W / p)
         for level in cast(Iterable[Level], self.encoder):
@@ -181,7 +181,7 @@ class UNet(nn.Module):
         for level in cast(Iterable[Level], self.decoder):
             h = level.resample(level(torch.cat((h, skips.pop()), dim=1), time))  # (N, C, 2 H, 2 W)
         h = self.head(h, None)
-        with torch.autocast(x.device.type, enabled=False):  # a picture wants more than bfloat16's 8 bits
+        with torch.autocast(x.device.type, enabled=False):  # an image wants more than bfloat16's 8 bits
             out = F.pixel_shuffle(self.rgb(h.to(self.rgb.weight.dtype)), self.patch)
         return out + x[:, :3] if self.residual else out
 

@@ -1,6 +1,6 @@
-"""Samplers of DTLS: from the enlarged LR picture x_T to the SR picture, all with one signature.
+"""Samplers of DTLS: from the enlarged LR image x_T to the SR image, all with one signature.
 
-`model(x, t)` is the U-Net, `degrade(x, t)` is D; x (N, 3, H, W) is D_t of the unknown HR picture, t its timestep;
+`model(x, t)` is the U-Net, `degrade(x, t)` is D; x (N, 3, H, W) is D_t of the unknown HR image, t its timestep;
 `callback(t, x_{t,0})` sees every prediction. Results are not clamped. `SAMPLERS` has them by name; s counts from t
 down to 1, M is the momentum, and x_{s,0} = U(x_s, s) unless said otherwise.
 """
@@ -29,7 +29,7 @@ class Sampler(Protocol):
 
 
 def two_call(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
-    """The picture of `current` in two calls: SR = U(D(x_{T,0}, 1), 1) with x_{T,0} = U(x_T, T).
+    """The image of `current` in two calls: SR = U(D(x_{T,0}, 1), 1) with x_{T,0} = U(x_T, T).
 
     M telescopes to x_{T,0} − x_{s+1,0} and D is linear, so from the second step on every input
     D(x_{s+1,0}, s) + D(M, s) of the paper's sampler is D(x_{T,0}, s), and only the last one reaches the output.
@@ -39,7 +39,7 @@ def two_call(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Ca
 
 
 def one_call(model: Model, _: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
-    """The picture of `hr` in one call: SR = U(x_T, T)."""
+    """The image of `hr` in one call: SR = U(x_T, T)."""
     return _predict(model, x, t, callback)
 
 

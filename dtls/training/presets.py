@@ -13,7 +13,7 @@ from dtls.training.trainer import Recipe
 
 @dataclass(frozen=True)
 class Preset:
-    """A model, how to train it, and with how many pictures a step."""
+    """A model, how to train it, and with how many images a step."""
 
     model: Any
     recipe: Recipe

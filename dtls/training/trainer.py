@@ -1,6 +1,6 @@
 """Training, of any model: its loss, AdamW, EMA, and a state from which a run goes on exactly.
 
-Everything random follows from (seed, step), so a resumed run sees the pictures and timesteps that the undisturbed
+Everything random follows from (seed, step), so a resumed run sees the images and timesteps that the undisturbed
 run would have seen, and on one device ends with the same weights. Several processes, and parts of a batch, share
 what one process would have drawn.
 """
@@ -35,7 +35,7 @@ class Recipe:
 
     steps: of the optimiser. schedule: `cosine` falls to 0 with the last step. warmup: steps over which the learning
     rate rises. loss: the paper's L1, or the mean squared error (Table B1). inputs: what the network learns from,
-    `degraded` pictures D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
+    `degraded` images D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
     batch are degraded, every second of them to T, the other half are D_1 of the network's own first prediction.
     first_timestep: 1 as in the paper's text, 0 as in its code. perceptual: weight of LPIPS beside the loss.
     adversarial: weight of the loss against a critic that is trained beside the model, as in GANs.
@@ -72,7 +72,7 @@ LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 def check_recipe(model: type[Model], recipe: Recipe) -> None:
     """ValueError where a recipe wants what a model does not have."""
     if not model.compares and (recipe.perceptual or recipe.adversarial):
-        raise ValueError(f"{model.name} learns by its own loss, not between pictures: no perceptual, no adversarial")
+        raise ValueError(f"{model.name} learns by its own loss, not between images: no perceptual, no adversarial")
     if recipe.inputs == "sampled" and not hasattr(model, "preferred"):
         raise ValueError(f"inputs sampled goes with dtls, whose sampler takes two calls, not with {model.name}")
 
@@ -118,7 +118,7 @@ class Objective(nn.Module):
         self._others = (torch.compile(model, dynamic=False) if compiled else model, perceptual)  # no part of it
 
     def forward(self, batch: Tensor, drawn: Draws) -> Tensor:
-        """The loss of uint8 pictures (N, 3, S, S), a scalar."""
+        """The loss of uint8 images (N, 3, S, S), a scalar."""
         hr = batch.float() / 255
         t, mirrored, own = (each.to(hr.device) for each in drawn[:3])
         drawn = Draws(t, mirrored, own, drawn.seeds.cpu())

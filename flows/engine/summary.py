@@ -16,7 +16,7 @@ REASONS_TOLD, LOSSES_TOLD = 10, 5
 AMOUNT = re.compile(r"\bof \d[\d,]*")
 """What differs between notes of one kind, such as "the first of 12 frames"."""
 PARTS = {"read": "read_seconds", "compute": "compute_seconds", "write": "write_seconds"}
-"""Where the time of a picture goes, and the columns that say so."""
+"""Where the time of an image goes, and the columns that say so."""
 
 
 def reason_of(row: Row) -> str:
@@ -30,7 +30,7 @@ class Summary:
 
     tried: those that were worked on now, as `failed` has those of earlier runs, too. broken_units: units that came
     to nothing. omitted: what an option leaves out, in earlier runs, too; example: one of these, and why. reasons:
-    the first failures. notes: what of the pictures could not be kept, and of how many of them. seconds: of threads,
+    the first failures. notes: what of the images could not be kept, and of how many of them. seconds: of threads,
     by what they went into.
     """
 
@@ -139,13 +139,13 @@ class Summary:
     def markdown(
         self, title: str, target: str, manifest: str, left_out: Mapping[str, tuple[int, str]] = MappingProxyType({})
     ) -> str:
-        """The same as a page; whatever pictures are called, it is shown as text.
+        """The same as a page; whatever images are called, it is shown as text.
 
         left_out: what of the source is, by kind: how many files and one of them.
         """
         lines = [f"# {_code(title)}", f"**{self}**", *map(_code, self.exceptions())]
         lines += [self.losses(), self.pace(), self.load()]
-        lines += [f"* Results: {_link(target)}\n* A row a picture: {_link(manifest)}"]
+        lines += [f"* Results: {_link(target)}\n* A row an image: {_link(manifest)}"]
         if left_out:
             lines += ["## Left out of the source"]
             found = left_out.items()
@@ -163,7 +163,7 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things, such as "1 picture" and "1,200 pictures"."""
+    """A number of things, such as "1 image" and "1,200 images"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 

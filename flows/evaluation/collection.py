@@ -31,10 +31,10 @@ class Collection:
     @classmethod
     def of(cls, address: str, options: SourceOptions | None = None) -> "Collection":
         """All that are there, by their names without endings; by whole names where only endings tell them apart."""
-        source, pictures = files_at(address, options)
-        stems = Counter(codec.stem(entry.key) for entry in pictures)
+        source, images = files_at(address, options)
+        stems = Counter(codec.stem(entry.key) for entry in images)
         entries: dict[str, Entry] = {}
-        for entry in pictures:
+        for entry in images:
             stem = codec.stem(entry.key)
             key = stem if stems[stem] == 1 else entry.key
             if key in entries:
@@ -108,7 +108,7 @@ def files_at(address: str, options: SourceOptions | None) -> tuple[Source, list[
     options = options or SourceOptions()
     source = open_source(address, options.names_encoding, follow_links=options.follow_links)
     contents = contents_of(source, options)
-    return source, sorted((*contents.pictures, *contents.refused))
+    return source, sorted((*contents.images, *contents.refused))
 
 
 def _form(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of a report: which keys are shown, embedded in the page or beside it, with maps of their faults."""
+"""The images of a report: which keys are shown, embedded in the page or beside it, with maps of their faults."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from PIL import Image
 
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Comparison
-from reports.figures.contact_sheet import GalleryItem, Picture
+from reports.figures.contact_sheet import GalleryItem, GalleryImage
 from reports.metrics.ssim_map import ssim_map
 from reports.page.model import Role, Scene, Shown
 from reports.tables.table import METRICS, PRIMARY
@@ -21,9 +21,9 @@ from storage.images.decode import ImageError, Pixels
 from storage.stores.location import Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 
-FOLDER = "pictures/"
+FOLDER = "images/"
 EMBEDDED_BYTES = 12 * 2**20
-"""Pictures that would take more of the page than this lie beside it."""
+"""Images that would take more of the page than this lie beside it."""
 THUMBNAIL = 192
 MAP = "SSIM"
 
@@ -45,12 +45,12 @@ class Gallery:
         return cls(comparison, keys, rows, out)
 
     def scenes(self) -> list[Scene]:
-        """All that the page shows; pictures that do not go into it are written beside it."""
+        """All that the page shows; images that do not go into it are written beside it."""
         workers, size = self.comparison.workers, 0
         embedded = []
         for scene in ordered_map(lambda key: self._scene(key, embedded=True), self.keys, workers):
             embedded.append(scene)
-            size += sum(len(source) for shown in scene.pictures for source in (shown.source, *shown.maps.values()))
+            size += sum(len(source) for shown in scene.images for source in (shown.source, *shown.maps.values()))
             if size > EMBEDDED_BYTES:
                 return list(ordered_map(lambda key: self._scene(key, embedded=False), self.keys, workers))
         return embedded
@@ -58,24 +58,24 @@ class Gallery:
     def items(self, count: int) -> list[GalleryItem]:
         """The same of some keys for sheets and figures, spread over all that are shown."""
         some = [self.keys[place] for place in _spread(len(self.keys), count)]
-        return [GalleryItem(key, [Picture(p.label, p.png, p.row) for p in self._pictures(key)]) for key in some]
+        return [GalleryItem(key, [GalleryImage(p.label, p.png, p.row) for p in self._images(key)]) for key in some]
 
     def _scene(self, key: str, *, embedded: bool) -> Scene:
-        found = list(self._pictures(key))
+        found = list(self._images(key))
         hr = next((p.pixels for p in found if p.role == "hr"), None)
         shown = []
-        for picture in found:
+        for image in found:
             maps = {}
-            if picture.role == "sr" and hr is not None and hr.shape == picture.pixels.shape:
-                maps[MAP] = codec.encode_png(ssim_map(picture.pixels, hr))
-            name = f"{FOLDER}{_digest(key)}-{_digest(picture.label)}"
-            height, width = picture.pixels.shape[:2]
-            small = None if embedded or max(height, width) <= THUMBNAIL else _thumbnail(picture.pixels)
+            if image.role == "sr" and hr is not None and hr.shape == image.pixels.shape:
+                maps[MAP] = codec.encode_png(ssim_map(image.pixels, hr))
+            name = f"{FOLDER}{_digest(key)}-{_digest(image.label)}"
+            height, width = image.pixels.shape[:2]
+            small = None if embedded or max(height, width) <= THUMBNAIL else _thumbnail(image.pixels)
             shown.append(
                 Shown(
-                    picture.label,
-                    picture.role,
-                    self._source(f"{name}.png", picture.png, embedded=embedded),
+                    image.label,
+                    image.role,
+                    self._source(f"{name}.png", image.png, embedded=embedded),
                     (width, height),
                     None if small is None else self._source(f"{name}.webp", small, embedded=False),
                     {
@@ -92,7 +92,7 @@ class Gallery:
         self.out.write(name, data)
         return name
 
-    def _pictures(self, key: str) -> Iterator["_Picture"]:
+    def _images(self, key: str) -> Iterator["_Shown"]:
         """LR, what the methods made, and HR, as they were measured; what cannot be read is left out."""
         comparison = self.comparison
         collections: list[tuple[str, Role, Collection | None]] = [
@@ -111,7 +111,7 @@ class Gallery:
                 continue
             if role == "hr":
                 pixels = self._as_measured(key, pixels)
-            yield _Picture(label, role, pixels, codec.encode_png(pixels), self.rows.get((label, key)))
+            yield _Shown(label, role, pixels, codec.encode_png(pixels), self.rows.get((label, key)))
 
     def _as_measured(self, key: str, hr: Pixels) -> Pixels:
         """HR cropped as it was to compare it with all results."""
@@ -124,7 +124,7 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Shown:
     label: str
     role: Role
     pixels: Pixels

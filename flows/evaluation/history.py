@@ -130,7 +130,7 @@ def _markdown(frame: pd.DataFrame) -> str:
         *["Report"] * several,
         "Method",
         *(f"{m.label} {m.arrow}" for m in metrics),
-        "Pictures",
+        "Images",
         "Conditions",
     ]
     lines = [head, ["---"] * (2 + several) + ["---:"] * (len(metrics) + 1) + ["---"]]

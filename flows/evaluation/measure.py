@@ -1,4 +1,4 @@
-"""HR, LR and SR pictures matched by key, and measured in batches of one size, all methods at once."""
+"""HR, LR and SR images matched by key, and measured in batches of one size, all methods at once."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ from storage.receipts.units import Row, Unit, cut_by_key
 
 UNIT_SIZE = 256
 WAITING_PIXELS = 2**24
-"""Pictures of other sizes wait for their batch as long as they have no more pixels than this together."""
+"""Images of other sizes wait for their batch as long as they have no more pixels than this together."""
 LARGE_PIXELS = 2**22
 """Images of more pixels together are measured as soon as they are read: none waits beside them."""
 MEASURING, MEASURING_VGG, MEASURING_EACH, MATRICES = 230, 1500, 32, 30
@@ -55,10 +55,10 @@ class Comparison:
 
     @property
     def truth(self) -> Collection:
-        """What says which pictures there are: HR, or LR where there is no HR."""
+        """What says which images there are: HR, or LR where there is no HR."""
         found = self.hr or self.lr
         if found is None:
-            raise ValueError("a comparison wants HR or LR pictures")
+            raise ValueError("a comparison wants HR or LR images")
         return found
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -103,7 +103,7 @@ class Comparison:
         ]
 
     def _sample(self, method: str, key: str) -> Entry:
-        """A method and a key with what its numbers depend on: the three pictures, where they are there."""
+        """A method and a key with what its numbers depend on: the three images, where they are there."""
         found = [c.listed(key) if c is not None else None for c in (self.hr, self.lr, self.sr[method])]
         size = sum(max(0, e.size) for e in found if e is not None)
         listed = [e.listed if e is not None else None for e in found]
@@ -188,8 +188,8 @@ class Comparison:
         a_pixel = (MEASURING if self.network != "vgg" else MEASURING_VGG) + MEASURING_EACH * len(sr)
         return a_pixel * height * width + MATRICES * (height**2 + width**2)
 
-    def _stacked(self, pictures: Sequence[Tensor | None]) -> Tensor | None:
-        found = [picture for picture in pictures if picture is not None]
+    def _stacked(self, images: Sequence[Tensor | None]) -> Tensor | None:
+        found = [image for image in images if image is not None]
         return torch.cat(found).to(self.device) if found else None
 
     def _conditions(self, scene: Scene, method: str) -> dict[str, Any]:

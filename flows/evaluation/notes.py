@@ -1,4 +1,4 @@
-"""What people must know of a run to read its numbers: what is not measured yet, extra, or without an LR picture."""
+"""What people must know of a run to read its numbers: what is not measured yet, extra, or without an LR image."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,16 +11,16 @@ from reports.tables.table import NOTES
 
 NAMED = 5
 NOT_LINEAR = (
-    "The LR pictures are made by the protocol realworld, which is random and not linear: there is no downscaling by "
+    "The LR images are made by the protocol realworld, which is random and not linear: there is no downscaling by "
     "which results should shrink to them, and so no consistency and no LR-PSNR."
 )
 
 
 def not_measured(comparison: Comparison, frame: pd.DataFrame) -> str | None:
-    """How many pictures the table lacks, after a unit that came to nothing."""
+    """How many images the table lacks, after a unit that came to nothing."""
     planned = len(comparison.truth.entries.keys() | set().union(*(sr.entries for sr in comparison.sr.values())))
     missing = planned - frame["key"].nunique()
-    return f"{missing:,} of {planned:,} pictures are not measured yet: run it again to go on." if missing else None
+    return f"{missing:,} of {planned:,} images are not measured yet: run it again to go on." if missing else None
 
 
 def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
@@ -28,7 +28,7 @@ def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
     hr, lr = comparison.hr, comparison.lr
     notes = [not_measured(comparison, frame), _cropped_away(comparison, frame)]
     if hr is None:
-        notes.append("No ground truth: what can be said is how well results shrink back to their LR pictures.")
+        notes.append("No ground truth: what can be said is how well results shrink back to their LR images.")
     if comparison.note:
         notes.append(comparison.note)
     is_random = comparison.protocol == "realworld"
@@ -57,7 +57,7 @@ def _extra(keys: Sequence[str]) -> str | None:
     if not keys:
         return None
     some = ", ".join(keys[:NAMED]) + ", …" * (len(keys) > NAMED)
-    return f"LR pictures without an HR picture, which nothing is compared with: {some} ({len(keys):,} in all)."
+    return f"LR images without an HR image, which nothing is compared with: {some} ({len(keys):,} in all)."
 
 
 def _cropped_away(comparison: Comparison, frame: pd.DataFrame) -> str | None:
@@ -67,7 +67,7 @@ def _cropped_away(comparison: Comparison, frame: pd.DataFrame) -> str | None:
     if not count:
         return None
     return (
-        f"PSNR and SSIM: inside a border of {border} pixels nothing is left of {count:,} picture{'s' * (count > 1)}."
+        f"PSNR and SSIM: inside a border of {border} pixels nothing is left of {count:,} image{'s' * (count > 1)}."
     )
 
 
@@ -75,4 +75,4 @@ def _unfit(frame: pd.DataFrame, so: str) -> str | None:
     count = frame.loc[(frame["status"] == "ok") & frame["scale"].isna(), "key"].nunique()
     if not count:
         return None
-    return f"LR pictures are missing or do not fit for {count:,} picture{'s' * (count > 1)}: {so}."
+    return f"LR images are missing or do not fit for {count:,} image{'s' * (count > 1)}: {so}."

@@ -13,7 +13,7 @@ from storage.stores.location import Entry, Location, StorageError
 from storage.receipts.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_of, tagged
 
 TABLE = "metrics.parquet"
-PICTURE = re.compile(r"pictures/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
+IMAGE = re.compile(r"images/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
 KEPT = re.compile(r"rating/.*|study(-.*)?\.json|runs/run=.*/(metrics\.parquet|_summary\.json)")
 """What stays when a later run does not make it."""
 
@@ -39,7 +39,7 @@ class Published:
     """What is at a target now, by its listing, and what of it reports have made.
 
     stands_on: what the last report was made from, None where it did not come to its end. names: of its files, but for
-    pictures that a run which was stopped left behind. known: whether there was a report at all. seals: what its files
+    images that a run which was stopped left behind. known: whether there was a report at all. seals: what its files
     were when they were written.
     """
 
@@ -70,8 +70,8 @@ class Published:
         return not broken(self.out, self.seals, self.there)
 
     def refuse_strangers(self, planned: Set[str]) -> None:
-        """StorageError where files of somebody else lie where `planned` ones go, or are called like our pictures."""
-        taken = {name for name in self.there if name in planned or PICTURE.fullmatch(name)}
+        """StorageError where files of somebody else lie where `planned` ones go, or are called like our images."""
+        taken = {name for name in self.there if name in planned or IMAGE.fullmatch(name)}
         if strangers := sorted(name for name in taken if not self._is_own(name)):
             more = f", nor are {len(strangers) - 1:,} others" if len(strangers) > 1 else ""
             raise StorageError(
@@ -90,12 +90,12 @@ class Published:
             for name in out.written:
                 commits.settle(name)
         for name in sorted(self.there.keys() - out.written.keys()):
-            if PICTURE.fullmatch(name) or (name in self.names and not KEPT.fullmatch(name)):
+            if IMAGE.fullmatch(name) or (name in self.names and not KEPT.fullmatch(name)):
                 self.out.delete(name)
         self._say(_plain(stands_on), out.written.keys(), tagged(out.written, self.out.list()))
 
     def _is_own(self, name: str) -> bool:
-        return name in self.names or (self.known and bool(PICTURE.fullmatch(name) or KEPT.fullmatch(name)))
+        return name in self.names or (self.known and bool(IMAGE.fullmatch(name) or KEPT.fullmatch(name)))
 
     def _say(self, stands_on: Any, names: Set[str], seals: Mapping[str, Any]) -> None:
         content = {"stands_on": stands_on, "names": sorted(names), FIELD: seals}

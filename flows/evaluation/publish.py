@@ -1,4 +1,4 @@
-"""What a report makes of its table: the summary, the page, pictures, figures, and a place among earlier runs.
+"""What a report makes of its table: the summary, the page, images, figures, and a place among earlier runs.
 
 All of it stands on the table alone, and is made anew only when that, or what was asked for, is another.
 """
@@ -111,7 +111,7 @@ class Publication:
         return Published.at(self.out, {*WRITTEN, SHEET, *DRAWN})
 
     def _planned(self) -> set[str]:
-        """What may be written, but for pictures beside the page."""
+        """What may be written, but for images beside the page."""
         planned = {*WRITTEN, f"{self._run}/{TABLE}", f"{self._run}{RUN_SUMMARY}"}
         planned |= {SHEET} if self.options["gallery"] else set()
         planned |= DRAWN if self.options["figures"] else set()
@@ -181,7 +181,7 @@ class Publication:
 
     def _draw(self, gallery: Gallery, out: Recorder) -> None:
         items = gallery.items(SHEET_ROWS)
-        names = " ".join(text for item in items for text in (item.key, *(p.label for p in item.pictures)))
+        names = " ".join(text for item in items for text in (item.key, *(p.label for p in item.images)))
         if unknown := "".join(filter(str.isprintable, missing(names))):
             tell(f"{lacking(unknown)}; until then {SHEET} and figures have their codes")
         with suppress(NothingToDrawError):
@@ -190,7 +190,7 @@ class Publication:
             out.write(SHEET, buffer.getvalue())
 
     def _print(self, gallery: Gallery, frame: pd.DataFrame, summary: Summary, out: Recorder) -> None:
-        """The figures of a paper, as far as there are pictures and numbers for them."""
+        """The figures of a paper, as far as there are images and numbers for them."""
         shown = {m.name: m for m in summary.metrics if m.name in PRIMARY}
         figures = {}
         with suppress(NothingToDrawError):

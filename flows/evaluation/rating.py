@@ -1,6 +1,6 @@
 """What people say of results: the page where they grade them blind, and what its answers come to.
 
-The page of the newest study lies in `rating/`, to be handed out alone. What names the methods behind its pictures
+The page of the newest study lies in `rating/`, to be handed out alone. What names the methods behind its images
 lies beside the report and stays at home: `study.json` for the newest study, and a `study-ID.json` for each that there
 was, so that answers find their methods after others have joined. Reports of before have a `study.json` alone.
 """
@@ -18,22 +18,22 @@ from reports.rating.analysis import summarise_ratings
 from reports.rating.answers import LARGEST_FILE, Session, ratings_table, read_session, write_ratings
 from storage.stores.location import Entry, Location, StorageError
 
-PAGE, KEY, TABLE, PICTURES = "rating/index.html", "study.json", "ratings.parquet", "rating/pictures"
+PAGE, KEY, TABLE, IMAGES = "rating/index.html", "study.json", "ratings.parquet", "rating/images"
 MOST = 2**26
 """Bytes of a study's key."""
 RATED = 12
-"""Pictures that people are asked about; by pairs they see each so many times as there are pairs of methods."""
+"""Images that people are asked about; by pairs they see each so many times as there are pairs of methods."""
 
 
 def write_rating(out: Location, gallery: Gallery, mode: Any) -> None:
-    """Make the page and the key to it, of pictures that each method has a good result of; without any, tell that.
+    """Make the page and the key to it, of images that each method has a good result of; without any, tell that.
 
     The secret of the key before stays, so that answers on their way still fit, and so does that key.
     """
     methods = list(gallery.comparison.sr)
     shared = [key for key in gallery.keys if all(_is_good(gallery, method, key) for method in methods)]
     if not shared:
-        tell(f"no rating page: no picture of the gallery has good results of {' and '.join(methods)}")
+        tell(f"no rating page: no image of the gallery has good results of {' and '.join(methods)}")
         return
     before = _key(out, KEY)
     secret = {"secret": before.secret} if before is not None else {}
@@ -44,11 +44,11 @@ def write_rating(out: Location, gallery: Gallery, mode: Any) -> None:
     for name in (_name(study.id), KEY):
         if out.read_if_there(name) != write_study(study):
             out.write(name, write_study(study))
-    embedded = sum(len(png) for _, png in study.pictures()) <= EMBEDDED_BYTES
+    embedded = sum(len(png) for _, png in study.images()) <= EMBEDDED_BYTES
     if not embedded:
-        for name, png in study.pictures():
-            out.write(f"{PICTURES}/{name}.png", png)
-    out.write(PAGE, rating_page(study, None if embedded else "pictures").encode())
+        for name, png in study.images():
+            out.write(f"{IMAGES}/{name}.png", png)
+    out.write(PAGE, rating_page(study, None if embedded else "images").encode())
 
 
 def answers_stand_on(out: Location, answers: Sequence[str]) -> list[Entry]:
@@ -81,7 +81,7 @@ def _is_good(gallery: Gallery, method: str, key: str) -> bool:
 
 
 def _item(item: GalleryItem) -> StudyItem:
-    named = {picture.label: picture.png for picture in item.pictures}
+    named = {image.label: image.png for image in item.images}
     results = {label: png for label, png in named.items() if label not in ("LR", "HR")}
     return StudyItem(item.key, results, named.get("LR"), named.get("HR"))
 

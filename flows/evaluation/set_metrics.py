@@ -1,4 +1,4 @@
-"""Distances between sets, FID and KID: how near all results of a method together are to all HR pictures."""
+"""Distances between sets, FID and KID: how near all results of a method together are to all HR images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +18,12 @@ BATCH = 32
 def set_distances(
     comparison: Comparison, inception: Inception, advance: Callable[[int], None]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """By method `fid`, `kid` and `kid_spread`, as far as there are pictures enough, and what must be known of them.
+    """By method `fid`, `kid` and `kid_spread`, as far as there are images enough, and what must be known of them.
 
-    Pictures that cannot be read count in no set; `advance` is told of each.
+    Images that cannot be read count in no set; `advance` is told of each.
     """
     if comparison.hr is None:
-        return {}, ["FID and KID compare with HR pictures, and there are none."]
+        return {}, ["FID and KID compare with HR images, and there are none."]
     truth = _features(comparison, "HR", inception, advance)
     found: dict[str, dict[str, Any]] = {}
     notes: list[str] = []

@@ -19,7 +19,7 @@ from reports.metrics.fidelity import Measure
 
 @dataclass(frozen=True)
 class Making:
-    """The addresses of the pictures, and how they are compared; see `Comparison`."""
+    """The addresses of the images, and how they are compared; see `Comparison`."""
 
     hr: Reopened | None
     lr: Reopened | None

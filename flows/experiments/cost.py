@@ -1,4 +1,4 @@
-"""How long a training step takes on a device, and what an SR picture costs: measured, not counted.
+"""How long a training step takes on a device, and what an SR image costs: measured, not counted.
 
 `python -m flows.experiments.cost CHECKPOINT SIDE SIZE DEVICE OPTIONS` is a process of its own, so that its peak of memory is the
 method's.
@@ -31,7 +31,7 @@ WARM_UP, LEAST, SECONDS = 2, 3, 3.0
 
 
 class Cost(NamedTuple):
-    """What one picture costs: seconds, peak memory in bytes beside the model's own, None where the system does not
+    """What one image costs: seconds, peak memory in bytes beside the model's own, None where the system does not
     tell, and the model's parameters."""
 
     seconds: float
@@ -69,7 +69,7 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
 
 
 def cost_of(checkpoint: str, side: int, size: int, device: str, how: Sampling) -> Cost:
-    """What one SR picture of `size` pixels from an LR picture of `side` costs, with nothing else around."""
+    """What one SR image of `size` pixels from an LR image of `side` costs, with nothing else around."""
     given = json.dumps(asdict(how))
     command = [sys.executable, "-m", "flows.experiments.cost", checkpoint, str(side), str(size), device, given]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -97,7 +97,7 @@ def _now(device: str) -> float:
 
 
 def _main(checkpoint: str, side: str, size: str, device: str, how: str) -> None:
-    """Print what a picture costs, as JSON."""
+    """Print what an image costs, as JSON."""
     method: Trained = load_checkpointed(checkpoint, device, Sampling(**json.loads(how)))
     lr = torch.rand(1, 3, int(side), int(side), generator=torch.Generator().manual_seed(0))
     before = _memory(device, "VmRSS")

@@ -12,7 +12,7 @@ Numbers = Mapping[str, float]
 class Row:
     """One line of a table: a method at one LR size.
 
-    low: side of the LR pictures at the preset's full size. train and upscale: what departs from the preset and from
+    low: side of the LR images at the preset's full size. train and upscale: what departs from the preset and from
     the defaults. ours: whether we compute it; other people's methods are published numbers only. share: of the steps,
     so that all rows take the same time (measured on 2 cores at dim 16).
     """
@@ -94,7 +94,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             _dtls(16, ssim=0.7367, psnr=24.0065),
             _dtls(32, ssim=0.8636, psnr=27.6423),
         ),
-        "SR3 and IDM were trained on antialiased LR pictures and tested on the authors', which are not.",
+        "SR3 and IDM were trained on antialiased LR images and tested on the authors', which are not.",
     ),
     "3": Experiment(
         "Table 3: consistency to 128×128",
@@ -169,20 +169,20 @@ EXPERIMENTS: dict[str, Experiment] = {
             Row("VQVAE-DDPM", 32, {"method": "vqvae-ddpm"}, published={"satisfied": 0.75}),
             Row("dtls", 32),
         ),
-        "Other people, other pictures: hand out rating/ of the report, and give what they save by --ratings.",
+        "Other people, other images: hand out rating/ of the report, and give what they save by --ratings.",
         rated=True,
     ),
     "prediction": Experiment(
         "Fig. B2: predict x₀ or the previous step",
         "16-128",
         (Row("x0", 16), Row("previous-step", 16, {"predicts": "previous"})),
-        "The paper shows pictures and no numbers.",
+        "The paper shows images and no numbers.",
     ),
     "stride": Experiment(
         "Fig. B3: the stride",
         "32-512",
         (Row("stride-16", 32), Row("stride-1", 32, {"stride": 1})),
-        "The paper shows pictures and no numbers.",
+        "The paper shows images and no numbers.",
     ),
     "plus": Experiment(
         "Ours: one change after the other, trained for the same time",

@@ -1,4 +1,4 @@
-"""Methods tested alike: the test pictures as HR squares and as LR pictures, what methods make of these, and a report.
+"""Methods tested alike: the test images as HR squares and as LR images, what methods make of these, and a report.
 
 What `dtls/reproduce` and `dtls/compare` share. Everything is done by the other flows, so that a second run does only
 what is missing.
@@ -54,10 +54,10 @@ class Trial:
             raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
 
     def refuse_learned(self) -> None:
-        """StorageError where test pictures are learned: what the two sources both have, byte by byte."""
+        """StorageError where test images are learned: what the two sources both have, byte by byte."""
         if both := _in_both(self.source, self.test):
             raise StorageError(
-                f"{self.test}: {counted(len(both), 'picture')} of {self.source}, too, such as {both[0]}: a model is "
+                f"{self.test}: {counted(len(both), 'image')} of {self.source}, too, such as {both[0]}: a model is "
                 "not tested on what it learned from; take them out of one of the two"
             )
 
@@ -74,29 +74,29 @@ class Trial:
         return self.at(f"shards-{self.size}")
 
     def lr(self, low: int) -> str:
-        """Where the LR pictures of `low` pixels are."""
+        """Where the LR images of `low` pixels are."""
         return self.at(f"lr-{self.size}-{low}-{self.protocol}")
 
     def make_hr(self) -> None:
-        """The test pictures as squares of the HR size."""
+        """The test images as squares of the HR size."""
         recipe = Recipe("square", Square, Squared(self.size))
         transform(recipe, self.test, self.hr, SelectionOptions(overwrite=True, **self.common))
 
     def make_shards(self) -> None:
-        """The training pictures as squares of the HR size, in shards."""
+        """The training images as squares of the HR size, in shards."""
         self.run(
             shard, ShardOptions(source=self.source, target=self.shards, size=self.size, overwrite=True, **self.common)
         )
 
     def make_lr(self, low: int) -> None:
-        """The LR pictures of `low` pixels."""
+        """The LR images of `low` pixels."""
         if self.size % low:
             raise SizeError(f"{low}→{self.size} pixels is no whole scale")
         chosen = {"scale": self.size / low, "protocol": self.protocol, "overwrite": True, **self.common}
         self.run(downscale, DownscaleOptions(source=self.hr, target=self.lr(low), **chosen))
 
     def upscaled(self, low: int, name: str, **options: Any) -> str:
-        """Where SR pictures of the LR pictures are, made if they were missing."""
+        """Where SR images of the LR images are, made if they were missing."""
         chosen = {**self.common, "device": self.device, "overwrite": True, **options}
         self.run(upscale, UpscaleOptions(source=self.lr(low), target=self.at(name), size=self.size, **chosen))
         return self.at(name)
@@ -115,7 +115,7 @@ class Trial:
 
 
 def _in_both(learned: str, tested: str) -> list[str]:
-    """The pictures of the second source that the first one has, too, whatever they are called there."""
+    """The images of the second source that the first one has, too, whatever they are called there."""
     first, second = open_source(learned), open_source(tested)
     by_size = defaultdict(list)
     for entry in filter(lambda entry: not is_named_only(entry), first.list()):

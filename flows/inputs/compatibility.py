@@ -29,7 +29,7 @@ def chosen_protocol(
     told = made.pop() if made else wish
     if told is None:
         return _assumed(lr, trained, any_protocol=any_protocol)
-    how = f"the LR pictures are made by {told}" if wish is None else f"--protocol {told} is given"
+    how = f"the LR images are made by {told}" if wish is None else f"--protocol {told} is given"
     for name, found in trained.items() if not any_protocol else ():
         if others := found - {told}:
             raise CheckpointError(

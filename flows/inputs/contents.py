@@ -1,4 +1,4 @@
-"""What a source holds: each of its files is a picture, refused, or skipped, and counted and told as such."""
+"""What a source holds: each of its files is an image, refused, or skipped, and counted and told as such."""
 
 import codecs
 import mimetypes
@@ -38,14 +38,14 @@ UNTAGGED = re.compile(r"(-[0-9a-f]+)?")
 TYPES = mimetypes.MimeTypes()
 """What Python knows of suffixes, whatever the machine knows besides."""
 OTHERS = ("unread", "archive", "other")
-KINDS = ("picture", "junk", "hidden", "link", "unlisted", *OTHERS)
+KINDS = ("image", "junk", "hidden", "link", "unlisted", *OTHERS)
 """What files are, by their names; and what is named alone: links that are not followed, folders without a listing."""
 
 
 class SourceOptions(BatchOptions):
     """Options of the flows that read a source, whatever it is."""
 
-    panel = "Which pictures"
+    panel = "Which images"
 
     names_encoding: str | None = Field(
         None, description="encoding of the names in a zip or tar that gives none, like shift_jis, gbk or cp866"
@@ -86,11 +86,11 @@ class Skip(NamedTuple):
 class Contents:
     """What a listing of a source comes to.
 
-    refused: what would be a picture and cannot be read at all, with REFUSED and the reason as tags. unlisted: folders
+    refused: what would be an image and cannot be read at all, with REFUSED and the reason as tags. unlisted: folders
     that could not be listed this time.
     """
 
-    pictures: list[Entry]
+    images: list[Entry]
     refused: list[Entry] = field(default_factory=list)
     hidden: list[Entry] = field(default_factory=list)
     skipped: dict[str, Skip] = field(default_factory=dict)
@@ -99,21 +99,21 @@ class Contents:
     @property
     def keys(self) -> set[str]:
         """The keys of all that can be asked for."""
-        return {entry.key for entry in (*self.pictures, *self.refused)}
+        return {entry.key for entry in (*self.images, *self.refused)}
 
 
 def contents_of(source: Source, options: SourceOptions | None = None, asked: Collection[str] = ()) -> Contents:
-    """What `source` holds, told; StorageError where there are no pictures.
+    """What `source` holds, told; StorageError where there are no images.
 
-    asked: keys of files that are taken for pictures whatever their suffix.
+    asked: keys of files that are taken for images whatever their suffix.
     """
     by_kind = _by_kind(source)
-    pictures = by_kind.pop("picture")
+    images = by_kind.pop("image")
     if not (isinstance(source, Folder) and source.has_shards):
-        pictures += _taken_from(source, by_kind, options, {normalized(key) for key in asked})
-        pictures.sort()
-    refused, rest = _refusals(source.refused, pictures)
-    if not pictures and not refused:
+        images += _taken_from(source, by_kind, options, {normalized(key) for key in asked})
+        images.sort()
+    refused, rest = _refusals(source.refused, images)
+    if not images and not refused:
         _tell_refused(source, rest)
         raise StorageError(f"{source}: {_emptiness(source, by_kind)}")
     skipped = {kind: Skip(len(found), cleaned(found[0].key)) for kind, found in by_kind.items() if found}
@@ -122,18 +122,18 @@ def contents_of(source: Source, options: SourceOptions | None = None, asked: Col
     _tell_refused(source, rest)
     _tell_skipped(source, by_kind, options)
     _tell_foreign(source, options)
-    _tell_untagged(source, pictures)
+    _tell_untagged(source, images)
     unlisted = tuple(entry.key for entry in by_kind["unlisted"])
-    return Contents(pictures, refused, by_kind["hidden"], skipped, unlisted)
+    return Contents(images, refused, by_kind["hidden"], skipped, unlisted)
 
 
-def list_pictures(source: Source) -> list[Entry]:
-    """The pictures of `source`, by key, with what is left out told; StorageError where there are none."""
+def list_images(source: Source) -> list[Entry]:
+    """The images of `source`, by key, with what is left out told; StorageError where there are none."""
     found = contents_of(source)
     _tell_refused(source, [(entry.key, reason_of_refusal(entry)) for entry in found.refused])
-    if not found.pictures:
-        raise StorageError(f"{source}: no pictures there that can be read")
-    return found.pictures
+    if not found.images:
+        raise StorageError(f"{source}: no images there that can be read")
+    return found.images
 
 
 def reason_of_refusal(entry: Entry) -> str:
@@ -150,7 +150,7 @@ def _by_kind(source: Source) -> dict[str, list[Entry]]:
     """The files of a source, but for what dtls keeps there itself, by KINDS."""
     listed = source.list()
     if isinstance(source, Single):
-        return {kind: listed if kind == "picture" else [] for kind in KINDS}
+        return {kind: listed if kind == "image" else [] for kind in KINDS}
     found: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
     for entry in (*listed, *(source.beside if isinstance(source, Folder) else ())):
         if entry.key != MANIFEST and not entry.key.startswith(f"{STATE}/") and entry.etag != FOLDER_LINK:
@@ -167,7 +167,7 @@ def _kind(entry: Entry) -> str:
     if is_hidden(key):
         return "hidden"
     if codec.is_image(key):
-        return "picture"
+        return "image"
     if is_unread(key):
         return "unread"
     return "archive" if kinds.by_name(key) else "other"
@@ -176,7 +176,7 @@ def _kind(entry: Entry) -> str:
 def _taken_from(
     source: Source, by_kind: dict[str, list[Entry]], options: SourceOptions | None, asked: Set[str]
 ) -> list[Entry]:
-    """What is no picture by its name, and taken from the other kinds as one: asked for, or by its content."""
+    """What is no image by its name, and taken from the other kinds as one: asked for, or by its content."""
     taken: list[Entry] = []
     for kind in OTHERS if asked else ():
         taken += (entry for entry in by_kind[kind] if normalized(entry.key) in asked)
@@ -188,7 +188,7 @@ def _taken_from(
 
 
 def _looked_into(source: Source, files: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """The files that begin as pictures do, and the others; those of other kinds by their names are not read."""
+    """The files that begin as images do, and the others; those of other kinds by their names are not read."""
 
     def begins(entry: Entry) -> bool:
         try:
@@ -215,7 +215,7 @@ def _head(source: Source, entry: Entry) -> bytes:
 
 
 def _refusals(refused: Refused, listed: Iterable[Entry]) -> tuple[list[Entry], Refused]:
-    """What is refused and named like a picture, as entries with keys of their own, and the rest but for junk."""
+    """What is refused and named like an image, as entries with keys of their own, and the rest but for junk."""
     taken = {entry.key for entry in listed} if refused else set()
     entries: list[Entry] = []
     rest: Refused = []
@@ -303,24 +303,24 @@ def _such_as(entries: list[Entry], what: str) -> str:
 
 
 def _unread(entries: list[Entry]) -> str:
-    """The pictures that are not read, by their kinds, the most frequent first."""
+    """The images that are not read, by their kinds, the most frequent first."""
     kinds_found = Counter(PurePosixPath(entry.key).suffix.lower() for entry in entries).most_common()
     told = ", ".join(f"{suffix} {number:,}" for suffix, number in kinds_found)
-    return f"{counted(len(entries), 'picture')} of kinds that are not read ({told})"
+    return f"{counted(len(entries), 'image')} of kinds that are not read ({told})"
 
 
 def _emptiness(source: Source, by_kind: dict[str, list[Entry]]) -> str:
     if by_kind["unread"]:
-        return f"no pictures there but {_unread(by_kind['unread'])}; convert them"
+        return f"no images there but {_unread(by_kind['unread'])}; convert them"
     if archives := by_kind["archive"]:
-        return f"no pictures there, only {_such_as(archives, 'archive')}; give each as a source of its own"
+        return f"no images there, only {_such_as(archives, 'archive')}; give each as a source of its own"
     if others := by_kind["other"]:
-        return f"no pictures there, only {len(others):,} other files such as {others[0].key}"
+        return f"no images there, only {len(others):,} other files such as {others[0].key}"
     if unlisted := by_kind["unlisted"]:
-        return f"no pictures there but in {_such_as(unlisted, 'folder')}, which cannot be listed; make it readable"
+        return f"no images there but in {_such_as(unlisted, 'folder')}, which cannot be listed; make it readable"
     if links := by_kind["link"]:
-        return f"no pictures there, only {_such_as(links, 'link')}, which lead out of it; --follow-links takes them"
+        return f"no images there, only {_such_as(links, 'link')}, which lead out of it; --follow-links takes them"
     if hidden := by_kind["hidden"]:
-        return f"no pictures there, only {_such_as(hidden, 'hidden file')}"
+        return f"no images there, only {_such_as(hidden, 'hidden file')}"
     is_gone = isinstance(source, Folder) and source.location.what_is_there() == "nothing"
-    return "no such folder, prefix or bucket" if is_gone else "no pictures there"
+    return "no such folder, prefix or bucket" if is_gone else "no images there"

@@ -61,7 +61,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Reduction:
-    """Loads what makes LR pictures by a protocol. seed: of what it draws."""
+    """Loads what makes LR images by a protocol. seed: of what it draws."""
 
     protocol: LRProtocol
     seed: int = 0

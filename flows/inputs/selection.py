@@ -1,4 +1,4 @@
-"""Which of the pictures of a source a run takes: by patterns, by a list of keys, and no more than a limit."""
+"""Which of the images of a source a run takes: by patterns, by a list of keys, and no more than a limit."""
 
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Set
@@ -47,12 +47,12 @@ Target = Annotated[Address, AfterValidator(_of_a_kind)]
 class SelectionOptions(SourceOptions, MakingOptions):
     """Options of the flows that can take a part of their source."""
 
-    panel = "Which pictures"
+    panel = "Which images"
 
-    include: list[str] = Field(default_factory=list, description=f"only pictures whose keys match this {PATTERN}")
-    exclude: list[str] = Field(default_factory=list, description="no pictures whose keys match this pattern")
-    key_list: Address | None = Field(None, description="file or URL of keys, one a line: only these pictures")
-    limit: int | None = Field(None, ge=1, description="no more than the first so many of these pictures")
+    include: list[str] = Field(default_factory=list, description=f"only images whose keys match this {PATTERN}")
+    exclude: list[str] = Field(default_factory=list, description="no images whose keys match this pattern")
+    key_list: Address | None = Field(None, description="file or URL of keys, one a line: only these images")
+    limit: int | None = Field(None, ge=1, description="no more than the first so many of these images")
     dry_run: bool = Field(False, description="tell the plan, with an estimate of time and bytes, and write nothing")
 
     @model_validator(mode="after")
@@ -69,12 +69,12 @@ class SelectionOptions(SourceOptions, MakingOptions):
 def select(
     contents: Contents, options: SelectionOptions, listed: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[list[Entry], list[Entry]]:
-    """The chosen pictures of a source, in their order, and entries for what was chosen and cannot be had.
+    """The chosen images of a source, in their order, and entries for what was chosen and cannot be had.
 
     listed: the keys in the list of keys, if there is one, by their lines. A limit is for both together.
     """
     include, exclude = _matcher(options.include), _matcher(options.exclude)
-    there, absent = sorted((*contents.pictures, *contents.refused)), list[Entry]()
+    there, absent = sorted((*contents.images, *contents.refused)), list[Entry]()
     if options.key_list is not None:
         wanted, absent = _meant(contents, listed, options.key_list)
         there = [entry for entry in there if entry.key in wanted]
@@ -85,7 +85,7 @@ def select(
     ]
     if not chosen:
         raise StorageError(
-            f"none of the {len(contents.pictures):,} pictures is chosen by --include, --exclude and --key-list"
+            f"none of the {len(contents.images):,} images is chosen by --include, --exclude and --key-list"
         )
     chosen = chosen[: options.limit]
     more = None if options.limit is None else options.limit - len(chosen)

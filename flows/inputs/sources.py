@@ -75,9 +75,9 @@ def manifest_beside(address: str, columns: Sequence[str]) -> pa.Table | None:
 
 
 def protocols(address: str, method: str = "downscale") -> set[str]:
-    """The protocols that a manifest beside the pictures there names: by which downscalings they were made.
+    """The protocols that a manifest beside the images there names: by which downscalings they were made.
 
-    method: what the name of the method begins with that made them; of SR pictures, any model's tells for which
+    method: what the name of the method begins with that made them; of SR images, any model's tells for which
     downscaling it was trained.
     """
     manifest = manifest_beside(address, ["method", "protocol"])
@@ -89,7 +89,7 @@ def protocols(address: str, method: str = "downscale") -> set[str]:
 
 
 def refuse_within(target: Location, source: str) -> None:
-    """StorageError where results would lie among the pictures they are made from, and be taken for more of them."""
+    """StorageError where results would lie among the images they are made from, and be taken for more of them."""
     place = Location.of(source)
     if target.within(place):
         raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")

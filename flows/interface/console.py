@@ -78,7 +78,7 @@ def flow_run() -> tuple[str | None, bool]:
 
 
 def printable(text: str) -> str:
-    """`text` in one line without secrets that does nothing to a terminal, whatever pictures are called."""
+    """`text` in one line without secrets that does nothing to a terminal, whatever images are called."""
     shown = cleaned(text)
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 

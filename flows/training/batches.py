@@ -1,4 +1,4 @@
-"""Batches for training: random crops of the pictures in shards; the trainer mirrors them, on its device.
+"""Batches for training: random crops of the images in shards; the trainer mirrors them, on its device.
 
 The batch of a step follows from (seed, step) alone, so a resumed run sees what the undisturbed one would have seen,
 and several processes share the batch that one would have made. Where an image cannot be used, the next
@@ -28,9 +28,9 @@ CACHE_BYTES = 512 * 2**20
 
 
 class Batches(Dataset[Tensor]):
-    """`batches[step]`: uint8 (N / processes, 3, S, S), the share of one of `processes` in the step's N pictures.
+    """`batches[step]`: uint8 (N / processes, 3, S, S), the share of one of `processes` in the step's N images.
 
-    Every picture is seen once an epoch, in an order of that epoch. failed: why images cannot be used, by their
+    Every image is seen once an epoch, in an order of that epoch. failed: why images cannot be used, by their
     indices, as far as they were looked at.
     """
 
@@ -69,7 +69,7 @@ class Batches(Dataset[Tensor]):
         return pixels[top : top + self.size, left : left + self.size]
 
     def _usable(self, epoch: int, place: int) -> Pixels:
-        """The picture at a place in an epoch, or the next one that can be used; StorageError where there is none."""
+        """The image at a place in an epoch, or the next one that can be used; StorageError where there is none."""
         order = self._order(epoch)
         for index in map(int, chain(order[place:], order[:place])):
             if index not in self.failed:

@@ -87,7 +87,7 @@ class TrainOptions(Options):
         None, description="folder or URL of a model whose weights training starts with; the network is that one's"
     )
     steps: int | None = Field(None, ge=1, description="training steps; 50000 by default")
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="pictures a step; 32, or the method's choice")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="images a step; 32, or the method's choice")
     dim: int | None = Field(None, ge=4, le=1024, description="width of the first level")
     dim_mults: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = Field(
         None, description="widths of the levels as multiples of dim, like 1,2,4"
@@ -95,19 +95,19 @@ class TrainOptions(Options):
     patch: int | None = Field(
         None, ge=1, le=64, description="side of what the network sees as one pixel: 4 is far faster than 1"
     )
-    size: int | None = Field(None, ge=8, le=4096, description="side of the HR pictures")
-    lr_size: int | None = Field(None, ge=1, le=4096, description="side of the LR pictures")
+    size: int | None = Field(None, ge=8, le=4096, description="side of the HR images")
+    lr_size: int | None = Field(None, ge=1, le=4096, description="side of the LR images")
     stride: int | None = Field(None, ge=1, le=4096, description="pixels between timesteps")
     protocol: LRProtocol | None = Field(
         None,
         description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic; realworld: blur, "
         "resizing, noise and JPEG in any order",
     )
-    residual: bool | None = Field(None, description="predict what to add to the enlarged picture, not the picture")
-    predicts: Prediction | None = Field(None, description="predict the picture, or the previous step x_(t-1)")
+    residual: bool | None = Field(None, description="predict what to add to the enlarged image, not the image")
+    predicts: Prediction | None = Field(None, description="predict the image, or the previous step x_(t-1)")
     loss: Literal["l1", "mse"] | None = Field(None, description="the paper's L1, or the mean squared error")
     inputs: Literal["degraded", "sampled"] | None = Field(
-        None, description="learn from degraded pictures, or from what the two-call sampler shows the network"
+        None, description="learn from degraded images, or from what the two-call sampler shows the network"
     )
     first_timestep: Literal[0, 1] | None = Field(None, description="timesteps are drawn from this one on")
     perceptual: float | None = Field(None, ge=0, le=100, description="weight of LPIPS beside the loss")
@@ -219,7 +219,7 @@ class TrainOptions(Options):
         if recipe.inputs == "sampled" and self.predicts == "previous":
             raise ValueError("inputs sampled goes with predicts x0: the two-call sampler wants a prediction of x0")
         if recipe.inputs == "sampled" and batch_size < 2:
-            raise ValueError("inputs sampled wants a batch of at least 2: every second picture is a predicted one")
+            raise ValueError("inputs sampled wants a batch of at least 2: every second image is a predicted one")
         if recipe.perceptual and (self.size or preset.model.size) < LPIPS_MIN_SIDE:
             raise ValueError(f"perceptual wants a size of at least {LPIPS_MIN_SIDE}")
         return self

@@ -1,4 +1,4 @@
-"""What a run would do, and about how long: `--dry-run`. A few pictures are made, and kept nowhere."""
+"""What a run would do, and about how long: `--dry-run`. A few images are made, and kept nowhere."""
 
 import time
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ TRIED, SECONDS = 16, 20.0
 
 @dataclass(frozen=True)
 class Trial:
-    """What some pictures took: how many were made, from and to how many bytes, seconds, and why the first was not."""
+    """What some images took: how many were made, from and to how many bytes, seconds, and why the first was not."""
 
-    pictures: int
+    images: int
     read: int
     written: int
     seconds: float
@@ -40,13 +40,13 @@ def tell_plan(job: Job, mapping: Transform, options: BatchOptions) -> str:
     size = sum(sample.size for unit in job.units for sample in unit.samples)
     tell(f"{job.title} → {job.address}")
     made = f"; {before}" if len(todo) < total else ""
-    tell(f"  {counted(total, 'picture')}, {humanize.naturalsize(size)}{made}")
+    tell(f"  {counted(total, 'image')}, {humanize.naturalsize(size)}{made}")
     plan = f"{len(todo):,} to do"
     if todo:
         trial = _tried(mapping, todo)
         plan += (
             _estimate(trial, todo, mapping.encoding.format)
-            if trial.pictures
+            if trial.images
             else f", and none of those tried could be made; {trial.reason}"
         )
     tell(f"  {plan}")
@@ -60,7 +60,7 @@ def _estimate(trial: Trial, todo: Sequence[Entry], form: Format) -> str:
     size = sum(entry.size for entry in todo)
     ratio = size / trial.read
     written = "in the formats of the source" if form == "same" else f"as {form.upper()}"
-    tried = f"{trial.pictures} of them" if len(todo) > 1 else "it"
+    tried = f"{trial.images} of them" if len(todo) > 1 else "it"
     return (
         f" from {humanize.naturalsize(size)}: about {duration(trial.seconds * ratio)}, and about "
         f"{humanize.naturalsize(trial.written * ratio)} to write {written}, judged by trying {tried}"
@@ -68,12 +68,12 @@ def _estimate(trial: Trial, todo: Sequence[Entry], form: Format) -> str:
 
 
 def _tried(mapping: Transform, todo: Sequence[Entry]) -> Trial:
-    """Pictures from all over the plan, one at first, which warms up, then more as long as they take no longer."""
+    """Images from all over the plan, one at first, which warms up, then more as long as they take no longer."""
     trial = _timed(mapping, todo[:1])
     if len(todo) > 1 and trial.seconds < SECONDS / 2:
         count = min(TRIED, max(1, int(SECONDS / max(trial.seconds, 0.1))))
         several = _timed(mapping, spread(todo[1:], count))
-        return several if several.pictures else trial
+        return several if several.images else trial
     return trial
 
 

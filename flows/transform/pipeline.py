@@ -1,7 +1,7 @@
-"""A picture in, a picture out: what upscaling and downscaling do to each, and how the steps overlap.
+"""An image in, an image out: what upscaling and downscaling do to each, and how the steps overlap.
 
-Reading and decoding, compute, and encoding and writing overlap, with bounded queues. Networks get pictures of one
-size in batches, one batch at a time; what is cheaper than handing over is done where the picture was read.
+Reading and decoding, compute, and encoding and writing overlap, with bounded queues. Networks get images of one
+size in batches, one batch at a time; what is cheaper than handing over is done where the image was read.
 """
 
 import hashlib
@@ -38,18 +38,18 @@ from storage.shards.write import Sample
 from storage.receipts.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
-"""From the (height, width) of a picture to that of its result; SizeError or SkippedError where there is none."""
+"""From the (height, width) of an image to that of its result; SizeError or SkippedError where there is none."""
 MOST_PIXELS = 400_000_000
 """Larger results are refused."""
 WHERE_THERE_IS_MORE = "; --retry-failed tries it again where there is more"
 WAITING_PIXELS = 16 * TILE * TILE
-"""Pictures of other sizes wait for their batch as long as their results will not have more pixels than this."""
+"""Images of other sizes wait for their batch as long as their results will not have more pixels than this."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """The bytes of a picture, how many of memory it and its result will take, and the seconds that reading took."""
+    """The bytes of an image, how many of memory it and its result will take, and the seconds that reading took."""
 
     entry: Entry
     data: bytes
@@ -59,8 +59,8 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture on its way, with the seconds spent on it so far. own: its bytes, where its result is itself.
+class LoadedImage:
+    """An image on its way, with the seconds spent on it so far. own: its bytes, where its result is itself.
 
     needed: the bytes of memory that it and its result take at their peak.
     """
@@ -75,7 +75,7 @@ class Picture:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What pictures of one batch have in common."""
+        """What images of one batch have in common."""
         pixels = self.photograph.pixels
         return (pixels.shape, pixels.dtype, self.photograph.alpha is None)
 
@@ -85,20 +85,20 @@ class Picture:
         height, width = self.photograph.pixels.shape[:2]
         return height, width
 
-    def become(self, pixels: Samples, alpha: Samples | None, seconds: float) -> "Picture":
-        """The result of this picture, and the seconds that computing it took."""
+    def become(self, pixels: Samples, alpha: Samples | None, seconds: float) -> "LoadedImage":
+        """The result of this image, and the seconds that computing it took."""
         made = replace(self.photograph, pixels=pixels, alpha=alpha)
         return replace(self, photograph=made, compute_seconds=seconds)
 
 
 @dataclass(frozen=True)
 class Transform:
-    """One method at one scale: what a run does to each picture.
+    """One method at one scale: what a run does to each image.
 
     check_name: raises StorageError for a name that no result can have at the target. stamp: the text by which a
-    result says what made it. bytes_at_once: of memory, for pictures and results on their way; what needs more is
-    made alone. part_of: the part of a picture that is used, from its top left. stays: by a picture's size, whether
-    it is its own result. refused: why some pictures are not read, by their keys.
+    result says what made it. bytes_at_once: of memory, for images and results on their way; what needs more is
+    made alone. part_of: the part of an image that is used, from its top left. stays: by an image's size, whether
+    it is its own result. refused: why some images are not read, by their keys.
     """
 
     source: Source
@@ -129,11 +129,11 @@ class Transform:
             most=self.bytes_at_once,
         )
 
-    def _kept(self, item: Picture | Fetched | Row, keep: Callable[[Sample | Row], T]) -> T:
+    def _kept(self, item: LoadedImage | Fetched | Row, keep: Callable[[Sample | Row], T]) -> T:
         with ROOM.work():
             return keep(self._encoded(self._alone(item) if isinstance(item, Fetched) else item))
 
-    def _computed(self, samples: Iterable[Entry]) -> Iterator[Picture | Fetched | Row]:
+    def _computed(self, samples: Iterable[Entry]) -> Iterator[LoadedImage | Fetched | Row]:
         alone = isinstance(self.method, Interpolation)
         loaded = ordered_map(
             self._load_and_compute if alone else self._load,
@@ -172,14 +172,14 @@ class Transform:
         self._pixels(extent.size)
         return extent.decoding if self.stays(extent.size) else needed(extent, self.size_of(extent.size), self.method)
 
-    def _is_large(self, item: Picture | Fetched | Row) -> TypeGuard[Fetched]:
+    def _is_large(self, item: LoadedImage | Fetched | Row) -> TypeGuard[Fetched]:
         """Whether this is to be made alone."""
         return isinstance(item, Fetched) and item.needed > self.bytes_at_once
 
-    def _alone(self, fetched: Fetched) -> Picture | Row:
+    def _alone(self, fetched: Fetched) -> LoadedImage | Row:
         """The result of a large image, from its bytes on, as soon as there is room for all of it."""
 
-        def made() -> Picture | Row:
+        def made() -> LoadedImage | Row:
             ROOM.claim(fetched.needed, WHERE_THERE_IS_MORE)
             loaded = self._loaded(fetched)
             if isinstance(self.method, Interpolation) or not _is_unmade(loaded):
@@ -188,17 +188,17 @@ class Transform:
 
         return _tried(fetched.entry, made)
 
-    def _load(self, fetched: Fetched | Row) -> Picture | Fetched | Row:
+    def _load(self, fetched: Fetched | Row) -> LoadedImage | Fetched | Row:
         return self._loaded(fetched) if isinstance(fetched, Fetched) and not self._is_large(fetched) else fetched
 
-    def _loaded(self, fetched: Fetched) -> Picture | Row:
-        def loaded() -> Picture:
+    def _loaded(self, fetched: Fetched) -> LoadedImage | Row:
+        def loaded() -> LoadedImage:
             started = time.perf_counter()
             photograph = self._cropped(open_photograph(fetched.data))
             seconds = fetched.seconds + time.perf_counter() - started
-            picture = Picture(fetched.entry, photograph, fetched.sha256, fetched.needed, seconds)
-            self._pixels(picture.shape)
-            return replace(picture, own=fetched.data) if self._is_result(picture) else picture
+            image = LoadedImage(fetched.entry, photograph, fetched.sha256, fetched.needed, seconds)
+            self._pixels(image.shape)
+            return replace(image, own=fetched.data) if self._is_result(image) else image
 
         return _tried(fetched.entry, loaded)
 
@@ -214,31 +214,31 @@ class Transform:
             notes=(*photograph.notes, CROPPED),
         )
 
-    def _is_result(self, picture: Picture) -> bool:
-        """Whether a picture is its own result; networks make none of the same size."""
-        is_whole = not isinstance(self.method, Interpolation | Square) and self._size(picture) == picture.shape
-        return is_whole or self.stays(picture.shape)
+    def _is_result(self, image: LoadedImage) -> bool:
+        """Whether an image is its own result; networks make none of the same size."""
+        is_whole = not isinstance(self.method, Interpolation | Square) and self._size(image) == image.shape
+        return is_whole or self.stays(image.shape)
 
-    def _load_and_compute(self, fetched: Fetched | Row) -> Picture | Fetched | Row:
+    def _load_and_compute(self, fetched: Fetched | Row) -> LoadedImage | Fetched | Row:
         loaded = self._load(fetched)
         return loaded if isinstance(loaded, Fetched) else self._interpolated(loaded)
 
-    def _interpolated(self, loaded: Picture | Row) -> Picture | Row:
+    def _interpolated(self, loaded: LoadedImage | Row) -> LoadedImage | Row:
         if not _is_unmade(loaded):
             return loaded
         if self.method.name == "nearest":
             return _tried(loaded.entry, lambda: self._copied(loaded))
         return next(self._compute([loaded]))
 
-    def _copied(self, picture: Picture) -> Picture:
+    def _copied(self, image: LoadedImage) -> LoadedImage:
         """The result of nearest, which needs no numbers."""
         started = time.perf_counter()
-        photograph, size = picture.photograph, self._size(picture)
+        photograph, size = image.photograph, self._size(image)
         alpha = None if photograph.alpha is None else nearest(photograph.alpha, size)
-        return picture.become(nearest(photograph.pixels, size), alpha, time.perf_counter() - started)
+        return image.become(nearest(photograph.pixels, size), alpha, time.perf_counter() - started)
 
-    def _in_batches(self, loaded: Iterable[Picture | Fetched | Row]) -> Iterator[Picture | Fetched | Row]:
-        """Results of the method, in batches of pictures of one size, and the failures as they come."""
+    def _in_batches(self, loaded: Iterable[LoadedImage | Fetched | Row]) -> Iterator[LoadedImage | Fetched | Row]:
+        """Results of the method, in batches of images of one size, and the failures as they come."""
         for batch in in_batches(
             loaded,
             kind=lambda item: item.kind if _is_unmade(item) else None,
@@ -246,13 +246,13 @@ class Transform:
             weight=lambda item: self._pixels(item.shape) if _is_unmade(item) else 0,
             most=WAITING_PIXELS,
         ):
-            if pictures := [item for item in batch if _is_unmade(item)]:
-                yield from self._under_lock(pictures)
+            if images := [item for item in batch if _is_unmade(item)]:
+                yield from self._under_lock(images)
             else:
                 yield from batch
 
     def _pixels(self, size: tuple[int, int]) -> int:
-        """The pixels of a picture of this size or of its result, whichever are more; SizeError for too many."""
+        """The pixels of an image of this size or of its result, whichever are more; SizeError for too many."""
         rows, columns = size
         height, width = self.size_of(size)
         if height * width > MOST_PIXELS:
@@ -261,42 +261,42 @@ class Transform:
             raise SizeError(f"{width}×{height} would be more than {MOST_PIXELS:,} pixels: take at most {way_out}")
         return max(height * width, rows * columns)
 
-    def _size(self, picture: Picture) -> tuple[int, int]:
-        return self.size_of(picture.shape)
+    def _size(self, image: LoadedImage) -> tuple[int, int]:
+        return self.size_of(image.shape)
 
-    def _batch_size(self, picture: Picture) -> int:
-        return max(1, min(self.batch_size, TILE * TILE // self._pixels(picture.shape)))
+    def _batch_size(self, image: LoadedImage) -> int:
+        return max(1, min(self.batch_size, TILE * TILE // self._pixels(image.shape)))
 
-    def _under_lock(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
-        with in_hand(*(picture.entry.key for picture in batch)), self.turn:
+    def _under_lock(self, batch: Sequence[LoadedImage]) -> Iterator[LoadedImage | Row]:
+        with in_hand(*(image.entry.key for image in batch)), self.turn:
             made = list(self._compute(batch))
         HOLES.empty()
         yield from made
 
-    def _compute(self, batch: Sequence[Picture]) -> Iterator[Picture | Row]:
+    def _compute(self, batch: Sequence[LoadedImage]) -> Iterator[LoadedImage | Row]:
         started = time.perf_counter()
         try:
-            with in_hand(*(picture.entry.key for picture in batch)):
-                colours, alphas = self._results([picture.photograph for picture in batch], self._size(batch[0]))
+            with in_hand(*(image.entry.key for image in batch)):
+                colours, alphas = self._results([image.photograph for image in batch], self._size(batch[0]))
         except Exception as error:  # models raise anything; torch, for want of memory, RuntimeError
             if len(batch) > 1:
-                for picture in batch:
-                    yield from self._compute([picture])
+                for image in batch:
+                    yield from self._compute([image])
             else:
                 yield failed(batch[0].entry, _reason(error))
             return
         seconds = (time.perf_counter() - started) / len(batch)
-        for picture, pixels, alpha in zip(batch, colours, alphas, strict=True):
+        for image, pixels, alpha in zip(batch, colours, alphas, strict=True):
             if pixels is None:
-                yield failed(picture.entry, f"{self.method.name} gave pixels that are no numbers")
+                yield failed(image.entry, f"{self.method.name} gave pixels that are no numbers")
             else:
-                yield picture.become(pixels, alpha, seconds)
+                yield image.become(pixels, alpha, seconds)
 
     @torch.inference_mode()
     def _results(
         self, batch: Sequence[Photograph], size: tuple[int, int]
     ) -> tuple[Sequence[Samples | None], Sequence[Samples | None]]:
-        """Colours and alphas of the results of pictures of one kind; no colours where they are no numbers."""
+        """Colours and alphas of the results of images of one kind; no colours where they are no numbers."""
         dtype = batch[0].pixels.dtype
         colours = to_unit(np.stack([photograph.pixels for photograph in batch]))
         transparent = [photograph.alpha[..., None] for photograph in batch if photograph.alpha is not None]
@@ -314,54 +314,54 @@ class Transform:
         made = to_pixels(results, dtype)
         return [pixels if good else None for pixels, good in zip(made, finite, strict=True)], alphas
 
-    def _encoded(self, item: Picture | Row) -> Sample | Row:
+    def _encoded(self, item: LoadedImage | Row) -> Sample | Row:
         """The bytes of a result and its row, or the row of the failure."""
-        return _tried(item.entry, lambda: self._sample(item)) if isinstance(item, Picture) else item
+        return _tried(item.entry, lambda: self._sample(item)) if isinstance(item, LoadedImage) else item
 
-    def _sample(self, picture: Picture) -> Sample:
+    def _sample(self, image: LoadedImage) -> Sample:
         started = time.perf_counter()
-        output = self.names.of(picture.entry.key)
+        output = self.names.of(image.entry.key)
         suffix = PurePosixPath(output).suffix
-        is_copied = picture.own is not None
-        made = self._file(picture, suffix)
+        is_copied = image.own is not None
+        made = self._file(image, suffix)
         identity = {} if is_copied else self.method.identity
-        height, width = picture.shape
+        height, width = image.shape
         row: Row = {
-            "key": picture.entry.key,
+            "key": image.entry.key,
             "status": "ok",
             "output": output,
             "output_bytes": len(made.data),
-            "source_bytes": picture.entry.size,
-            "source_sha256": picture.sha256,
+            "source_bytes": image.entry.size,
+            "source_sha256": image.sha256,
             "width": width,
             "height": height,
             "method": "copy" if is_copied else self.method.name,
             "protocol": identity.get("protocol"),
             "checkpoint": identity.get("checkpoint"),
             "note": "; ".join((*([COPIED] if is_copied else []), *made.notes)) or None,
-            "read_seconds": picture.read_seconds,
-            "compute_seconds": picture.compute_seconds,
+            "read_seconds": image.read_seconds,
+            "compute_seconds": image.compute_seconds,
             "write_seconds": time.perf_counter() - started,
         }
         return Sample(made.data, suffix[1:].lower(), row)
 
-    def _file(self, picture: Picture, suffix: str) -> Encoded:
-        """The file of a result; that of its source, where the result is the picture itself, in its own format."""
-        own, photograph = picture.own, picture.photograph
+    def _file(self, image: LoadedImage, suffix: str) -> Encoded:
+        """The file of a result; that of its source, where the result is the image itself, in its own format."""
+        own, photograph = image.own, image.photograph
         if own is not None and self.encoding.is_of(photograph, suffix):
             return Encoded(own, ())
         made = self.encoding.encode(photograph, suffix, self.stamp if own is None else None)
         return replace(made, notes=(*photograph.notes, *made.notes))
 
 
-def _weight(item: Picture | Fetched | Row) -> int:
+def _weight(item: LoadedImage | Fetched | Row) -> int:
     """The bytes of memory that something on its way takes."""
-    return item.needed if isinstance(item, Picture | Fetched) else 0
+    return item.needed if isinstance(item, LoadedImage | Fetched) else 0
 
 
-def _is_unmade(item: Picture | Fetched | Row) -> TypeGuard[Picture]:
-    """Whether this is a picture that has yet to go through the method."""
-    return isinstance(item, Picture) and item.own is None
+def _is_unmade(item: LoadedImage | Fetched | Row) -> TypeGuard[LoadedImage]:
+    """Whether this is an image that has yet to go through the method."""
+    return isinstance(item, LoadedImage) and item.own is None
 
 
 def _tried(entry: Entry, do: Callable[[], T]) -> T | Row:
@@ -375,7 +375,7 @@ def _tried(entry: Entry, do: Callable[[], T]) -> T | Row:
         return skipped(entry, error)
     except (ImageError, StorageError, SizeError) as error:
         return failed(entry, error)
-    except Exception as error:  # one picture never stops the rest, whatever libraries make of it
+    except Exception as error:  # one image never stops the rest, whatever libraries make of it
         return failed(entry, _reason(error))
 
 

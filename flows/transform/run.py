@@ -1,7 +1,7 @@
-"""From a source to a target, picture by picture: what is planned, where results go, and the run over them.
+"""From a source to a target, image by image: what is planned, where results go, and the run over them.
 
-A target is a folder, with a file a picture; an archive, which is packed whole when all its pictures are made; or a
-folder of WebDataset shards. Unit: about 256 pictures, or a shard. Proof: its receipt, written after the pictures.
+A target is a folder, with a file an image; an archive, which is packed whole when all its images are made; or a
+folder of WebDataset shards. Unit: about 256 images, or a shard. Proof: its receipt, written after the images.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from storage.shards.choice import beside, extension
 from storage.stores.folding import pairs_alike
 from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.receipts.receipts import Receipts
-from storage.receipts.schemas import PICTURES
+from storage.receipts.schemas import IMAGES
 from storage.receipts.units import Unit, cut_by_key
 
 SHARD = re.compile(r"shard-[0-9a-f]{16}\.tar")
@@ -51,7 +51,7 @@ def transform(
     method: Method | None = None,
     unit_size: int = 256,
 ) -> str:
-    """Apply `recipe` to the chosen pictures of `source`; results lie at `target` under the same names.
+    """Apply `recipe` to the chosen images of `source`; results lie at `target` under the same names.
 
     method: that of the recipe, where it is loaded already.
     """
@@ -67,21 +67,21 @@ def transform(
     receipts = Receipts(
         to,
         title,
-        PICTURES,
+        IMAGES,
         source=identity(source),
         outputs=SHARD if results.in_shards else None,
         elsewhere=packing.sizes if packing is not None else dict,
         made_with=made_with,
         skipped=listed.skipped,
     )
-    listed = replace(listed, pictures=receipts.settled(listed.pictures, where.fetch))
-    pictures, absent = _chosen(listed, options, asked, receipts, made_with)
+    listed = replace(listed, images=receipts.settled(listed.images, where.fetch))
+    images, absent = _chosen(listed, options, asked, receipts, made_with)
     before = made_before(listed, receipts) if options.takes_all else []
-    pictures = sorted([*pictures, *before])
+    images = sorted([*images, *before])
     if is_of_shards(where):
-        _tell_of_masks(where, pictures)
-    keys = sorted(entry.key for entry in (*listed.pictures, *before))
-    chosen = keys if options.takes_all else sorted({*keys, *(entry.key for entry in pictures)})
+        _tell_of_masks(where, images)
+    keys = sorted(entry.key for entry in (*listed.images, *before))
+    chosen = keys if options.takes_all else sorted({*keys, *(entry.key for entry in images)})
     names = results.names.among(chosen)
     making = Making(
         recipe,
@@ -94,12 +94,12 @@ def transform(
     units = [
         Unit.of(title, name, chunk, made_with, names.exceptions)
         for name, chunk in (
-            *_cut(where, pictures, results.samples_per_shard, unit_size),
+            *_cut(where, images, results.samples_per_shard, unit_size),
             *_named("refused", cut_by_key([e for e in absent if reason_of_refusal(e)], unit_size)),
             *_named("missing", cut_by_key([e for e in absent if not reason_of_refusal(e)], unit_size)),
         )
     ]
-    outputs = [f"{unit.name}.tar" for unit in units] if results.in_shards else [names.of(e.key) for e in pictures]
+    outputs = [f"{unit.name}.tar" for unit in units] if results.in_shards else [names.of(e.key) for e in images]
     alike = pairs_alike(outputs)
     if packing is not None and alike:
         tell_of_names_alike(packing, alike)
@@ -124,16 +124,16 @@ def transform(
     )
     refuse_remaking(job, options, listed, before)
     if not options.takes_all:
-        _refuse_what_is_gone(job, options, {*listed.pictures, *absent})
+        _refuse_what_is_gone(job, options, {*listed.images, *absent})
     with _one_thread_each(method):
         if options.dry_run:
             return tell_plan(job, replace(mapping, names=names), options)
         return str(fanout.run(job, options))
 
 
-def _tell_of_masks(source: Source, pictures: Iterable[Entry]) -> None:
+def _tell_of_masks(source: Source, images: Iterable[Entry]) -> None:
     """Tell where samples have several images: all are taken, though a mask hardly is a photograph."""
-    if others := beside(entry.key for entry in pictures):
+    if others := beside(entry.key for entry in images):
         tell(
             f"{source}: {counted(len(others), 'image')} beside the image of the same sample, such as {others[0]}: "
             f"taken, too; --exclude '*.{extension(others[0])}' leaves them out"
@@ -147,23 +147,23 @@ def _chosen(
     receipts: Receipts,
     made_with: dict[str, Any],
 ) -> tuple[list[Entry], list[Entry]]:
-    """The pictures that the run is about, and what stands for those that cannot be had.
+    """The images that the run is about, and what stands for those that cannot be had.
 
     A choice adds to what was made before: that stays what it is, even where its source is another by now.
     """
     if options.takes_all:
-        return contents.pictures, contents.refused
+        return contents.images, contents.refused
     chosen, absent = select(contents, options, asked)
     plan = {entry.key: entry for entry in chosen}
     taken = {*plan, *(entry.key for entry in absent)}
-    listed = {*contents.pictures, *contents.refused}
+    listed = {*contents.images, *contents.refused}
     for entry, fits, is_ok in receipts.made(made_with):
         if entry.key in taken or not (is_ok or entry in listed):
             continue
         if not fits:
             raise StorageError(
                 f"{receipts.target}: holds results that were made otherwise, such as that of {entry.key}, and a "
-                "choice of pictures only adds to what is there; choose another target, or take all with --overwrite"
+                "choice of images only adds to what is there; choose another target, or take all with --overwrite"
             )
         if entry.key not in plan or entry in listed:
             plan[entry.key] = entry
@@ -172,30 +172,30 @@ def _chosen(
 
 
 def _refuse_what_is_gone(job: Job, options: SelectionOptions, there: set[Entry]) -> None:
-    """StorageError where a choice of pictures would have to make others anew whose sources are others by now."""
+    """StorageError where a choice of images would have to make others anew whose sources are others by now."""
     gone = next((entry for entry in Left.of(job, options).samples if entry not in there), None)
     if gone is not None:
         raise StorageError(
             f"{job.address}: the result of {gone.key} would have to be made anew, as its place or its name is now "
-            "another, and its source has changed or is gone; choose another target, or take all pictures"
+            "another, and its source has changed or is gone; choose another target, or take all images"
         )
 
 
 def _cut(
-    source: Source, pictures: Sequence[Entry], samples_per_shard: int | None, unit_size: int
+    source: Source, images: Sequence[Entry], samples_per_shard: int | None, unit_size: int
 ) -> Iterator[tuple[str, tuple[Entry, ...]]]:
     """The names and samples of the units; the shards of a source stay what they are."""
     if samples_per_shard is None:
-        yield from _named("unit", cut_by_key(pictures, unit_size))
+        yield from _named("unit", cut_by_key(images, unit_size))
     elif is_of_shards(source):
-        for shard, entries in groupby(pictures, lambda entry: _shard_of(source, entry.key)):
+        for shard, entries in groupby(images, lambda entry: _shard_of(source, entry.key)):
             yield shard, tuple(entries)
     else:
-        yield from _named("shard", cut_by_key(pictures, samples_per_shard))  # as SHARD has it
+        yield from _named("shard", cut_by_key(images, samples_per_shard))  # as SHARD has it
 
 
 def _shard_of(source: Folder, key: str) -> str:
-    """The shard that a picture is in; or was, where results of one that is gone stay."""
+    """The shard that an image is in; or was, where results of one that is gone stay."""
     try:
         return source.shard_of(key)
     except ChangedError:
@@ -229,7 +229,7 @@ def _now() -> float:
 
 @contextmanager
 def _one_thread_each(method: Method) -> Iterator[None]:
-    """Interpolations run in as many threads as pictures are read in: each then needs none of torch's own."""
+    """Interpolations run in as many threads as images are read in: each then needs none of torch's own."""
     threads = torch.get_num_threads()
     if isinstance(method, Interpolation):
         torch.set_num_threads(1)

@@ -62,7 +62,7 @@ class Making:
         return work
 
     def origins(self) -> Mapping[int, Origin]:
-        """Who made FFHQ's pictures, by their numbers, as far as that is known."""
+        """Who made FFHQ's images, by their numbers, as far as that is known."""
         if self.metadata is None:
             return {}
         place, key = Location.of(self.metadata.place), self.metadata.entry.key

@@ -1,4 +1,4 @@
-"""What turns the pictures of a source into results, so written down that any process can make it: names and numbers.
+"""What turns the images of a source into results, so written down that any process can make it: names and numbers.
 
 The process that plans a run makes it for its own threads; with other runners, each process that works makes it once
 and keeps it for the run, the model loaded. Prefect imports the files of deployments under names of its own, so what
@@ -65,7 +65,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How pictures become results. load: the method."""
+    """How images become results. load: the method."""
 
     title: str
     load: Loader

@@ -1,4 +1,4 @@
-"""Where results go: a file a picture, a shard a unit, or an archive that is packed of files; with a row for each."""
+"""Where results go: a file an image, a shard a unit, or an archive that is packed of files; with a row for each."""
 
 import hashlib
 import time
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 def is_of_shards(source: Source) -> TypeGuard[Folder]:
-    """Whether pictures come from WebDataset shards."""
+    """Whether images come from WebDataset shards."""
     return isinstance(source, Folder) and source.has_shards
 
 
 def to_files(mapping: Transform, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-    """A file a picture; a row for each, in the order of the samples."""
+    """A file an image; a row for each, in the order of the samples."""
 
     absent = {entry.key for entry in samples if is_absent(entry)}
     with Commits(to) as commits:
@@ -157,7 +157,7 @@ def pack(
 ) -> None:
     """Make the archive of all results, those of earlier runs included whose sources could not be read this time.
 
-    A choice of pictures leaves in it what it is not about.
+    A choice of images leaves in it what it is not about.
     """
     members = packing.sizes().keys()
     there = {*members, *(entry.key for entry in packing.staging.list())}

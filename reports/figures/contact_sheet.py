@@ -1,4 +1,4 @@
-"""Pictures side by side: what the page and the contact sheet both show, and the contact sheet itself."""
+"""Images side by side: what the page and the contact sheet both show, and the contact sheet itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,26 +14,26 @@ from reports.tables.summary import conditions
 from reports.tables.table import METRICS, Metric
 
 COLUMN = 256
-"""How wide, in pixels, a picture is drawn at most; small ones are enlarged by whole numbers up to it."""
+"""How wide, in pixels, an image is drawn at most; small ones are enlarged by whole numbers up to it."""
 LARGE_COLUMN = 320
 TALLEST = 640
-"""How tall, in pixels, the contact sheet draws a picture at most."""
+"""How tall, in pixels, the contact sheet draws an image at most."""
 
 INK, MUTED, ALARM, PAPER, EMPTY = "#1d1d1b", "#75746e", "#a8321e", "#ffffff", "#f4f3ef"
 MARGIN, GAP, LINE, TEXT = 32, 16, 24, 15
 """In pixels: around the sheet, between columns, from one line of text to the next, and the text's size."""
 CONDITIONS = ["protocol", "scale", "colour", "border", "data_range", "lpips_network"]
 SHOWN = ("psnr", "lpips")
-"""Under each picture; where no picture has these, as without ground truth, the first numbers that there are."""
+"""Under each image; where no image has these, as without ground truth, the first numbers that there are."""
 
 
 class NothingToDrawError(ValueError):
-    """No picture, or no number, that a figure could show."""
+    """No image, or no number, that a figure could show."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a gallery row: its label (LR, a method, HR), PNG bytes, and its row of the metrics table."""
+class GalleryImage:
+    """One image of a gallery row: its label (LR, a method, HR), PNG bytes, and its row of the metrics table."""
 
     label: str
     png: bytes
@@ -53,19 +53,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One row of a gallery: the pictures of one key in the order they are shown, LR first and HR last."""
+    """One row of a gallery: the images of one key in the order they are shown, LR first and HR last."""
 
     key: str
-    pictures: Sequence[Picture] = field(default_factory=list)
+    images: Sequence[GalleryImage] = field(default_factory=list)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels of the largest picture that did not fail, normally HR."""
-        return max((p.size for p in self.pictures if not p.failed), default=(1, 1))
+        """Width and height in pixels of the largest image that did not fail, normally HR."""
+        return max((p.size for p in self.images if not p.failed), default=(1, 1))
 
     @property
     def column(self) -> int:
-        """How wide, in pixels, each picture of this row is drawn."""
+        """How wide, in pixels, each image of this row is drawn."""
         width = self.size[0]
         return width * (COLUMN // width) if width <= COLUMN else min(width, LARGE_COLUMN)
 
@@ -81,7 +81,7 @@ def cut(text: str, face: Face, width: float) -> str:
 
 
 def chosen_metrics(gallery: Sequence[GalleryItem], names: Sequence[str] = SHOWN) -> list[Metric]:
-    """Those of `names` that some picture has a number of; where none has, as many others in the table's order."""
+    """Those of `names` that some image has a number of; where none has, as many others in the table's order."""
     there = [m for m in METRICS if m.best(value for item in gallery for value in _values(item, m)) is not None]
     return [m for m in there if m.name in names] or there[: len(names)]
 
@@ -100,16 +100,16 @@ class Piece(NamedTuple):
 
 
 def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN) -> Image.Image:
-    """The gallery as one RGB picture on white: LR, methods and HR in columns, `metrics` under each method's picture.
+    """The gallery as one RGB image on white: LR, methods and HR in columns, `metrics` under each method's image.
 
     At the head stand the protocol and the names of the metrics; above each row its key, and how much it is reduced.
-    Columns are headed by the labels of the row that has most; a picture stands in the column of its label, and a cell
-    without one says why. LR and small pictures are enlarged without smoothing, large ones reduced with it; none is
-    stretched. The best numbers of a row are in bold ink. NothingToDrawError for a gallery without pictures.
+    Columns are headed by the labels of the row that has most; an image stands in the column of its label, and a cell
+    without one says why. LR and small images are enlarged without smoothing, large ones reduced with it; none is
+    stretched. The best numbers of a row are in bold ink. NothingToDrawError for a gallery without images.
     """
     labels = _labels(gallery)
     if not labels:
-        raise NothingToDrawError("a contact sheet wants at least one picture")
+        raise NothingToDrawError("a contact sheet wants at least one image")
     shown = chosen_metrics(gallery, metrics)
     head = _head(gallery, shown)
     column = max(item.column for item in gallery)
@@ -129,34 +129,34 @@ def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN
         top += 3 * LINE // 2
         _write(draw, (MARGIN, top), wide, _title(item, box), anchor="left")
         top += LINE
-        pictures = {picture.label: picture for picture in item.pictures}
+        images = {image.label: image for image in item.images}
         best = best_texts(item, shown)
         for label, left in lefts.items():
-            picture = pictures.get(label)
-            _draw_cell(sheet, draw, picture, (left + (column - box[0]) // 2, top), box)
-            _write(draw, (left, top + box[1] + LINE - TEXT), column, _caption(picture, shown, best))
+            image = images.get(label)
+            _draw_cell(sheet, draw, image, (left + (column - box[0]) // 2, top), box)
+            _write(draw, (left, top + box[1] + LINE - TEXT), column, _caption(image, shown, best))
         top += box[1] + LINE // 2
     return sheet
 
 
 def _labels(gallery: Sequence[GalleryItem]) -> list[str]:
-    rows = sorted(([p.label for p in item.pictures] for item in gallery), key=len, reverse=True)
+    rows = sorted(([p.label for p in item.images] for item in gallery), key=len, reverse=True)
     labels = dict.fromkeys(label for row in rows for label in row)
     return sorted(labels, key=lambda label: {"LR": -1, "HR": 1}.get(label, 0))
 
 
 def _head(gallery: Sequence[GalleryItem], shown: Sequence[Metric]) -> list[str]:
-    """The protocol and what the numbers are; nothing for pictures without numbers."""
-    rows = [p.metrics for item in gallery for p in item.pictures if p.metrics is not None and not p.failed]
+    """The protocol and what the numbers are; nothing for images without numbers."""
+    rows = [p.metrics for item in gallery for p in item.images if p.metrics is not None and not p.failed]
     if not rows:
         return []
     names = " / ".join(f"{m.label}{f' ({m.unit})' if m.unit else ''} {m.arrow}" for m in shown)
     made = conditions(pd.DataFrame(rows).reindex(columns=CONDITIONS))
-    return [made, f"Under each picture: {names}, the best in bold"]
+    return [made, f"Under each image: {names}, the best in bold"]
 
 
 def _box(item: GalleryItem) -> tuple[int, int]:
-    """The width and height in pixels that the largest picture of a row is drawn in."""
+    """The width and height in pixels that the largest image of a row is drawn in."""
     width, height = item.size
     zoom = item.column / width
     if height * zoom > TALLEST:
@@ -170,20 +170,20 @@ def _title(item: GalleryItem, box: tuple[int, int]) -> list[Piece]:
 
 
 def _values(item: GalleryItem, metric: Metric) -> list[object]:
-    return [p.metrics.get(metric.name) for p in item.pictures if p.metrics and not p.failed]
+    return [p.metrics.get(metric.name) for p in item.images if p.metrics and not p.failed]
 
 
-def _caption(picture: Picture | None, shown: Sequence[Metric], best: Mapping[str, str | None]) -> list[Piece]:
-    """What stands under a picture: its numbers, or its size, or why there is none."""
-    if picture is None:
+def _caption(image: GalleryImage | None, shown: Sequence[Metric], best: Mapping[str, str | None]) -> list[Piece]:
+    """What stands under an image: its numbers, or its size, or why there is none."""
+    if image is None:
         return []
-    if picture.metrics is None:
-        return [Piece("{}×{}".format(*picture.size))]
-    if picture.failed:
-        return [Piece(str(picture.metrics.get("error") or ""))]
+    if image.metrics is None:
+        return [Piece("{}×{}".format(*image.size))]
+    if image.failed:
+        return [Piece(str(image.metrics.get("error") or ""))]
     line = []
     for metric in shown:
-        text = metric.text(picture.metrics.get(metric.name))
+        text = metric.text(image.metrics.get(metric.name))
         line += [Piece(" / "), Piece(text, INK, bold=True) if text == best[metric.name] else Piece(text)]
     return line[1:]
 
@@ -191,29 +191,29 @@ def _caption(picture: Picture | None, shown: Sequence[Metric], best: Mapping[str
 def _draw_cell(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
-    picture: Picture | None,
+    image: GalleryImage | None,
     corner: tuple[int, int],
     box: tuple[int, int],
 ) -> None:
-    """The picture in the middle of its box, or a tinted box that says why there is none."""
+    """The image in the middle of its box, or a tinted box that says why there is none."""
     left, top = corner
-    if picture is None or picture.failed:
+    if image is None or image.failed:
         draw.rectangle((left, top, left + box[0] - 1, top + box[1] - 1), EMPTY)
-        why = Piece("failed", ALARM) if picture is not None else Piece("no picture")
+        why = Piece("failed", ALARM) if image is not None else Piece("no image")
         _write(draw, (left, top + (box[1] - TEXT) // 2), box[0], [why])
         return
-    drawn = _drawn(picture, box)
+    drawn = _drawn(image, box)
     sheet.paste(drawn, (left + (box[0] - drawn.width) // 2, top + (box[1] - drawn.height) // 2))
 
 
-def _drawn(picture: Picture, box: tuple[int, int]) -> Image.Image:
-    """The picture as large as the box allows: enlarged pixel by pixel, or reduced smoothly."""
-    with Image.open(BytesIO(picture.png)) as image:
-        zoom = min(box[0] / image.width, box[1] / image.height)
-        size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
+def _drawn(image: GalleryImage, box: tuple[int, int]) -> Image.Image:
+    """The image as large as the box allows: enlarged pixel by pixel, or reduced smoothly."""
+    with Image.open(BytesIO(image.png)) as opened:
+        zoom = min(box[0] / opened.width, box[1] / opened.height)
+        size = (max(1, round(opened.width * zoom)), max(1, round(opened.height * zoom)))
         if zoom >= 1:
-            return image.convert("RGB").resize(size, Image.Resampling.NEAREST)
-        return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+            return opened.convert("RGB").resize(size, Image.Resampling.NEAREST)
+        return opened.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""The figure of a super-resolution paper: a picture with a box on it, and what every method made of what is in it."""
+"""The figure of a super-resolution paper: an image with a box on it, and what every method made of what is in it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from reports.figures.contact_sheet import (
     MUTED,
     GalleryItem,
     NothingToDrawError,
-    Picture,
+    GalleryImage,
     best_texts,
     chosen_metrics,
 )
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GAP, LABELS = 0.06, 0.34
-"""In inches: between pictures, and what the two lines of text under one take."""
+"""In inches: between images, and what the two lines of text under one take."""
 ROWS_FROM = {1: 0, 2: 6, 3: 13}
-"""In how many rows a picture's crops stand, and from how many crops on."""
+"""In how many rows an image's crops stand, and from how many crops on."""
 BOX = "#d62728"
 
 
 class Crop(NamedTuple):
-    """A part of a picture, in pixels of HR."""
+    """A part of an image, in pixels of HR."""
 
     left: int
     top: int
@@ -50,18 +50,18 @@ class Crop(NamedTuple):
 
 
 def comparison_figure(items: Sequence[GalleryItem], crop: Mapping[str, Crop] | None = None) -> "Figure":
-    """One row a picture: it with a box drawn on it, and beside it what is in the box of LR, each method, and HR.
+    """One row an image: it with a box drawn on it, and beside it what is in the box of LR, each method, and HR.
 
-    Under each crop stand its label, and the picture's PSNR and LPIPS, the best in bold. Crops come from `crop` by the
-    picture's key, or are `most_disputed` of the methods. Without HR, the box is on LR. An item all of whose pictures
-    failed is left out. NothingToDrawError when all are; ValueError for two pictures of one label, and for a crop that
-    leaves its picture.
+    Under each crop stand its label, and the image's PSNR and LPIPS, the best in bold. Crops come from `crop` by the
+    image's key, or are `most_disputed` of the methods. Without HR, the box is on LR. An item all of whose images
+    failed is left out. NothingToDrawError when all are; ValueError for two images of one label, and for a crop that
+    leaves its image.
     """
     from matplotlib.figure import Figure
 
-    items = [item for item in items if not all(picture.failed for picture in item.pictures)]
+    items = [item for item in items if not all(image.failed for image in item.images)]
     if not items:
-        raise NothingToDrawError("a figure wants at least one picture")
+        raise NothingToDrawError("a figure wants at least one image")
     metrics = chosen_metrics(items)
     panels = [_panel(item, (crop or {}).get(item.key), metrics) for item in items]
     heights = [panel.rows * (panel.side + LABELS) for panel in panels]
@@ -75,15 +75,15 @@ def comparison_figure(items: Sequence[GalleryItem], crop: Mapping[str, Crop] | N
     return figure
 
 
-def most_disputed(pictures: Sequence[NDArray[np.uint8]]) -> Crop:
-    """The square where `pictures`, uint8 (H, W, 3) of one shape, differ most from their mean; the first of several.
+def most_disputed(images: Sequence[NDArray[np.uint8]]) -> Crop:
+    """The square where `images`, uint8 (H, W, 3) of one shape, differ most from their mean; the first of several.
 
-    Its side is a quarter of the picture's shorter one, 48 pixels at least and 256 at most.
+    Its side is a quarter of the image's shorter one, 48 pixels at least and 256 at most.
     """
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     side = min(max(48, min(256, min(height, width) // 4)), height, width)
-    mean = np.mean(pictures, axis=0, dtype=np.float32)
-    spread = sum(((p - mean) ** 2).sum(axis=-1, dtype=np.float64) for p in pictures)
+    mean = np.mean(images, axis=0, dtype=np.float32)
+    spread = sum(((p - mean) ** 2).sum(axis=-1, dtype=np.float64) for p in images)
     sums = np.pad(np.cumsum(np.cumsum(spread, axis=0), axis=1), ((1, 0), (1, 0)))
     inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     top, left = np.unravel_index(np.argmax(np.round(inside)), inside.shape)
@@ -99,7 +99,7 @@ class _Cell(NamedTuple):
 
 
 class _Panel(NamedTuple):
-    """One picture, boxed, and its crops."""
+    """One image, boxed, and its crops."""
 
     key: str
     whole: NDArray[np.uint8]
@@ -119,7 +119,7 @@ class _Panel(NamedTuple):
 
     @property
     def shape(self) -> tuple[float, float]:
-        """Width by height of the whole picture as drawn (panoramas get a margin), and of a crop."""
+        """Width by height of the whole image as drawn (panoramas get a margin), and of a crop."""
         height, width = self.whole.shape[:2]
         return min(max(width / height, 0.6), 1.8), self.crop.width / self.crop.height
 
@@ -133,43 +133,43 @@ class _Panel(NamedTuple):
 
 def _panel(item: GalleryItem, crop: Crop | None, metrics: Sequence[Metric]) -> _Panel:
     width, height = item.size
-    pixels = {p.label: _pixels(p, item.size) for p in item.pictures if not p.failed}
-    if len(pixels) < sum(not p.failed for p in item.pictures):
-        raise ValueError(f"{item.key}: two pictures have one label")
+    pixels = {p.label: _pixels(p, item.size) for p in item.images if not p.failed}
+    if len(pixels) < sum(not p.failed for p in item.images):
+        raise ValueError(f"{item.key}: two images have one label")
     judged = [p for label, p in pixels.items() if label not in ("LR", "HR")]
     crop = crop or most_disputed(judged if len(judged) > 1 else list(pixels.values()))
     if min(crop) < 0 or min(crop[2:]) < 1 or crop.left + crop.width > width or crop.top + crop.height > height:
-        raise ValueError(f"{item.key}: {tuple(crop)} is no part of a picture of {width}×{height}")
+        raise ValueError(f"{item.key}: {tuple(crop)} is no part of an image of {width}×{height}")
     best = best_texts(item, metrics)
     whole = next(pixels[label] for label in ("HR", "LR", *pixels) if label in pixels)
-    cells = [_cell(p, pixels, crop, metrics, best) for p in item.pictures]
+    cells = [_cell(p, pixels, crop, metrics, best) for p in item.images]
     return _Panel(item.key, whole, crop, metrics, cells)
 
 
-def _pixels(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGB uint8 (H, W, 3); LR pictures enlarged pixel by pixel."""
-    with Image.open(BytesIO(picture.png)) as image:
-        return np.array(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
+def _pixels(image: GalleryImage, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """RGB uint8 (H, W, 3); LR images enlarged pixel by pixel."""
+    with Image.open(BytesIO(image.png)) as opened:
+        return np.array(opened.convert("RGB").resize(size, Image.Resampling.NEAREST))
 
 
 def _cell(
-    picture: Picture,
+    image: GalleryImage,
     pixels: Mapping[str, NDArray[np.uint8]],
     crop: Crop,
     metrics: Sequence[Metric],
     best: Mapping[str, str | None],
 ) -> _Cell:
-    if picture.failed:
-        return _Cell(picture.label, None, [])
-    row = picture.metrics or {}
+    if image.failed:
+        return _Cell(image.label, None, [])
+    row = image.metrics or {}
     texts = [(metric.text(row.get(metric.name)), best[metric.name]) for metric in metrics if row]
     return _Cell(
-        picture.label, pixels[picture.label][crop.slices], [(text, text == winner) for text, winner in texts]
+        image.label, pixels[image.label][crop.slices], [(text, text == winner) for text, winner in texts]
     )
 
 
 def _draw_panel(figure: "Figure", panel: _Panel, bottom: float) -> None:
-    """`bottom`: inches. The whole picture is as tall as all rows of crops, less the text under the last."""
+    """`bottom`: inches. The whole image is as tall as all rows of crops, less the text under the last."""
     from matplotlib.patches import Rectangle
 
     side, rows = panel.side, panel.rows

@@ -77,7 +77,7 @@ def distribution_figure(frame: pd.DataFrame, metrics: Sequence[Metric]) -> "Figu
         axes[0].set_yticks(range(len(methods)), [one_line(method, 1.2) for method in methods], parse_math=False)
         axes[0].invert_yaxis()
         figure.supxlabel(
-            "box: quartiles and median · whiskers: 5 to 95 % · diamond: mean · dots: single pictures",
+            "box: quartiles and median · whiskers: 5 to 95 % · diamond: mean · dots: single images",
             fontsize=6,
             color=MUTED,
         )
@@ -86,10 +86,10 @@ def distribution_figure(frame: pd.DataFrame, metrics: Sequence[Metric]) -> "Figu
 
 
 def tradeoff_figure(frame: pd.DataFrame, distortion: Metric, perception: Metric) -> "Figure":
-    """Distortion against perception: a faint point a picture, and each method's mean with its 95 % intervals.
+    """Distortion against perception: a faint point an image, and each method's mean with its 95 % intervals.
 
     Both axes run so that better is to the right and above. frame: as `tables.read_metrics` gives it; what failed and
-    what is infinite is left out. NothingToDrawError when no picture has both numbers.
+    what is infinite is left out. NothingToDrawError when no image has both numbers.
     """
     from matplotlib.figure import Figure
 
@@ -98,7 +98,7 @@ def tradeoff_figure(frame: pd.DataFrame, distortion: Metric, perception: Metric)
     finite = np.isfinite(scored[[distortion.name, perception.name]].to_numpy()).all(axis=1)
     scored = scored.loc[finite]
     if scored.empty:
-        raise NothingToDrawError(f"no picture has both {distortion.label} and {perception.label}")
+        raise NothingToDrawError(f"no image has both {distortion.label} and {perception.label}")
     with settings(*methods):
         rows = math.ceil(len(methods) / 3)
         figure = Figure(figsize=(ONE_COLUMN, 2.75 + 0.16 * rows), layout="constrained")
@@ -136,7 +136,7 @@ def tradeoff_figure(frame: pd.DataFrame, distortion: Metric, perception: Metric)
             loc="outside lower center",
             ncols=3,
             frameon=False,
-            title="means with 95 % intervals · faint: single pictures",
+            title="means with 95 % intervals · faint: single images",
             title_fontproperties={"size": 6},
         )
         for text, method in zip(legend.get_texts(), methods, strict=True):

@@ -1,7 +1,7 @@
 """The consistency of the DTLS paper's tables, exactly as the authors' script computes it, to compare with them.
 
 Their code takes HR and SR as saved, reduces both to the LR size by OpenCV's `INTER_CUBIC`, which has no antialias,
-and sums `(hr − sr) ** 2` in uint8, where the difference and its square wrap modulo 256. It never reads LR pictures.
+and sums `(hr − sr) ** 2` in uint8, where the difference and its square wrap modulo 256. It never reads LR images.
 """
 
 from functools import lru_cache
@@ -14,16 +14,16 @@ UNIT = 1e-5
 
 
 def wrapped_squares(sr: Tensor, hr: Tensor, low: tuple[int, int]) -> Tensor:
-    """The authors' sum over the reduced pictures, in units of 1e-5: float64 (N,).
+    """The authors' sum over the reduced images, in units of 1e-5: float64 (N,).
 
-    sr, hr: uint8 (N, 3, H, W) of one shape; low: (h, w) of the LR pictures.
+    sr, hr: uint8 (N, 3, H, W) of one shape; low: (h, w) of the LR images.
     """
     difference = opencv_cubic(hr, low).int() - opencv_cubic(sr, low).int()
     return (difference * difference % 256).sum(dim=(1, 2, 3)).double() * UNIT
 
 
 def opencv_cubic(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """`cv2.resize(x, size[::-1], interpolation=cv2.INTER_CUBIC)` of uint8 pictures (N, C, H, W): uint8 (N, C, h, w).
+    """`cv2.resize(x, size[::-1], interpolation=cv2.INTER_CUBIC)` of uint8 images (N, C, H, W): uint8 (N, C, h, w).
 
     The cubic of a = −0.75 without antialias, the edge repeated. Equal to OpenCV 4.14 and 5.0 at whole scales; at
     others OpenCV's own ways differ from each other, and from this, by at most 1.

@@ -1,7 +1,7 @@
-"""How near a set of pictures is to another: FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018).
+"""How near a set of images is to another: FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018).
 
 Features, from `inception` or elsewhere, come batch by batch; a set keeps their mean and covariance, for FID, and a
-sample of them, for KID, so memory does not grow with the number of pictures.
+sample of them, for KID, so memory does not grow with the number of images.
 """
 
 from dataclasses import dataclass
@@ -11,35 +11,35 @@ import torch
 from torch import Tensor
 
 SAMPLE = 10_000
-"""Features of so many pictures are kept for KID."""
+"""Features of so many images are kept for KID."""
 SUBSETS, SUBSET_SIZE = 100, 1000
 """KID's, as in its paper and in torchmetrics."""
 FID_LEAST, FID_SENSIBLE = 2_048, 10_000
-"""Fewer pictures than features leave the covariance singular. Below 10,000, which Heusel et al. advise, FID's bias,
-which depends on the number of pictures, is as large as what methods differ by."""
+"""Fewer images than features leave the covariance singular. Below 10,000, which Heusel et al. advise, FID's bias,
+which depends on the number of images, is as large as what methods differ by."""
 KID_LEAST, KID_SENSIBLE = 100, 1000
 """KID has no bias, only noise: hundreds do, a thousand shows the usual differences."""
 
 
 class TooFewError(ValueError):
-    """Too few pictures for a number that means something."""
+    """Too few images for a number that means something."""
 
 
 @dataclass(frozen=True)
 class SetDistance:
     """A distance between two sets. spread: its standard deviation over subsets, None where there are none.
 
-    pictures: in the smaller set. warning: why the number says little, None where it says enough.
+    images: in the smaller set. warning: why the number says little, None where it says enough.
     """
 
     value: float
     spread: float | None
-    pictures: int
+    images: int
     warning: str | None
 
 
 class FeatureSet:
-    """The features of a set of pictures, added in batches: their moments, and an even sample of `SAMPLE` of them."""
+    """The features of a set of images, added in batches: their moments, and an even sample of `SAMPLE` of them."""
 
     def __init__(self, seed: int = 0) -> None:
         self.count = 0
@@ -77,7 +77,7 @@ class FeatureSet:
 
     @property
     def sample(self) -> Tensor:
-        """Features of min(count, SAMPLE) pictures, each as likely as any other: float32 (n, D)."""
+        """Features of min(count, SAMPLE) images, each as likely as any other: float32 (n, D)."""
         return self._sample[: self.count]
 
     def _keep(self, features: Tensor) -> None:
@@ -95,22 +95,22 @@ class FeatureSet:
 def fid(a: FeatureSet, b: FeatureSet) -> SetDistance:
     """Fréchet distance |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2(Σ_a Σ_b)^½) between the normal distributions of two sets.
 
-    TooFewError below 2,048 pictures in a set; flagged below 10,000.
+    TooFewError below 2,048 images in a set; flagged below 10,000.
     """
-    pictures = _enough(a, b, "FID", FID_LEAST)
+    images = _enough(a, b, "FID", FID_LEAST)
     warning = None
-    if pictures < FID_SENSIBLE:
-        warning = f"FID of {pictures:,} pictures is biased: compare it only with FIDs of as many; KID is not"
-    return SetDistance(frechet(a.mean, a.covariance, b.mean, b.covariance), None, pictures, warning)
+    if images < FID_SENSIBLE:
+        warning = f"FID of {images:,} images is biased: compare it only with FIDs of as many; KID is not"
+    return SetDistance(frechet(a.mean, a.covariance, b.mean, b.covariance), None, images, warning)
 
 
 def kid(a: FeatureSet, b: FeatureSet, *, seed: int = 0) -> SetDistance:
     """Kernel distance: the unbiased MMD² under (x·y/D + 1)³, mean and standard deviation over 100 random subsets.
 
-    A subset has 1,000 pictures, or half the smaller set's where that is less, so that subsets differ. It may be a
-    little below 0. TooFewError below 100 pictures in a set; flagged below 1,000.
+    A subset has 1,000 images, or half the smaller set's where that is less, so that subsets differ. It may be a
+    little below 0. TooFewError below 100 images in a set; flagged below 1,000.
     """
-    pictures = _enough(a, b, "KID", KID_LEAST)
+    images = _enough(a, b, "KID", KID_LEAST)
     random = np.random.default_rng(seed)
     x, y = a.sample, b.sample
     size = min(SUBSET_SIZE, len(x) // 2, len(y) // 2)
@@ -119,9 +119,9 @@ def kid(a: FeatureSet, b: FeatureSet, *, seed: int = 0) -> SetDistance:
         rows, columns = (torch.from_numpy(random.choice(len(s), size, replace=False)).to(s.device) for s in (x, y))
         values.append(squared_mmd(x[rows].double(), y[columns].double()))
     warning = None
-    if pictures < KID_SENSIBLE:
-        warning = f"KID of {pictures:,} pictures is noisy: look at its spread before you compare"
-    return SetDistance(float(np.mean(values)), float(np.std(values)), pictures, warning)
+    if images < KID_SENSIBLE:
+        warning = f"KID of {images:,} images is noisy: look at its spread before you compare"
+    return SetDistance(float(np.mean(values)), float(np.std(values)), images, warning)
 
 
 def frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
@@ -153,7 +153,7 @@ def _cubic_norms(x: Tensor) -> Tensor:
 
 
 def _enough(a: FeatureSet, b: FeatureSet, name: str, least: int) -> int:
-    pictures = min(a.count, b.count)
-    if pictures < least:
-        raise TooFewError(f"{name} of {pictures:,} pictures would be noise: it wants {least:,} or more in each set")
-    return pictures
+    images = min(a.count, b.count)
+    if images < least:
+        raise TooFewError(f"{name} of {images:,} images would be noise: it wants {least:,} or more in each set")
+    return images

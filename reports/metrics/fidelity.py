@@ -1,7 +1,7 @@
-"""How near a picture is to another: PSNR, SSIM, LPIPS, and consistency with the LR picture, batched.
+"""How near an image is to another: PSNR, SSIM, LPIPS, and consistency with the LR image, batched.
 
-Pictures come as they were saved, uint8 RGB tensors (N, 3, H, W) on any device, and the numbers, float64 (N,), stay on
-that device. A number that a picture is too small for is NaN, which the Parquet table stores as null. The data range
+Images come as they were saved, uint8 RGB tensors (N, 3, H, W) on any device, and the numbers, float64 (N,), stay on
+that device. A number that an image is too small for is NaN, which the Parquet table stores as null. The data range
 is 255 unless a Measure says otherwise: results are judged as they were saved, in 8 bits. `windows` has SSIM's sums,
 `perception` LPIPS's features, `authors` the consistency of the paper, and `scoring` all numbers of several methods.
 """
@@ -22,9 +22,9 @@ PEAK = 255.0
 Colour = Literal["rgb", "y"]
 Window = Literal["uniform", "gaussian"]
 LPIPS_MIN_SIDE = 32
-"""AlexNet's strides leave no pixel of a smaller picture; VGG's would, but one limit holds for both."""
+"""AlexNet's strides leave no pixel of a smaller image; VGG's would, but one limit holds for both."""
 CPU_PIXELS = 2 * 128 * 128
-"""Pictures' pixels (N·H·W) that a CPU works on at a time, measured; a GPU takes more to be busy."""
+"""Images' pixels (N·H·W) that a CPU works on at a time, measured; a GPU takes more to be busy."""
 LPIPS_PIXELS = 32 * 128 * 128
 """The same for LPIPS on a CPU: convolutions of larger batches are faster."""
 CUDA_PIXELS = 64 * 256 * 256
@@ -32,12 +32,12 @@ CUDA_PIXELS = 64 * 256 * 256
 
 @dataclass(frozen=True)
 class Measure:
-    """What of the pictures PSNR and SSIM look at; record it with every number.
+    """What of the images PSNR and SSIM look at; record it with every number.
 
     colour: `rgb`, the mean over the channels; or `y`, the luma of ITU-R BT.601 in 16…235 as MATLAB's rgb2ycbcr has
     it, not rounded (BasicSR's, and that of most papers on ×2, ×3, ×4). border: pixels cropped from each side first,
     in papers often the scale. data_range: the peak of PSNR and the L of SSIM; 255 but in few papers (219 for Y).
-    LPIPS and consistency always see the whole RGB picture, as is customary.
+    LPIPS and consistency always see the whole RGB image, as is customary.
     ValueError for another colour, a negative border, and a data range that is not above 0.
     """
 
@@ -130,10 +130,10 @@ def lpips_to_one(others: list[Tensor], reference: Tensor, model: nn.Module) -> l
 
 
 def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
-    """Mean squared error between A·SR and LR on [0, 1]: does the SR picture shrink to the LR picture it came from?
+    """Mean squared error between A·SR and LR on [0, 1]: does the SR image shrink to the LR image it came from?
 
     A is the downscaling of `protocol`, neither rounded nor clamped, so LR's own rounding leaves about 1.3e-6 even for
-    the HR picture. sr: uint8 (N, 3, H, W); lr: uint8 (N, 3, h, w) on the same device; returns float64 (N,).
+    the HR image. sr: uint8 (N, 3, H, W); lr: uint8 (N, 3, h, w) on the same device; returns float64 (N,).
     SizeError where `reduced_size` has it.
     """
     low = reduced_size(sr, lr)
@@ -141,7 +141,7 @@ def consistency(sr: Tensor, lr: Tensor, protocol: Protocol) -> Tensor:
 
 
 def reduced_size(sr: Tensor, lr: Tensor) -> tuple[int, int]:
-    """The (h, w) of LR pictures, uint8 (N, 3, h, w), which are as many as the SR pictures, uint8 (N, 3, H, W).
+    """The (h, w) of LR images, uint8 (N, 3, h, w), which are as many as the SR images, uint8 (N, 3, H, W).
 
     SizeError when H/h and W/w are not one scale, at least 1, that divides.
     """
@@ -163,14 +163,14 @@ def authors_consistency(sr: Tensor, hr: Tensor, low: tuple[int, int]) -> Tensor:
     """What the DTLS paper's tables call consistency, on their scale (16→128: 0.125); see `authors` for its formula.
 
     No MSE, and no measure of consistency; only to be compared with those tables. sr, hr: uint8 (N, 3, H, W) of one
-    shape; low: (h, w) of the LR pictures; returns float64 (N,).
+    shape; low: (h, w) of the LR images; returns float64 (N,).
     """
     _check(sr, hr)
     return _in_groups(lambda x, y: wrapped_squares(x, y, low), sr, hr)
 
 
 def _groups(x: Tensor, cpu_pixels: int = CPU_PIXELS) -> list[slice]:
-    """A few pictures at a time: that bounds memory, and keeps a CPU within its cache."""
+    """A few images at a time: that bounds memory, and keeps a CPU within its cache."""
     pixels = CUDA_PIXELS if x.is_cuda else cpu_pixels
     group = max(1, pixels // (x.shape[-1] * x.shape[-2]))
     return [slice(start, start + group) for start in range(0, len(x), group)]
@@ -188,7 +188,7 @@ def _mse(a: Tensor, b: Tensor) -> Tensor:
 def _check(a: Tensor, b: Tensor | None = None) -> None:
     for x in (a,) if b is None else (a, b):
         if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"pictures are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}")
+            raise ValueError(f"images are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}")
     if b is not None and a.shape != b.shape:
         raise SizeError(f"{_named(a)} cannot be compared with {_named(b)}")
 
@@ -199,4 +199,4 @@ def _nan(x: Tensor) -> Tensor:
 
 def _named(x: Tensor) -> str:
     n, _, h, w = x.shape
-    return f"{w}×{h}" if n == 1 else f"{n} pictures of {w}×{h}"
+    return f"{w}×{h}" if n == 1 else f"{n} images of {w}×{h}"

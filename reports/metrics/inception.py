@@ -15,8 +15,8 @@ from torch import Tensor
 
 SIDE = 299
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
-CPU_PICTURES, CUDA_PICTURES = 8, 64
-"""Pictures that a device works on at a time."""
+CPU_IMAGES, CUDA_IMAGES = 8, 64
+"""Images that a device works on at a time."""
 
 
 class InceptionError(RuntimeError):
@@ -24,7 +24,7 @@ class InceptionError(RuntimeError):
 
 
 class Inception:
-    """Turns pictures into the 2,048 features that FID and KID compare."""
+    """Turns images into the 2,048 features that FID and KID compare."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         """Load the weights onto `device`; InceptionError without them."""
@@ -35,12 +35,12 @@ class Inception:
         self._network = torch.jit.load(path, map_location=self._device).eval()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Features of pictures of any size, uint8 (N, 3, H, W) on any device: float32 (N, 2048) on the device."""
+        """Features of images of any size, uint8 (N, 3, H, W) on any device: float32 (N, 2048) on the device."""
         if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"pictures are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}")
-        pictures = CUDA_PICTURES if self._device.type == "cuda" else CPU_PICTURES
+            raise ValueError(f"images are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}")
+        images = CUDA_IMAGES if self._device.type == "cuda" else CPU_IMAGES
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            parts = [self._network(_prepared(part.to(self._device))) for part in x.split(pictures)]
+            parts = [self._network(_prepared(part.to(self._device))) for part in x.split(images)]
         return torch.cat(parts) if len(x) else torch.empty(0, 2048, device=self._device)
 
 

@@ -1,4 +1,4 @@
-"""LPIPS as what it is, a squared distance between features, so that one picture's serve for many comparisons.
+"""LPIPS as what it is, a squared distance between features, so that one image's serve for many comparisons.
 
 LPIPS sums, over five layers, the mean over places of Σ_c w_c (a_c − b_c)², a and b being of unit length over the
 channels c. So with φ = a·√(w/places), all layers together, it is |φ(x) − φ(y)|².
@@ -14,7 +14,7 @@ EPSILON = 1e-10
 
 
 def features(x: Tensor, model: Any) -> list[Tensor]:
-    """φ of pictures by the trunk and heads of `model`, an `lpips.LPIPS`: one tensor a layer, float32 (N, C, h, w).
+    """φ of images by the trunk and heads of `model`, an `lpips.LPIPS`: one tensor a layer, float32 (N, C, h, w).
 
     x: uint8 (N, 3, H, W) on the model's device, H and W at least 32.
     """
@@ -26,7 +26,7 @@ def features(x: Tensor, model: Any) -> list[Tensor]:
 
 
 def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """LPIPS of pictures whose features are a and b: float64 (N,), 0 for equal ones."""
+    """LPIPS of images whose features are a and b: float64 (N,), 0 for equal ones."""
     return torch.stack([(x - y).square().sum(dim=(1, 2, 3)) for x, y in zip(a, b, strict=True)]).double().sum(dim=0)
 
 

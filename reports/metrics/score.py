@@ -1,4 +1,4 @@
-"""All numbers of several methods against one HR picture, with what they share computed once."""
+"""All numbers of several methods against one HR image, with what they share computed once."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ def score(
     model: nn.Module | None = None,
     measure: Measure = WHOLE,
 ) -> dict[str, dict[str, Tensor]]:
-    """By method and by name of the number, float64 (N,) on the pictures' device.
+    """By method and by name of the number, float64 (N,) on the images' device.
 
     With `hr`: psnr, ssim, ssim_gaussian, and lpips where there is a `model` for it. With `lr`: consistency under
     `protocol`, and lr_psnr. With both: authors_consistency. What is not given is left out, and so are its numbers;

@@ -1,7 +1,7 @@
-"""Where a picture differs from the ground truth: SSIM pixel by pixel, in colours that all eyes can order.
+"""Where an image differs from the ground truth: SSIM pixel by pixel, in colours that all eyes can order.
 
 The map is drawn with matplotlib's magma, which is perceptually uniform and safe for the colour-blind, on a scale
-that is the same for every picture: dark where the two are alike, bright where they differ. The page's style has the
+that is the same for every image: dark where the two are alike, bright where they differ. The page's style has the
 same colours as its legend.
 """
 
@@ -17,24 +17,24 @@ from reports.metrics.ssim import K1, K2, UNIFORM_WINDOW
 COLOURS = "magma"
 C1, C2 = (K1 * 255) ** 2, (K2 * 255) ** 2
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
-def ssim_map(sr: Picture, hr: Picture) -> Picture:
+def ssim_map(sr: Pixels, hr: Pixels) -> Pixels:
     """`local_ssim` in colours: 1 is dark; 0, and what is negative, bright. RGB uint8 (H, W, 3)."""
     return _coloured(1 - local_ssim(sr, hr))
 
 
-def local_ssim(sr: Picture, hr: Picture) -> NDArray[np.float64]:
+def local_ssim(sr: Pixels, hr: Pixels) -> NDArray[np.float64]:
     """SSIM of the 7×7 pixels around each pixel, the mean over the channels: float64 (H, W) in [−1, 1].
 
-    As skimage's `structural_similarity(…, full=True)`: the pictures are mirrored at their sides. Three pixels away
+    As skimage's `structural_similarity(…, full=True)`: the images are mirrored at their sides. Three pixels away
     from them its mean is `metrics.ssim`. sr, hr: RGB uint8 (H, W, 3). SizeError when the shapes differ, ValueError
     for other arrays.
     """
     _check(sr, hr)
     n = UNIFORM_WINDOW**2
-    x, y = (np.ascontiguousarray(picture.transpose(2, 0, 1), np.float64) for picture in (sr, hr))
+    x, y = (np.ascontiguousarray(image.transpose(2, 0, 1), np.float64) for image in (sr, hr))
     mx, my, mxy, mxx, myy = (_window_means(p) for p in (x, y, x * y, x * x, y * y))
     covariance, variances = n / (n - 1) * (mxy - mx * my), n / (n - 1) * (mxx - mx * mx + myy - my * my)
     similarity = (2 * mx * my + C1) * (2 * covariance + C2) / ((mx * mx + my * my + C1) * (variances + C2))
@@ -42,10 +42,10 @@ def local_ssim(sr: Picture, hr: Picture) -> NDArray[np.float64]:
     return mean
 
 
-def _check(sr: Picture, hr: Picture) -> None:
-    for picture in (sr, hr):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
-            raise ValueError(f"pictures are uint8 (H, W, 3), not {picture.dtype} {picture.shape}")
+def _check(sr: Pixels, hr: Pixels) -> None:
+    for image in (sr, hr):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(f"images are uint8 (H, W, 3), not {image.dtype} {image.shape}")
     if sr.shape != hr.shape:
         raise SizeError(f"SR is {sr.shape[1]}×{sr.shape[0]}, HR is {hr.shape[1]}×{hr.shape[0]}")
 
@@ -55,13 +55,13 @@ def _window_means(planes: NDArray[np.float64]) -> NDArray[np.float64]:
     return means
 
 
-def _coloured(share: NDArray[np.float64]) -> Picture:
+def _coloured(share: NDArray[np.float64]) -> Pixels:
     """0…1 as a colour; what lies outside has the colour of the end."""
     return _table()[np.rint(share.clip(0, 1) * 255).astype(np.uint8)]
 
 
 @lru_cache(maxsize=1)
-def _table() -> Picture:
+def _table() -> Pixels:
     """256 colours: uint8 (256, 3)."""
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""The numbers and pictures of a page as compact JSON, column by column, for the page's own scripts."""
+"""The numbers and images of a page as compact JSON, column by column, for the page's own scripts."""
 
 import json
 import math
@@ -19,7 +19,7 @@ DIGITS = 7
 def page_data(page: Page) -> str:
     """JSON that may stand in a script element: no `<`, `>` or `&`.
 
-    methods and keys: names; metrics: those of single pictures; rows: columns of equal length, where key and method
+    methods and keys: names; metrics: those of single images; rows: columns of equal length, where key and method
     are places in those lists, numbers are null for none and the text "Infinity" or "-Infinity" for those, and error
     is null where all is well.
     """
@@ -40,12 +40,12 @@ def page_data(page: Page) -> str:
 
 
 def is_embedded(source: str) -> bool:
-    """Is a picture's source a data URI? ValueError for what is neither that nor a URL relative to the page."""
+    """Is an image's source a data URI? ValueError for what is neither that nor a URL relative to the page."""
     if source.startswith("data:image/"):
         return True
     parts = urlsplit(source)
     if parts.scheme or parts.netloc or source.startswith(("/", "\\")):
-        raise ValueError(f"{source[:80]!r}: a picture of the page is a data URI, or lies beside the page")
+        raise ValueError(f"{source[:80]!r}: an image of the page is a data URI, or lies beside the page")
     return False
 
 
@@ -93,15 +93,15 @@ def _number(value: object) -> float | str | None:
 
 
 def _scene(scene: Scene) -> dict[str, Any]:
-    return {"key": scene.key, "pictures": [_shown(picture) for picture in scene.pictures]}
+    return {"key": scene.key, "images": [_shown(image) for image in scene.images]}
 
 
-def _shown(picture: Shown) -> dict[str, Any]:
+def _shown(image: Shown) -> dict[str, Any]:
     return {
-        "label": picture.label,
-        "role": picture.role,
-        "source": picture.source,
-        "size": picture.size,
-        "thumbnail": picture.thumbnail,
-        "maps": dict(picture.maps),
+        "label": image.label,
+        "role": image.role,
+        "source": image.source,
+        "size": image.size,
+        "thumbnail": image.thumbnail,
+        "maps": dict(image.maps),
     }

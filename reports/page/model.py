@@ -1,4 +1,4 @@
-"""What a report's page is made of: pictures, the scenes they belong to, and the numbers around them."""
+"""What a report's page is made of: images, the scenes they belong to, and the numbers around them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ Role = Literal["lr", "sr", "hr"]
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture of the gallery.
+    """One image of the gallery.
 
-    label: LR, a method, or HR. source: a data URI of a picture, or a URL relative to the page, percent-quoted.
-    size: width and height in pixels. thumbnail: the same picture, small; without one the source serves. maps:
-    pictures of HR's size made of this one, by name ("SSIM map").
+    label: LR, a method, or HR. source: a data URI of an image, or a URL relative to the page, percent-quoted.
+    size: width and height in pixels. thumbnail: the same image, small; without one the source serves. maps:
+    images of HR's size made of this one, by name ("SSIM map").
     """
 
     label: str
@@ -34,7 +34,7 @@ class Scene:
     """What is shown of one key, in the order it is shown: LR first, HR last."""
 
     key: str
-    pictures: Sequence[Shown]
+    images: Sequence[Shown]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Page:
     summary: a mapping a method: method, ok, failed (counts), `<metric>` its mean or None, and optionally
     `<metric>_infinite` (count), `<metric>_low`, `<metric>_high` (95 % interval), `<metric>_spread`, and
     `<metric>_common` (what it is ranked by). comparisons: of pairs of methods: a, b, metric, difference (a less b),
-    low, high, p, wins (of a), losses, ties, n. rows: one a picture and method, with columns of metrics.parquet, of
+    low, high, p, wins (of a), losses, ties, n. rows: one an image and method, with columns of metrics.parquet, of
     which method, key and status must be there. notes: sentences under the summary. ratings: what
     `summarise_ratings` says of people's answers, where there are any.
     """

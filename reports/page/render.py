@@ -1,7 +1,7 @@
-"""The report as one HTML file: a verdict, a summary, charts, the pictures side by side, every number.
+"""The report as one HTML file: a verdict, a summary, charts, the images side by side, every number.
 
 It works from disk and from a bucket, offline. The page's own policy lets only the scripts and the style that are
-written into it run, each by its hash, and loads nothing but pictures, embedded or beside the page.
+written into it run, each by its hash, and loads nothing but images, embedded or beside the page.
 """
 
 import base64
@@ -41,7 +41,7 @@ COLOURS = 8
 def render(page: Page) -> str:
     """One self-contained HTML document.
 
-    Every name is escaped. ValueError for a picture that is neither embedded nor beside the page, and for a name in
+    Every name is escaped. ValueError for an image that is neither embedded nor beside the page, and for a name in
     primary, distortion or perception that is no metric's.
     """
     _refuse_unknown(page)
@@ -64,7 +64,7 @@ def render(page: Page) -> str:
         said=_said(page),
         results=len(page.rows),
         failed=int((page.rows["status"] != "ok").sum()),
-        pictures=page.rows["key"].nunique(),
+        images=page.rows["key"].nunique(),
         configuration={str(name): _text(value) for name, value in page.configuration.items()},
     )
 
@@ -80,9 +80,9 @@ def _template(name: str) -> str:
 
 
 def _policy(scripts: Sequence[str], style: str, *, embedded: bool) -> str:
-    pictures = "data:" if embedded else "data: 'self' file:"  # 'self' is nothing to a page that is opened from disk
+    images = "data:" if embedded else "data: 'self' file:"  # 'self' is nothing to a page that is opened from disk
     allowed = " ".join(map(_hash, scripts))
-    return f"default-src 'none'; img-src {pictures}; style-src {_hash(style)}; script-src {allowed}; base-uri 'none'"
+    return f"default-src 'none'; img-src {images}; style-src {_hash(style)}; script-src {allowed}; base-uri 'none'"
 
 
 def _hash(text: str) -> str:
@@ -90,8 +90,8 @@ def _hash(text: str) -> str:
 
 
 def _all_embedded(scenes: Sequence[Scene]) -> bool:
-    pictures = [picture for scene in scenes for picture in scene.pictures]
-    sources = [s for p in pictures for s in (p.source, p.thumbnail, *p.maps.values()) if s is not None]
+    images = [image for scene in scenes for image in scene.images]
+    sources = [s for p in images for s in (p.source, p.thumbnail, *p.maps.values()) if s is not None]
     beside = [source for source in sources if not is_embedded(source)]
     return not beside
 

@@ -88,7 +88,7 @@ def _sentence(metric: Metric, rival: str, pair: Mapping[str, Any], *, turned: bo
     word = "over" if metric.better == "higher" and difference > 0 else "against"
     by = f"{metric.label} {signed(metric, difference)} {metric.unit}".rstrip()
     chance = ", which may be chance" if low <= 0 <= high else ""
-    better = f"better in {wins} of {pair['n']} pictures"
+    better = f"better in {wins} of {pair['n']} images"
     return f"{by} {word} {rival} (95 % {interval(metric, low, high)}, {better}){chance}."
 
 

@@ -1,7 +1,7 @@
 """What the ratings of several people say: the share satisfied, mean opinions, preferences, and how sure that is.
 
-One person's grades are alike, and so are the grades of one picture. Intervals take that into account: they are for
-other people and other pictures, not for these people asked again.
+One person's grades are alike, and so are the grades of one image. Intervals take that into account: they are for
+other people and other images, not for these people asked again.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def summarise_ratings(table: pa.Table) -> dict[str, Any]:
 
 
 def share_interval(values: NDArray[np.float64], raters: NDArray[Any], keys: NDArray[Any]) -> Share:
-    """The mean of values within 0…1 and its interval, each value given by a rater to a picture; all of shape (n,).
+    """The mean of values within 0…1 and its interval, each value given by a rater to an image; all of shape (n,).
 
     Wilson's interval for the number of independent ratings that would be as sure (Korn and Graubard 1998).
     """
@@ -66,7 +66,7 @@ def mean_interval(values: NDArray[np.float64], raters: NDArray[Any], keys: NDArr
 
 
 def _clustered(values: NDArray[np.float64], raters: NDArray[Any], keys: NDArray[Any]) -> tuple[float, int]:
-    """The variance of a mean whose parts hang together by rater and by picture, and its degrees of freedom.
+    """The variance of a mean whose parts hang together by rater and by image, and its degrees of freedom.
 
     Cameron, Gelbach and Miller 2011; never less than for independent values.
     """
@@ -135,7 +135,7 @@ def _wins(frame: pd.DataFrame, methods: list[str], weights: NDArray[np.float64])
 
 
 def _resampled_weights(frame: pd.DataFrame, seed: int = 0) -> Iterator[NDArray[np.float64]]:
-    """How often each rating counts when raters and pictures are drawn anew (the pigeonhole bootstrap, Owen 2007)."""
+    """How often each rating counts when raters and images are drawn anew (the pigeonhole bootstrap, Owen 2007)."""
     random = np.random.default_rng(seed)
     groups = [pd.factorize(frame[column])[0] for column in ("rater", "key")]
     for _ in range(RESAMPLES):

@@ -62,9 +62,9 @@ def ratings_facts(summary: Mapping[str, Any]) -> list[str]:
 
 def ratings_note(summary: Mapping[str, Any]) -> str:
     """What the numbers mean, and what their intervals allow for."""
-    notes = ["The 95 % intervals allow for other raters and pictures."]
+    notes = ["The 95 % intervals allow for other raters and images."]
     if summary["raters"] == 1:
-        notes = ["The 95 % intervals allow for other pictures, not for other raters: there is only one."]
+        notes = ["The 95 % intervals allow for other images, not for other raters: there is only one."]
     if summary["grades"]:
         notes.append("Satisfied: grade 3 (good) or 4 (excellent).")
     if summary["pairs"]:

@@ -1,7 +1,7 @@
 """A page on which people judge results blind: what is asked, the HTML file, and the key that puts the names back.
 
-The page knows pictures by opaque ids. Which method made which is in the study's key, which the browser never needs
-and raters should not get. Ids are keyed hashes: with the same secret and the same pictures a study has the same ids,
+The page knows images by opaque ids. Which method made which is in the study's key, which the browser never needs
+and raters should not get. Ids are keyed hashes: with the same secret and the same images a study has the same ids,
 so answers to a page that was made again still fit.
 """
 
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = ("rating.plan.js", "rating.question.js", "rating.start.js")
 """In the order they are run; a later one may use what an earlier one defines."""
-TITLE = "Which pictures look right?"
+TITLE = "Which images look right?"
 GRADES = {1: "Bad", 2: "Poor", 3: "Good", 4: "Excellent"}
 SATISFIED = 3
 """From this grade on a person counts as satisfied: 3 and 4, as papers do that print a share of satisfied viewers."""
@@ -35,7 +35,7 @@ Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 @dataclass(frozen=True)
 class StudyItem:
-    """One picture, as PNG files: what each method made of it, by the method's name, and LR and HR where they are."""
+    """One image, as PNG files: what each method made of it, by the method's name, and LR and HR where they are."""
 
     key: str
     results: Mapping[str, bytes]
@@ -45,11 +45,11 @@ class StudyItem:
 
 @dataclass(frozen=True)
 class Study:
-    """What people are asked: a grade for every result, or a preference for every two results of a picture.
+    """What people are asked: a grade for every result, or a preference for every two results of an image.
 
     title: above the page, `TITLE` where it is empty. question: above the answers; by default one that fits mode and
     reference. reference: whether HR is shown, too. secret: of the ids; that of the old key for a page that is made
-    again. ValueError for a study without pictures, a key that is there twice, a pair that lacks a method, a reference
+    again. ValueError for a study without images, a key that is there twice, a pair that lacks a method, a reference
     that lacks HR, and a title or a question that names a method: ours are not looked at, for they name none.
     """
 
@@ -64,22 +64,22 @@ class Study:
         if self.mode not in ("grades", "pairs"):
             raise ValueError(f"a study asks for grades or pairs, not {self.mode!r}")
         if not self.items:
-            raise ValueError("a study wants at least one picture")
+            raise ValueError("a study wants at least one image")
         if len({item.key for item in self.items}) < len(self.items):
-            raise ValueError("a study wants each picture once")
+            raise ValueError("a study wants each image once")
         least = 2 if self.mode == "pairs" else 1
         for item in self.items:
             if len(item.results) < least:
                 raise ValueError(f"{item.key} has {len(item.results)} of the {least} results that {self.mode} want")
             if self.reference and item.hr is None:
-                raise ValueError(f"{item.key} has no HR picture: a study without reference does not need one")
+                raise ValueError(f"{item.key} has no HR image: a study without reference does not need one")
         for method in dict.fromkeys(chain.from_iterable(item.results for item in self.items)):
             if re.search(rf"(?<!\w){re.escape(method)}(?!\w)", f"{self.title}\n{self.question}", re.IGNORECASE):
                 raise ValueError(f"the study's title or question names the method {method}: nobody would be blind")
 
     @cached_property
     def id(self) -> str:
-        """The study's own: another one when pictures, methods, mode, question or reference are others."""
+        """The study's own: another one when images, methods, mode, question or reference are others."""
         shown = sorted(result for item in self.items for result in self.result_ids(item))
         return self._id("study", self.mode, self.asked, str(self.reference), *shown)
 
@@ -106,15 +106,15 @@ class Study:
         return dict(sorted(ids.items()))
 
     def guides(self, item: StudyItem) -> dict[str, bytes]:
-        """The pictures that help to judge: lr in grades, hr where the reference is shown."""
+        """The images that help to judge: lr in grades, hr where the reference is shown."""
         found = {"lr": item.lr if self.mode == "grades" else None, "hr": item.hr if self.reference else None}
         return {name: png for name, png in found.items() if png is not None}
 
     def guide_ids(self, item: StudyItem) -> dict[str, str]:
         return {name: self._id(name, item.key, _digest(png)) for name, png in self.guides(item).items()}
 
-    def pictures(self) -> Iterator[tuple[str, bytes]]:
-        """Id and PNG file of every picture that is shown; those beside the page are called `ID.png`."""
+    def images(self) -> Iterator[tuple[str, bytes]]:
+        """Id and PNG file of every image that is shown; those beside the page are called `ID.png`."""
         for item in self.items:
             for result, method in self.result_ids(item).items():
                 yield result, item.results[method]
@@ -126,7 +126,7 @@ class Study:
 
 
 class KeyItem(BaseModel):
-    """A picture of a study: its id and key, and the method of each result's id."""
+    """An image of a study: its id and key, and the method of each result's id."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -153,7 +153,7 @@ class StudyKey(BaseModel):
 def rating_page(study: Study, folder: str | None = None) -> str:
     """One HTML document that works from a file; the answers leave it as a file that the person saves.
 
-    folder: where the files of `Study.pictures` lie, relative to the page, as in `rating`; they are embedded without.
+    folder: where the files of `Study.images` lie, relative to the page, as in `rating`; they are embedded without.
     No method and no key is in the page. Its policy lets no other script run and nothing come from elsewhere.
     """
     environment = Environment(
@@ -210,7 +210,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def _page_data(study: Study, folder: str | None) -> dict[str, Any]:
-    """What the script works with: the study's items by their ids, sorted, and where each picture is."""
+    """What the script works with: the study's items by their ids, sorted, and where each image is."""
     items = [
         {"id": study.item_id(item), "results": list(study.result_ids(item)), **study.guide_ids(item)}
         for item in study.items
@@ -219,7 +219,7 @@ def _page_data(study: Study, folder: str | None) -> dict[str, Any]:
         "id": study.id,
         "mode": study.mode,
         "items": sorted(items, key=lambda item: str(item["id"])),
-        "pictures": {name: _address(name, png, folder) for name, png in sorted(study.pictures())},
+        "images": {name: _address(name, png, folder) for name, png in sorted(study.images())},
     }
 
 
@@ -230,7 +230,7 @@ def _address(name: str, png: bytes, folder: str | None) -> str:
 
 
 def _views(study: Study) -> list[tuple[str, str]]:
-    """The pictures of a question in the order they stand: name and label."""
+    """The images of a question in the order they stand: name and label."""
     original = [("hr", "Original")] if study.reference else []
     if study.mode == "pairs":
         return [("left", "Left"), *original, ("right", "Right")]

@@ -1,4 +1,4 @@
-"""Which method is best: by means over the same pictures, and by no mean that leaves something out."""
+"""Which method is best: by means over the same images, and by no mean that leaves something out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from reports.tables.table import Metric, mean_or_infinite
 
 COMMON = "_common"
-"""Behind a metric's name in a row of the summary: of the pictures that all methods have."""
+"""Behind a metric's name in a row of the summary: of the images that all methods have."""
 Rows = Sequence[Mapping[str, Any]]
 
 
 def ranked_by(rows: Rows, metric: Metric) -> list[float | None]:
     """What each method, by its row of the summary, is ranked by: a mean, ∞, or None where it has no number.
 
-    Over the pictures that all methods have, where rows tell that mean, too. All None where a mean leaves infinite
-    numbers out: the identical pictures that a method is best at would count for nothing.
+    Over the images that all methods have, where rows tell that mean, too. All None where a mean leaves infinite
+    numbers out: the identical images that a method is best at would count for nothing.
     """
     if leaves_out(rows, metric):
         return [None] * len(rows)

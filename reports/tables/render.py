@@ -42,7 +42,7 @@ def latex_table(summary: Summary, metrics: Sequence[Metric] | None = None, *, la
     """
     shown = summary.metrics if metrics is None else metrics
     failures = any(row["failed"] for row in summary.methods)
-    head = ["Method", *(escape(_titled(m)) for m in shown), "Pictures", *["Failed"] * failures]
+    head = ["Method", *(escape(_titled(m)) for m in shown), "Images", *["Failed"] * failures]
     lines = [head, *_rows(summary, shown, escape, _latex_number, failures=failures)]
     body = [f"    {' & '.join(cells)} \\\\" for cells in lines]
     caption = escape(
@@ -72,7 +72,7 @@ def interval_table(summary: Summary, metrics: Sequence[Metric] | None = None) ->
     """The same in Markdown, under the protocol; each mean with its 95 % interval where the summary has one."""
     shown = summary.metrics if metrics is None else metrics
     failures = any(row["failed"] for row in summary.methods)
-    head = ["Method", *(_titled(m) for m in shown), "Pictures", *["Failed"] * failures]
+    head = ["Method", *(_titled(m) for m in shown), "Images", *["Failed"] * failures]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     lines += _rows(summary, shown, markdown, _markdown_number, failures=failures)
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,4 +1,4 @@
-"""What numbers of many pictures allow to say: intervals of means, differences between methods, wins, preferences.
+"""What numbers of many images allow to say: intervals of means, differences between methods, wins, preferences.
 
 Everything is deterministic: the bootstrap's resamples come from a seed.
 """
@@ -34,10 +34,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Method a less method b over the pictures that both have.
+    """Method a less method b over the images that both have.
 
     interval: of the mean difference. p: two-sided, of Wilcoxon's signed-rank test; 1 where all differ by nothing, NaN
-    without a pair. wins: pictures where a is better, losses: where b is, ties: neither.
+    without a pair. wins: images where a is better, losses: where b is, ties: neither.
     """
 
     a: str
@@ -92,9 +92,9 @@ def difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """Compare two columns of `scores`, one row a picture and one column a method, as `scores_of` makes them.
+    """Compare two columns of `scores`, one row an image and one column a method, as `scores_of` makes them.
 
-    Pictures that lack a number of either, or where one is infinite, count in neither test nor interval; an infinite
+    Images that lack a number of either, or where one is infinite, count in neither test nor interval; an infinite
     PSNR still wins. ValueError for unknown methods.
     """
     if unknown := {a, b} - set(scores.columns):
@@ -117,7 +117,7 @@ def scores_of(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def win_counts(scores: pd.DataFrame, *, better: Literal["higher", "lower"] = "higher") -> pd.DataFrame:
-    """How often the row's method beats the column's, over the pictures that both have; ties count half to each."""
+    """How often the row's method beats the column's, over the images that both have; ties count half to each."""
     values = scores.astype(np.float64).to_numpy()
     if better == "lower":
         values = -values

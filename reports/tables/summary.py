@@ -25,13 +25,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Summary:
-    """What is said of all pictures together.
+    """What is said of all images together.
 
     metrics: those of which there is a number, in the table's order, and those of sets. methods: one mapping a method,
     in first-seen order: method; protocol (names, joined by a comma where there are several); scales, sorted; ok and
     failed, counts; and for each metric its mean over the finite numbers, None without one, `<metric>_low` and
     `<metric>_high`, the 95 % bootstrap interval of the mean, and `<metric>_infinite`, how many were infinite; where
-    methods have numbers of different pictures, `<metric>_common` and `<metric>_common_infinite` say the same of those
+    methods have numbers of different images, `<metric>_common` and `<metric>_common_infinite` say the same of those
     that all have. ranking: how that decides who is best, in a sentence, which is among the notes, too.
     comparisons: one mapping a pair of methods and metric: a, b, metric, n, difference (a − b), low, high, p
     (Wilcoxon), wins, losses, ties.
@@ -41,7 +41,7 @@ class Summary:
     metrics: tuple[Metric, ...]
     methods: Rows
     comparisons: Rows
-    pictures: int
+    images: int
     failed: Rows
     failed_total: int
     notes: tuple[str, ...] = field(default=())
@@ -102,7 +102,7 @@ def as_json(summary: Summary, configuration: Mapping[str, Any], *, date: datetim
         "configuration": dict(configuration),
         "versions": versions(),
         "conditions": summary.conditions,
-        "pictures": summary.pictures,
+        "pictures": summary.images,
         "metrics": {
             m.name: {"unit": m.unit, "better": m.better, "description": m.description} for m in summary.metrics
         },
@@ -126,7 +126,7 @@ def versions() -> dict[str, str]:
 
 
 def _common_keys(frame: pd.DataFrame) -> pd.Index | None:
-    """The pictures that are ok for all methods that have any; None where no method lacks one that another has."""
+    """The images that are ok for all methods that have any; None where no method lacks one that another has."""
     ok = frame[frame["status"] == "ok"]
     counts = ok.groupby("key", sort=False)["method"].nunique()
     everywhere = counts.index[counts == ok["method"].nunique()]
@@ -136,12 +136,12 @@ def _common_keys(frame: pd.DataFrame) -> pd.Index | None:
 def _ranking(methods: Rows, metrics: Iterable[Metric], common: pd.Index | None) -> str:
     said = []
     if common is not None and len(common):
-        pictures = f"{len(common):,} pictures" if len(common) > 1 else "one picture"
-        said.append(f"Ranked over the {pictures} that all methods have.")
+        images = f"{len(common):,} images" if len(common) > 1 else "one image"
+        said.append(f"Ranked over the {images} that all methods have.")
     elif common is not None:
-        said.append("Not ranked: there is no picture that all methods have.")
+        said.append("Not ranked: there is no image that all methods have.")
     if unranked := [metric.label for metric in metrics if leaves_out(methods, metric)]:
-        said.append(f"Not ranked by {' and '.join(unranked)}, which is infinite for some pictures.")
+        said.append(f"Not ranked by {' and '.join(unranked)}, which is infinite for some images.")
     return " ".join(said)
 
 

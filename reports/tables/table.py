@@ -1,7 +1,7 @@
-"""The Parquet table of a report, one row a picture and method, and the metrics that are its columns.
+"""The Parquet table of a report, one row an image and method, and the metrics that are its columns.
 
 `metrics.parquet` documents itself: the schema's version is in its metadata, unit and meaning of every column in the
-field's. A number that could not be had is null; an infinite PSNR (identical pictures) stays infinite.
+field's. A number that could not be had is null; an infinite PSNR (identical images) stays infinite.
 """
 
 import math
@@ -72,10 +72,10 @@ METRICS = (
     ),
 )
 SET_METRICS = (
-    Metric("fid", "FID", "", "lower", ".2f", "Fréchet distance of InceptionV3's features of all pictures"),
-    Metric("kid", "KID", "", "lower", ".4f", "kernel distance of InceptionV3's features of all pictures"),
+    Metric("fid", "FID", "", "lower", ".2f", "Fréchet distance of InceptionV3's features of all images"),
+    Metric("kid", "KID", "", "lower", ".4f", "kernel distance of InceptionV3's features of all images"),
 )
-"""Of all pictures of a method together; no columns of the table."""
+"""Of all images of a method together; no columns of the table."""
 PRIMARY = ("psnr", "ssim", "lpips", "consistency")
 """The metrics that are shown where there is no room for all."""
 
@@ -87,12 +87,12 @@ def _field(name: str, kind: pa.DataType, description: str, unit: str = "", *, nu
 
 SCHEMA = pa.schema(
     [
-        _field("method", pa.string(), "what made the SR picture", nullable=False),
-        _field("key", pa.string(), "the picture's name within its source", nullable=False),
-        _field("protocol", pa.string(), "what made the LR picture: the downscaling A, or realworld"),
+        _field("method", pa.string(), "what made the SR image", nullable=False),
+        _field("key", pa.string(), "the image's name within its source", nullable=False),
+        _field("protocol", pa.string(), "what made the LR image: the downscaling A, or realworld"),
         _field("scale", pa.float64(), "HR side / LR side"),
-        _field("width", pa.int32(), "width of the HR picture", "px"),
-        _field("height", pa.int32(), "height of the HR picture", "px"),
+        _field("width", pa.int32(), "width of the HR image", "px"),
+        _field("height", pa.int32(), "height of the HR image", "px"),
         *(_field(m.name, pa.float64(), f"{m.description}; {m.better} is better", m.unit) for m in METRICS),
         _field("colour", pa.string(), "what PSNR and SSIM are of: rgb, or y, the luma of BT.601 in 16 … 235"),
         _field("border", pa.int32(), "how much PSNR and SSIM leave out on each side", "px"),

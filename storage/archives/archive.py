@@ -13,7 +13,7 @@ from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.archives.tars import Damaged, Member, Window
 
 MAX_BYTES = 2**30
-"""Larger files are not read: no picture of images.MAX_PIXELS has more, at 16 bits a colour and uncompressed."""
+"""Larger files are not read: no image of images.MAX_PIXELS has more, at 16 bits a colour and uncompressed."""
 MAX_MEMBERS = 10_000_000
 MAX_NAME = 1024
 NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -186,6 +186,6 @@ def key_of(name: str) -> str:
 
 
 def refuse_large(address: str, size: int) -> None:
-    """StorageError for a file that is larger than any picture we would take."""
+    """StorageError for a file that is larger than any image we would take."""
     if size > MAX_BYTES:
-        raise StorageError(f"{address}: {size:,} bytes, more than a picture may have")
+        raise StorageError(f"{address}: {size:,} bytes, more than an image may have")

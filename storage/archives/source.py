@@ -1,4 +1,4 @@
-"""Where pictures are read from: a folder, a file, a zip, a tar, or a folder of shards, as one stream of entries.
+"""Where images are read from: a folder, a file, a zip, a tar, or a folder of shards, as one stream of entries.
 
 Nothing is unpacked, but for tars packed otherwise than by gzip. An archive is indexed once, and each member is then
 read where it lies, from any thread, through `Location.fetch`: an archive that changes meanwhile is noticed. Keys are
@@ -36,7 +36,7 @@ MAX_FACTS = 2**16
 
 
 class Source(Protocol):
-    """What a flow reads pictures from; `list` comes first, and says what is `refused`.
+    """What a flow reads images from; `list` comes first, and says what is `refused`.
 
     foreign: names that are not in UTF-8, and whose encoding is not told.
     """
@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 def open_source(address: str, encoding: str | None = None, *, follow_links: bool = False) -> Source:
-    """The pictures at an address; StorageError for a file that is neither a picture nor an archive that is read.
+    """The images at an address; StorageError for a file that is neither an image nor an archive that is read.
 
     encoding: of names in archives that come with none. follow_links: in a folder, also to what is not below it.
     """
@@ -99,10 +99,10 @@ def place_of(file: Location) -> tuple[Location, str]:
 
 
 class Folder:
-    """The files below a location; where there are no pictures but shards, the pictures in these.
+    """The files below a location; where there are no images but shards, the images in these.
 
     Those have the shard in their keys (`shard-000000/000000042.png`), as shards may hold equal names. What then lies
-    beside the shards, and what is in them and neither a picture nor a sample's JSON, is in `beside`.
+    beside the shards, and what is in them and neither an image nor a sample's JSON, is in `beside`.
     """
 
     def __init__(self, location: Location, encoding: str | None = None) -> None:
@@ -130,7 +130,7 @@ class Folder:
 
     @property
     def has_shards(self) -> bool:
-        """Whether its pictures are those in shards."""
+        """Whether its images are those in shards."""
         return bool(self._shards)
 
     @property
@@ -139,7 +139,7 @@ class Folder:
         return self.has_shards
 
     def shard_of(self, key: str) -> str:
-        """The shard, without its ending, that a listed picture is in."""
+        """The shard, without its ending, that a listed image is in."""
         name = next((name for name in _folders(key) if name in self._shards), None)
         if name is None:
             raise ChangedError(f"{self.location.address(key)}: not as it was listed")
@@ -189,7 +189,7 @@ class Folder:
 
 
 class Single:
-    """One file, which is a picture by its name or by its first bytes. Its key is its name, without a URL's query."""
+    """One file, which is an image by its name or by its first bytes. Its key is its name, without a URL's query."""
 
     is_indexed = False
 

@@ -25,7 +25,7 @@ from storage.archives.zips import Zip
 WORKERS = 8
 """Threads that read members ahead, and delete; at most twice as many members and one more are in memory."""
 MODE, UNIX, LEVEL = 0o644, 3, 0
-"""Of every member: its mode, and in zips the system; gzip's level: none, as pictures hardly shrink at any, and level
+"""Of every member: its mode, and in zips the system; gzip's level: none, as images hardly shrink at any, and level
 1 takes ten times as long as all the rest."""
 
 Add = Callable[[str, bytes], None]
@@ -45,7 +45,7 @@ class Listing(NamedTuple):
 
 
 class Packing:
-    """An archive of results that is made anew, whole, from pictures that wait in a folder beside it."""
+    """An archive of results that is made anew, whole, from images that wait in a folder beside it."""
 
     def __init__(self, address: str) -> None:
         location = Location.of(address)

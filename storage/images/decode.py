@@ -1,6 +1,6 @@
-"""Pictures: bytes to pixels and back. Pixels are uint8 RGB arrays (H, W, 3), upright.
+"""Images: bytes to pixels and back. Pixels are uint8 RGB arrays (H, W, 3), upright.
 
-Whatever is wrong with a picture leaves this room as an `ImageError` that says so.
+Whatever is wrong with an image leaves this room as an `ImageError` that says so.
 """
 
 import ctypes
@@ -49,7 +49,7 @@ DEPTH = 32997
 
 @dataclass(frozen=True)
 class Loaded:
-    """A picture that Pillow has decoded; how its file packs a pixel, in Pillow's words, such as "RGB;16B".
+    """An image that Pillow has decoded; how its file packs a pixel, in Pillow's words, such as "RGB;16B".
 
     Frames are not counted in a TIFF: see `tiff_pages`.
     """
@@ -71,14 +71,14 @@ def decode(data: bytes) -> Pixels:
         if (found := deep.decoded(data)) is not None:
             orientation = metadata.read(data, info_of(found)).orientation
             return np.asarray(_to_rgb(from_samples(upright(to_8_bits(found.samples), orientation))))
-        with loaded(data) as picture:
-            image = picture.image
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(_to_rgb(image))
+        with loaded(data) as image:
+            opened = image.image
+            ImageOps.exif_transpose(opened, in_place=True)
+            return np.asarray(_to_rgb(opened))
 
 
 def extent(data: bytes) -> Extent | None:
-    """What a picture says that it becomes; None where only decoding can tell, or tell what is wrong."""
+    """What an image says that it becomes; None where only decoding can tell, or tell what is wrong."""
     data, _ = tiff.image_page(data)
     with suppress(ImageError):
         if (frame := jpeg.rare_frame(data)) is not None:
@@ -91,7 +91,7 @@ def extent(data: bytes) -> Extent | None:
 
 
 def info_of(found: deep.Deep) -> Mapping[str | tuple[int, int], Any]:
-    """What Pillow finds in the head of a picture besides pixels; nothing in a TIFF, which `metadata.read` reads."""
+    """What Pillow finds in the head of an image besides pixels; nothing in a TIFF, which `metadata.read` reads."""
     if found.head[:4] in TIFF_HEADS:
         return {}
     with opened(found.head) as image:
@@ -100,7 +100,7 @@ def info_of(found: deep.Deep) -> Mapping[str | tuple[int, int], Any]:
 
 @contextmanager
 def opened(data: bytes) -> Iterator[Image.Image]:
-    """The picture behind `data`, known not to be a bomb, and not decoded yet; what fails inside is an ImageError."""
+    """The image behind `data`, known not to be a bomb, and not decoded yet; what fails inside is an ImageError."""
     with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         refuse_size(*image.size)
         if image.format in JPEGS:
@@ -112,23 +112,23 @@ def opened(data: bytes) -> Iterator[Image.Image]:
 
 @contextmanager
 def loaded(data: bytes) -> Iterator[Loaded]:
-    """The picture behind `data` decoded by Pillow; what fails inside is an ImageError."""
+    """The image behind `data` decoded by Pillow; what fails inside is an ImageError."""
     with _refusing(data):
         try:
             if jpeg.ends_in_nothing(data):
                 raise ImageError("broken image: cut off")
-            picture = _decoded(data)
+            image = _decoded(data)
         except ImageError:
             if not data.startswith(jpeg.START) or not jpeg.lacks_only_its_end(data):
                 raise
-            picture = replace(_decoded(data + jpeg.END), notes=(jpeg.NO_END,))
+            image = replace(_decoded(data + jpeg.END), notes=(jpeg.NO_END,))
         else:
-            picture = replace(picture, notes=_notes_on_end(data, picture.image))
-        yield picture
+            image = replace(image, notes=_notes_on_end(data, image.image))
+        yield image
 
 
 def _notes_on_end(data: bytes, image: Image.Image) -> tuple[str, ...]:
-    """What is missing at the end of a picture that could be decoded; ImageError for a JPEG that lacks pixels there.
+    """What is missing at the end of an image that could be decoded; ImageError for a JPEG that lacks pixels there.
 
     To know takes long, so that the grey of what is not there is looked for first.
     """
@@ -185,7 +185,7 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def resize_square(pixels: Pixels, size: int) -> Pixels:
-    """The centre square reduced to `size` by Pillow's bicubic; ImageError where the picture is smaller than that."""
+    """The centre square reduced to `size` by Pillow's bicubic; ImageError where the image is smaller than that."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     if side < size:

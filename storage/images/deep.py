@@ -1,4 +1,4 @@
-"""Pictures that Pillow cannot hold or does not know: TIFFs of 16 and of odd bits, and the rare kinds of JPEG."""
+"""Images that Pillow cannot hold or does not know: TIFFs of 16 and of odd bits, and the rare kinds of JPEG."""
 
 import io
 from dataclasses import dataclass

@@ -84,7 +84,7 @@ class Encoding:
         """`photograph`, whose pixels are the result's and whose `carried` is the source's, as `suffix` says.
 
         Sizes in the metadata are corrected, and `stamp` goes into EXIF's ProcessingSoftware; in a TIFF into Software,
-        as libtiff warns of the other. ImageError where the picture is too large for the format.
+        as libtiff warns of the other. ImageError where the image is too large for the format.
         """
         kind = FORMATS[suffix.lower()]
         height, width = photograph.pixels.shape[:2]

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 LARGEST = 1 << 24
-"""Bytes of one picture's EXIF, and of its XMP, that are read; an entry or packet beyond that is dropped."""
+"""Bytes of one image's EXIF, and of its XMP, that are read; an entry or packet beyond that is dropped."""
 TIFF_HEADS: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 HEAD = 8
 PROCESSING_SOFTWARE, SOFTWARE, WIDTH, HEIGHT, ORIENTATION = 0x000B, 0x0131, 0x0100, 0x0101, 0x0112

@@ -44,7 +44,7 @@ MOST_SHORT = 65535
 
 @dataclass(frozen=True)
 class Resizing:
-    """From the size that a picture had to the one that it gets; (width, height)."""
+    """From the size that an image had to the one that it gets; (width, height)."""
 
     before: tuple[int, int]
     after: tuple[int, int]
@@ -56,16 +56,16 @@ class Resizing:
 
 
 def cleaned(exif: Exif, orientation: int) -> tuple[str, ...]:
-    """Leave out of `exif` what no result can keep, and turn what turns with the picture; notes on what is lost."""
+    """Leave out of `exif` what no result can keep, and turn what turns with the image; notes on what is lost."""
     notes = tuple(note for tag, note in LOST.items() if tag in exif.left_out)
     if _without(exif.image, GROUND):
         notes += ("georeference left out",)
     if _describes_layout(exif):
         notes += ("description of the file's layout left out",)
     if _without(exif.image, RAW_CROP):
-        notes += ("crop of the raw picture left out",)
+        notes += ("crop of the raw image left out",)
     if orientation > 1 and _without(exif.photo, SUBJECT) | _without(exif.image, SUBJECT):
-        notes += ("place of the subject left out, as the picture was turned",)
+        notes += ("place of the subject left out, as the image was turned",)
     if orientation >= 5:
         for directory in (exif.image, exif.photo):
             _swap(directory)

@@ -9,7 +9,7 @@ Pixels = NDArray[np.uint8]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jls", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 178_956_970
-"""Larger pictures are refused as decompression bombs."""
+"""Larger images are refused as decompression bombs."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What is decoded; some of Pillow's other formats start programs on the file (EPS: Ghostscript)."""
 HEADS = {
@@ -19,15 +19,15 @@ HEADS = {
     b"GIF89a": ".gif",
     **dict.fromkeys(TIFF_HEADS, ".tif"),
 }
-"""What most pictures begin with."""
+"""What most images begin with."""
 
 
 class ImageError(ValueError):
-    """Bytes that are no picture we can use, and why."""
+    """Bytes that are no image we can use, and why."""
 
 
 def is_image(key: str) -> bool:
-    """Whether the name says picture."""
+    """Whether the name says image."""
     name = key[key.rfind("/") + 1 :]
     dot = max(name.rfind("."), 0)
     is_visible = not name.startswith(".") or (name.startswith("..") and name[:dot].strip(".") != "")
@@ -35,7 +35,7 @@ def is_image(key: str) -> bool:
 
 
 def suffix_of(head: bytes) -> str | None:
-    """The suffix of the kind of picture that begins so; None for what is none that is read."""
+    """The suffix of the kind of image that begins so; None for what is none that is read."""
     if head.startswith(b"RIFF"):
         return ".webp" if head[8:12] == b"WEBP" else None
     if head.startswith(b"BM"):
@@ -44,7 +44,7 @@ def suffix_of(head: bytes) -> str | None:
 
 
 def stem(key: str) -> str:
-    """The key of a picture without its suffix: what names it across folders and formats."""
+    """The key of an image without its suffix: what names it across folders and formats."""
     return key[: key.rfind(".")] if is_image(key) else key
 
 

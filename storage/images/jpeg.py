@@ -32,7 +32,7 @@ COEFFICIENTS = 64
 
 @dataclass(frozen=True)
 class Frame:
-    """A JPEG's frame header, which stands at `place`: of what kind and size the picture is."""
+    """A JPEG's frame header, which stands at `place`: of what kind and size the image is."""
 
     place: int
     marker: int
@@ -46,7 +46,7 @@ class Frame:
         return Extent.of_deep(self.height, self.width, len(self.components))
 
     def as_baseline(self, data: bytes) -> bytes:
-        """The picture as one of the usual kind, for what its other segments say; its pixels are not to be decoded."""
+        """The image as one of the usual kind, for what its other segments say; its pixels are not to be decoded."""
         at = self.place
         return b"".join((data[:at], b"\xff\xc0", data[at + 2 : at + 4], b"\x08", data[at + 5 :]))
 
@@ -70,7 +70,7 @@ def rare_frame(data: bytes) -> Frame | None:
 
 
 def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The samples of a picture of a rare kind, in steps of their own, and notes; ImageError where it is damaged."""
+    """The samples of an image of a rare kind, in steps of their own, and notes; ImageError where it is damaged."""
     refuse_size(frame.width, frame.height)
     refuse_scans(data)
     ROOM.claim(frame.extent.decoding)
@@ -92,7 +92,7 @@ def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def refuse_scans(data: bytes) -> None:
-    """ImageError for more scans than a picture has."""
+    """ImageError for more scans than an image has."""
     if data.count(SCAN) > MAX_SCANS:
         raise ImageError(f"more than {MAX_SCANS:,} scans, which would take minutes")
 
@@ -106,7 +106,7 @@ def lacks_only_its_end(data: bytes) -> bool:
     """Whether a JPEG without its end marker has all its pixels; ImageError for a bomb.
 
     If it has, whatever follows its last scan does not matter to the decoder. If not, that is taken for pixels: three
-    endings that begin with other bits then give three pictures.
+    endings that begin with other bits then give three images.
     """
     body = data.rstrip(b"\0") + b"\0" if data.endswith(ZEROS) else data.rstrip(b"\xff")
     frame = _frame(data)
@@ -163,7 +163,7 @@ def _digest(body: bytes) -> bytes:
 
 
 def _ending(flip: int) -> bytes:
-    """Bits that are no picture's, between restart markers, so that a decoder finds the one it waits for."""
+    """Bits that are no image's, between restart markers, so that a decoder finds the one it waits for."""
     noise = bytes(flip - value if flip else value for value in (73 * i % 255 for i in range(255)))
     return b"".join(noise + bytes((0xFF, 0xD0 + number)) for number in (*range(8), *range(8)))
 

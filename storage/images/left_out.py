@@ -14,7 +14,7 @@ NO_LOST_TEXTS = frozenset({"XML:com.adobe.xmp", "Raw profile type exif", IPTC_TE
 
 
 def notes_on(image: Image.Image, data: bytes, frames: int, known: tuple[str, ...]) -> tuple[str, ...]:
-    """What an opened picture has besides its pixels, and besides what the notes in `known` tell.
+    """What an opened image has besides its pixels, and besides what the notes in `known` tell.
 
     (The IPTC of a TIFF goes with its EXIF.) A gain map is stored as a second frame.
     """
@@ -32,7 +32,7 @@ def notes_on(image: Image.Image, data: bytes, frames: int, known: tuple[str, ...
         "IPTC left out": IPTC in info.get("photoshop", ()) or IPTC_TEXT in texts,
         "clipping paths left out": any(isinstance(key, int) and key in PATHS for key in info.get("photoshop", ())),
         "content credentials left out": any(name == "APP11" and CREDENTIALS in body for name, body in applist),
-        "what Samsung stores behind the picture left out": image.format in ("JPEG", "MPO") and data.endswith(SAMSUNG),
+        "what Samsung stores behind the image left out": image.format in ("JPEG", "MPO") and data.endswith(SAMSUNG),
         "extended XMP left out": any(body.startswith(EXTENDED_XMP) for body in segments),
         "text left out": image.format == "PNG" and not texts <= NO_LOST_TEXTS,
         "comment left out": bool(info.get("comment", b"").strip(b"\0 \r\n")),

@@ -30,7 +30,7 @@ MOST_DENSITY = 65535
 class Carried:
     """What goes with the pixels: ICC profile, EXIF (a block from its byte order on), XMP packet, dots per inch.
 
-    None where the picture has none. The picture is upright, and no orientation is in here. `aspect` is how many
+    None where the image has none. The image is upright, and no orientation is in here. `aspect` is how many
     pixels across are as long as how many down, where a pixel is no square. `colour` are a PNG's chunks that tell what
     its colours mean. `size` is the (width, height) that all this is of. `notes` say what was not kept.
     """
@@ -63,14 +63,14 @@ class Carried:
 
 
 class Found(NamedTuple):
-    """What a picture carries, and its orientation, 1 … 8, which is taken out of that."""
+    """What an image carries, and its orientation, 1 … 8, which is taken out of that."""
 
     carried: Carried
     orientation: int
 
 
 def read(data: bytes, info: Mapping[str | tuple[int, int], Any], first: bytes = b"") -> Found:
-    """What the picture in `data` carries.
+    """What the image in `data` carries.
 
     `info` is what Pillow found in it, and not needed for a TIFF. first: a TIFF before the page of the image was put
     first in it (see `tiff_pages`); what that page does not say, the one before it does. The ICC profile is as found

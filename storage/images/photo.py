@@ -28,11 +28,11 @@ __all__ = ["Photograph", "Samples", "bits_became_8", "open_photograph", "to_srgb
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture and what it carries.
+    """An image and what it carries.
 
     `pixels` are uint8 or uint16, (H, W, 1) for grey and (H, W, 3) for RGB, upright. `alpha` is (H, W) of the same
     type, straight (colours are not multiplied by it), or None where every pixel is opaque. `format` is Pillow's name
-    of what the picture was. `notes` say what was not kept. `bits` are those of a sample, where they are more than 8.
+    of what the image was. `notes` say what was not kept. `bits` are those of a sample, where they are more than 8.
     """
 
     pixels: Samples
@@ -58,22 +58,22 @@ def _opened(data: bytes) -> Photograph:
     data, notes = tiff.image_page(data)
     if (found := deep.decoded(data)) is not None:
         return _of_deep(found, first, notes)
-    with decode.loaded(data) as picture:
-        image, packing = picture.image, picture.packing
-        carried, orientation = metadata.read(data, image.info, first)
+    with decode.loaded(data) as image:
+        opened, packing = image.image, image.packing
+        carried, orientation = metadata.read(data, opened.info, first)
         carried = replace(carried, colour=png.colour_chunks(data))
-        notes += notes_on(image, data, picture.frames, picture.notes + carried.notes)
-        if image.format == "TIFF":
+        notes += notes_on(opened, data, image.frames, image.notes + carried.notes)
+        if opened.format == "TIFF":
             orientation = 1  # Pillow has turned these while it loaded them
-        if image.format == "PNG" and packing.endswith(";16B"):
+        if opened.format == "PNG" and packing.endswith(";16B"):
             pixels, alpha = _split(imagecodecs.png_decode(data))
         else:
-            if ";16" in packing and not image.mode.startswith("I"):
+            if ";16" in packing and not opened.mode.startswith("I"):
                 notes += (bits_became_8(16),)
-            if image.mode in ("CMYK", "LAB"):
-                notes += (f"{image.mode} became RGB",)
-            pixels, alpha = _split(_decoded(image, carried.icc))
-        kind = "JPEG" if image.format == "MPO" else str(image.format)
+            if opened.mode in ("CMYK", "LAB"):
+                notes += (f"{opened.mode} became RGB",)
+            pixels, alpha = _split(_decoded(opened, carried.icc))
+        kind = "JPEG" if opened.format == "MPO" else str(opened.format)
         return _photograph(Photograph(pixels, alpha, carried, kind, notes), orientation)
 
 

@@ -1,6 +1,6 @@
-"""What a picture says of itself: its size, and whether its end is there, without decoding it.
+"""What an image says of itself: its size, and whether its end is there, without decoding it.
 
-For the common kinds this takes microseconds, so that copying pictures costs what copying costs. Whatever is unusual
+For the common kinds this takes microseconds, so that copying images costs what copying costs. Whatever is unusual
 in them is left to Pillow.
 """
 
@@ -25,7 +25,7 @@ CHUNK, PNG_FRAME = struct.Struct(">I4s"), struct.Struct(">II5sI")
 
 
 def measure(data: bytes) -> tuple[int, int]:
-    """(width, height) of the upright picture in `data`; ImageError where it is none, or is cut off.
+    """(width, height) of the upright image in `data`; ImageError where it is none, or is cut off.
 
     Pixels are not decoded: damage between a sound beginning and a sound end shows only to `images.decode`.
     """

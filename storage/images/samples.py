@@ -37,7 +37,7 @@ def to_8_bits(samples: NDArray[np.unsignedinteger]) -> Pixels:
 
 
 def sixteen_bits(image: Image.Image) -> NDArray[np.uint16]:
-    """The numbers (H, W) of a picture of a mode in DEEP; ImageError where 16 bits do not hold them."""
+    """The numbers (H, W) of an image of a mode in DEEP; ImageError where 16 bits do not hold them."""
     if image.mode == "F":
         raise ImageError("pixels are floating-point numbers, whose range is not known")
     values = np.asarray(image)

@@ -43,7 +43,7 @@ def image_page(data: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 
 def frame_notes(count: int, most: int | None = None) -> tuple[str, ...]:
-    """What to say of a picture of so many frames, where no more than `most` were counted."""
+    """What to say of an image of so many frames, where no more than `most` were counted."""
     if most is not None and count > most:
         return (f"the first of more than {most:,} frames",)
     return (f"the first of {count:,} frames",) if count > 1 else ()

@@ -1,4 +1,4 @@
-"""What a file is that is not read as a picture, as far as its first bytes tell: a line people can act on."""
+"""What a file is that is not read as an image, as far as its first bytes tell: a line people can act on."""
 
 import io
 from pathlib import PurePosixPath
@@ -11,32 +11,32 @@ from storage.images.exif import TIFF_HEADS
 
 RAW = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
 SUFFIXES = RAW | {".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg"}
-"""What the names of pictures end in that are not read."""
+"""What the names of images end in that are not read."""
 UNKNOWN = "not an image"
 CONVERT = "which is not read; convert it"
 MAGIC: dict[bytes, str] = {
-    b"\0\0\0\x0cjP  ": f"a JPEG 2000 picture, {CONVERT}",
-    b"\xff\x4f\xff\x51": f"a JPEG 2000 picture, {CONVERT}",
-    b"\0\0\0\x0cJXL ": f"a JPEG XL picture, {CONVERT}",
-    b"\xff\x0a": f"a JPEG XL picture, {CONVERT}",
-    b"\x76\x2f\x31\x01": f"an OpenEXR picture, {CONVERT}",
+    b"\0\0\0\x0cjP  ": f"a JPEG 2000 image, {CONVERT}",
+    b"\xff\x4f\xff\x51": f"a JPEG 2000 image, {CONVERT}",
+    b"\0\0\0\x0cJXL ": f"a JPEG XL image, {CONVERT}",
+    b"\xff\x0a": f"a JPEG XL image, {CONVERT}",
+    b"\x76\x2f\x31\x01": f"an OpenEXR image, {CONVERT}",
     b"8BPS": f"a Photoshop document, {CONVERT}",
     b"%PDF-": f"a PDF document, {CONVERT}",
-    b"FUJIFILMCCD-RAW": f"a camera's raw picture (Fujifilm), {CONVERT}",
-    b"IIRO": f"a camera's raw picture (Olympus), {CONVERT}",
-    b"IIRS": f"a camera's raw picture (Olympus), {CONVERT}",
-    b"MMOR": f"a camera's raw picture (Olympus), {CONVERT}",
-    b"IIU\0": f"a camera's raw picture (Panasonic), {CONVERT}",
-    b"II\x1a\0\0\0HEAP": f"a camera's raw picture (Canon), {CONVERT}",
-    b"\0MRM": f"a camera's raw picture (Minolta), {CONVERT}",
-    b"FOVb": f"a camera's raw picture (Sigma), {CONVERT}",
-    b"PK\x03\x04": "a zip archive, not a picture",
-    b"version https://git-lfs": "a Git LFS pointer, not the picture itself; fetch that with git lfs pull",
+    b"FUJIFILMCCD-RAW": f"a camera's raw image (Fujifilm), {CONVERT}",
+    b"IIRO": f"a camera's raw image (Olympus), {CONVERT}",
+    b"IIRS": f"a camera's raw image (Olympus), {CONVERT}",
+    b"MMOR": f"a camera's raw image (Olympus), {CONVERT}",
+    b"IIU\0": f"a camera's raw image (Panasonic), {CONVERT}",
+    b"II\x1a\0\0\0HEAP": f"a camera's raw image (Canon), {CONVERT}",
+    b"\0MRM": f"a camera's raw image (Minolta), {CONVERT}",
+    b"FOVb": f"a camera's raw image (Sigma), {CONVERT}",
+    b"PK\x03\x04": "a zip archive, not an image",
+    b"version https://git-lfs": "a Git LFS pointer, not the image itself; fetch that with git lfs pull",
 }
 BRANDS: dict[bytes, str] = {
-    **dict.fromkeys((b"avif", b"avis"), f"an AVIF picture, {CONVERT}"),
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), f"a HEIC picture, {CONVERT}"),
-    b"crx ": f"a camera's raw picture (Canon), {CONVERT}",
+    **dict.fromkeys((b"avif", b"avis"), f"an AVIF image, {CONVERT}"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), f"a HEIC image, {CONVERT}"),
+    b"crx ": f"a camera's raw image (Canon), {CONVERT}",
 }
 """What follows "ftyp" in the files that begin like films."""
 BIG = 0x2B
@@ -48,21 +48,21 @@ COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}
 
 
 def is_unread(key: str) -> bool:
-    """Whether the name says a kind of picture that is not read."""
+    """Whether the name says a kind of image that is not read."""
     return PurePosixPath(key).suffix.lower() in SUFFIXES
 
 
 def described(data: bytes) -> str:
-    """What `data` is, and what to do: "a HEIC picture, which is not read; convert it"."""
+    """What `data` is, and what to do: "a HEIC image, which is not read; convert it"."""
     if data[4:8] == b"ftyp":
-        return BRANDS.get(data[8:12], "a film, not a picture")
+        return BRANDS.get(data[8:12], "a film, not an image")
     if data[:4] in TIFF_HEADS:
         return _tiff(data) or f"broken image: {'cut off' if _lacks_directory(data) else 'a damaged TIFF'}"
     text = data[:200].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if b"<svg" in text:
         return f"an SVG drawing, {CONVERT}"
     if text.startswith(PAGES):
-        return "a web page or a server's error, not a picture; fetch it again"
+        return "a web page or a server's error, not an image; fetch it again"
     for magic, kind in MAGIC.items():
         if data.startswith(magic):
             return kind

@@ -1,4 +1,4 @@
-"""What an XMP packet says of a picture, made to fit a result: sizes and places in pixels, other images in the file.
+"""What an XMP packet says of an image, made to fit a result: sizes and places in pixels, other images in the file.
 
 All that is not understood is kept, byte by byte; a packet that cannot be read is left out with a note.
 """
@@ -19,7 +19,7 @@ IPTC, CRS, DJI = (
     "http://www.dji.com/drone-dji/1.0/",
 )
 GAIN_MAP, DEPTH, MOTION = "HDR gain map left out", "depth map left out", "video of the motion photo left out"
-OTHERS = "other pictures in the file left out"
+OTHERS = "other images in the file left out"
 COMPANIONS = {
     "http://ns.adobe.com/hdr-gain-map/1.0/": GAIN_MAP,
     "http://ns.apple.com/HDRGainMap/1.0/": GAIN_MAP,
@@ -35,7 +35,7 @@ COMPANIONS = {
 ITEMS = {f"{GOOGLE}1.0/container/item/", f"{GOOGLE}dd/1.0/item/"}
 """Namespaces of what stands within a container."""
 SEMANTICS = {"GainMap": GAIN_MAP, "MotionPhoto": MOTION, "Depth": DEPTH, "DepthMap": DEPTH}
-"""What the items of a container are; Primary is the picture itself."""
+"""What the items of a container are; Primary is the image itself."""
 EXTENDED = Name("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
 ORIENTATION = Name(TIFF, "Orientation")
 SIDES = {
@@ -74,7 +74,7 @@ PLACES = SUBJECT | {
     Name("http://ns.acdsee.com/regions/", "Regions"),
     Name(IPTC, "ImageRegion"),
 }
-"""What says where in the picture something is; so do all properties of a panorama."""
+"""What says where in the image something is; so do all properties of a panorama."""
 WORDS = (b"Pixel", b"Image", b"Subject", b"FocalPlane", b"nit", b"LargestValid", b"Calibrated", b"Dewarp")
 """One of them is in each name of what counts pixels, or says so of others."""
 NUMBER = re.compile(r"([+-]?\d{1,12})(\.\d{1,12})?(?:/(\d{1,12}))?")
@@ -89,7 +89,7 @@ class Upright(NamedTuple):
 
 
 def upright(xmp: object) -> Upright:
-    """The packet of a picture that will be turned as the packet says; see `without_places` where EXIF says it."""
+    """The packet of an image that will be turned as the packet says; see `without_places` where EXIF says it."""
     if not isinstance(xmp, bytes) or not xmp.strip(b"\0 \r\n"):
         return Upright(None)
     if len(xmp) > LARGEST:
@@ -121,14 +121,14 @@ def upright(xmp: object) -> Upright:
 
 
 def without_places(xmp: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """A packet for a picture that has been turned: without what says where in it something is."""
+    """A packet for an image that has been turned: without what says where in it something is."""
     packet, count = Packet(xmp), 0
     for found in _properties(packet):
         if found.name in PLACES or found.name.space == GPANO:
             packet.remove(found)
             count += 1
     packet.forget(frozenset({GPANO}) if count else frozenset())
-    return packet.tobytes(), ("places in XMP left out, as the picture was turned",) if count else ()
+    return packet.tobytes(), ("places in XMP left out, as the image was turned",) if count else ()
 
 
 def resized(xmp: bytes, sizes: Resizing) -> tuple[bytes, tuple[str, ...]]:

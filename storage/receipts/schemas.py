@@ -33,16 +33,16 @@ SAMPLES = pa.schema(
 MADE_OF = ("source_bytes", "source_tag", "options")
 """The columns that say whether a row is still true."""
 
-PICTURES = pa.schema(
+IMAGES = pa.schema(
     [
         *SAMPLES,
-        pa.field("note", pa.string(), metadata={"description": "what of the picture could not be kept"}),
+        pa.field("note", pa.string(), metadata={"description": "what of the image could not be kept"}),
         pa.field("read_seconds", pa.float64(), metadata={"description": "of these: reading and decoding"}),
         pa.field("compute_seconds", pa.float64(), metadata={"description": "of these: its share of its batch"}),
         pa.field("write_seconds", pa.float64(), metadata={"description": "of these: encoding and writing"}),
     ]
 )
-"""One row a picture that was made of another."""
+"""One row an image that was made of another."""
 
 SAMPLES_OF_SHARDS = pa.schema(
     [

@@ -60,7 +60,7 @@ class Survey:
     nested: tuple[str, ...] = ()
     """Folders below the target that are targets themselves."""
     orphans: tuple[str, ...] = ()
-    """Outputs that no receipt of the plan names: of units that are gone, and of pictures that now become others."""
+    """Outputs that no receipt of the plan names: of units that are gone, and of images that now become others."""
     there: Mapping[str, int] = field(default_factory=dict)
     """By the names of units that are to be done, how many outputs are in the places of those to come."""
     replaced: tuple[str, ...] = ()
@@ -185,7 +185,7 @@ class Plan:
         return row.get("options") in self._options and row.get("output") is not None and self.again(row)
 
     def _replaced(self, others: Mapping[str, str], orphans: set[str]) -> set[str]:
-        """Those of the `others`, keys by outputs, that do not stay as those of pictures that are gone do."""
+        """Those of the `others`, keys by outputs, that do not stay as those of images that are gone do."""
         if not others:
             return set()
         planned = {sample.key for unit in self.units for sample in unit.samples}
@@ -236,7 +236,7 @@ class _Earlier:
                 self.keys.setdefault(row["output"], set()).add(row["key"])
 
     def replaced(self, units: Sequence[Unit]) -> set[str]:
-        """Those whose every picture is in the plan; results of pictures that are gone stay."""
+        """Those whose every image is in the plan; results of images that are gone stay."""
         if not self.keys:
             return set()
         planned = {sample.key for unit in units for sample in unit.samples}

@@ -92,7 +92,7 @@ def cut_by_key(entries: Sequence[Entry], about: int) -> Iterator[tuple[Entry, ..
     """Cuts of `about` entries that stay where they are when others come and go.
 
     A cut ends after a key whose checksum is a multiple of `about`, or after 2·`about` entries, so that an added or
-    a removed picture changes the cut it is in and at worst a few after it.
+    a removed image changes the cut it is in and at worst a few after it.
     """
     start = 0
     for end, entry in enumerate(entries, 1):

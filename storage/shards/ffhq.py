@@ -1,4 +1,4 @@
-"""FFHQ as people have it: which picture a name means, who took it, and on which side of the split it is.
+"""FFHQ as people have it: which image a name means, who took it, and on which side of the split it is.
 
 `ffhq-dataset-v2.json` is one JSON object of 70,000 entries and 255 MB, most of it landmarks. It is read as a stream,
 and of each entry only an `Origin` is kept.
@@ -21,8 +21,8 @@ Split = Literal["train", "validation"]
 Events = Iterator[tuple[str, Any]]
 """What ijson tells of a file, one bracket, key or value at a time."""
 
-PICTURES, TRAINING_PICTURES = 70_000, 60_000
-"""The published split: so many of FFHQ's pictures are for training, the others for validation."""
+IMAGES, TRAINING_IMAGES = 70_000, 60_000
+"""The published split: so many of FFHQ's images are for training, the others for validation."""
 MOST_BYTES, MOST_ENTRIES = 2**30, 1_000_000
 """Of a file of metadata, which is FFHQ's or one like it."""
 CATEGORIES: dict[str | None, Split | None] = {"training": "train", "validation": "validation", None: None}
@@ -33,7 +33,7 @@ NESTING = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a picture comes from, as far as the metadata says."""
+    """Where an image comes from, as far as the metadata says."""
 
     author: str | None = None
     license: str | None = None
@@ -42,21 +42,21 @@ class Origin:
     split: Split | None = None
 
 
-def picture_number(key: str) -> int | None:
-    """The number that is a picture's name: 42 for `images1024x1024/00000/00042.png`; None for other names."""
+def image_number(key: str) -> int | None:
+    """The number that is an image's name: 42 for `images1024x1024/00000/00042.png`; None for other names."""
     return _number(PurePosixPath(key).stem)
 
 
 def published(key: str) -> Split:
-    """The side of FFHQ's own split: the first 60,000 pictures are for training."""
-    number = picture_number(key)
-    if number is None or number >= PICTURES:
+    """The side of FFHQ's own split: the first 60,000 images are for training."""
+    number = image_number(key)
+    if number is None or number >= IMAGES:
         raise StorageError(f"{key!r}: no name of FFHQ's, so not in its published split; split by hash instead")
-    return "train" if number < TRAINING_PICTURES else "validation"
+    return "train" if number < TRAINING_IMAGES else "validation"
 
 
 def by_hash(key: str, share: float) -> Split:
-    """The side on which the hash of the key's stem falls, whatever other pictures there are.
+    """The side on which the hash of the key's stem falls, whatever other images there are.
 
     `share`, between 0 and 1, goes to validation. A greater share takes more, and gives none back.
     """
@@ -73,14 +73,14 @@ def refuse_large(name: str, size: int) -> None:
 
 
 def read_metadata(file: BinaryIO, name: str) -> dict[int, Origin]:
-    """The origins in an open `ffhq-dataset-v2.json`, by picture number; errors call the file `name`."""
+    """The origins in an open `ffhq-dataset-v2.json`, by image number; errors call the file `name`."""
     origins: dict[int, Origin] = {}
     try:
         events: Events = ijson.basic_parse(file, use_float=True)
         for key in _keys(events, "the file"):
             number = _number(key)
             if number is None:
-                raise _ShapeError(f"{key[:40]!r} is no picture's number")
+                raise _ShapeError(f"{key[:40]!r} is no image's number")
             if number in origins:
                 raise _ShapeError(f"entry {number} is there twice")
             if len(origins) == MOST_ENTRIES:

@@ -150,13 +150,13 @@ class ShardReader:
             where = shards[0].path.parent if shards else "no shards"
             if self.left_out:
                 raise StorageError(f"{where}: no sample has an image {', '.join(wanted)}; there are {self.others()}")
-            raise StorageError(f"{where}: no picture in any shard")
+            raise StorageError(f"{where}: no image in any shard")
 
     def __len__(self) -> int:
         return len(self._members)
 
     def name(self, index: int) -> str:
-        """Where a picture lies, for people."""
+        """Where an image lies, for people."""
         return _name(self._members[index])
 
     def others(self) -> str:
@@ -197,7 +197,7 @@ def _whole(shard: LocalShard, members: list[Member]) -> list[Member]:
     """The images of a shard; StorageError where there are others than its manifest says."""
     count = sum(decode.is_image(member.name) for member in members)
     if shard.count is not None and count != shard.count:
-        raise StorageError(f"{shard.path}: {count} pictures where the manifest says {shard.count}; shard it again")
+        raise StorageError(f"{shard.path}: {count} images where the manifest says {shard.count}; shard it again")
     return members
 
 

@@ -1,7 +1,7 @@
 """WebDataset shards: tars of `000000042.png` + `000000042.json`, written whole.
 
 A shard is built as a local file and committed whole. Keys are zero-padded numbers, as WebDataset splits names at
-their first dot; the picture's own name is in the JSON. Times and owners are fixed, and pictures go in by their order
+their first dot; the image's own name is in the JSON. Times and owners are fixed, and images go in by their order
 in the plan, so the same source gives the same bytes on any machine, for any number of workers.
 """
 
@@ -19,7 +19,7 @@ from storage.images import probe
 from storage.images import decode as codec
 from storage.archives.source import Source, Tar
 from storage.stores.errands import current
-from storage.shards.ffhq import Origin, picture_number
+from storage.shards.ffhq import Origin, image_number
 from storage.images.decode import ImageError
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
@@ -44,7 +44,7 @@ def shard_index(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture ready for its place, and the row that says so; facts: what else a shard's JSON says of it."""
+    """An image ready for its place, and the row that says so; facts: what else a shard's JSON says of it."""
 
     data: bytes
     suffix: str
@@ -54,11 +54,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sharding:
-    """What a run does to each picture on its way into a shard.
+    """What a run does to each image on its way into a shard.
 
-    size: every picture becomes its centre square, reduced to so many pixels and stored as PNG; without it, its bytes
-    are copied. checked: bytes are copied only if all of the picture decodes, not just if its header and its end are
-    sound. origins: who made FFHQ's pictures, by their numbers, as far as that is known.
+    size: every image becomes its centre square, reduced to so many pixels and stored as PNG; without it, its bytes
+    are copied. checked: bytes are copied only if all of the image decodes, not just if its header and its end are
+    sound. origins: who made FFHQ's images, by their numbers, as far as that is known.
     """
 
     source: Source
@@ -125,7 +125,7 @@ class Sharding:
             "height": height,
         }
         if origins := self.origins():
-            number = picture_number(entry.key)
+            number = image_number(entry.key)
             origin = UNKNOWN if number is None else origins.get(number, UNKNOWN)
             row |= {field: getattr(origin, field) for field in ORIGIN}
         row["seconds"] = time.perf_counter() - started
@@ -151,7 +151,7 @@ def copies(target: Location) -> Callable[[Mapping[str, Any]], str | None]:
 
 
 def _suffix(key: str, data: bytes) -> str:
-    """What the name of a picture in a shard ends in: as its source's name, or as its bytes say."""
+    """What the name of an image in a shard ends in: as its source's name, or as its bytes say."""
     own = key[key.rfind(".") :].lower() if codec.is_image(key) else codec.suffix_of(data)
     return (own or ".bin")[1:]
 
@@ -159,9 +159,9 @@ def _suffix(key: str, data: bytes) -> str:
 UNKNOWN = Origin()
 ORIGIN = ("author", "license", "license_url", "photo_url")
 FACTS = ("key", "width", "height", *ORIGIN)
-"""What the JSON beside a picture says."""
+"""What the JSON beside an image says."""
 CHUNK, CHUNK_BYTES = 64, 2**20
-"""Small pictures are read so many at a time by one thread: to hand over each costs more than to read it."""
+"""Small images are read so many at a time by one thread: to hand over each costs more than to read it."""
 
 
 def _chunks(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

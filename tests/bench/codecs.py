@@ -18,7 +18,7 @@ from storage.images.photo import open_photograph
 
 TWICE = 2
 FEW = 16
-"""Different pictures among the files, in turn; the others are links to them."""
+"""Different images among the files, in turn; the others are links to them."""
 
 
 @contextmanager

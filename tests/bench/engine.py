@@ -2,7 +2,7 @@
 
 Plain is the textbook network (`plain.PlainUNet`): fp32, eager, NCHW, all T calls of the sampler `current`. Ours is
 `dtls.networks.unet.UNet` through `dtls.devices.accelerated` with the sampler `two_call`, and `dtls.training.trainer.Trainer`. Both run
-under torch's default settings, on the same pictures, in sampling with the same weights. The best batch is searched
+under torch's default settings, on the same images, in sampling with the same weights. The best batch is searched
 with single calls of the network, ours before it is compiled. Rates are medians over repetitions in which the two
 take turns, after a warm-up. Memory is the peak of what torch allocated on a GPU for a variant, weights included. A
 training step counts three forwards; the median leaves out the one step in ten in which `Trainer` averages weights.
@@ -36,8 +36,8 @@ from tests.bench.subjects import (
     once,
     our_network,
     our_sampler,
-    pictures,
-    pictures_are_real,
+    images,
+    images_are_real,
     plain_network,
     plain_sampler,
     random_weights,
@@ -84,7 +84,7 @@ class Benchmark:
 
     def _conditions(self, command: str) -> dict[str, str]:
         machine = hardware(self.device)
-        random = f"random (seed {SEED}), the last layer scaled so that pictures fill [0, 1]"
+        random = f"random (seed {SEED}), the last layer scaled so that images fill [0, 1]"
         return {
             "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             "CPU": f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads of torch",
@@ -96,7 +96,7 @@ class Benchmark:
             f"{torch.backends.cuda.matmul.allow_tf32} in matrix products (torch's defaults)",
             "ours": f"{self.precision}, channels_last, {'compiled' if self.options.compile else 'eager'}",
             "weights": random if self.options.checkpoint is None else f"{self.options.checkpoint}",
-            "pictures": "scikit-image's astronaut" if pictures_are_real() else "smooth noise (no scikit-image here)",
+            "images": "scikit-image's astronaut" if images_are_real() else "smooth noise (no scikit-image here)",
             "networks": "tiny, so the numbers say nothing" if self.options.quick else "as in the paper",
         }
 
@@ -112,7 +112,7 @@ class Benchmark:
 
     def _training(self) -> None:
         shape, count, compiled = self._sized(SHAPES[TRAINED]), self.options.train_batch, self.options.compile
-        batch = (pictures(count, shape.size) * 255).to(torch.uint8)
+        batch = (images(count, shape.size) * 255).to(torch.uint8)
         memory = Memory(self.device)
         plain = plain_step(shape, batch, self.device)
         plain()
@@ -146,8 +146,8 @@ class Benchmark:
         )
 
     def _inputs(self, shape: Shape, batch: int) -> tuple[Tensor, Tensor]:
-        """x_T and T for a batch of pictures."""
-        x = shape.degradation(pictures(batch, shape.size).to(self.device), shape.steps)
+        """x_T and T for a batch of images."""
+        x = shape.degradation(images(batch, shape.size).to(self.device), shape.steps)
         return x, torch.full((batch,), shape.steps, device=self.device)
 
     def _sampling(self, name: str, shape: Shape, weights: Weights, batches: tuple[int, int]) -> None:
@@ -165,7 +165,7 @@ class Benchmark:
         our_memory = memory.peak(lambda: made.update(ours=ours().cpu()))
         times = interleaved((plain, ours), self.options.repeats, self.device)
         rates = Pair(batches[0] / times[0], batches[1] / times[1])
-        photographs = pictures(max(batches), shape.size)
+        photographs = images(max(batches), shape.size)
         same = min(batches)
         row = Sampling(
             what=f"{name}, {shape.steps} calls / 2",
@@ -176,7 +176,7 @@ class Benchmark:
             share_of_peak=self._share(2 * batches[1] * self.found.forward_flops[name] / times[1]),
             psnr_between=psnr(made["plain"][:same], made["ours"][:same]),
             psnr=Pair(*(psnr(made[which][:same], photographs[:same]) for which in ("plain", "ours")))
-            if pictures_are_real()
+            if images_are_real()
             else Pair(None, None),
         )
         self.found.sampling.append(row)
@@ -218,7 +218,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     models = parser.add_mutually_exclusive_group()
     models.add_argument("--presets", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="to sample with")
     models.add_argument("--checkpoint", type=Path, help="sample with this folder's model instead of random weights")
-    parser.add_argument("--train-batch", type=int, default=32, help="pictures in a training step")
+    parser.add_argument("--train-batch", type=int, default=32, help="images in a training step")
     parser.add_argument("--repeats", type=int, default=5, help="timings, of which the median counts")
     parser.add_argument("--quick", action="store_true", help="tiny networks: does it run?")
     parser.add_argument("--json", type=Path, help="write the numbers there, too")

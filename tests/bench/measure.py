@@ -19,7 +19,7 @@ ENOUGH = 1.05
 SHARE = 0.45
 """Of a GPU's memory for one variant: two of them are measured in turn."""
 EQUAL_DB = 100.0
-"""What `psnr` says of equal pictures, whose PSNR is infinite."""
+"""What `psnr` says of equal images, whose PSNR is infinite."""
 
 
 def synchronize(device: str) -> None:
@@ -66,7 +66,7 @@ def best_batch(call: Callable[[int], object], device: str, most: int) -> int:
 
 
 def _rate(call: Callable[[int], object], batch: int, device: str) -> float:
-    """Pictures a second; 0 where they do not fit."""
+    """Images a second; 0 where they do not fit."""
     forget(compiled=False)
     try:
         if device.startswith("cuda"):
@@ -111,7 +111,7 @@ def matrix_peak(side: int, dtype: torch.dtype, device: str, repeats: int = 10) -
 
 
 def forward_flops(network: nn.Module, size: int) -> int:
-    """FLOPs of one call of `network`, which is on the meta device, with one picture."""
+    """FLOPs of one call of `network`, which is on the meta device, with one image."""
     x, t = torch.empty(1, 3, size, size, device="meta"), torch.ones(1, device="meta")
     with FlopCounterMode(display=False) as counter:
         network(x, t)
@@ -119,7 +119,7 @@ def forward_flops(network: nn.Module, size: int) -> int:
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """PSNR in dB of two batches of pictures in [0, 1], rounded to 8 bits; EQUAL_DB where they are the same."""
+    """PSNR in dB of two batches of images in [0, 1], rounded to 8 bits; EQUAL_DB where they are the same."""
     rounded = [(x.detach().float().cpu().clamp(0, 1) * 255).round().double() / 255 for x in (a, b)]
     error = (rounded[0] - rounded[1]).square().mean().item()
     return EQUAL_DB if error == 0 else float(-10 * torch.tensor(error, dtype=torch.float64).log10())

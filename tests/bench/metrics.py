@@ -1,9 +1,9 @@
 """Numbers a second: a loop over pairs with skimage and lpips, as people write it, against `reports.metrics.score`.
 
-    python -m tests.bench.metrics                                 # 64 pictures of 128×128, 1, 2 and 4 methods
+    python -m tests.bench.metrics                                 # 64 images of 128×128, 1, 2 and 4 methods
     python -m tests.bench.metrics --threads 1 --repeats 9
 
-Both get the same uint8 pictures, in memory. The loop takes PSNR, SSIM and LPIPS of one pair after the other, without
+Both get the same uint8 images, in memory. The loop takes PSNR, SSIM and LPIPS of one pair after the other, without
 gradients. Ours takes these three, or all seven numbers of a report. Runs are interleaved and the medians taken, so
 that what else the machine does hits all alike.
 """
@@ -35,9 +35,9 @@ def photographs(count: int) -> Tensor:
     random = np.random.default_rng(0)
     crops = []
     for i in range(count):
-        picture = sources[i % len(sources)]
-        top, left = (random.integers(n - SIDE) for n in picture.shape[:2])
-        crops.append(picture[top : top + SIDE, left : left + SIDE].permute(2, 0, 1))
+        image = sources[i % len(sources)]
+        top, left = (random.integers(n - SIDE) for n in image.shape[:2])
+        crops.append(image[top : top + SIDE, left : left + SIDE].permute(2, 0, 1))
     return torch.stack(crops)
 
 
@@ -63,9 +63,9 @@ def three(sr: Sequence[Tensor], hr: Tensor, model: nn.Module) -> list[tuple[floa
     return [tuple(row) for parts in columns for row in torch.stack(parts, dim=1).tolist()]
 
 
-def measure(methods: int, pictures: int, repeats: int, model: nn.Module) -> tuple[str, ...]:
+def measure(methods: int, images: int, repeats: int, model: nn.Module) -> tuple[str, ...]:
     """A row of the table: pairs a second of the loop and ours, and the ratios."""
-    hr = photographs(pictures)
+    hr = photographs(images)
     lr = resize(hr.double(), (SIDE // 4, SIDE // 4), "antialias").round().clamp(0, 255).byte()
     noise = torch.randn(methods, *hr.shape, generator=torch.Generator().manual_seed(0)) * 8
     sr = [(hr + one).round().clamp(0, 255).byte() for one in noise]
@@ -78,7 +78,7 @@ def measure(methods: int, pictures: int, repeats: int, model: nn.Module) -> tupl
         lambda: score(named, hr=hr, lr=lr, protocol="antialias", model=model),
     )
     seconds = interleaved(runs, repeats, "cpu")
-    rates = [methods * pictures / s for s in seconds]
+    rates = [methods * images / s for s in seconds]
     ratios = [f"×{rate / rates[0]:.2f}" for rate in rates[1:]]
     return (str(methods), *[f"{rate:.0f}" for rate in rates], *ratios)
 
@@ -86,7 +86,7 @@ def measure(methods: int, pictures: int, repeats: int, model: nn.Module) -> tupl
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--methods", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         head(("methods, pairs/s", "loop", "the same three", "all seven", "three by loop", "seven by loop"))
     )
     for methods in options.methods:
-        sys.stdout.write(line(measure(methods, options.pictures, options.repeats, model)))
+        sys.stdout.write(line(measure(methods, options.images, options.repeats, model)))
         sys.stdout.flush()
 
 

@@ -34,7 +34,7 @@ upscale.fn(UpscaleOptions.model_validate(json.loads(sys.argv[1])))
 """
 
 
-def pictures(folder: Path, count: int) -> Path:
+def images(folder: Path, count: int) -> Path:
     """So many images with sides of SMALLEST … LARGEST pixels, the same each time."""
     folder.mkdir(parents=True)
     chance, gradient = random.Random(1), Image.linear_gradient("L").convert("RGB")
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (checkpoint := options.checkpoint) is None:
         save_checkpoint(make_model(MODEL), scratch / "model")
         checkpoint = str(scratch / "model")
-    source = pictures(scratch / "pictures", options.images + 100)  # so that the run still goes on at the last mark
+    source = images(scratch / "images", options.images + 100)  # so that the run still goes on at the last mark
     sys.stdout.write(f"{hardware('cpu')}\n{head(('images', 'MB', 'growth from the second mark', 's'))}")
     first, marks = 0.0, [mark for mark in MARKS if mark <= options.images]
     for place, (count, megabytes, seconds) in enumerate(sizes(source, scratch / "out", checkpoint, marks)):

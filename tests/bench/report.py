@@ -18,7 +18,7 @@ class Pair:
 class Comparison:
     """Plain against ours.
 
-    rate: pictures sampled, or training steps, a second. ratio: of the rates, ours by plain. memory: peak in bytes.
+    rate: images sampled, or training steps, a second. ratio: of the rates, ours by plain. memory: peak in bytes.
     share_of_peak: FLOP/s of ours, counted on the plain network, by those of a matrix product in the same precision.
     """
 
@@ -59,7 +59,7 @@ class Results:
 
 
 COMPARISON = ("batch, plain / ours", "plain", "ours", "ratio", "GiB, plain", "GiB, ours", "share of peak")
-SAMPLING = ("sampling, pictures/s", *COMPARISON, "dB, plain to ours", "dB, plain to photo", "dB, ours to photo")
+SAMPLING = ("sampling, images/s", *COMPARISON, "dB, plain to ours", "dB, plain to photo", "dB, ours to photo")
 TRAINING = ("training, steps/s", *COMPARISON)
 
 
@@ -72,7 +72,7 @@ def peak(found: Results) -> str:
     """The device's peak and the work of a forward."""
     rates = ", ".join(f"{name} {rate / 1e12:.4g} TFLOP/s" for name, rate in found.peak.items())
     flops = ", ".join(f"{name} {count / 1e9:.4g} GFLOP" for name, count in found.forward_flops.items())
-    return f"- matrix product, the peak: {rates}\n- a forward of one picture: {flops}\n"
+    return f"- matrix product, the peak: {rates}\n- a forward of one image: {flops}\n"
 
 
 def head(names: tuple[str, ...]) -> str:

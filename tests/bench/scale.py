@@ -3,7 +3,7 @@
     python -m tests.bench.scale --scratch FOLDER                          # 10, 100 and 1,000 units
     python -m tests.bench.scale --scratch FOLDER --units 10000 --ways threads dask
 
-Each unit is one picture of 8×8 pixels, enlarged by `nearest`, so that all but the orchestration is next to nothing:
+Each unit is one image of 8×8 pixels, enlarged by `nearest`, so that all but the orchestration is next to nothing:
 listing, plan, lease, the output, its receipt and the manifest are in it. Every run is a process of its own; the clock
 runs from the call of the flow to its end, processes and connections included, the imports not. Ways with `prefect`
 run as a flow run on a Prefect server with SQLite, each unit a task of it.
@@ -38,8 +38,8 @@ print(json.dumps({"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_S
 """
 
 
-def pictures(folder: Path, count: int) -> Path:
-    """So many pictures, hard links of one."""
+def images(folder: Path, count: int) -> Path:
+    """So many images, hard links of one."""
     folder.mkdir(parents=True)
     Image.linear_gradient("L").resize((8, 8)).save(folder / "0.png")
     for number in range(1, count):
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number in range(options.workers):
             stack.enter_context(DaskWorker(scratch / f"worker-{number}", scheduler.address, f"worker-{number}"))
         for count in options.units:
-            source = pictures(scratch / f"pictures-{count}", count)
+            source = images(scratch / f"images-{count}", count)
             cells = []
             for way in options.ways:
                 found = seconds_of(way, source, scratch / "out", scheduler.address, server.environment())

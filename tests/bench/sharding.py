@@ -5,14 +5,14 @@
     python -m tests.bench.sharding --scratch FOLDER --cases small large           # these cases alone
 
 Ours is the flow `dtls/shard` called in this process, imports done: list, read, check, tar, hash, receipts, manifest.
-webdataset is its ShardWriter in the loop that people write for the same samples, a picture and its JSON: read a file,
+webdataset is its ShardWriter in the loop that people write for the same samples, an image and its JSON: read a file,
 write both; no check, no hash, no manifest.
 GNU tar makes one archive of the same files. All files were read before, so the cache is warm. Every timing has a new
 target on the disk of the source and comes after a sync; the subjects take turns. A ratio is of the best timings, its
 range that of the repeats. Memory is the peak of the largest process that a command is made of. Unless two threads
 hash nearly twice as fast as one at the start, something else has the cores, and the numbers are worth little.
 
-In `upload`, ours makes shards of local pictures at the tests' S3 server. The AWS client uploads the same shards, made
+In `upload`, ours makes shards of local images at the tests' S3 server. The AWS client uploads the same shards, made
 before, to the same server, as AWS's command line does by default: parts of 8 MiB, ten at a time.
 """
 
@@ -41,7 +41,7 @@ from tests.bench.sharding_subjects import (
     files_of,
     gnu_tar,
     make_links,
-    make_pictures,
+    make_images,
     ours,
     peak_megabytes,
     resized,
@@ -104,7 +104,7 @@ class Benchmark(side_by_side.Benchmark):
         return found | {"versions": f"{found['versions']}, {tar}"}
 
     def small(self) -> None:
-        source = make_pictures(self.scratch, self.counts.small, SMALL)
+        source = make_images(self.scratch, self.counts.small, SMALL)
         subjects = {
             "ours": partial(ours, source),
             "webdataset": partial(webdataset_loop, source),
@@ -114,7 +114,7 @@ class Benchmark(side_by_side.Benchmark):
 
     def large(self) -> None:
         for suffix, kind in LARGE.items():
-            source = make_pictures(self.scratch, self.counts.large, kind)
+            source = make_images(self.scratch, self.counts.large, kind)
             subjects = {
                 "ours": partial(ours, source, samples_per_shard=100),
                 "GNU tar": partial(gnu_tar, source),
@@ -122,7 +122,7 @@ class Benchmark(side_by_side.Benchmark):
             self.compare(f"large {suffix}", files_of(source), subjects, {("ours", "GNU tar"): 0.8})
 
     def resize(self) -> None:
-        source = make_pictures(self.scratch, self.counts.resize, PHOTOGRAPH)
+        source = make_images(self.scratch, self.counts.resize, PHOTOGRAPH)
         cores = sorted(os.sched_getaffinity(0))[:2]
         if len(cores) < 2:
             raise RuntimeError("it needs two cores")
@@ -130,7 +130,7 @@ class Benchmark(side_by_side.Benchmark):
         self.compare("resize", files_of(source), subjects, {("two cores", "one core"): 1.7})
 
     def upload(self) -> None:
-        source = make_pictures(self.scratch, self.counts.upload, LARGE["png"])
+        source = make_images(self.scratch, self.counts.upload, LARGE["png"])
         with TemporaryDirectory(dir=self.scratch) as folder, S3Server(Path(folder) / "s3") as server:
             ours(source, Path(folder) / "shards", 50)
             tars = sorted((Path(folder) / "shards").glob("*.tar"))

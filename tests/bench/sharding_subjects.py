@@ -1,4 +1,4 @@
-"""What the benchmark of sharding works on, and who works on it: pictures, and each way to make archives of them."""
+"""What the benchmark of sharding works on, and who works on it: images, and each way to make archives of them."""
 
 import hashlib
 import io
@@ -63,7 +63,7 @@ sys.exit(done.returncode)
 
 @dataclass(frozen=True)
 class Kind:
-    """Pictures of one sort: crops of photographs, each another; square, unless they have a height of their own."""
+    """Images of one sort: crops of photographs, each another; square, unless they have a height of their own."""
 
     side: int
     suffix: str
@@ -89,8 +89,8 @@ LARGE = {
 }
 
 
-def make_pictures(folder: Path, count: int, kind: Kind) -> Path:
-    """`count` pictures below `folder`, 1000 a folder as in FFHQ; those of an earlier run are taken again."""
+def make_images(folder: Path, count: int, kind: Kind) -> Path:
+    """`count` images below `folder`, 1000 a folder as in FFHQ; those of an earlier run are taken again."""
 
     def save(number: int, path: Path) -> None:
         _crop(random.Random(number), *kind.size).save(path, **kind.save)
@@ -99,8 +99,8 @@ def make_pictures(folder: Path, count: int, kind: Kind) -> Path:
 
 
 def make_links(folder: Path, count: int, kind: Kind = SMALL, few: int = 200) -> Path:
-    """`count` pictures that share the bytes of a `few`."""
-    files = files_of(make_pictures(folder, min(count, few), kind))
+    """`count` images that share the bytes of a `few`."""
+    files = files_of(make_images(folder, min(count, few), kind))
     name = f"{kind.name}-links-{count}"
     return _once(folder / name, count, kind.suffix, lambda n, path: path.hardlink_to(files[n % len(files)]))
 
@@ -134,7 +134,7 @@ def _photographs() -> list[Image.Image]:
 
 
 def files_of(source: Path) -> list[Path]:
-    """The pictures that `make_pictures` or `make_links` made; their folders have no suffix."""
+    """The images that `make_images` or `make_links` made; their folders have no suffix."""
     return sorted(source.rglob("*.*"))
 
 

@@ -1,4 +1,4 @@
-"""What is measured in sampling: the models of the paper, pictures, and the two ways from one to the other."""
+"""What is measured in sampling: the models of the paper, images, and the two ways from one to the other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ class Shape:
         return UNet(self.dim, self.multipliers, residual=self.residual)
 
     def tiny(self) -> "Shape":
-        """The same with a network and pictures that take no time."""
+        """The same with a network and images that take no time."""
         return replace(self, dim=8, multipliers=self.multipliers[:3], size=32, stride=1)
 
 
@@ -58,13 +58,13 @@ SHAPES = {
 
 
 def random_weights(shape: Shape, device: str) -> Weights:
-    """Random weights, always the same, with a last layer under which a photograph's SR picture fills [0, 1].
+    """Random weights, always the same, with a last layer under which a photograph's SR image fills [0, 1].
 
-    Of the network as it is initialised the picture would be nearly one grey, and its PSNR would say nothing.
+    Of the network as it is initialised the image would be nearly one grey, and its PSNR would say nothing.
     """
     torch.manual_seed(SEED)
     network = shape.plain().to(device)
-    x = shape.degradation(pictures(1, shape.size).to(device), shape.steps)
+    x = shape.degradation(images(1, shape.size).to(device), shape.steps)
     with torch.inference_mode():
         out = network(x, torch.full((1,), shape.steps, device=device))
     with torch.no_grad():
@@ -91,21 +91,21 @@ def trained_weights(folder: Path) -> tuple[Shape, Weights]:
     return Shape(c.dim, c.multipliers, c.residual, c.size, c.stride, c.steps, c.protocol), model.unet.state_dict()
 
 
-def pictures(count: int, size: int) -> Tensor:
-    """`count` pictures (N, 3, S, S) in [0, 1]: a photograph shrunk to S, and its mirrored and turned views."""
+def images(count: int, size: int) -> Tensor:
+    """`count` images (N, 3, S, S) in [0, 1]: a photograph shrunk to S, and its mirrored and turned views."""
     photograph = F.interpolate(_photograph(), (size, size), mode="bicubic", antialias=True).clamp(0, 1)
     views = [photograph.rot90(turn, (-2, -1)) for turn in range(4)]
     views += [view.flip(-1) for view in views]
     return torch.cat([views[n % len(views)] for n in range(count)])
 
 
-def pictures_are_real() -> bool:
+def images_are_real() -> bool:
     return find_spec("skimage") is not None
 
 
 def _photograph() -> Tensor:
     """scikit-image's astronaut (1, 3, 512, 512); without scikit-image, smooth noise of that size."""
-    if not pictures_are_real():
+    if not images_are_real():
         noise = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(SEED))
         return F.interpolate(noise, (512, 512), mode="bicubic").clamp(0, 1)
     import skimage

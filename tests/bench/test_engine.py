@@ -122,10 +122,10 @@ def test_a_kernel_is_known_by_its_name(kernel: str, kind: str) -> None:
 
 
 def test_an_operator_is_known_by_its_name_and_shapes() -> None:
-    picture = [1, 8, 16, 16]
-    assert kind_of_operator("aten::mkldnn_convolution", (picture, [8, 1, 7, 7], [8])) == KINDS[1]
-    assert kind_of_operator("aten::convolution_backward", (picture, picture, [8, 1, 7, 7])) == KINDS[1]
-    assert kind_of_operator("aten::mkldnn_convolution", (picture, [16, 8, 3, 3], [16])) == KINDS[0]
+    image = [1, 8, 16, 16]
+    assert kind_of_operator("aten::mkldnn_convolution", (image, [8, 1, 7, 7], [8])) == KINDS[1]
+    assert kind_of_operator("aten::convolution_backward", (image, image, [8, 1, 7, 7])) == KINDS[1]
+    assert kind_of_operator("aten::mkldnn_convolution", (image, [16, 8, 3, 3], [16])) == KINDS[0]
     assert kind_of_operator("graph_0_cpp_fused__to_copy_gelu_5", ()) == KINDS[4]
 
 

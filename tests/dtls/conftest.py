@@ -1,4 +1,4 @@
-"""What the authors' code computed, our model with their weights, and real pictures as tensors."""
+"""What the authors' code computed, our model with their weights, and real images as tensors."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,13 +54,13 @@ def model(imported: Path) -> DTLS:
 
 
 @pytest.fixture(scope="session")
-def pictures(photographs: Path) -> Tensor:
-    """Real pictures, uint8 (12, 3, 64, 64)."""
+def images(photographs: Path) -> Tensor:
+    """Real images, uint8 (12, 3, 64, 64)."""
     loaded = [np.asarray(Image.open(path)) for path in sorted(photographs.rglob("*.png"))]
     return torch.from_numpy(np.stack(loaded)).permute(0, 3, 1, 2).contiguous()
 
 
 @pytest.fixture(scope="session")
-def crops(pictures: Tensor) -> Tensor:
-    """Real pictures, uint8 (12, 3, 32, 32)."""
-    return pictures[:, :, 16:48, 16:48].contiguous()
+def crops(images: Tensor) -> Tensor:
+    """Real images, uint8 (12, 3, 32, 32)."""
+    return images[:, :, 16:48, 16:48].contiguous()

@@ -1,4 +1,4 @@
-"""Devices and precisions are those asked for or the best there are, and what is fast gives the same picture."""
+"""Devices and precisions are those asked for or the best there are, and what is fast gives the same image."""
 
 import pytest
 import torch

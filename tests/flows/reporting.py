@@ -1,4 +1,4 @@
-"""Small pictures for reports: crops of a photograph as HR, made smaller as LR, and large again by two methods."""
+"""Small images for reports: crops of a photograph as HR, made smaller as LR, and large again by two methods."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from storage.stores.location import Location
 HOW = {"good": Image.Resampling.BICUBIC, "poor": Image.Resampling.NEAREST}
 
 
-def pictures(folder: Path, count: int = 6, side: int = 40) -> Path:
+def images(folder: Path, count: int = 6, side: int = 40) -> Path:
     """`folder` with hr/, lr/ (a quarter as wide), good/ and poor/, each with 0.png, 1.png, …"""
     astronaut: Any = data.astronaut
     photograph = Image.fromarray(astronaut())
@@ -27,9 +27,9 @@ def pictures(folder: Path, count: int = 6, side: int = 40) -> Path:
     return folder
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    image.save(path)
 
 
 def options(folder: Path, out: object, **changes: Any) -> ReportOptions:

@@ -1,4 +1,4 @@
-"""Methods compared alike: the same time, the same pictures, and a second run that trains nothing again."""
+"""Methods compared alike: the same time, the same images, and a second run that trains nothing again."""
 
 import json
 import re
@@ -30,8 +30,8 @@ HEADS = [
     "Consistency ↓",
     "steps",
     "parameters",
-    "s a picture",
-    "MB a picture",
+    "s an image",
+    "MB an image",
 ]
 
 
@@ -89,13 +89,13 @@ def test_sizes_that_some_method_cannot_have_are_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_that_are_trained_on_are_refused_as_tests(photographs: Path, others: Path, tmp_path: Path) -> None:
+def test_images_that_are_trained_on_are_refused_as_tests(photographs: Path, others: Path, tmp_path: Path) -> None:
     tested = Path(shutil.copytree(others, tmp_path / "test"))
     shutil.copy(photographs / "00000" / "00003.png", tested / "other.png")
     options = CompareOptions(
         source=str(photographs), test=str(tested), out=str(tmp_path / "out"), methods=("fsrcnn",), **TINY
     )
-    expected = f"{tested}: 1 picture of {photographs}, too, such as other.png: a model is not tested on "
+    expected = f"{tested}: 1 image of {photographs}, too, such as other.png: a model is not tested on "
     with pytest.raises(StorageError, match=re.escape(expected)):
         compare.fn(options)
     assert not (tmp_path / "out").exists()
@@ -158,12 +158,12 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
         assert float(rows["cold"][6]) > float(rows["dtls"][6])
         for column in range(4):
             assert sum("**" in row[column] for row in rows.values()) >= 1
-        assert f"[Intervals, differences and pictures](report-{low}/index.html)" in part
+        assert f"[Intervals, differences and images](report-{low}/index.html)" in part
         assert "Least distortion: " in part
         assert "Nearest to the eye: " in part
         assert (out / f"report-{low}" / "index.html").exists()
     assert "0.005 minutes of training each on cpu" in table
-    assert f"trained on 12 pictures of {photographs} · tested on 12 pictures of {others}" in table
+    assert f"trained on 12 images of {photographs} · tested on 12 images of {others}" in table
     assert "--methods bicubic,fsrcnn,dtls,cold" in table
 
     models = {path.name.rpartition("-")[0]: path for path in (out / "models").iterdir()}

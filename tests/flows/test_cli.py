@@ -135,7 +135,7 @@ def test_a_missing_folder(dtls: Command, tmp_path: Path) -> None:
 
 def test_an_empty_folder(dtls: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "no pictures there" in complaint(dtls("shard", tmp_path / "empty", tmp_path / "shards"))
+    assert "no images there" in complaint(dtls("shard", tmp_path / "empty", tmp_path / "shards"))
 
 
 def test_a_file_for_a_folder(dtls: Command, one: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_folder_that_is_no_checkpoint(dtls: Command, one: Path, tmp_path: Path
     assert f"{tmp_path}: no config.json there" in line
 
 
-def test_broken_pictures_are_recorded_and_the_rest_goes_on(
+def test_broken_images_are_recorded_and_the_rest_goes_on(
     dtls: Command, one: Path, bad_images: dict[str, Path], tmp_path: Path
 ) -> None:
     for name, path in bad_images.items():
@@ -231,7 +231,7 @@ def test_addresses_that_make_no_sense(dtls: Command, tmp_path: Path, address: st
 
 
 @pytest.mark.slow
-def test_interrupting_a_run_stops_it_at_the_next_picture(photographs: Path, tmp_path: Path) -> None:
+def test_interrupting_a_run_stops_it_at_the_next_image(photographs: Path, tmp_path: Path) -> None:
     with Image.open(photographs / "00000" / "00000.png") as photograph:
         for index in range(300):
             photograph.rotate(index).save(tmp_path / f"{index:03d}.png")

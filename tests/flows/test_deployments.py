@@ -66,7 +66,7 @@ def run(server: PrefectServer, name: str, options: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def reported(deployed: PrefectServer, s3_server: S3Server, photographs: Path) -> str:
-    """Where in the bucket four deployments have made shards, a model, larger pictures and a report."""
+    """Where in the bucket four deployments have made shards, a model, larger images and a report."""
     address = s3_server.url(uuid.uuid4().hex)
     with pytest.MonkeyPatch.context() as environment:
         for name, value in s3_server.environment().items():

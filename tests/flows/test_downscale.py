@@ -1,4 +1,4 @@
-"""LR pictures by realworld, as runs: each by its own pixels and the run's seed, whatever makes it."""
+"""LR images by realworld, as runs: each by its own pixels and the run's seed, whatever makes it."""
 
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def test_a_second_run_does_nothing_and_another_seed_makes_all_anew(source: Path,
     assert contents(lr) == first
 
 
-def test_the_manifest_keeps_the_protocol_and_grey_pictures_stay_grey(source: Path, tmp_path: Path) -> None:
+def test_the_manifest_keeps_the_protocol_and_grey_images_stay_grey(source: Path, tmp_path: Path) -> None:
     reduced(source, tmp_path / "lr")
     manifest = pd.read_parquet(tmp_path / "lr" / "manifest.parquet")
     assert set(manifest.protocol) == {"realworld"}
@@ -61,7 +61,7 @@ def test_the_manifest_keeps_the_protocol_and_grey_pictures_stay_grey(source: Pat
         assert (grey.mode, grey.size) == ("L", (13, 9))
 
 
-def test_lr_pictures_are_degraded_more_than_by_down_sampling(source: Path, tmp_path: Path) -> None:
+def test_lr_images_are_degraded_more_than_by_down_sampling(source: Path, tmp_path: Path) -> None:
     reduced(source, tmp_path / "lr")
     reduced(source, tmp_path / "plain", protocol="antialias")
     for name in contents(tmp_path / "lr"):
@@ -72,7 +72,7 @@ def test_lr_pictures_are_degraded_more_than_by_down_sampling(source: Path, tmp_p
 @pytest.mark.parametrize(
     "how", [{}, {"workers": 1, "in_flight": 1}, pytest.param({"runner": "processes"}, marks=pytest.mark.slow)]
 )
-def test_a_picture_comes_out_the_same_under_any_name_and_in_any_company(
+def test_a_image_comes_out_the_same_under_any_name_and_in_any_company(
     source: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
     reduced(source, tmp_path / "lr")
@@ -93,7 +93,7 @@ def test_a_seed_that_changes_nothing_is_refused(source: Path, tmp_path: Path, pr
         reduced(source, tmp_path / "lr", protocol=protocol, seed=1)
 
 
-def test_a_model_is_used_on_pictures_of_its_own_protocol_unless_asked_for_others(
+def test_a_model_is_used_on_images_of_its_own_protocol_unless_asked_for_others(
     source: Path, tmp_path: Path
 ) -> None:
     made = {"realworld": tmp_path / "realworld", "antialias": tmp_path / "antialias"}

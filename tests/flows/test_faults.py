@@ -44,7 +44,7 @@ PATIENCE, READ_TIMEOUT = 5.0, 0.5
 SOON = 0.5
 """Seconds after which what does not pass is given up."""
 ENOUGH = 5
-"""Pictures that are read before a server goes away."""
+"""Images that are read before a server goes away."""
 ROOT = Path(__file__).parents[2]
 
 Flow = Callable[..., str]
@@ -65,7 +65,7 @@ FLOWS = pytest.mark.parametrize("flow", [sharded, upscaled])
 
 @dataclass(frozen=True)
 class Bucket:
-    """A source of pictures behind a proxy, and places for results."""
+    """A source of images behind a proxy, and places for results."""
 
     server: S3Server
     direct: Any
@@ -90,7 +90,7 @@ class Bucket:
         return request.method == "GET" and request.key.startswith(self._prefix)
 
     def read(self) -> list[str]:
-        """The pictures that were asked for."""
+        """The images that were asked for."""
         return [request.key.removeprefix(self._prefix) for request in filter(self.is_read, self.proxy.requests)]
 
     @property
@@ -109,7 +109,7 @@ def running(s3_server: S3Server) -> Iterator[FaultyS3]:
 def bucket(
     running: FaultyS3, s3: str, s3_server: S3Server, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bucket]:
-    """Give twelve pictures behind a proxy without faults; tries follow each other soon."""
+    """Give twelve images behind a proxy without faults; tries follow each other soon."""
     for name, value in running.environment().items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
@@ -216,19 +216,19 @@ def test_a_run_whose_server_goes_away_stops_in_time_and_the_next_does_what_is_le
 @pytest.mark.integration
 @pytest.mark.parametrize("what", ["changed", "gone"])
 @FLOWS
-def test_a_picture_that_changes_or_goes_after_the_plan_is_a_failed_row_that_the_next_run_mends(
+def test_a_image_that_changes_or_goes_after_the_plan_is_a_failed_row_that_the_next_run_mends(
     flow: Flow, what: str, bucket: Bucket
 ) -> None:
     key, target = "00000/00011.png", bucket.target("target")
     other = bucket.source.files()["00000/00003.png"]
     assert isinstance(other, bytes)
 
-    def at_the_first_picture(request: Request) -> bool:
+    def at_the_first_image(request: Request) -> bool:
         if bucket.is_read(request) and len(bucket.read()) == 0:
             bucket.put(key, other) if what == "changed" else bucket.remove(key)
         return False
 
-    bucket.proxy.inject(reset(), when=at_the_first_picture)
+    bucket.proxy.inject(reset(), when=at_the_first_image)
     assert flow(bucket.source.url, target.url, workers=1, in_flight=1) == "11 done, 1 failed"
     rows = rows_of(target)
     assert len(rows) == 12

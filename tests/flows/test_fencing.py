@@ -35,7 +35,7 @@ from storage.receipts.lease import hold
 from storage.stores.location import TEMPORARY, Location, StorageError
 from storage.receipts.owners import LEASE
 from tests.clocks import clock_set
-from tests.flows.reporting import made, pictures
+from tests.flows.reporting import made, images
 from tests.killing import PROCESSES
 from tests.services import wait_until
 
@@ -261,7 +261,7 @@ def test_a_sharding_that_wakes_leaves_the_shards_of_who_took_over(
 def test_a_report_that_wakes_leaves_the_page_of_who_took_over(
     pause: Callable[[], None], place: str, tmp_path: Path, start: Start
 ) -> None:
-    compared = pictures(tmp_path / "compared", count=3)
+    compared = images(tmp_path / "compared", count=3)
     results = [word for name in ("good", "poor") for word in ("--sr", f"{name}={compared / name}")]
     run = ("report", "--hr", str(compared / "hr"), *results, "--lpips", "none", "--rating", "pairs")
     target = f"{place}/reports/report"
@@ -271,7 +271,7 @@ def test_a_report_that_wakes_leaves_the_page_of_who_took_over(
 def test_a_report_does_not_make_the_page_of_a_table_that_another_run_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compared, out = pictures(tmp_path, count=1), tmp_path / "out"
+    compared, out = images(tmp_path, count=1), tmp_path / "out"
 
     def overtaken(*given: Any) -> Any:
         """As if this one had been paused between its table and its page."""
@@ -323,7 +323,7 @@ def test_a_training_to_a_bucket_that_wakes_leaves_the_model_of_who_took_over(
 def test_what_writes_without_units_is_refused_where_another_run_works(
     photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compared, report = pictures(tmp_path, count=1), tmp_path / "out"
+    compared, report = images(tmp_path, count=1), tmp_path / "out"
     made(compared, report)
     authors = tmp_path / "SR_8_32_s4.pt"
     authors.write_bytes((Path(__file__).parents[1] / "dtls" / "data" / "dtls_reference_32.pt").read_bytes())

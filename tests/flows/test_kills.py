@@ -67,7 +67,7 @@ class Trial:
         return Place(f"{self._place.url}/{next(self._numbers)}", self._place.server)
 
     def done(self, target: Place, killed: Ended) -> set[str]:
-        """The pictures whose receipts a killed run left; all that it left is whole and in its place."""
+        """The images whose receipts a killed run left; all that it left is whole and in its place."""
         there = {key: content for key, content in target.files().items() if not LEFT_OVER.fullmatch(key)}
         assert [key for key, content in there.items() if content != self.end.get(key)] == []
         rows = [row for receipt, rows in self.receipts.items() if receipt in there for row in rows]
@@ -105,15 +105,15 @@ class Trial:
 
 
 def trial(
-    request: pytest.FixtureRequest, flow: Flow, where: str, pictures: dict[str, bytes], *settings: Setting
+    request: pytest.FixtureRequest, flow: Flow, where: str, images: dict[str, bytes], *settings: Setting
 ) -> Trial:
-    """A flow over these pictures, on this machine or on S3."""
+    """A flow over these images, on this machine or on S3."""
     folder: Path = request.getfixturevalue("tmp_path")
     (folder / "runs").mkdir()
     server: S3Server | None = request.getfixturevalue("s3_server") if where == "s3" else None
     root: str = request.getfixturevalue("s3") if server is not None else str(folder)
     source = Place(f"{root}/source", server)
-    for key, data in pictures.items():
+    for key, data in images.items():
         source.put(key, data)
     return Trial(
         Runs(flow, source, folder / "runs", (("flows.engine.watched", "Apart", here), *settings)),
@@ -139,7 +139,7 @@ FLOWS = pytest.mark.parametrize("flow", [sharded, upscaled])
 
 
 @pytest.fixture
-def pictures(photographs: Path) -> dict[str, bytes]:
+def images(photographs: Path) -> dict[str, bytes]:
     return {str(path.relative_to(photographs)): path.read_bytes() for path in sorted(photographs.rglob("*.png"))[:8]}
 
 
@@ -151,9 +151,9 @@ def test_a_run_killed_at_any_step_is_made_whole_by_the_next(
     flow: Flow,
     steps: Callable[[list[str]], Iterable[int]],
     where: str,
-    pictures: dict[str, bytes],
+    images: dict[str, bytes],
 ) -> None:
-    tried, kills = trial(request, flow, where, pictures), 0
+    tried, kills = trial(request, flow, where, images), 0
     for step in steps(tried.undisturbed.steps):
         target = tried.fresh()
         done = tried.kill(target, set(), at_step=step)
@@ -168,18 +168,18 @@ def test_a_run_killed_at_any_step_is_made_whole_by_the_next(
 @pytest.mark.parametrize("first", [2, pytest.param(5, marks=pytest.mark.nightly)])
 @FLOWS
 def test_runs_killed_in_a_row_each_further_on_than_the_last_come_to_the_same_end(
-    request: pytest.FixtureRequest, flow: Flow, first: int, where: str, pictures: dict[str, bytes]
+    request: pytest.FixtureRequest, flow: Flow, first: int, where: str, images: dict[str, bytes]
 ) -> None:
-    assert trial(request, flow, where, pictures).kill_in_a_row(range(first, 1000, FURTHER)) >= 2
+    assert trial(request, flow, where, images).kill_in_a_row(range(first, 1000, FURTHER)) >= 2
 
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("least", [4, pytest.param(16, marks=pytest.mark.nightly)])
 @FLOWS
 def test_runs_killed_again_and_again_at_random_come_to_the_same_end(
-    request: pytest.FixtureRequest, flow: Flow, least: int, where: str, pictures: dict[str, bytes]
+    request: pytest.FixtureRequest, flow: Flow, least: int, where: str, images: dict[str, bytes]
 ) -> None:
-    tried = trial(request, flow, where, pictures)
+    tried = trial(request, flow, where, images)
     moments, kills = random.Random(4), 0
     while kills < least:
         target, done = tried.fresh(), set[str]()

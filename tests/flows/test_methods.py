@@ -1,4 +1,4 @@
-"""Every method of the registry is trained by the one loop, saved in one format, and enlarges pictures by its name."""
+"""Every method of the registry is trained by the one loop, saved in one format, and enlarges images by its name."""
 
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_p
         ({"method": "edsr", "network": {"blocks": "two"}}, "network blocks=two: Input should be a valid integer"),
         ({"method": "edsr", "network": ["blocks"]}, "blocks: say NAME=VALUE"),
         ({"method": "sr3", "loss": "mse"}, "loss does not go with the method sr3, which has its own"),
-        ({"method": "sr3", "perceptual": 0.1}, "sr3 learns by its own loss, not between pictures"),
+        ({"method": "sr3", "perceptual": 0.1}, "sr3 learns by its own loss, not between images"),
     ],
 )
 def test_options_of_another_method_are_refused(changes: dict[str, Any], complaint: str) -> None:
@@ -195,7 +195,7 @@ def test_a_model_that_is_not_there_is_refused_with_those_that_are(lr: Path, tmp_
         upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
 
 
-def test_results_of_realworld_pictures_are_not_projected(lr: Path, tmp_path: Path) -> None:
+def test_results_of_realworld_images_are_not_projected(lr: Path, tmp_path: Path) -> None:
     downscale.fn(DownscaleOptions(source=str(lr), target=str(tmp_path / "small"), scale=2, protocol="realworld"))
     options = {"scale": 2, "device": "cpu", "any_protocol": True, "project": True}
     with pytest.raises(CheckpointError, match="made by realworld, which is not linear: nothing to project on"):

@@ -106,7 +106,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 @pytest.fixture
 def many(photographs: Path, tmp_path: Path) -> str:
-    """Two thousand names of one small picture."""
+    """Two thousand names of one small image."""
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(MANY):
@@ -270,7 +270,7 @@ def test_deploying_again_makes_a_schedule_what_the_file_says_or_else_leaves_it_a
     assert queue["concurrency_limit"] == 1
 
 
-def test_the_log_has_a_line_for_each_unit_and_picture_that_failed_and_none_for_units_that_did_not(
+def test_the_log_has_a_line_for_each_unit_and_image_that_failed_and_none_for_units_that_did_not(
     installation: Installation, photographs: Path, tmp_path: Path
 ) -> None:
     source, target = tmp_path / "small", tmp_path / "shards"

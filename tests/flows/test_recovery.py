@@ -97,14 +97,14 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HR and LR pictures, and a result; not to be changed."""
+    """HR and LR images, and a result; not to be changed."""
     folder = tmp_path_factory.mktemp("compared")
     for name in ("hr", "lr"):
         (folder / name).mkdir()
     for path in sorted(photographs.rglob("*.png"))[:2]:
         shutil.copy(path, folder / "hr")
-        with Image.open(path) as picture:
-            picture.reduce(2).save(folder / "lr" / path.name)
+        with Image.open(path) as image:
+            image.reduce(2).save(folder / "lr" / path.name)
     upscaled(folder / "lr", folder / "bicubic")
     return folder
 
@@ -144,21 +144,21 @@ def test_a_run_that_is_killed_before_its_table_over_an_older_one_leaves_the_tabl
     assert not (target / UNFINISHED).exists()
 
 
-def test_a_shard_that_was_made_of_another_picture_is_made_again_when_the_picture_is_back(
+def test_a_shard_that_was_made_of_another_image_is_made_again_when_the_image_is_back(
     source: Path, target: Path, kill_sharding: Callable[..., None]
 ) -> None:
     sharded(source, target)
     before = (target / "shard-000000.tar").read_bytes()
-    picture = source / KEYS[1]
-    data, stamp = picture.read_bytes(), picture.stat()
-    Image.new("RGB", (64, 64), "teal").save(picture)
-    picture.write_bytes(picture.read_bytes().ljust(len(data), b"\0"))
+    image = source / KEYS[1]
+    data, stamp = image.read_bytes(), image.stat()
+    Image.new("RGB", (64, 64), "teal").save(image)
+    image.write_bytes(image.read_bytes().ljust(len(data), b"\0"))
     kill_sharding(DiesBeforeReceipts)
     other = (target / "shard-000000.tar").read_bytes()
     assert len(other) == len(before)
     assert other != before
-    picture.write_bytes(data)
-    os.utime(picture, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    image.write_bytes(data)
+    os.utime(image, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert sharded(source, target) == "3 done, 3 already done"
     assert (target / "shard-000000.tar").read_bytes() == before
 
@@ -219,7 +219,7 @@ def _unreachable(*_: object) -> NoReturn:
     raise UnavailableError("s3://bucket: no network")
 
 
-def test_a_page_is_not_made_without_pictures_that_are_out_of_reach(
+def test_a_page_is_not_made_without_images_that_are_out_of_reach(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenes, data = Gallery.scenes, Collection.data
@@ -334,7 +334,7 @@ def test_a_shard_that_vanishes_while_it_is_read_is_named(bucket: Location, sourc
 
 @pytest.mark.integration
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
-def test_one_picture_that_is_closed_to_us_is_one_failed_sample(
+def test_one_image_that_is_closed_to_us_is_one_failed_sample(
     code: str, source: Path, target: Path, faulty: FaultyS3, s3: str
 ) -> None:
     faulty.inject(status(403, code), when=f"GET *{KEYS[1]}")

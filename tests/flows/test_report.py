@@ -71,19 +71,19 @@ def test_a_report_is_a_table_a_summary_and_a_page(compared: Path, tmp_path: Path
     assert all(key in html for key in table.key)
 
 
-def test_the_protocol_comes_from_the_lr_pictures_and_another_is_refused(compared: Path, tmp_path: Path) -> None:
+def test_the_protocol_comes_from_the_lr_images_and_another_is_refused(compared: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="made with the protocol antialias, not reference"):
         report.fn(options(compared, tmp_path, protocol="reference"))
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_broken_and_wrongly_sized_pictures_are_rows_with_a_reason(compared: Path, tmp_path: Path) -> None:
+def test_missing_broken_and_wrongly_sized_images_are_rows_with_a_reason(compared: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     for path in sorted((compared / "bicubic").rglob("*.png")):
         (copy := bad / path.relative_to(compared / "bicubic")).parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     (bad / "00000" / "00001.png").unlink()
-    (bad / "00000" / "00002.png").write_bytes(b"no picture")
+    (bad / "00000" / "00002.png").write_bytes(b"no image")
     Image.new("RGB", (60, 64)).save(bad / "00000" / "00003.png")
     Image.new("RGB", (64, 64)).save(bad / "00000" / "extra.png")
     both = {"good": str(compared / "bicubic"), "bad": str(bad)}
@@ -130,7 +130,7 @@ def test_results_of_a_model_for_another_protocol_are_refused_unless_asked_for(co
     upscaled = {"source": str(compared / "lr"), "target": str(tmp_path / "sr"), "checkpoint": str(tmp_path / "model")}
     upscale.fn(UpscaleOptions(**upscaled, scale=4, any_protocol=True, device="cpu"))
     results = {"dtls": str(tmp_path / "sr")}
-    with pytest.raises(CheckpointError, match="of a model for reference, and the LR pictures are made by antialias"):
+    with pytest.raises(CheckpointError, match="of a model for reference, and the LR images are made by antialias"):
         report.fn(options(compared, tmp_path / "report", sr=results))
     assert not (tmp_path / "report").exists()
     report.fn(options(compared, tmp_path / "report", sr=results, any_protocol=True))
@@ -164,7 +164,7 @@ def realworld(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("told", [None, "realworld"])
-def test_of_lr_pictures_made_by_realworld_there_is_no_consistency_and_a_sentence_says_why(
+def test_of_lr_images_made_by_realworld_there_is_no_consistency_and_a_sentence_says_why(
     realworld: Path, tmp_path: Path, told: str | None
 ) -> None:
     report.fn(options(realworld, tmp_path, sr={"bicubic": str(realworld / "bicubic")}, protocol=told))
@@ -183,7 +183,7 @@ def test_of_lr_pictures_made_by_realworld_there_is_no_consistency_and_a_sentence
     assert note in (tmp_path / "summary.md").read_text()
 
 
-def test_lr_pictures_made_by_realworld_say_nothing_without_ground_truth(realworld: Path, tmp_path: Path) -> None:
+def test_lr_images_made_by_realworld_say_nothing_without_ground_truth(realworld: Path, tmp_path: Path) -> None:
     sr = {"bicubic": str(realworld / "bicubic")}
     with pytest.raises(StorageError, match="made by realworld, which has no consistency: nothing to measure without"):
         report.fn(options(realworld, tmp_path, sr=sr, hr=None))
@@ -192,7 +192,7 @@ def test_lr_pictures_made_by_realworld_say_nothing_without_ground_truth(realworl
     assert not list(tmp_path.iterdir())
 
 
-def test_without_lr_pictures_there_is_all_but_consistency(compared: Path, tmp_path: Path) -> None:
+def test_without_lr_images_there_is_all_but_consistency(compared: Path, tmp_path: Path) -> None:
     report.fn(options(compared, tmp_path, lr=None, lpips="none"))
     table = pd.read_parquet(tmp_path / "metrics.parquet")
     assert table[["psnr", "ssim", "ssim_gaussian"]].notna().all(axis=None)
@@ -269,23 +269,23 @@ def test_options_that_do_not_fit_are_refused(
         options(compared, tmp_path, **wrong)
 
 
-def test_many_pictures_lie_beside_the_page_and_old_ones_go(
+def test_many_images_lie_beside_the_page_and_old_ones_go(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report.fn(options(compared, tmp_path, gallery=3))
-    assert not (tmp_path / "pictures").exists()
+    assert not (tmp_path / "images").exists()
     monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
     monkeypatch.setattr(gallery, "THUMBNAIL", 32)
     report.fn(options(compared, tmp_path, gallery=4))
-    first = {path.name for path in (tmp_path / "pictures").iterdir()}
+    first = {path.name for path in (tmp_path / "images").iterdir()}
     assert len(first) == 4 * (1 + 2 * 3 + 2)  # LR; two methods with thumbnail and map; HR with thumbnail
     page = (tmp_path / "index.html").read_text()
     assert all(name in page for name in first)
     report.fn(options(compared, tmp_path, gallery=2))
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} < first
+    assert {path.name for path in (tmp_path / "images").iterdir()} < first
 
 
-def test_the_pictures_shown_go_from_the_worst_to_the_best() -> None:
+def test_the_images_shown_go_from_the_worst_to_the_best() -> None:
     frame = pd.DataFrame({"key": list("abcdefg"), "psnr": [5.0, 1.0, float("inf"), 3.0, 7.0, None, 2.0]})
     frame = frame.reindex(columns=["key", *(m.name for m in METRICS)])
     assert gallery.chosen(frame, 7) == ["f", "b", "g", "d", "a", "e", "c"]  # without a number first: look at these
@@ -305,7 +305,7 @@ def test_fid_and_kid_want_their_extra(compared: Path, tmp_path: Path, monkeypatc
 
 
 class Means:
-    """In Inception's place: the mean colour of a picture's quarters as its features."""
+    """In Inception's place: the mean colour of an image's quarters as its features."""
 
     def __init__(self, _: str) -> None: ...
 
@@ -313,13 +313,13 @@ class Means:
         return torch.nn.functional.adaptive_avg_pool2d(x.float() / 255, 2).flatten(1)
 
 
-def test_fid_and_kid_are_of_all_pictures_and_refused_for_few(
+def test_fid_and_kid_are_of_all_images_and_refused_for_few(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "Inception", Means)
     report.fn(options(compared, tmp_path, sets=True, lpips="none"))
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert "KID of 12 pictures would be noise" in " ".join(summary["notes"])
+    assert "KID of 12 images would be noise" in " ".join(summary["notes"])
     assert "kid" not in summary["metrics"]
     for name in ("FID_LEAST", "KID_LEAST"):
         monkeypatch.setattr(fid_kid, name, 4)
@@ -331,6 +331,6 @@ def test_fid_and_kid_are_of_all_pictures_and_refused_for_few(
     assert "biased" in " ".join(summary["notes"])
     assert "KID ↓" in (tmp_path / "few" / "summary.md").read_text()
     page = (tmp_path / "few" / "index.html").read_text()
-    assert '"distortion":"psnr","perception":"authors_consistency"' in page  # numbers of single pictures
+    assert '"distortion":"psnr","perception":"authors_consistency"' in page  # numbers of single images
     spread = METRICS_OF_SETS["kid"].text(found["nearest"]["kid_spread"])
     assert all(f" ± {spread}" in text for text in (page, (tmp_path / "few" / "summary.md").read_text()))

@@ -1,4 +1,4 @@
-"""Whatever was wrong with the pictures, there is a page that says so."""
+"""Whatever was wrong with the images, there is a page that says so."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from reports.figures import fonts
 from reports.figures.fonts import FontError
 from storage.stores.location import Entry
 from storage.receipts.units import Row, Unit
-from tests.flows.reporting import made, pictures, save
+from tests.flows.reporting import made, images, save
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return pictures(tmp_path / "pictures")
+    return images(tmp_path / "images")
 
 
 def resize(folder: Path, size: tuple[int, int]) -> None:
@@ -40,8 +40,8 @@ def test_results_that_are_all_of_the_wrong_size_are_a_page_of_failures(folder: P
     assert "| good | 0 | 6 |" in (tmp_path / "out" / "summary.md").read_text()
 
 
-def test_pictures_that_the_border_eats_up_are_a_page_without_numbers(folder: Path, tmp_path: Path) -> None:
-    tiny = pictures(tmp_path / "tiny", side=1)
+def test_images_that_the_border_eats_up_are_a_page_without_numbers(folder: Path, tmp_path: Path) -> None:
+    tiny = images(tmp_path / "tiny", side=1)
     summary = made(tiny, tmp_path / "out", border=4, lr=None, figures=True)
     assert list(summary["metrics"]) == []
     assert "2 methods" in (tmp_path / "out" / "index.html").read_text()
@@ -66,7 +66,7 @@ def test_large_images_are_measured_one_by_one_with_the_same_numbers(
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The unit with picture 0 comes to nothing."""
+    """The unit with image 0 comes to nothing."""
     work = Comparison.work
 
     def breaking(self: Comparison, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
@@ -83,7 +83,7 @@ def test_a_run_whose_only_unit_broke_ends_with_that_and_a_page(folder: Path, tmp
         made(folder, tmp_path / "out", figures=True)
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Nothing was compared." in page
-    assert "6 of 6 pictures are not measured yet" in page
+    assert "6 of 6 images are not measured yet" in page
 
 
 @pytest.mark.usefixtures("broken")
@@ -94,7 +94,7 @@ def test_a_part_is_not_presented_as_the_whole_nor_kept_among_the_runs(
     with pytest.raises(RunError, match="1 of 6 units came to nothing"):
         made(folder, tmp_path / "out")
     for name in ("index.html", "summary.md"):
-        assert "1 of 6 pictures are not measured yet: run it again to go on." in (tmp_path / "out" / name).read_text()
+        assert "1 of 6 images are not measured yet: run it again to go on." in (tmp_path / "out" / name).read_text()
     assert not (tmp_path / "out" / "runs").exists()
     monkeypatch.undo()
     assert made(folder, tmp_path / "out")["notes"] == []
@@ -114,32 +114,32 @@ def test_a_page_that_cannot_be_made_does_not_hide_why_the_run_failed(
     assert "no page of what there is: no page" in capsys.readouterr().err
 
 
-def test_figures_of_identical_pictures_are_those_that_can_be_drawn(folder: Path, tmp_path: Path) -> None:
+def test_figures_of_identical_images_are_those_that_can_be_drawn(folder: Path, tmp_path: Path) -> None:
     same = {"same": str(folder / "hr"), "again": str(folder / "hr")}
     made(folder, tmp_path / "out", sr=same, lr=None, lpips="alex", figures=True)
     names = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert names == {"comparison", "distributions"}
 
 
-def test_pictures_without_a_readable_hr_picture_have_no_place_in_a_figure(folder: Path, tmp_path: Path) -> None:
+def test_images_without_a_readable_hr_image_have_no_place_in_a_figure(folder: Path, tmp_path: Path) -> None:
     for path in sorted((folder / "hr").iterdir())[:2]:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     made(folder, tmp_path / "out", lr=None, figures=True)
     assert (tmp_path / "out" / "figures" / "comparison.png").exists()
 
 
-def test_without_any_readable_picture_there_is_no_sheet_but_a_page(folder: Path, tmp_path: Path) -> None:
+def test_without_any_readable_image_there_is_no_sheet_but_a_page(folder: Path, tmp_path: Path) -> None:
     for path in (path for name in ("hr", "lr", "good", "poor") for path in (folder / name).iterdir()):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     made(folder, tmp_path / "out", figures=True)
     assert not (tmp_path / "out" / "contact-sheet.png").exists()
     assert "not an image" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_lr_pictures_that_are_missing_or_do_not_fit_cost_only_consistency(folder: Path, tmp_path: Path) -> None:
+def test_lr_images_that_are_missing_or_do_not_fit_cost_only_consistency(folder: Path, tmp_path: Path) -> None:
     (folder / "lr" / "0.png").unlink()
     save(Image.new("RGB", (9, 10)), folder / "lr" / "1.png")
-    (folder / "lr" / "2.png").write_bytes(b"no picture")
+    (folder / "lr" / "2.png").write_bytes(b"no image")
     summary = made(folder, tmp_path / "out")
     table = pd.read_parquet(tmp_path / "out" / "metrics.parquet").set_index("key").sort_index()
     assert table[["psnr", "ssim"]].notna().all(axis=None)
@@ -147,12 +147,12 @@ def test_lr_pictures_that_are_missing_or_do_not_fit_cost_only_consistency(folder
     touched = table.loc[["0", "1", "2"], ["consistency", "lr_psnr", "authors_consistency", "scale"]]
     assert touched.isna().all(axis=None)
     assert table.loc["3":, ["consistency", "scale"]].notna().all(axis=None)
-    said = "LR pictures are missing or do not fit for 3 pictures: no consistency there."
+    said = "LR images are missing or do not fit for 3 images: no consistency there."
     assert summary["notes"] == [said]
     assert said in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_lr_pictures_of_realworld_that_are_missing_or_do_not_fit_are_told(folder: Path, tmp_path: Path) -> None:
+def test_lr_images_of_realworld_that_are_missing_or_do_not_fit_are_told(folder: Path, tmp_path: Path) -> None:
     (folder / "lr" / "0.png").unlink()
     save(Image.new("RGB", (9, 10)), folder / "lr" / "1.png")
     summary = made(folder, tmp_path / "out", protocol="realworld")
@@ -160,27 +160,27 @@ def test_lr_pictures_of_realworld_that_are_missing_or_do_not_fit_are_told(folder
     assert table.status.eq("ok").all()
     assert table.loc[["0", "1"], "scale"].isna().all()
     assert table.loc["2":, "scale"].eq(4).all()
-    assert summary["notes"][1] == "LR pictures are missing or do not fit for 2 pictures: no scale there."
+    assert summary["notes"][1] == "LR images are missing or do not fit for 2 images: no scale there."
 
 
-def test_lr_pictures_that_are_missing_are_failures_without_ground_truth(folder: Path, tmp_path: Path) -> None:
-    (folder / "lr" / "0.png").write_bytes(b"no picture")
+def test_lr_images_that_are_missing_are_failures_without_ground_truth(folder: Path, tmp_path: Path) -> None:
+    (folder / "lr" / "0.png").write_bytes(b"no image")
     made(folder, tmp_path / "out", hr=None)
     table = pd.read_parquet(tmp_path / "out" / "metrics.parquet").set_index("key")
     assert table.loc["0"].status.eq("failed").all()
 
 
-def test_lr_pictures_that_are_too_many_are_told(
+def test_lr_images_that_are_too_many_are_told(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(Image.new("RGB", (10, 10)), folder / "lr" / "extra.png")
     summary = made(folder, tmp_path / "out")
-    said = "LR pictures without an HR picture, which nothing is compared with: extra (1 in all)."
+    said = "LR images without an HR image, which nothing is compared with: extra (1 in all)."
     assert summary["notes"] == [said]
-    assert "LR pictures without an HR picture" in capsys.readouterr().err
+    assert "LR images without an HR image" in capsys.readouterr().err
 
 
-def test_a_method_with_one_easy_picture_is_not_best(folder: Path, tmp_path: Path) -> None:
+def test_a_method_with_one_easy_image_is_not_best(folder: Path, tmp_path: Path) -> None:
     for number in range(1, 6):
         (folder / "poor" / f"{number}.png").unlink()
     with Image.open(folder / "hr" / "0.png") as hr:
@@ -192,12 +192,12 @@ def test_a_method_with_one_easy_picture_is_not_best(folder: Path, tmp_path: Path
     made(folder, tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "good is best in 3 of 3 metrics." in page
-    assert "Ranked over the one picture that all methods have." in page
+    assert "Ranked over the one image that all methods have." in page
 
 
 def test_numbers_that_the_border_leaves_out_are_told(folder: Path, tmp_path: Path) -> None:
     summary = made(folder, tmp_path / "out", border=20)
-    assert "PSNR and SSIM: inside a border of 20 pixels nothing is left of 6 pictures." in summary["notes"]
+    assert "PSNR and SSIM: inside a border of 20 pixels nothing is left of 6 images." in summary["notes"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sharding as a run: which picture goes where, who made it, and the same bytes from any machine."""
+"""Sharding as a run: which image goes where, who made it, and the same bytes from any machine."""
 
 import errno
 import io
@@ -31,7 +31,7 @@ def sharded(source: object, target: object, **options: Any) -> str:
 
 
 def samples(target: Path, names: str = "*.tar") -> dict[str, dict[str, Any]]:
-    """By the pictures' own names, what webdataset reads in the shards."""
+    """By the images' own names, what webdataset reads in the shards."""
     paths = [str(path) for path in sorted(target.glob(names))]
     read = webdataset.WebDataset(paths, shardshuffle=False, empty_check=False) if paths else []
     return {json.loads(sample["json"])["key"]: sample for sample in read}
@@ -54,13 +54,13 @@ def upload(folder: Path, url: str) -> None:
 
 
 def entry(number: int, author: str | None = None) -> dict[str, Any]:
-    """What FFHQ's metadata says of a picture."""
+    """What FFHQ's metadata says of an image."""
     texts = {"author": author or f"Ægir {number}", "photo_url": f"https://flickr/{number}", "country": "", **LICENCE}
     return {"category": "training" if number < 60_000 else "validation", "metadata": texts, "image": {"pixels": [1]}}
 
 
 def put_metadata(folder: Path, author: str | None = None) -> Path:
-    """Metadata of the first pictures of a folder, all but 11."""
+    """Metadata of the first images of a folder, all but 11."""
     path = folder / METADATA
     path.write_text(json.dumps({str(number): entry(number, author) for number in range(11)}))
     return path
@@ -68,7 +68,7 @@ def put_metadata(folder: Path, author: str | None = None) -> Path:
 
 @pytest.fixture
 def ffhq(photographs: Path, tmp_path: Path) -> Path:
-    """A folder as FFHQ's, with pictures on both sides of its split."""
+    """A folder as FFHQ's, with images on both sides of its split."""
     source = tmp_path / "ffhq" / "images1024x1024"
     shutil.copytree(photographs, source)
     for number in (59_999, 60_000, 69_999):
@@ -103,7 +103,7 @@ def test_samples_are_numbered_within_their_side(ffhq: Path, target: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["70000.png", "face.png", "-1.png"])
-def test_what_is_no_picture_of_ffhq_refuses_the_published_split(ffhq: Path, target: Path, name: str) -> None:
+def test_what_is_no_image_of_ffhq_refuses_the_published_split(ffhq: Path, target: Path, name: str) -> None:
     shutil.copy(ffhq / "00000" / "00000.png", ffhq / name)
     with pytest.raises(StorageError, match=f"'{name}': no name of FFHQ's.*; split by hash instead") as refused:
         sharded(ffhq, target, split="published")
@@ -124,7 +124,7 @@ def test_a_split_by_hash_gives_each_side_its_share(photographs: Path, tmp_path: 
     assert set(validation) == {key for key in (f"{n}.png" for n in range(400)) if by_hash(key, 0.25) == "validation"}
 
 
-def test_no_picture_changes_sides_when_others_come(photographs: Path, tmp_path: Path) -> None:
+def test_no_image_changes_sides_when_others_come(photographs: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(photographs, source)
     sharded(source, tmp_path / "few", split="hash", validation_share=0.5)
@@ -148,7 +148,7 @@ def test_training_leaves_the_validation_shards_out(ffhq: Path, target: Path) -> 
         list_shards(Location.of(target))
 
 
-def test_a_side_without_pictures_has_no_shard(photographs: Path, target: Path) -> None:
+def test_a_side_without_images_has_no_shard(photographs: Path, target: Path) -> None:
     sharded(photographs, target, split="published")
     assert sorted(tars(target)) == ["train-000000.tar"]
 
@@ -161,7 +161,7 @@ def test_another_split_replaces_the_shards_of_the_one_before(ffhq: Path, target:
 
 
 @pytest.mark.parametrize("where", ["in it", "around it", "named"])
-def test_authors_and_licences_are_in_the_table_and_beside_the_pictures(
+def test_authors_and_licences_are_in_the_table_and_beside_the_images(
     ffhq: Path, target: Path, tmp_path: Path, where: str
 ) -> None:
     folder = {"in it": ffhq, "around it": ffhq.parent, "named": tmp_path}[where]
@@ -208,7 +208,7 @@ def test_without_metadata_nothing_is_said_of_authors(ffhq: Path, target: Path) -
     assert {tuple(json.loads(s["json"])) for s in samples(target).values()} == {("height", "key", "width")}
 
 
-def test_pictures_that_are_no_numbers_have_no_author(photographs: Path, tmp_path: Path, target: Path) -> None:
+def test_images_that_are_no_numbers_have_no_author(photographs: Path, tmp_path: Path, target: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     put_metadata(source)
@@ -300,8 +300,8 @@ def test_a_bucket_can_be_a_source(photographs: Path, s3: str, target: Path) -> N
             Location.of(s3).delete(found.key)
 
 
-def pictures_of_every_suffix(folder: Path) -> dict[str, bytes]:
-    """A picture of each kind, the suffix in capitals, too."""
+def images_of_every_suffix(folder: Path) -> dict[str, bytes]:
+    """An image of each kind, the suffix in capitals, too."""
     folder.mkdir()
     image, made = Image.effect_noise((24, 16), 64).convert("RGB"), {}
     kinds = {"bmp": "BMP", "gif": "GIF", "jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "tif": "TIFF", "tiff": "TIFF"}
@@ -312,8 +312,8 @@ def pictures_of_every_suffix(folder: Path) -> dict[str, bytes]:
     return made
 
 
-def test_without_a_size_the_bytes_of_every_kind_of_picture_are_copied(tmp_path: Path, target: Path) -> None:
-    made = pictures_of_every_suffix(tmp_path / "source")
+def test_without_a_size_the_bytes_of_every_kind_of_image_are_copied(tmp_path: Path, target: Path) -> None:
+    made = images_of_every_suffix(tmp_path / "source")
     for check in (False, True):
         assert sharded(tmp_path / "source", target / str(check), check=check) == "10 done"
         found = samples(target / str(check))
@@ -324,8 +324,8 @@ def test_without_a_size_the_bytes_of_every_kind_of_picture_are_copied(tmp_path: 
     assert tars(target / "True") == tars(target / "False")
 
 
-def test_with_a_size_every_kind_of_picture_becomes_a_png(tmp_path: Path, target: Path) -> None:
-    made = pictures_of_every_suffix(tmp_path / "source")
+def test_with_a_size_every_kind_of_image_becomes_a_png(tmp_path: Path, target: Path) -> None:
+    made = images_of_every_suffix(tmp_path / "source")
     assert sharded(tmp_path / "source", target, size=16) == "10 done"
     found = samples(target)
     assert found.keys() == made.keys()
@@ -333,7 +333,7 @@ def test_with_a_size_every_kind_of_picture_becomes_a_png(tmp_path: Path, target:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_damage_within_a_picture_is_found_by_the_check_alone(tmp_path: Path, target: Path, suffix: str) -> None:
+def test_damage_within_a_image_is_found_by_the_check_alone(tmp_path: Path, target: Path, suffix: str) -> None:
     source = tmp_path / "source"
     source.mkdir()
     Image.effect_noise((64, 64), 64).convert("RGB").save(source / f"whole.{suffix}")
@@ -351,16 +351,16 @@ def test_damage_within_a_picture_is_found_by_the_check_alone(tmp_path: Path, tar
 
 @pytest.fixture(scope="module")
 def source(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of all kinds and sizes, some broken, with authors."""
+    """Images of all kinds and sizes, some broken, with authors."""
     source = tmp_path_factory.mktemp("any") / "source"
-    pictures_of_every_suffix(source)
+    images_of_every_suffix(source)
     shutil.copytree(photographs / "00000", source / "00000")
     put_metadata(source)
     generator = random.Random(0)
     for number in range(150):
-        picture = Image.frombytes("L", (40, 40 + number), generator.randbytes(40 * (40 + number)))
-        picture.save(source / f"n{number}.png")
-    (source / "broken.png").write_bytes(b"no picture")
+        image = Image.frombytes("L", (40, 40 + number), generator.randbytes(40 * (40 + number)))
+        image.save(source / f"n{number}.png")
+    (source / "broken.png").write_bytes(b"no image")
     (source / "ü b.png").write_bytes((source / "n0.png").read_bytes())
     Image.effect_noise((1200, 1100), 64).convert("RGB").save(source / "large.png")  # more than a piece
     return source

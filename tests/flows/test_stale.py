@@ -81,7 +81,7 @@ def saved(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HR and LR pictures, and two results; not to be changed."""
+    """HR and LR images, and two results; not to be changed."""
     folder = tmp_path_factory.mktemp("compared")
     shutil.copytree(photographs, folder / "hr")
     downscaled(folder / "hr", folder / "lr")
@@ -109,17 +109,17 @@ def changed(before: Stamps, after: Stamps) -> set[str]:
     return {key for key, _ in before.items() ^ after.items()}
 
 
-def units_of(target: Path, picture: str) -> set[str]:
-    """The receipts that tell of a picture."""
+def units_of(target: Path, image: str) -> set[str]:
+    """The receipts that tell of an image."""
     return {
         str(path.relative_to(target))
         for path in target.glob(".dtls/receipts/*/*.parquet")
-        if picture in set(pd.read_parquet(path).key)
+        if image in set(pd.read_parquet(path).key)
     }
 
 
 def edit(path: Path) -> None:
-    """Another picture of the same size in pixels and in bytes."""
+    """Another image of the same size in pixels and in bytes."""
     size = path.stat().st_size
     Image.new("RGB", (64, 64), "teal").save(path)
     path.write_bytes(path.read_bytes().ljust(size, b"\0"))
@@ -206,7 +206,7 @@ def test_an_input_of_other_bytes_redoes_its_unit_alone(source: Path, target: Pat
     assert row.source_tag == str((source / victim).stat().st_mtime_ns)
 
 
-def test_a_shard_is_redone_from_where_a_picture_came_or_went(source: Path, target: Path) -> None:
+def test_a_shard_is_redone_from_where_a_image_came_or_went(source: Path, target: Path) -> None:
     sharded(source, target)
     first = written(target)
     shutil.copy(source / "00000" / "00000.png", source / "00000" / "99999.png")
@@ -231,7 +231,7 @@ def test_results_of_removed_sources_stay(source: Path, target: Path, run: Flow) 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys of what is fetched as listed: the pictures."""
+    """The keys of what is fetched as listed: the images."""
     keys: list[str] = []
     fetch = local.LocalDisk.fetch
 
@@ -247,7 +247,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("run", [downscaled, upscaled])
 def test_failed_samples_alone_are_tried_again(source: Path, target: Path, run: Flow, read: list[str]) -> None:
     for number in (2, 7):
-        (source / "00000" / f"{number:05}.png").write_bytes(b"no picture")
+        (source / "00000" / f"{number:05}.png").write_bytes(b"no image")
     options = {"max_failed": 0.5}
     run(source, target, **options)
     before = written(target)
@@ -262,7 +262,7 @@ def test_failed_samples_alone_are_tried_again(source: Path, target: Path, run: F
 
 
 def test_of_shards_those_with_failed_samples_are_tried_again(source: Path, target: Path, read: list[str]) -> None:
-    (source / "00000" / "00005.png").write_bytes(b"no picture")
+    (source / "00000" / "00005.png").write_bytes(b"no image")
     sharded(source, target)
     before = written(target)
     read.clear()
@@ -341,7 +341,7 @@ def test_a_run_with_nothing_to_do_costs_one_listing_and_writes_nothing(
     if kind == "shard with authors":
         (source / METADATA).write_text(json.dumps({"0": {"metadata": {"author": "somebody"}}}))
     if kind == "failures":
-        (source / "broken.png").write_bytes(b"no picture")
+        (source / "broken.png").write_bytes(b"no image")
     run(source, target, **options)
     before = written(target)
     calls.clear()

@@ -244,7 +244,7 @@ def test_a_short_run_has_a_short_warm_up_unless_it_is_said() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_cannot_be_used_is_one_line_whoever_decodes_it(
+def test_a_image_that_cannot_be_used_is_one_line_whoever_decodes_it(
     shards: str, tmp_path: Path, workers: int
 ) -> None:
     with pytest.raises(
@@ -383,7 +383,7 @@ def test_sizes_that_do_not_fit_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_smaller_than_the_model_are_named(shards: str, tmp_path: Path) -> None:
+def test_images_smaller_than_the_model_are_named(shards: str, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"shard-0.*64×64 is smaller than the model's size 128"):
         run(shards, tmp_path, 1, size=128, lr_size=16)
 

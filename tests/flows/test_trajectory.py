@@ -16,7 +16,7 @@ from flows.trajectory import TrajectoryOptions, trajectory
 
 @pytest.fixture(scope="module")
 def folders(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """LR pictures of 16×16, and an untrained model that takes them to 64×64 in six steps."""
+    """LR images of 16×16, and an untrained model that takes them to 64×64 in six steps."""
     root = tmp_path_factory.mktemp("trajectory")
     downscale.fn(DownscaleOptions(source=str(photographs), target=str(root / "lr"), scale=4))
     torch.manual_seed(0)
@@ -31,28 +31,28 @@ def figure(folders: tuple[str, str], out: Path, **changes: object) -> Image.Imag
     return Image.open(out / "trajectory.png")
 
 
-def test_the_figure_has_a_row_a_picture_and_a_column_a_step(folders: tuple[str, str], tmp_path: Path) -> None:
-    wide = figure(folders, tmp_path / "wide", pictures=2, columns=6)
-    narrow = figure(folders, tmp_path / "narrow", pictures=2, columns=3)
-    tall = figure(folders, tmp_path / "tall", pictures=4, columns=3)
+def test_the_figure_has_a_row_a_image_and_a_column_a_step(folders: tuple[str, str], tmp_path: Path) -> None:
+    wide = figure(folders, tmp_path / "wide", images=2, columns=6)
+    narrow = figure(folders, tmp_path / "narrow", images=2, columns=3)
+    tall = figure(folders, tmp_path / "tall", images=4, columns=3)
     assert wide.width - narrow.width == 3 * (256 + 16)  # three steps more
     assert tall.height > 1.7 * narrow.height
 
 
 def test_more_columns_than_steps_show_every_step(folders: tuple[str, str], tmp_path: Path) -> None:
-    every = figure(folders, tmp_path / "every", pictures=1, columns=64)
+    every = figure(folders, tmp_path / "every", images=1, columns=64)
     six = figure(
-        folders, tmp_path / "six", pictures=1, columns=6
+        folders, tmp_path / "six", images=1, columns=6
     )  # t = 6 … 2, and the result, which is that of t = 1
     assert every.size == six.size
 
 
-def test_pictures_made_for_another_protocol_are_refused_unless_asked_for(
+def test_images_made_for_another_protocol_are_refused_unless_asked_for(
     folders: tuple[str, str], photographs: Path, tmp_path: Path
 ) -> None:
     lr = str(tmp_path / "lr")
     downscale.fn(DownscaleOptions(source=str(photographs), target=lr, scale=4, protocol="antialias"))
-    with pytest.raises(CheckpointError, match=r"made for reference, and the pictures in .* are made by antialias"):
+    with pytest.raises(CheckpointError, match=r"made for reference, and the images in .* are made by antialias"):
         figure((lr, folders[1]), tmp_path / "figure")
     figure((lr, folders[1]), tmp_path / "figure", any_protocol=True)
 

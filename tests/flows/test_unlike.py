@@ -14,14 +14,14 @@ from flows.evaluation.measure import RECEIPT
 from flows.downscale import DownscaleOptions, downscale
 from flows.evaluation.samples import CROPPED
 from flows.upscale import UpscaleOptions, upscale
-from tests.flows.reporting import made, pictures, save
+from tests.flows.reporting import made, images, save
 
 OVER_WHITE = "HR is transparent in parts, SR is not: compared over white"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return pictures(tmp_path / "pictures", count=3)
+    return images(tmp_path / "images", count=3)
 
 
 def change(path: Path, image: Image.Image) -> Image.Image:

@@ -53,15 +53,15 @@ def dtls(source: Path, target: Path, checkpoint: Path, **options: Any) -> str:
     return upscale.fn(UpscaleOptions(source=str(source), target=str(target), checkpoint=str(checkpoint), **settings))
 
 
-def pictures(folder: Path) -> dict[str, int]:
-    """The pictures below a folder and when each was written."""
+def images(folder: Path) -> dict[str, int]:
+    """The images below a folder and when each was written."""
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob("*.png"))}
 
 
 def test_results_lie_under_the_same_names_and_have_the_right_size(source: Path, target: Path) -> None:
     assert bicubic(source, target) == "6 done"
-    assert set(pictures(target)) == set(pictures(source))
-    assert {Image.open(target / name).size for name in pictures(target)} == {(128, 128)}
+    assert set(images(target)) == set(images(source))
+    assert {Image.open(target / name).size for name in images(target)} == {(128, 128)}
     manifest = pd.read_parquet(target / "manifest.parquet")
     assert list(manifest.status) == ["ok"] * 6
     assert set(manifest.method) == {"bicubic"}
@@ -74,12 +74,12 @@ def test_a_second_run_does_nothing(source: Path, target: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == before
 
 
-def test_a_new_picture_is_added_and_others_stay(source: Path, target: Path) -> None:
+def test_a_new_image_is_added_and_others_stay(source: Path, target: Path) -> None:
     bicubic(source, target, unit_size=1000)
-    before = pictures(target)
+    before = images(target)
     Image.new("RGB", (8, 8)).save(source / "0" / "a-new-one.png")
     assert bicubic(source, target, unit_size=1000) == "1 done, 6 already done"
-    after = pictures(target)
+    after = images(target)
     assert after.pop("0/a-new-one.png")
     assert after == before
     assert len(pd.read_parquet(target / "manifest.parquet")) == 7
@@ -91,15 +91,15 @@ def test_an_output_that_is_gone_or_cut_short_is_made_again(source: Path, target:
     victim = next(target.rglob("*.png"))
     whole = victim.read_bytes()
     victim.unlink()
-    others = pictures(target)
+    others = images(target)
     if harm == "cut":
         victim.write_bytes(whole[:100])
     assert bicubic(source, target, unit_size=1000) == "1 done, 5 already done"
     assert victim.read_bytes() == whole
-    assert others.items() <= pictures(target).items()
+    assert others.items() <= images(target).items()
 
 
-def test_a_picture_that_changed_is_made_again_alone(source: Path, target: Path) -> None:
+def test_a_image_that_changed_is_made_again_alone(source: Path, target: Path) -> None:
     bicubic(source, target, unit_size=1000)
     Image.new("RGB", (8, 8), "teal").save(source / "0" / "00000.png")
     assert bicubic(source, target, unit_size=1000) == "1 done, 5 already done"
@@ -109,7 +109,7 @@ def test_a_picture_that_changed_is_made_again_alone(source: Path, target: Path) 
 def test_other_options_redo_everything(source: Path, target: Path) -> None:
     bicubic(source, target)
     assert bicubic(source, target, scale=3, overwrite=True) == "6 done"
-    assert {Image.open(target / name).size for name in pictures(target)} == {(192, 192)}
+    assert {Image.open(target / name).size for name in images(target)} == {(192, 192)}
 
 
 def test_only_failed_samples_are_tried_again(source: Path, target: Path) -> None:
@@ -118,24 +118,24 @@ def test_only_failed_samples_are_tried_again(source: Path, target: Path) -> None
     options = {"unit_size": 1000, "max_failed": 0.5}
     assert bicubic(source, target, **options) == "6 done, 1 failed"
     assert bicubic(source, target, **options) == "6 already done, 1 failed"
-    before = pictures(target)
+    before = images(target)
     assert bicubic(source, target, **options, retry_failed=True) == "6 already done, 1 failed"
-    assert pictures(target) == before
+    assert images(target) == before
     assert list(pd.read_parquet(target / "manifest.parquet").status).count("failed") == 1
 
 
 def test_the_run_fails_when_too_many_samples_do_after_doing_the_rest(source: Path, target: Path) -> None:
-    (source / "0" / "broken.png").write_bytes(b"no picture")
+    (source / "0" / "broken.png").write_bytes(b"no image")
     with pytest.raises(RunError, match="1 of 7 images failed"):
         bicubic(source, target)
-    assert len(pictures(target)) == 6
+    assert len(images(target)) == 6
 
 
 def test_a_trained_model_upscales_to_a_scale_or_to_a_size(source: Path, target: Path, checkpoint: Path) -> None:
     options = {"source": str(source), "checkpoint": str(checkpoint), "device": "cpu"}
     upscale.fn(UpscaleOptions(target=str(target / "scale"), scale=2, project=True, **options))
     upscale.fn(UpscaleOptions(target=str(target / "size"), size=128, project=True, **options))
-    for name in pictures(source):
+    for name in images(source):
         assert (target / "scale" / name).read_bytes() == (target / "size" / name).read_bytes()
     manifest = pd.read_parquet(target / "scale" / "manifest.parquet")
     assert set(manifest.protocol) == {"reference"}
@@ -154,7 +154,7 @@ def test_a_scale_beyond_the_model_is_refused_and_a_size_is_the_reason_of_each_fa
     assert set(pd.read_parquet(target / "manifest.parquet").reason) == {says}
 
 
-def test_any_scale_up_to_the_largest_takes_pictures_of_any_sides(
+def test_any_scale_up_to_the_largest_takes_images_of_any_sides(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
     sides = {"odd.png": (67, 45), "dot.png": (1, 1)}
@@ -174,7 +174,7 @@ def test_a_size_is_the_longer_side_of_every_result(source: Path, target: Path, c
     dtls(source, target, checkpoint, scale=None, size=100)
     assert Image.open(target / "wide.png").size == (100, 67)
     assert Image.open(target / "tall.png").size == (67, 100)
-    assert {max(Image.open(target / name).size) for name in pictures(target)} == {100}
+    assert {max(Image.open(target / name).size) for name in images(target)} == {100}
 
 
 def test_a_result_larger_than_a_tile_is_made(source: Path, target: Path, checkpoint: Path) -> None:
@@ -202,7 +202,7 @@ def test_tiles_too_small_to_overlap_are_refused(tile: int) -> None:
         UpscaleOptions(source="a", target="b", checkpoint="c", scale=2, tile=tile)
 
 
-def test_another_way_of_sampling_redoes_the_pictures_and_what_gives_the_same_does_not(
+def test_another_way_of_sampling_redoes_the_images_and_what_gives_the_same_does_not(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
     assert dtls(source, target, checkpoint) == "6 done"
@@ -222,7 +222,7 @@ def test_a_sampler_that_the_checkpoint_cannot_serve_is_refused_before_any_work(
     assert not target.exists()
 
 
-def test_pictures_made_by_another_protocol_are_refused_unless_asked_for(
+def test_images_made_by_another_protocol_are_refused_unless_asked_for(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
     lr, sr = str(target / "lr"), str(target / "sr")
@@ -243,7 +243,7 @@ def test_downscaling_refuses_sizes_that_do_not_divide_and_keeps_the_protocol(sou
         manifest.loc["odd.png"].reason == "9×16 is no multiple of the scale 4; --crop cuts such images to a multiple"
     )
     assert set(manifest.protocol.dropna()) == {"antialias"}
-    name = next(iter(pictures(target)))
+    name = next(iter(images(target)))
     with Image.open(source / name) as file:
         channels = [np.asarray(c.convert("F").resize((16, 16), Image.Resampling.BICUBIC)) for c in file.split()]
     expected = np.stack(channels, axis=2).clip(0, 255)
@@ -260,21 +260,21 @@ def test_fewer_shards_leave_no_old_ones_behind(source: Path, target: Path) -> No
 
 def test_a_folder_with_the_results_of_another_flow_is_left_alone(source: Path, target: Path) -> None:
     bicubic(source, target)
-    before = pictures(target)
+    before = images(target)
     with pytest.raises(StorageError, match="holds the results of upscale; choose another folder"):
         shard.fn(ShardOptions(source=str(source), target=str(target)))
-    assert pictures(target) == before
+    assert images(target) == before
 
 
 def test_a_sample_that_now_fails_leaves_no_old_result(source: Path, target: Path) -> None:
     bicubic(source, target)
     (source / "0" / "00000.png").write_bytes(b"broken since")
     bicubic(source, target, max_failed=0.5)
-    assert "0/00000.png" not in pictures(target)
-    assert len(pictures(target)) == 5
+    assert "0/00000.png" not in images(target)
+    assert len(images(target)) == 5
 
 
-def test_linked_pictures_count_and_broken_links_are_recorded(source: Path, target: Path) -> None:
+def test_linked_images_count_and_broken_links_are_recorded(source: Path, target: Path) -> None:
     (source / "linked.png").symlink_to(source / "0" / "00000.png")
     (source / "again").symlink_to(source / "1")
     (source / "round").symlink_to(source)
@@ -319,10 +319,10 @@ def test_other_files_are_left_out_and_hidden_ones_not_mentioned(
 
 @pytest.mark.parametrize("below", [".", "large"])
 def test_results_never_go_among_their_sources(source: Path, below: str) -> None:
-    before = pictures(source)
+    before = images(source)
     with pytest.raises(StorageError, match="lies in the source"):
         bicubic(source, source / below)
-    assert pictures(source) == before
+    assert images(source) == before
 
 
 def test_a_target_that_cannot_be_written_is_named(source: Path, tmp_path: Path) -> None:
@@ -338,12 +338,12 @@ def test_in_a_prefect_flow_run_the_results_are_the_same(source: Path, target: Pa
             source=str(source), target=str(target / "prefect"), method="bicubic", scale=2, unit_size=2, in_flight=2
         )
     )
-    for name in pictures(source):
+    for name in images(source):
         assert (target / "plain" / name).read_bytes() == (target / "prefect" / name).read_bytes()
 
 
 def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: Path, flows_harness: None) -> None:
-    (source / "0" / "broken.png").write_bytes(b"no picture")
+    (source / "0" / "broken.png").write_bytes(b"no image")
     upscale(UpscaleOptions(source=str(source), target=str(target), method="nearest", scale=2, max_failed=0.5))
     artifact: Any = Artifact.get("dtls-upscale-run")
     page = artifact.data
@@ -353,7 +353,7 @@ def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: 
     assert str(target / "manifest.parquet") in page
 
 
-def test_what_of_the_pictures_could_not_be_kept_is_told(
+def test_what_of_the_images_could_not_be_kept_is_told(
     source: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(2):

@@ -24,9 +24,9 @@ from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.stores.location import Location, StorageError
 from storage.archives.writer import Packing
-from storage.receipts.schemas import PICTURES, SAMPLES
+from storage.receipts.schemas import IMAGES, SAMPLES
 
-PICTURE = "00000/00003.png"
+IMAGE = "00000/00003.png"
 
 
 def upscaled(source: Path, target: object) -> str:
@@ -64,13 +64,13 @@ def cut(path: Path) -> None:
 
 
 def forget_a_row(manifest: Path) -> None:
-    pd.read_parquet(manifest).iloc[1:].to_parquet(manifest, schema=PICTURES)
+    pd.read_parquet(manifest).iloc[1:].to_parquet(manifest, schema=IMAGES)
 
 
 @pytest.fixture
-def pictures(photographs: Path, tmp_path: Path) -> Path:
-    upscaled(photographs, tmp_path / "pictures")
-    return tmp_path / "pictures"
+def images(photographs: Path, tmp_path: Path) -> Path:
+    upscaled(photographs, tmp_path / "images")
+    return tmp_path / "images"
 
 
 @pytest.fixture
@@ -79,20 +79,20 @@ def shards(photographs: Path, tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-def test_whole_targets_pass_and_nothing_is_written(pictures: Path, shards: Path) -> None:
-    before = files(pictures) | files(shards)
-    count = len(receipts(pictures))
-    assert verified(pictures) == f"verify {pictures}: 12 files in {count} receipts are whole"
+def test_whole_targets_pass_and_nothing_is_written(images: Path, shards: Path) -> None:
+    before = files(images) | files(shards)
+    count = len(receipts(images))
+    assert verified(images) == f"verify {images}: 12 files in {count} receipts are whole"
     assert verified(shards) == f"verify {shards}: 3 files in 3 receipts are whole"
-    assert files(pictures) | files(shards) == before
+    assert files(images) | files(shards) == before
 
 
 @pytest.mark.parametrize(
     ("name", "harm", "line", "summary"),
     [
-        (PICTURE, flip, "other bytes than its receipt says (sha256)", "1 of 12 files is not as its receipt says"),
-        (PICTURE, cut, "bytes, where its receipt says", "1 of 12 files is not as its receipt says"),
-        (PICTURE, Path.unlink, "missing", "1 of 12 files is not as its receipt says"),
+        (IMAGE, flip, "other bytes than its receipt says (sha256)", "1 of 12 files is not as its receipt says"),
+        (IMAGE, cut, "bytes, where its receipt says", "1 of 12 files is not as its receipt says"),
+        (IMAGE, Path.unlink, "missing", "1 of 12 files is not as its receipt says"),
         (
             "manifest.parquet",
             forget_a_row,
@@ -106,39 +106,39 @@ def test_whole_targets_pass_and_nothing_is_written(pictures: Path, shards: Path)
 )
 def test_what_is_wrong_is_told_repaired_and_made_again(
     photographs: Path,
-    pictures: Path,
+    images: Path,
     name: str,
     harm: Callable[[Path], None],
     line: str,
     summary: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole = files(pictures)
-    victim = min(pictures.glob(name))
+    whole = files(images)
+    victim = min(images.glob(name))
     harm(victim)
-    harmed = files(pictures)
-    with pytest.raises(RunError, match=re.escape(f"run `dtls verify {pictures} --repair`, then the flow again")):
-        verified(pictures)
-    assert files(pictures) == harmed  # without --repair, nothing is removed
+    harmed = files(images)
+    with pytest.raises(RunError, match=re.escape(f"run `dtls verify {images} --repair`, then the flow again")):
+        verified(images)
+    assert files(images) == harmed  # without --repair, nothing is removed
     said = capsys.readouterr().err.splitlines()
     told = [text for text in said if text.startswith("  ")]
     assert len(told) == 1
-    assert told[0].startswith(f"  {victim.relative_to(pictures)}: ")
+    assert told[0].startswith(f"  {victim.relative_to(images)}: ")
     assert line in told[0]
     assert summary in said[-1]
 
-    assert "verify" in verified(pictures, repair=True)
-    gone = set(harmed) - set(files(pictures))
+    assert "verify" in verified(images, repair=True)
+    gone = set(harmed) - set(files(images))
     assert all(key.startswith(".dtls/receipts/") or key == "manifest.parquet" for key in gone)
-    assert len(gone) == (harm != Path.unlink or name == PICTURE)
-    upscaled(photographs, pictures)
-    assert verified(pictures).endswith("are whole")
-    after = files(pictures)
-    images = [key for key in whole if key.endswith(".png")]
-    assert all(after[key][0] == whole[key][0] for key in images)
-    redone = [key for key in images if after[key][1] != whole[key][1]]
-    assert len(redone) <= 4  # the pictures of one unit
-    assert (PICTURE in redone) == (name == PICTURE)
+    assert len(gone) == (harm != Path.unlink or name == IMAGE)
+    upscaled(photographs, images)
+    assert verified(images).endswith("are whole")
+    after = files(images)
+    made_images = [key for key in whole if key.endswith(".png")]
+    assert all(after[key][0] == whole[key][0] for key in made_images)
+    redone = [key for key in made_images if after[key][1] != whole[key][1]]
+    assert len(redone) <= 4  # the images of one unit
+    assert (IMAGE in redone) == (name == IMAGE)
 
 
 @pytest.mark.parametrize("harm", [flip, cut])
@@ -161,7 +161,7 @@ def test_a_harmed_shard_is_made_again_alone(
     assert after["shard-000000.tar"] == whole["shard-000000.tar"]
 
 
-def test_a_shard_of_the_right_bytes_and_fewer_pictures_is_told(
+def test_a_shard_of_the_right_bytes_and_fewer_images_is_told(
     shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As when a run wrote it so: a tar without its last member, and a receipt with that tar's size and hash."""
@@ -174,20 +174,20 @@ def test_a_shard_of_the_right_bytes_and_fewer_pictures_is_told(
     rows.to_parquet(receipt, schema=SAMPLES)
     with pytest.raises(RunError):
         verified(shards)
-    assert "  shard-000002.tar: 1 pictures, where its receipt says 2" in capsys.readouterr().err
+    assert "  shard-000002.tar: 1 images, where its receipt says 2" in capsys.readouterr().err
 
 
-def test_files_of_no_receipt_are_told_and_no_error(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (pictures / "notes.txt").write_text("mine")
-    (pictures / ".hidden").write_text("mine, too")
-    (pictures / "00000" / f".{'0' * 32}.tmp").write_text("half a pict")
-    before = files(pictures)
-    assert verified(pictures, repair=True).endswith("are whole")
+def test_files_of_no_receipt_are_told_and_no_error(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "notes.txt").write_text("mine")
+    (images / ".hidden").write_text("mine, too")
+    (images / "00000" / f".{'0' * 32}.tmp").write_text("half a pict")
+    before = files(images)
+    assert verified(images, repair=True).endswith("are whole")
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")] == [
         "  not in any receipt: notes.txt",
         f"  left by a run that was killed: 00000/.{'0' * 32}.tmp",
     ]
-    assert files(pictures) == before
+    assert files(images) == before
 
 
 def test_of_many_problems_the_first_are_told_and_the_rest_counted(
@@ -195,7 +195,7 @@ def test_of_many_problems_the_first_are_told_and_the_rest_counted(
 ) -> None:
     for number in range(23):
         (tmp_path / "many").mkdir(exist_ok=True)
-        (tmp_path / "many" / f"{number:02}.png").write_bytes((photographs / PICTURE).read_bytes())
+        (tmp_path / "many" / f"{number:02}.png").write_bytes((photographs / IMAGE).read_bytes())
     upscaled(tmp_path / "many", tmp_path / "sr")
     for path in (tmp_path / "sr").glob("*.png"):
         path.unlink()
@@ -252,34 +252,34 @@ def test_each_file_of_a_report_is_checked_and_its_table_in_each_column(
     assert verified(out).endswith("can be read; what the run made is whole")
 
 
-def test_a_run_that_has_not_ended_is_told_of(pictures: Path, photographs: Path) -> None:
-    (pictures / ".dtls" / "unfinished").write_text("{}")
-    with pytest.raises(RunError, match=f"{pictures}: run the flow again, which makes it whole"):
-        verified(pictures)
-    upscaled(photographs, pictures)
-    assert verified(pictures).endswith("are whole")
+def test_a_run_that_has_not_ended_is_told_of(images: Path, photographs: Path) -> None:
+    (images / ".dtls" / "unfinished").write_text("{}")
+    with pytest.raises(RunError, match=f"{images}: run the flow again, which makes it whole"):
+        verified(images)
+    upscaled(photographs, images)
+    assert verified(images).endswith("are whole")
 
 
 def test_what_cannot_be_read_keeps_its_receipt(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, digest = files(pictures), hashlib.file_digest
+    before, digest = files(images), hashlib.file_digest
 
     def fails(file: BufferedReader, name: str) -> object:
-        if file.name.endswith(PICTURE):
+        if file.name.endswith(IMAGE):
             raise OSError(errno.EIO, "Input/output error")
         return digest(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", fails)
     with pytest.raises(RunError, match="1 file could not be read, so no receipt was dropped for that"):
-        verified(pictures, repair=True)
-    assert f"  {PICTURE}: cannot be read ([Errno 5] Input/output error)" in capsys.readouterr().err
-    assert files(pictures) == before
+        verified(images, repair=True)
+    assert f"  {IMAGE}: cannot be read ([Errno 5] Input/output error)" in capsys.readouterr().err
+    assert files(images) == before
 
 
 @pytest.mark.parametrize(("harm", "repair", "code"), [(False, [], 0), (True, [], 1), (True, ["--repair"], 0)])
 def test_the_command_ends_with_the_exit_code(
-    pictures: Path,
+    images: Path,
     harm: bool,
     repair: list[str],
     code: int,
@@ -287,8 +287,8 @@ def test_the_command_ends_with_the_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if harm:
-        flip(pictures / PICTURE)
-    monkeypatch.setattr(sys, "argv", ["dtls", "verify", str(pictures), *repair])
+        flip(images / IMAGE)
+    monkeypatch.setattr(sys, "argv", ["dtls", "verify", str(images), *repair])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as end:
         main()
@@ -300,7 +300,7 @@ def test_the_command_ends_with_the_exit_code(
 @pytest.mark.parametrize("name", ["gone", "source"])
 def test_a_target_without_receipts_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "picture.png").touch()
+    (tmp_path / "source" / "image.png").touch()
     with pytest.raises(StorageError, match=r"nothing (there )?to verify"):
         verified(tmp_path / name)
 
@@ -315,13 +315,13 @@ def test_an_archive_is_told_repaired_and_made_whole_again(
     assert re.fullmatch(rf"verify {archive}: 12 files in \d+ receipts are whole", verified(archive))
     packing = Packing(str(archive))
     keys = list(packing.sizes())
-    packing.staging.write(PICTURE, packing.read(PICTURE)[::-1])
+    packing.staging.write(IMAGE, packing.read(IMAGE)[::-1])
     packing.pack([key for key in keys if key != "00000/00007.png"], lambda _: None)
     capsys.readouterr()
     with pytest.raises(RunError, match=re.escape(f"run `dtls verify {archive} --repair`, then the flow again")):
         verified(archive)
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")] == [
-        f"  {PICTURE}: other bytes than its receipt says (sha256)",
+        f"  {IMAGE}: other bytes than its receipt says (sha256)",
         "  00000/00007.png: missing",
     ]
     verified(archive, repair=True)

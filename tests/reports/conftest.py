@@ -1,4 +1,4 @@
-"""Real pictures and what methods make of them; a page in Debian's chromium."""
+"""Real images and what methods make of them; a page in Debian's chromium."""
 
 import io
 import shutil
@@ -13,7 +13,7 @@ from skimage import data
 from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
-from reports.figures.contact_sheet import GalleryItem, Picture
+from reports.figures.contact_sheet import GalleryItem, GalleryImage
 from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.fidelity import consistency, lpips, psnr, ssim
 
@@ -36,8 +36,8 @@ def photographs() -> dict[str, Tensor]:
     corners = {"astronaut": (20, 160), "coffee": (120, 220), "chelsea": (60, 120), "rocket": (180, 280)}
     crops = {}
     for name, (top, left) in corners.items():
-        picture = torch.from_numpy(getattr(data, name)())
-        crops[name] = picture[top : top + 128, left : left + 128, :3].permute(2, 0, 1).contiguous()
+        image = torch.from_numpy(getattr(data, name)())
+        crops[name] = image[top : top + 128, left : left + 128, :3].permute(2, 0, 1).contiguous()
     return crops
 
 
@@ -56,19 +56,19 @@ def gallery(photographs: dict[str, Tensor], model: nn.Module) -> list[GalleryIte
 def rows(gallery: list[GalleryItem]) -> list[dict[str, Any]]:
     """One failure, and the table of that gallery."""
     failure = {"method": "bicubic", "key": "broken.png", "status": "failed", "error": "truncated after 512 bytes"}
-    return [failure, *(dict(p.metrics) for item in gallery for p in item.pictures if p.metrics)]
+    return [failure, *(dict(p.metrics) for item in gallery for p in item.images if p.metrics)]
 
 
 def gallery_item(key: str, hr: Tensor, model: nn.Module) -> GalleryItem:
     size = (hr.shape[-2], hr.shape[-1])
     lr = resize(hr[None].double(), (size[0] // 4, size[1] // 4), "antialias").round().clamp(0, 255).byte()
-    pictures = [Picture("LR", png(lr[0]))]
+    images = [GalleryImage("LR", png(lr[0]))]
     for how in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC):
         large = Image.fromarray(lr[0].permute(1, 2, 0).numpy()).resize(size[::-1], how)
         sr = torch.from_numpy(np.array(large)).permute(2, 0, 1)
         row = scored(key, how.name.lower(), sr[None], lr, hr[None], model)
-        pictures.append(Picture(how.name.lower(), png(sr), row))
-    return GalleryItem(key, [*pictures, Picture("HR", png(hr))])
+        images.append(GalleryImage(how.name.lower(), png(sr), row))
+    return GalleryItem(key, [*images, GalleryImage("HR", png(hr))])
 
 
 def scored(key: str, method: str, sr: Tensor, lr: Tensor, hr: Tensor, model: nn.Module) -> dict[str, Any]:
@@ -88,10 +88,10 @@ def scored(key: str, method: str, sr: Tensor, lr: Tensor, hr: Tensor, model: nn.
     }
 
 
-def png(picture: Tensor) -> bytes:
-    """A picture, uint8 (3, H, W), as a PNG file."""
+def png(image: Tensor) -> bytes:
+    """An image, uint8 (3, H, W), as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, "PNG")
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
     return file.getvalue()
 
 

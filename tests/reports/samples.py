@@ -1,4 +1,4 @@
-"""Rows of a report's table, as measured: two methods, two pictures, one failure."""
+"""Rows of a report's table, as measured: two methods, two images, one failure."""
 
 import math
 from typing import Any

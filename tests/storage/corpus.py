@@ -1,4 +1,4 @@
-"""Hostile pictures, made from a real one by a seeded generator: the same bytes every time.
+"""Hostile images, made from a real one by a seeded generator: the same bytes every time.
 
 Whole files in every format and mode are damaged in many ways; to these come files whose headers lie, and bombs.
 """
@@ -16,20 +16,20 @@ from PIL import Image
 Named = Iterator[tuple[str, bytes]]
 
 
-def corpus(picture: Image.Image) -> dict[str, bytes]:
+def corpus(image: Image.Image) -> dict[str, bytes]:
     """Hostile files by name."""
-    return dict(chain(_damaged(whole_files(picture)), _pngs(), _jpegs(picture), _tiffs(), _others(picture)))
+    return dict(chain(_damaged(whole_files(image)), _pngs(), _jpegs(image), _tiffs(), _others(image)))
 
 
-def largest(picture: Image.Image) -> dict[str, bytes]:
+def largest(image: Image.Image) -> dict[str, bytes]:
     """Small files of nearly as many pixels as are let in, by name."""
     side = 13_000
     files = {"16-bit.png": png(side, side, (b"IDAT", zeros(side * (2 * side + 1))), depth=16, colour=0)}
     for kind, marker in (("baseline", b"\xff\xc0"), ("progressive", b"\xff\xc2")):
-        whole = encoded(picture, "JPEG", progressive=kind == "progressive")
+        whole = encoded(image, "JPEG", progressive=kind == "progressive")
         at = whole.index(marker) + 5
         files[f"{kind}.jpg"] = whole[:at] + struct.pack(">HH", side, side) + whole[at + 4 :]
-    webp = encoded(picture, "WEBP", save_all=True, append_images=[picture.rotate(90)])
+    webp = encoded(image, "WEBP", save_all=True, append_images=[image.rotate(90)])
     at, size = webp.index(b"VP8X") + 12, (side - 1).to_bytes(3, "little")
     return files | {"canvas.webp": webp[:at] + size + size + webp[at + 6 :]}
 
@@ -47,34 +47,34 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def whole_files(picture: Image.Image) -> dict[str, bytes]:
-    """A picture in the formats and modes that are read."""
+def whole_files(image: Image.Image) -> dict[str, bytes]:
+    """An image in the formats and modes that are read."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    pages: dict[str, Any] = {"save_all": True, "append_images": [picture.rotate(90), picture.rotate(180)]}
-    grey = picture.convert("L")
+    pages: dict[str, Any] = {"save_all": True, "append_images": [image.rotate(90), image.rotate(180)]}
+    grey = image.convert("L")
     return {
-        "rgb.png": encoded(picture, "PNG", exif=exif),
-        "rgba.png": encoded(picture.convert("RGBA"), "PNG"),
-        "palette.png": encoded(picture.quantize(16), "PNG", transparency=3),
+        "rgb.png": encoded(image, "PNG", exif=exif),
+        "rgba.png": encoded(image.convert("RGBA"), "PNG"),
+        "palette.png": encoded(image.quantize(16), "PNG", transparency=3),
         "16-bit.png": encoded(grey.convert("I;16"), "PNG"),
-        "animated.png": encoded(picture, "PNG", **pages),
-        "baseline.jpg": encoded(picture, "JPEG", exif=exif),
-        "progressive.jpg": encoded(picture, "JPEG", progressive=True),
-        "cmyk.jpg": encoded(picture.convert("CMYK"), "JPEG"),
-        "lossy.webp": encoded(picture, "WEBP"),
-        "lossless.webp": encoded(picture.convert("RGBA"), "WEBP", lossless=True),
-        "animated.webp": encoded(picture, "WEBP", **pages),
-        "raw.tif": encoded(picture, "TIFF"),
-        "deflate.tif": encoded(picture, "TIFF", compression="tiff_adobe_deflate"),
-        "lzw.tif": encoded(picture, "TIFF", compression="tiff_lzw"),
-        "jpeg.tif": encoded(picture, "TIFF", compression="jpeg"),
-        "fax.tif": encoded(picture.convert("1"), "TIFF", compression="group4"),
-        "pages.tif": encoded(picture, "TIFF", **pages),
-        "rgb.bmp": encoded(picture, "BMP"),
-        "palette.bmp": encoded(picture.quantize(16), "BMP"),
-        "plain.gif": encoded(picture, "GIF"),
-        "animated.gif": encoded(picture, "GIF", **pages),
+        "animated.png": encoded(image, "PNG", **pages),
+        "baseline.jpg": encoded(image, "JPEG", exif=exif),
+        "progressive.jpg": encoded(image, "JPEG", progressive=True),
+        "cmyk.jpg": encoded(image.convert("CMYK"), "JPEG"),
+        "lossy.webp": encoded(image, "WEBP"),
+        "lossless.webp": encoded(image.convert("RGBA"), "WEBP", lossless=True),
+        "animated.webp": encoded(image, "WEBP", **pages),
+        "raw.tif": encoded(image, "TIFF"),
+        "deflate.tif": encoded(image, "TIFF", compression="tiff_adobe_deflate"),
+        "lzw.tif": encoded(image, "TIFF", compression="tiff_lzw"),
+        "jpeg.tif": encoded(image, "TIFF", compression="jpeg"),
+        "fax.tif": encoded(image.convert("1"), "TIFF", compression="group4"),
+        "pages.tif": encoded(image, "TIFF", **pages),
+        "rgb.bmp": encoded(image, "BMP"),
+        "palette.bmp": encoded(image.quantize(16), "BMP"),
+        "plain.gif": encoded(image, "GIF"),
+        "animated.gif": encoded(image, "GIF", **pages),
     }
 
 
@@ -157,13 +157,13 @@ def _pngs() -> Named:
     yield "endless-palette.png", png(8, 8, (b"PLTE", bytes(3 * 5000)), small, colour=3)
 
 
-def _jpegs(picture: Image.Image) -> Named:
+def _jpegs(image: Image.Image) -> Named:
     for kind, marker in (("baseline", b"\xff\xc0"), ("progressive", b"\xff\xc2")):
-        whole = encoded(picture, "JPEG", progressive=kind == "progressive")
+        whole = encoded(image, "JPEG", progressive=kind == "progressive")
         at = whole.index(marker) + 5
         for side in (65_535, 0):
             yield f"lies-{side}-{kind}.jpg", whole[:at] + struct.pack(">HH", side, side) + whole[at + 4 :]
-    whole = encoded(picture, "JPEG")
+    whole = encoded(image, "JPEG")
     yield "many-comments.jpg", whole[:2] + b"\xff\xfe\x00\x04ab" * 50_000 + whole[2:]
     yield (
         "exif-of-nonsense.jpg",
@@ -208,18 +208,18 @@ def _tiffs() -> Named:
     yield "endless-tiles.tif", grey(8, 8, *tiles)
 
 
-def _others(picture: Image.Image) -> Named:
-    gif = encoded(picture, "GIF")
+def _others(image: Image.Image) -> Named:
+    gif = encoded(image, "GIF")
     yield "lies-65535.gif", gif[:6] + struct.pack("<HH", 65_535, 65_535) + gif[10:]
     frame = gif.index(b"\x2c", 13 + 3 * 2 ** ((gif[10] & 7) + 1)) + 1
     yield "frame-beyond.gif", gif[:frame] + struct.pack("<4H", 65_000, 65_000, 65_535, 65_535) + gif[frame + 8 :]
     yield "many-frames.gif", gif[:-1] + gif[frame - 1 : -1] * 300 + gif[-1:]
     yield "many-comments.gif", gif[: frame - 1] + b"\x21\xfe\x01a\0" * 50_000 + gif[frame - 1 :]
 
-    bmp = encoded(picture, "BMP")
+    bmp = encoded(image, "BMP")
     for width, height in ((60_000, 60_000), (13_000, 13_000), (2**31 - 1, -(2**31)), (-1, -1), (0, 0)):
         yield f"lies-{width}x{height}.bmp", bmp[:18] + struct.pack("<ii", width, height) + bmp[26:]
-    runs = encoded(picture.quantize(16), "BMP")
+    runs = encoded(image.quantize(16), "BMP")
     for side, compression in ((64, 1), (8000, 1), (8000, 2)):
         header = runs[:18] + struct.pack("<iiHHI", side, side, 1, 8 // compression, compression) + runs[34:]
         yield (
@@ -229,8 +229,8 @@ def _others(picture: Image.Image) -> Named:
     yield "offset-nowhere.bmp", bmp[:10] + b"\xff\xff\xff\xff" + bmp[14:]
     yield "endless-palette.bmp", runs[:46] + b"\xff\xff\xff\xff" + runs[50:]
 
-    frames: dict[str, Any] = {"save_all": True, "append_images": [picture.rotate(90)]}
-    webp = encoded(picture, "WEBP", **frames)
+    frames: dict[str, Any] = {"save_all": True, "append_images": [image.rotate(90)]}
+    webp = encoded(image, "WEBP", **frames)
     canvas = webp.index(b"VP8X") + 12
     for side in (2**24, 16_384):
         size = (side - 1).to_bytes(3, "little")

@@ -1,6 +1,6 @@
 """Whatever bytes come in, the readers give what is there or say in a line what is wrong; nothing else happens.
 
-Pictures from a corpus of hostile files, in a process of their own that is measured; all readers with what hypothesis
+Images from a corpus of hostile files, in a process of their own that is measured; all readers with what hypothesis
 makes, the same each time.
 """
 
@@ -37,7 +37,7 @@ from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, 
 from tests.storage.archives.test_source import KINDS, as_kind, packed, raw_zip, tarred
 
 SECONDS = 20
-"""That one picture may take of a processor."""
+"""That one image may take of a processor."""
 EXAMPLES = 200
 fuzz = settings(
     deadline=None,
@@ -49,15 +49,15 @@ fuzz = settings(
 
 
 @cache
-def picture() -> Image.Image:
-    """A real picture of 64×64."""
+def image() -> Image.Image:
+    """A real image of 64×64."""
     with Image.open(Path(skimage.__file__).parent / "data" / "astronaut.png") as photograph:
         return photograph.convert("RGB").crop((180, 60, 308, 188)).reduce(2)
 
 
 @cache
-def whole_pictures() -> list[bytes]:
-    return list(whole_files(picture()).values())
+def whole_images() -> list[bytes]:
+    return list(whole_files(image()).values())
 
 
 class Outcome(NamedTuple):
@@ -103,17 +103,17 @@ def decoded(files: Mapping[str, bytes], folder: Path, seconds: int = 120) -> tup
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], str]:
     """The corpus, decoded once."""
-    return decoded(corpus(picture()), tmp_path_factory.mktemp("corpus"))
+    return decoded(corpus(image()), tmp_path_factory.mktemp("corpus"))
 
 
 def test_the_corpus_is_large_and_the_same_every_time() -> None:
-    first, again = corpus(picture()), corpus(picture())
+    first, again = corpus(image()), corpus(image())
     assert len(first) > 350
     assert first == again
 
 
 @pytest.mark.slow
-def test_every_hostile_picture_gives_pixels_or_one_line(outcomes: tuple[list[Outcome], str]) -> None:
+def test_every_hostile_image_gives_pixels_or_one_line(outcomes: tuple[list[Outcome], str]) -> None:
     ends = [outcome.end for outcome in outcomes[0]]
     assert all(ends)
     assert not [end for end in ends if "\n" in end or len(end) > 300]
@@ -122,19 +122,19 @@ def test_every_hostile_picture_gives_pixels_or_one_line(outcomes: tuple[list[Out
 
 
 @pytest.mark.slow
-def test_no_hostile_picture_takes_long_or_much_memory(outcomes: tuple[list[Outcome], str]) -> None:
+def test_no_hostile_image_takes_long_or_much_memory(outcomes: tuple[list[Outcome], str]) -> None:
     assert [outcome for outcome in outcomes[0] if outcome.seconds > SECONDS] == []
     assert outcomes[0][-1].peak < 512  # the largest that decode have 4000×4000 pixels, of 24 bytes each on their way
 
 
 @pytest.mark.slow
-def test_no_hostile_picture_has_a_warning_printed(outcomes: tuple[list[Outcome], str]) -> None:
+def test_no_hostile_image_has_a_warning_printed(outcomes: tuple[list[Outcome], str]) -> None:
     assert "Warning" not in outcomes[1]
 
 
 @pytest.mark.slow
 def test_small_files_of_the_most_pixels_take_seconds_and_three_gigabytes_at_most(tmp_path: Path) -> None:
-    files = largest(picture())
+    files = largest(image())
     ends, _ = decoded(files, tmp_path, len(files) * SECONDS)
     assert [outcome for outcome in ends if outcome.seconds > SECONDS] == []
     assert ends[-1].peak < 18 * MAX_PIXELS // 2**20
@@ -168,8 +168,8 @@ def damaged(whole: Callable[[], list[bytes]]) -> st.SearchStrategy[bytes]:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @fuzz
-@given(data=damaged(whole_pictures))
-def test_any_bytes_are_a_picture_or_an_image_error(data: bytes) -> None:
+@given(data=damaged(whole_images))
+def test_any_bytes_are_a_image_or_an_image_error(data: bytes) -> None:
     try:
         pixels = decode(data)
     except ImageError as error:
@@ -244,7 +244,7 @@ def test_of_a_whole_archive_each_member_is_read_or_refused(members: list[tuple[s
 
 @cache
 def whole_shards() -> list[bytes]:
-    data = encoded(picture(), "PNG")
+    data = encoded(image(), "PNG")
     return [tarred(*((f"{n:09}.{suffix}", data) for n in range(4) for suffix in ("png", "json")))]
 
 
@@ -254,11 +254,11 @@ def test_any_bytes_are_a_whole_shard_or_a_storage_error(data: bytes) -> None:
     with file("shard-000000.tar", data) as path:
         try:
             reader = ShardReader([LocalShard(path, 4)])
-            pictures = [reader.read(index) for index in range(len(reader))]
+            images = [reader.read(index) for index in range(len(reader))]
         except StorageError as error:
             check(error, str(path))
         else:
-            assert len(pictures) == 4
+            assert len(images) == 4
 
 
 ROWS: list[dict[str, Any]] = [

@@ -264,7 +264,7 @@ def test_a_shard_of_the_right_bytes_that_is_no_tar_is_told(target: Location) -> 
     made = unit("a.tar")
     finish(target, made)
     gather(target, made)
-    assert problems(target) == {"a.tar": ("not a readable tar with pictures", frozenset({made.receipt}))}
+    assert problems(target) == {"a.tar": ("not a readable tar with images", frozenset({made.receipt}))}
 
 
 def test_a_file_that_cannot_be_read_is_told_and_keeps_its_receipt(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ function plot(id, configuration) {
   charts.plots.push(new /** @type {any} */ (window).Chart(find(id), configuration));
 }
 
-/** What all charts have in common; a point stands for a row, and a click on it opens its picture. @param {object} scales @param {(point: any) => string[]} said */
+/** What all charts have in common; a point stands for a row, and a click on it opens its image. @param {object} scales @param {(point: any) => string[]} said */
 function options(scales, said) {
   return {
     animation: false, responsive: true, maintainAspectRatio: false, scales,
@@ -83,7 +83,7 @@ function options(scales, said) {
   };
 }
 
-/** The picture of a row, or, where the page has none, its place in the table. @param {number} row */
+/** The image of a row, or, where the page has none, its place in the table. @param {number} row */
 function openRow(row) {
   const key = keys[rows.key[row]];
   if (sceneOf.has(key)) return openViewer(key, methods[rows.method[row]]);
@@ -100,7 +100,7 @@ function drawSpread() {
   else drawHistogram(metric, found, values);
   const infinite = (columns.get(metric.name) ?? []).filter((value) => Math.abs(value) === Infinity).length;
   find('#spread-note').textContent = [
-    few ? 'A point is a picture, the bar the mean; click a point to open it.' : `Part of the pictures in each of ${BINS} steps.`,
+    few ? 'A point is an image, the bar the mean; click a point to open it.' : `Part of the images in each of ${BINS} steps.`,
     ...(infinite ? [`${infinite} infinite ${infinite === 1 ? 'value is' : 'values are'} not drawn.`] : []),
   ].join(' ');
   find('#spread-chart').setAttribute('aria-label', `Distribution of ${metric.label} for ${methods.join(', ')}; the summary has the means`);
@@ -143,7 +143,7 @@ function drawHistogram(metric, found, values) {
   });
   const [ink, line] = [colourNow('axis'), colourNow('axis', 'borderTopColor')];
   const y = { beginAtZero: true, grid: { color: line }, border: { display: false }, ticks: { color: ink, maxTicksLimit: 5, callback: (/** @type {number} */ value) => `${value} %` } };
-  const said = (/** @type {any} */ point) => [`${point.method}: ${point.count} pictures near ${textOf(metric, point.x)}`];
+  const said = (/** @type {any} */ point) => [`${point.method}: ${point.count} images near ${textOf(metric, point.x)}`];
   plot('#spread-chart', { type: 'line', data: { datasets }, options: options({ x: scale, y }, said) });
 }
 
@@ -168,7 +168,7 @@ function drawPlane() {
   };
   plot('#plane-chart', { type: 'scatter', data: { datasets: [...means, ...datasets] }, options: options(scales, (point) => saidOf(point, [across, up])) });
   const left = chosen.some((part, place) => part.length < found[place].measured.length);
-  find('#plane-note').textContent = `Better is up and to the right; large marks are means.${left ? ` ${POINTS_PER_METHOD} pictures of each method are drawn.` : ''}`;
+  find('#plane-note').textContent = `Better is up and to the right; large marks are means.${left ? ` ${POINTS_PER_METHOD} images of each method are drawn.` : ''}`;
   find('#plane-chart').setAttribute('aria-label', `${up.label} against ${across.label} for ${methods.join(', ')}; the summary has the means`);
 }
 

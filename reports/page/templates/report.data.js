@@ -1,10 +1,10 @@
 'use strict';
-// The numbers and pictures of this report, as reports/page/data.py wrote them, and how a number is read.
+// The numbers and images of this report, as reports/page/data.py wrote them, and how a number is read.
 
 /** @typedef {{name: string, label: string, unit: string, better: 'higher' | 'lower', form: string, arrow: string}} Metric */
-/** @typedef {{label: string, role: 'lr' | 'sr' | 'hr', source: string, size: [number, number], thumbnail: string?, maps: Record<string, string>}} Picture */
-/** @typedef {{key: string, pictures: Picture[]}} Scene */
-/** What stands in one place of a scene: a picture, or why there is none. @typedef {{label: string, role: string, picture: Picture?, row: number, reason: string}} Entry */
+/** @typedef {{label: string, role: 'lr' | 'sr' | 'hr', source: string, size: [number, number], thumbnail: string?, maps: Record<string, string>}} Image */
+/** @typedef {{key: string, images: Image[]}} Scene */
+/** What stands in one place of a scene: an image, or why there is none. @typedef {{label: string, role: string, image: Image?, row: number, reason: string}} Entry */
 
 const NONE = -1;
 const COLOURS = 8;
@@ -82,24 +82,24 @@ function betterFirst(metric, a, b) {
 }
 
 /**
- * Everything that has a place in a scene: its pictures, and before HR the methods that have none, with their reason.
- * A picture of other proportions than the scene's is a reason, too, and is never stretched to fit.
+ * Everything that has a place in a scene: its images, and before HR the methods that have none, with their reason.
+ * An image of other proportions than the scene's is a reason, too, and is never stretched to fit.
  * @param {Scene} scene
  * @returns {Entry[]}
  */
 function entriesOf(scene) {
   const size = sizeOf(scene);
-  const entries = scene.pictures.map((picture) => {
-    const row = picture.role === 'sr' ? rowOf(scene.key, picture.label) : NONE;
+  const entries = scene.images.map((image) => {
+    const row = image.role === 'sr' ? rowOf(scene.key, image.label) : NONE;
     let reason = row === NONE ? '' : rows.error[row] ?? '';
-    const fits = picture.role === 'sr' ? picture.size.join() === size.join() : isLike(picture.size, size);
-    if (!reason && !fits) reason = `${picture.size.join('×')}, not ${picture.role === 'sr' ? '' : 'like '}${size.join('×')}`;
-    return { label: picture.label, role: picture.role, picture: reason ? null : picture, row, reason };
+    const fits = image.role === 'sr' ? image.size.join() === size.join() : isLike(image.size, size);
+    if (!reason && !fits) reason = `${image.size.join('×')}, not ${image.role === 'sr' ? '' : 'like '}${size.join('×')}`;
+    return { label: image.label, role: image.role, image: reason ? null : image, row, reason };
   });
   const there = new Set(entries.map((entry) => entry.label));
   const lacking = methods.filter((method) => !there.has(method) && rowOf(scene.key, method) !== NONE).map((label) => {
     const row = rowOf(scene.key, label);
-    return { label, role: 'sr', picture: null, row, reason: rows.error[row] ?? 'its picture is not on this page' };
+    return { label, role: 'sr', image: null, row, reason: rows.error[row] ?? 'its image is not on this page' };
   });
   const last = entries.findIndex((entry) => entry.role === 'hr');
   entries.splice(last < 0 ? entries.length : last, 0, .../** @type {any[]} */ (lacking));
@@ -111,11 +111,11 @@ function isLike([width, height], [wide, tall]) {
   return Math.abs(width * tall - height * wide) <= Math.max(wide, tall);
 }
 
-/** Width and height of a scene: HR's, or without HR the largest picture's that did not fail. @param {Scene} scene */
+/** Width and height of a scene: HR's, or without HR the largest image's that did not fail. @param {Scene} scene */
 function sizeOf(scene) {
-  const hr = scene.pictures.find((picture) => picture.role === 'hr');
+  const hr = scene.images.find((image) => image.role === 'hr');
   if (hr) return hr.size;
-  const fine = scene.pictures.filter(({ role, label }) => role !== 'sr' || !rows.error[rowOf(scene.key, label)]);
+  const fine = scene.images.filter(({ role, label }) => role !== 'sr' || !rows.error[rowOf(scene.key, label)]);
   return fine.reduce((most, { size }) => (size[0] > most[0] ? size : most), /** @type {[number, number]} */ ([1, 1]));
 }
 

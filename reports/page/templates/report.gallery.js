@@ -43,8 +43,8 @@ function drawGallery() {
   find('#rows').replaceChildren();
   const count = gallery.order.length;
   const some = count === scenes.length ? '' : ` of ${scenes.length}`;
-  const elsewhere = keys.length > scenes.length ? `; ${keys.length - scenes.length} more are in the table below, without pictures` : '';
-  find('#gallery-note').textContent = `${count}${some} picture${count === 1 ? '' : 's'}${elsewhere}. Click one to compare.`;
+  const elsewhere = keys.length > scenes.length ? `; ${keys.length - scenes.length} more are in the table below, without images` : '';
+  find('#gallery-note').textContent = `${count}${some} image${count === 1 ? '' : 's'}${elsewhere}. Click one to compare.`;
   drawMoreRows();
 }
 
@@ -80,24 +80,24 @@ function sortedBy(scene) {
 
 /** @param {Scene} scene @param {Entry} entry @param {Entry[]} shown @param {[number, number]} size @param {number} column */
 function figureElement(scene, entry, shown, size, column) {
-  const { label, picture, reason } = entry;
+  const { label, image, reason } = entry;
   const caption = make('figcaption', {}, ...captionOf(entry, shown));
-  if (!picture) {
+  if (!image) {
     const lacking = make('div', { class: 'lacking' }, reason);
     lacking.style.aspectRatio = `${size[0]} / ${size[1]}`;
     return make('figure', {}, lacking, caption);
   }
-  const image = make('img', {
-    alt: '', loading: 'lazy', decoding: 'async', width: size[0], height: size[1], src: picture.thumbnail ?? picture.source,
-    class: picture.size[0] < column ? 'pixelated' : '',
+  const img = make('img', {
+    alt: '', loading: 'lazy', decoding: 'async', width: size[0], height: size[1], src: image.thumbnail ?? image.source,
+    class: image.size[0] < column ? 'pixelated' : '',
   });
   const open = () => openViewer(scene.key, label);
-  return make('figure', {}, make('button', { type: 'button', class: 'open', 'aria-label': `Compare ${label} of ${scene.key}`, onclick: open }, image), caption);
+  return make('figure', {}, make('button', { type: 'button', class: 'open', 'aria-label': `Compare ${label} of ${scene.key}`, onclick: open }, img), caption);
 }
 
 /** A checkbox for everything that has a place in the gallery. */
 function drawLabels() {
-  const labels = [...new Set([...scenes.flatMap(({ pictures }) => pictures.map(({ label }) => label)), ...methods])];
+  const labels = [...new Set([...scenes.flatMap(({ images }) => images.map(({ label }) => label)), ...methods])];
   find('#labels').append(...labels.map((label) => {
     const box = make('input', { type: 'checkbox', value: label, checked: true });
     box.addEventListener('change', () => change({ hide: box.checked ? state.hide.filter((name) => name !== label) : [...state.hide, label] }));

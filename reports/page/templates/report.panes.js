@@ -1,7 +1,7 @@
 'use strict';
-// The stage of the viewer: panes that show one crop of several pictures, at one zoom, moved together.
+// The stage of the viewer: panes that show one crop of several images, at one zoom, moved together.
 
-/** A picture within a pane. `kind` says to the style what it is there for. @typedef {{picture: Picture, source: string, kind: '' | 'left' | 'difference'}} Layer */
+/** An image within a pane. `kind` says to the style what it is there for. @typedef {{image: Image, source: string, kind: '' | 'left' | 'difference'}} Layer */
 /** @typedef {{entry: Entry, layers: Layer[], caption: Node[]}} Pane */
 
 const LEVELS = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
@@ -27,13 +27,13 @@ function setStage(panes, size, whole) {
 /** @param {Pane} pane */
 function paneElement({ entry, layers, caption }) {
   const [width, height] = stage.size;
-  const pictures = layers.map(({ picture, source, kind }) => {
-    const image = make('img', { src: source, alt: '', draggable: false, width, height });
-    image.dataset.own = String(picture.size[0] / width);
-    return make('div', { class: `layer ${kind}` }, image);
+  const images = layers.map(({ image, source, kind }) => {
+    const img = make('img', { src: source, alt: '', draggable: false, width, height });
+    img.dataset.own = String(image.size[0] / width);
+    return make('div', { class: `layer ${kind}` }, img);
   });
-  const content = layers.length ? pictures : [make('p', { class: 'lacking' }, entry.reason)];
-  const named = layers.map(({ picture }) => picture.label).join(' and ') || entry.label;
+  const content = layers.length ? images : [make('p', { class: 'lacking' }, entry.reason)];
+  const named = layers.map(({ image }) => image.label).join(' and ') || entry.label;
   const frame = make('div', { class: 'window', role: 'img', 'aria-label': `${named}, ${state.key}` }, ...content);
   return make('figure', { class: `pane ${colourOf(entry.label)}` }, frame, make('figcaption', {}, ...caption));
 }
@@ -53,13 +53,13 @@ function layOut() {
   drawCrop();
 }
 
-/** The zoom at which all of a picture is seen: whole pixels where it is enlarged. @param {Element} frame */
+/** The zoom at which all of an image is seen: whole pixels where it is enlarged. @param {Element} frame */
 function fitOf(frame) {
   const fit = Math.min(frame.clientWidth / stage.size[0], frame.clientHeight / stage.size[1]);
   return fit >= 1 ? Math.floor(fit) : fit;
 }
 
-/** The smallest zoom of the panes: all of the picture, or in the loupe a part of it. */
+/** The smallest zoom of the panes: all of the image, or in the loupe a part of it. */
 function leastZoom() {
   const whole = stage.element.querySelector('.whole .window');
   const frame = find('.panes .window', stage.element);
@@ -71,12 +71,12 @@ function zoomNow() {
   return Math.max(state.zoom, leastZoom());
 }
 
-/** A centre for which no more than necessary beside the picture is seen. @param {number} centre @param {number} shown part of the picture that is seen */
+/** A centre for which no more than necessary beside the image is seen. @param {number} centre @param {number} shown part of the image that is seen */
 function held(centre, shown) {
   return shown >= 1 ? 0.5 : Math.min(Math.max(centre, shown / 2), 1 - shown / 2);
 }
 
-/** The crop: zoom, centre as parts of the picture, and how much of it is seen. */
+/** The crop: zoom, centre as parts of the image, and how much of it is seen. */
 function crop() {
   const frame = find('.panes .window', stage.element);
   const zoom = zoomNow();
@@ -84,7 +84,7 @@ function crop() {
   return { zoom, x: held(state.x, wide), y: held(state.y, tall), wide: Math.min(1, wide), tall: Math.min(1, tall) };
 }
 
-/** Move every picture to the crop that the state says. */
+/** Move every image to the crop that the state says. */
 function drawCrop() {
   if (!stage.element.querySelector('.panes .window')) return;
   const { zoom, x, y, wide, tall } = crop();
@@ -108,9 +108,9 @@ function drawCrop() {
 function place(frame, zoom, x, y) {
   const left = Math.round(frame.clientWidth / 2 - x * stage.size[0] * zoom);
   const top = Math.round(frame.clientHeight / 2 - y * stage.size[1] * zoom);
-  for (const image of frame.querySelectorAll('img')) {
-    image.style.transform = `translate(${left}px, ${top}px) scale(${zoom})`;
-    image.classList.toggle('pixelated', zoom / Number(image.dataset.own) >= 1);
+  for (const img of frame.querySelectorAll('img')) {
+    img.style.transform = `translate(${left}px, ${top}px) scale(${zoom})`;
+    img.classList.toggle('pixelated', zoom / Number(img.dataset.own) >= 1);
   }
 }
 
@@ -186,7 +186,7 @@ function startPanes() {
     change({ zoom: zoom <= leastZoom() ? 0 : Math.min(32, zoom) });
   }
 
-  /** The loupe: its middle is where the pointer is on the whole picture. @param {PointerEvent} event */
+  /** The loupe: its middle is where the pointer is on the whole image. @param {PointerEvent} event */
   function lookAt(event) {
     const frame = find('.whole .window', stage.element);
     const box = frame.getBoundingClientRect();

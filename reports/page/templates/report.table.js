@@ -13,7 +13,7 @@ function tableColumns() {
   const column = (/** @type {string} */ name, /** @type {string} */ label, /** @type {boolean} */ number, /** @type {Column['value']} */ value, first = 'ascending') =>
     ({ name, label, number, first, value });
   return [
-    column('key', 'Picture', false, (row) => rank[rows.key[row]]),
+    column('key', 'Image', false, (row) => rank[rows.key[row]]),
     column('method', 'Method', false, (row) => rows.method[row]),
     column('size', 'Size', true, (row) => (rows.width[row] === null || rows.height[row] === null ? NaN : rows.width[row] * rows.height[row])),
     ...metrics.map((metric) => column(`metric:${metric.name}`, `${metric.label} ${metric.arrow}`, true,

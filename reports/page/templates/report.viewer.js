@@ -1,14 +1,14 @@
 'use strict';
-// The viewer: the pictures of one key, all at once, under a loupe, in pairs, or as errors and maps.
+// The viewer: the images of one key, all at once, under a loupe, in pairs, or as errors and maps.
 
 const FLICKER_MS = 500;
 /** @type {{dialog: HTMLDialogElement, modes: [string, string][], timer: number}} */
 const viewer = { dialog: find('#viewer'), modes: [], timer: 0 };
 
-/** Open the viewer. @param {string} key @param {string} [label] the picture that was asked for */
+/** Open the viewer. @param {string} key @param {string} [label] the image that was asked for */
 function openViewer(key, label) {
   const scene = scenes[sceneOf.get(key) ?? 0];
-  const asked = label && scene.pictures.find((picture) => picture.label === label);
+  const asked = label && scene.images.find((image) => image.label === label);
   if (!asked) return change({ key });
   const [left] = pairOf(entriesOf(scene));
   change({ key, right: label, whole: label, left: left?.label === label ? '' : state.left });
@@ -22,16 +22,16 @@ function sceneShown() {
 
 /** How this scene can be compared; a mode that it lacks is the first one. @param {Scene} scene */
 function modesOf(scene) {
-  const maps = new Set(scenes.flatMap(({ pictures }) => pictures.flatMap((picture) => Object.keys(picture.maps))));
+  const maps = new Set(scenes.flatMap(({ images }) => images.flatMap((image) => Object.keys(image.maps))));
   viewer.modes = [
     ['all', 'All'], ['loupe', 'Loupe'], ['slide', 'Slider'], ['flicker', 'Flicker'], ['error', 'Error'],
     ...[...maps].map((name) => /** @type {[string, string]} */ ([`map:${name}`, name])),
   ];
-  const pictured = entriesOf(scene).filter((entry) => entry.picture);
+  const pictured = entriesOf(scene).filter((entry) => entry.image);
   const possible = (/** @type {string} */ mode) => {
     if (mode === 'slide' || mode === 'flicker') return pictured.length > 1;
     if (mode === 'error') return pictured.some(({ role }) => role === 'hr');
-    if (mode.startsWith('map:')) return scene.pictures.some(({ maps: own }) => own[mode.slice(4)]);
+    if (mode.startsWith('map:')) return scene.images.some(({ maps: own }) => own[mode.slice(4)]);
     return true;
   };
   const now = viewer.modes.some(([mode]) => mode === state.mode && possible(mode)) ? state.mode : 'all';
@@ -40,7 +40,7 @@ function modesOf(scene) {
 
 /** The two that are compared: as chosen, else the first and the last method, else what there is. @param {Entry[]} entries */
 function pairOf(entries) {
-  const pictured = entries.filter((entry) => entry.picture);
+  const pictured = entries.filter((entry) => entry.image);
   const results = pictured.filter(({ role }) => role === 'sr');
   const others = [...results, ...pictured.filter(({ role }) => role === 'hr'), ...pictured];
   const named = (/** @type {string} */ label) => pictured.find((entry) => entry.label === label);
@@ -80,7 +80,7 @@ function drawTools(scene, entries, now, possible) {
   find('#modes').replaceChildren(...viewer.modes.map(([mode, text]) => make('button', {
     type: 'button', 'aria-pressed': String(mode === now), disabled: !possible(mode), onclick: () => change({ mode }),
   }, text)));
-  const options = entries.filter((entry) => entry.picture).map(({ label }) => /** @type {[string, string]} */ ([label, label]));
+  const options = entries.filter((entry) => entry.image).map(({ label }) => /** @type {[string, string]} */ ([label, label]));
   const [left, right] = pairOf(entries);
   for (const [id, label] of [['left', left?.label], ['right', right?.label], ['whole', wholeOf(entries)?.label]]) {
     const select = find(`#${id}`);
@@ -96,18 +96,18 @@ function withoutReference(entries) {
 
 /** @param {Entry[]} entries */
 function wholeOf(entries) {
-  const pictured = entries.filter((entry) => entry.picture);
+  const pictured = entries.filter((entry) => entry.image);
   return pictured.find(({ label }) => label === state.whole) ?? pictured[pictured.length - 1];
 }
 
-/** @param {Picture} picture @param {'' | 'left' | 'difference'} [kind] @returns {Layer} */
-function layer(picture, kind = '') {
-  return { picture, source: picture.source, kind };
+/** @param {Image} image @param {'' | 'left' | 'difference'} [kind] @returns {Layer} */
+function layer(image, kind = '') {
+  return { image, source: image.source, kind };
 }
 
 /** @param {Entry} entry @param {Entry[]} rivals @returns {Pane} */
 function plainPane(entry, rivals) {
-  return { entry, layers: entry.picture ? [layer(entry.picture)] : [], caption: captionOf(entry, rivals) };
+  return { entry, layers: entry.image ? [layer(entry.image)] : [], caption: captionOf(entry, rivals) };
 }
 
 /** @param {Entry[]} entries @returns {Pane?} */
@@ -118,26 +118,26 @@ function wholePane(entries) {
 
 /** |SR − HR|: the browser blends the two, so that nothing has to be read. @param {Entry} entry @param {Entry[]} entries @param {Entry[]} rivals @returns {Pane} */
 function errorPane(entry, entries, rivals) {
-  const reference = entries.find(({ role }) => role === 'hr')?.picture;
-  const layers = entry.picture && reference ? [layer(entry.picture), layer(reference, 'difference')] : [];
+  const reference = entries.find(({ role }) => role === 'hr')?.image;
+  const layers = entry.image && reference ? [layer(entry.image), layer(reference, 'difference')] : [];
   return { entry, layers, caption: captionOf(entry, rivals) };
 }
 
 /** @param {Entry} entry @param {string} name @param {Entry[]} rivals @returns {Pane} */
 function mapPane(entry, name, rivals) {
-  const source = entry.picture?.maps[name];
-  const layers = entry.picture && source ? [{ ...layer(entry.picture), source }] : [];
+  const source = entry.image?.maps[name];
+  const layers = entry.image && source ? [{ ...layer(entry.image), source }] : [];
   const reason = entry.reason || `no ${name}`;
   return { entry: { ...entry, reason }, layers, caption: captionOf(entry, rivals) };
 }
 
-/** Two pictures one upon the other. @param {Entry[]} entries @param {string} mode */
+/** Two images one upon the other. @param {Entry[]} entries @param {string} mode */
 function drawPair(entries, mode) {
   const [left, right] = pairOf(entries);
-  if (!left?.picture || !right?.picture) return;
+  if (!left?.image || !right?.image) return;
   const caption = [left, right].map((entry, side) =>
     make('span', { class: side ? 'on-the-right' : 'on-the-left' }, ...captionOf(entry, [left, right])));
-  setStage([{ entry: right, layers: [layer(right.picture), layer(left.picture, 'left')], caption }], stage.size, null);
+  setStage([{ entry: right, layers: [layer(right.image), layer(left.image, 'left')], caption }], stage.size, null);
   if (mode === 'slide') find('.window', stage.element).append(dividerElement());
 }
 
@@ -157,15 +157,15 @@ function dividerElement() {
 
 /** The label with its numbers, the best of those shown in bold. @param {Entry} entry @param {Entry[]} rivals */
 function captionOf(entry, rivals) {
-  const { label, picture, row } = entry;
+  const { label, image, row } = entry;
   const name = make('strong', { class: `method ${colourOf(label)}` }, label);
-  if (row === NONE || !picture) return [name, make('span', { class: 'unit' }, picture ? picture.size.join(' × ') : 'no picture')];
+  if (row === NONE || !image) return [name, make('span', { class: 'unit' }, image ? image.size.join(' × ') : 'no image')];
   const numbers = primary.map((metric) => make('span', { class: isBest(metric, row, rivals.map((rival) => rival.row)) ? 'best' : '' },
     make('span', { class: 'unit' }, `${metric.label} `), textOf(metric, numberOf(metric.name, row))));
   return [name, make('span', { class: 'numbers' }, ...numbers)];
 }
 
-/** Show the left picture of the flicker, or the right. @param {boolean} left */
+/** Show the left image of the flicker, or the right. @param {boolean} left */
 function flick(left) {
   stage.element.classList.toggle('on-left', left);
 }
@@ -177,7 +177,7 @@ function stopFlicker() {
   flick(false);
 }
 
-/** The next or previous picture, in the gallery's order. @param {number} by */
+/** The next or previous image, in the gallery's order. @param {number} by */
 function stepScene(by) {
   const order = galleryOrder();
   const place = order.findIndex(({ key }) => key === state.key);
@@ -188,7 +188,7 @@ function stepScene(by) {
 function stepMethod(by) {
   const scene = sceneShown();
   if (!scene) return;
-  const pictured = entriesOf(scene).filter((entry) => entry.picture);
+  const pictured = entriesOf(scene).filter((entry) => entry.image);
   const name = viewer.dialog.dataset.mode === 'loupe' ? 'whole' : 'right';
   const place = pictured.findIndex(({ label }) => label === find(`#${name}`).value);
   change({ [name]: pictured[(place + by + pictured.length) % pictured.length].label });

@@ -36,7 +36,7 @@ function everyQuestion(items, mode, random) {
   });
 }
 
-// Never two questions of one picture in a row, as long as there is another way.
+// Never two questions of one image in a row, as long as there is another way.
 function spread(questions) {
   const left = [...questions];
   const count = new Map();

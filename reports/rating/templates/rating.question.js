@@ -58,7 +58,7 @@ let since = null;
 function addresses({ item, shown }) {
   const { lr, hr } = items.get(item);
   const ids = study.mode === "pairs" ? { left: shown[0], hr, right: shown[1] } : { lr, result: shown[0], hr };
-  return Object.fromEntries(Object.entries(ids).filter(([, id]) => id).map(([name, id]) => [name, study.pictures[id]]));
+  return Object.fromEntries(Object.entries(ids).filter(([, id]) => id).map(([name, id]) => [name, study.images[id]]));
 }
 
 function only(section) {
@@ -86,10 +86,10 @@ async function show(index) {
   const loading = [];
   for (const [name, figure] of figures) {
     figure.hidden = !sources[name];
-    const image = figure.querySelector("img");
+    const img = figure.querySelector("img");
     if (!sources[name]) continue;
-    image.src = sources[name];
-    loading.push(image.decode());
+    img.src = sources[name];
+    loading.push(img.decode());
   }
   try {
     await Promise.all(loading);
@@ -117,7 +117,7 @@ function tellProgress() {
   $("progress").value = answered();
 }
 
-// Every picture of a question at one size, enlarged by whole device pixels where it fits: no method gains by smoothing.
+// Every image of a question at one size, enlarged by whole device pixels where it fits: no method gains by smoothing.
 const mainImage = () => figures.get(study.mode === "pairs" ? "left" : "result").querySelector("img");
 
 function zoomWithin(width, height) {
@@ -126,11 +126,11 @@ function zoomWithin(width, height) {
   return (pixels >= 1 ? Math.floor(pixels + 1e-6) : pixels) / devicePixelRatio;
 }
 
-function resize(image, zoom) {
+function resize(img, zoom) {
   const { naturalWidth, naturalHeight } = mainImage();
-  image.style.width = `${naturalWidth * zoom}px`;
-  image.style.height = `${naturalHeight * zoom}px`;
-  image.classList.toggle("pixelated", naturalWidth * zoom * devicePixelRatio >= image.naturalWidth);
+  img.style.width = `${naturalWidth * zoom}px`;
+  img.style.height = `${naturalHeight * zoom}px`;
+  img.classList.toggle("pixelated", naturalWidth * zoom * devicePixelRatio >= img.naturalWidth);
 }
 
 function arrange() {

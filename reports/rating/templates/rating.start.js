@@ -68,18 +68,18 @@ function welcome() {
   $("anew").hidden = count === 0;
 }
 
-// Enlarged: the same place of each picture, one after the other.
+// Enlarged: the same place of each image, one after the other.
 
 const dialog = document.querySelector("dialog");
 let enlarged = null;
 
 async function enlarge(name) {
-  const image = figures.get(name).querySelector("img");
+  const img = figures.get(name).querySelector("img");
   const zoom = Math.max(1 / devicePixelRatio, zoomWithin(innerWidth - 16, innerHeight - 64));
   const large = dialog.querySelector("img");
   enlarged = name;
-  large.src = image.src;
-  large.alt = image.alt;
+  large.src = img.src;
+  large.alt = img.alt;
   try {
     await large.decode();
   } catch { // another one was asked for meanwhile
@@ -87,7 +87,7 @@ async function enlarge(name) {
   }
   if (enlarged !== name) return;
   resize(large, zoom);
-  $("shown").textContent = image.alt;
+  $("shown").textContent = img.alt;
   if (!dialog.open) dialog.showModal();
   dialog.querySelector(".scroll").focus();
 }

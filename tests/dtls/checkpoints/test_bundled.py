@@ -22,7 +22,7 @@ CROPS = {
     "photo-x4": ("coffee.png", (260, 110, 388, 238), (32, 32)),
     "faces-x8": ("astronaut.png", (160, 64, 288, 192), (16, 16)),
 }
-"""A photograph of scikit-image's, a crop of it, and the size of its LR picture."""
+"""A photograph of scikit-image's, a crop of it, and the size of its LR image."""
 
 
 def card(model: Shipped) -> str:
@@ -54,7 +54,7 @@ def test_a_card_tells_what_its_file_is(model: Shipped) -> None:
 
 
 @pytest.mark.parametrize("model", SHIPPED.values(), ids=SHIPPED)
-def test_the_number_that_a_card_has_of_a_picture_at_hand_is_found_again(model: Shipped) -> None:
+def test_the_number_that_a_card_has_of_a_image_at_hand_is_found_again(model: Shipped) -> None:
     name, box, low = CROPS[model.name]
     with (files("skimage") / "data" / name).open("rb") as stream, Image.open(stream) as photograph:
         pixels = np.asarray(photograph.convert("RGB").crop(box))

@@ -210,7 +210,7 @@ def test_presets_are_the_models_and_recipes_of_the_paper_and_an_improved_one() -
         assert (PRESETS[name].recipe, PRESETS[name].batch_size) == (Recipe(steps=steps), batch_size)
 
 
-def test_a_model_predicts_the_picture_or_the_previous_step(saved: Path) -> None:
+def test_a_model_predicts_the_image_or_the_previous_step(saved: Path) -> None:
     assert load_checkpoint(saved).config.predicts == "x0"
     change_config(saved, predicts="previous")
     assert load_checkpoint(saved).config.predicts == "previous"

@@ -1,4 +1,4 @@
-"""Each part of realworld does what it says, and what is drawn depends on a picture's seed alone, its order too."""
+"""Each part of realworld does what it says, and what is drawn depends on an image's seed alone, its order too."""
 
 import math
 from collections import Counter
@@ -27,7 +27,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def covariance(kernel: Tensor) -> Tensor:
-    """Of a picture (1, 1, n, n) as a distribution over (across, down): (2, 2)."""
+    """Of an image (1, 1, n, n) as a distribution over (across, down): (2, 2)."""
     weights = kernel[0, 0].double() / kernel.double().sum()
     place = torch.arange(len(weights), dtype=torch.float64) - len(weights) // 2
     at = torch.stack([place.expand_as(weights), place[:, None].expand_as(weights)])
@@ -35,9 +35,9 @@ def covariance(kernel: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def hr(pictures: Tensor) -> Tensor:
+def hr(images: Tensor) -> Tensor:
     """Four photographs, (4, 3, 64, 64) in [0, 1]."""
-    return pictures[:4].float() / 255
+    return images[:4].float() / 255
 
 
 BLURS = pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_point_becomes_a_gaussian_of_that_covariance(
 
 @BLURS
 @pytest.mark.parametrize("size", [(24, 40), (3, 2), (1, 1)])
-def test_blur_leaves_an_even_picture_as_it_is(
+def test_blur_leaves_an_even_image_as_it_is(
     blur: Callable[[Tensor], Tensor], expected: object, size: tuple[int, int]
 ) -> None:
     even = torch.tensor([0.2, 0.5, 0.9])[None, :, None, None].expand(1, 3, *size)
@@ -109,7 +109,7 @@ def test_jpeg_takes_what_lies_beyond_black_and_white(hr: Tensor) -> None:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, tuple[Any, ...]]]:
-    """What is done to pictures, in its order: the part, the side of the picture before it, and what it is told."""
+    """What is done to images, in its order: the part, the side of the image before it, and what it is told."""
     calls: list[tuple[str, int, tuple[Any, ...]]] = []
 
     def told(name: str) -> Callable[..., Tensor]:
@@ -158,7 +158,7 @@ def test_draws_fill_their_ranges_and_blur_is_as_strong_in_any_order(
     assert {side for side, _ in told["blurred"]} == {2, 8}
 
 
-def test_a_picture_is_the_same_by_its_seed_in_any_batch(hr: Tensor) -> None:
+def test_a_image_is_the_same_by_its_seed_in_any_batch(hr: Tensor) -> None:
     seeds = torch.tensor([5, 2**61 + 1, 7, 2**61 + 2**40 + 1])
     before = torch.get_rng_state()
     made = realworld(hr, (16, 16), seeds)
@@ -183,7 +183,7 @@ def test_what_it_draws_is_not_the_noise_that_models_draw_of_the_same_seed(
     ("size", "low"), [((33, 57), (11, 19)), ((7, 5), (7, 5)), ((3, 8), (1, 2)), ((1, 1), (1, 1))]
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_any_size_has_pictures_of_numbers_in_range(
+def test_any_size_has_images_of_numbers_in_range(
     size: tuple[int, int], low: tuple[int, int], channels: int, dtype: torch.dtype
 ) -> None:
     x = torch.rand(12, channels, *size, generator=generator(), dtype=dtype).round()  # black and white: it overshoots
@@ -225,7 +225,7 @@ def test_downscaling_says_its_seed_where_it_draws(hr: Tensor) -> None:
         first(hr, (16, 32))
 
 
-def test_training_has_its_lr_pictures_in_8_bits(hr: Tensor) -> None:
+def test_training_has_its_lr_images_in_8_bits(hr: Tensor) -> None:
     torch.manual_seed(0)
     model = model_class("edsr")(size=32, lr_size=8, protocol="realworld", blocks=1, features=4)
     drawn = Draws(torch.ones(4), torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), torch.arange(4))

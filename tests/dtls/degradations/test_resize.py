@@ -28,9 +28,9 @@ FACES = Degradation(size=128, stride=4, steps=28)
 
 
 @pytest.fixture(scope="module")
-def x(pictures: Tensor) -> Tensor:
-    """Real pictures in [0, 1], float64."""
-    return pictures.double() / 255
+def x(images: Tensor) -> Tensor:
+    """Real images in [0, 1], float64."""
+    return images.double() / 255
 
 
 def test_d_is_that_of_the_authors_code(expected: dict[str, Tensor]) -> None:
@@ -47,12 +47,12 @@ def test_d_0_is_the_identity(x: Tensor, protocol: Protocol) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_t_for_each_picture_gives_what_one_t_for_all_gives(x: Tensor, protocol: Protocol) -> None:
+def test_a_t_for_each_image_gives_what_one_t_for_all_gives(x: Tensor, protocol: Protocol) -> None:
     degrade = Degradation(size=64, stride=4, steps=14, protocol=protocol)
     steps = [0, 1, 3, 14, 7, 7, 2, 0, 13, 5, 11, 6]
     together = degrade(x, torch.tensor(steps))
-    for picture, t, result in zip(x, steps, together, strict=True):
-        torch.testing.assert_close(degrade(picture[None], t)[0], result, rtol=0, atol=1e-12)
+    for image, t, result in zip(x, steps, together, strict=True):
+        torch.testing.assert_close(degrade(image[None], t)[0], result, rtol=0, atol=1e-12)
     assert torch.equal(degrade(x, steps), together)
 
 
@@ -73,8 +73,8 @@ def test_other_sizes_go_down_by_ratio() -> None:
 
 
 @pytest.mark.parametrize("steps", [[1, 2], [1] * 13, torch.tensor([1, 2, 3])])
-def test_d_refuses_another_number_of_timesteps_than_of_pictures(x: Tensor, steps: list[int]) -> None:
-    with pytest.raises(SizeError, match=f"{len(steps)} timesteps for 12 pictures"):
+def test_d_refuses_another_number_of_timesteps_than_of_images(x: Tensor, steps: list[int]) -> None:
+    with pytest.raises(SizeError, match=f"{len(steps)} timesteps for 12 images"):
         Degradation(size=64, stride=4, steps=14)(x, steps)
 
 
@@ -131,7 +131,7 @@ def test_no_pixels_are_refused(sides: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("low", [(8, 8), (16, 16), (21, 13), (63, 5), (64, 64)])
-def test_a_projected_picture_is_reduced_to_its_lr(low: tuple[int, int], protocol: Protocol, x: Tensor) -> None:
+def test_a_projected_image_is_reduced_to_its_lr(low: tuple[int, int], protocol: Protocol, x: Tensor) -> None:
     y = resize(x, low, protocol)
     start = torch.rand(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     projected = project(start, y, protocol)
@@ -139,11 +139,11 @@ def test_a_projected_picture_is_reduced_to_its_lr(low: tuple[int, int], protocol
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_projection_is_to_the_nearest_such_picture(protocol: Protocol, x: Tensor) -> None:
+def test_projection_is_to_the_nearest_such_image(protocol: Protocol, x: Tensor) -> None:
     start = x.flip(0)
     projected = project(start, resize(x, (16, 16), protocol), protocol)
     torch.testing.assert_close(project(projected, resize(x, (16, 16), protocol), protocol), projected)
-    moved, other = projected - start, x - projected  # a right angle: no picture with that LR is nearer
+    moved, other = projected - start, x - projected  # a right angle: no image with that LR is nearer
     assert (moved * other).sum().abs() < 1e-9 * moved.norm() * other.norm()
     assert pseudo_inverse(64, 16, protocol).shape == (64, 16)
 
@@ -204,7 +204,7 @@ def test_one_scale_leads_from_low_to_high_but_for_rounding() -> None:
             scale_between(low, high)
 
 
-def test_rounded_sides_are_one_scale_whatever_the_picture_s_shape() -> None:
+def test_rounded_sides_are_one_scale_whatever_the_image_s_shape() -> None:
     drawn = np.random.default_rng(0)
     shapes = [(1, 31), (500, 3000), (1000, 50), *drawn.integers(1, 4000, (500, 2)).tolist()]
     for height, width in shapes:

@@ -18,24 +18,24 @@ from dtls.inference.trained import Sampling, Trained
 PILLOW = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 
 
-def unit(pictures: Tensor) -> Tensor:
-    return pictures.float() / 255
+def unit(images: Tensor) -> Tensor:
+    return images.float() / 255
 
 
 @pytest.mark.parametrize("size", [(256, 256), (128, 192), (130, 67), (64, 64), (32, 21)])
 @pytest.mark.parametrize("name", PILLOW)
 def test_smooth_interpolations_are_pillow_s_but_for_rounding(
-    name: str, size: tuple[int, int], pictures: Tensor
+    name: str, size: tuple[int, int], images: Tensor
 ) -> None:
-    for lr in pictures:
+    for lr in images:
         pillow = Image.fromarray(lr.permute(1, 2, 0).numpy()).resize(size[::-1], PILLOW[name])
         ours = (load_method(name)(unit(lr)[None], size)[0] * 255).round().permute(1, 2, 0)
         np.testing.assert_allclose(ours.numpy(), np.asarray(pillow), rtol=0, atol=1)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (128, 192), (64, 64), (320, 64)])
-def test_nearest_at_whole_scales_is_pillow_s(size: tuple[int, int], pictures: Tensor) -> None:
-    for lr in pictures:
+def test_nearest_at_whole_scales_is_pillow_s(size: tuple[int, int], images: Tensor) -> None:
+    for lr in images:
         pillow = Image.fromarray(lr.permute(1, 2, 0).numpy()).resize(size[::-1], Image.Resampling.NEAREST)
         ours = load_method("nearest")(unit(lr)[None], size)[0].permute(1, 2, 0) * 255
         np.testing.assert_array_equal(ours.round().numpy(), np.asarray(pillow))
@@ -52,16 +52,16 @@ def test_interpolations_stay_in_range(name: str) -> None:
 
 @pytest.mark.parametrize("name", INTERPOLATIONS)
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_interpolations_take_any_channels_each_for_itself(name: str, channels: int, pictures: Tensor) -> None:
-    lr = unit(pictures)[:channels, :1].transpose(0, 1)
+def test_interpolations_take_any_channels_each_for_itself(name: str, channels: int, images: Tensor) -> None:
+    lr = unit(images)[:channels, :1].transpose(0, 1)
     sr = load_method(name)(lr, (100, 130))
     each = [load_method(name)(channel[:, None], (100, 130)) for channel in lr.unbind(1)]
     assert torch.equal(sr, torch.cat(each, 1))
 
 
 @pytest.mark.parametrize("name", INTERPOLATIONS)
-def test_interpolations_leave_their_pictures_alone(name: str, pictures: Tensor) -> None:
-    lr = unit(pictures) * 1.5  # what is cut to [0, 1] would show
+def test_interpolations_leave_their_images_alone(name: str, images: Tensor) -> None:
+    lr = unit(images) * 1.5  # what is cut to [0, 1] would show
     before = lr.clone()
     for size in ((64, 64), (64, 128), (128, 64)):
         load_method(name)(lr, size)
@@ -69,23 +69,23 @@ def test_interpolations_leave_their_pictures_alone(name: str, pictures: Tensor) 
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_downscaling_is_a_of_its_protocol(protocol: Protocol, pictures: Tensor) -> None:
+def test_downscaling_is_a_of_its_protocol(protocol: Protocol, images: Tensor) -> None:
     method = Downscaling(protocol)
-    lr = method(unit(pictures), (16, 16))
-    torch.testing.assert_close(lr, resize(unit(pictures), (16, 16), protocol).clamp(0, 1))
+    lr = method(unit(images), (16, 16))
+    torch.testing.assert_close(lr, resize(unit(images), (16, 16), protocol).clamp(0, 1))
     assert lr.min() >= 0
     assert lr.max() <= 1
     with pytest.raises(SizeError, match="one scale is needed"):
-        method(unit(pictures), (16, 12))
+        method(unit(images), (16, 12))
 
 
-def test_dtls_is_the_checkpoint_s_and_samples_as_told(imported: Path, pictures: Tensor) -> None:
+def test_dtls_is_the_checkpoint_s_and_samples_as_told(imported: Path, images: Tensor) -> None:
     how = Sampling(sampler="one-call", projected=True)
     method = load_method("dtls", imported, "cpu", how)
     assert isinstance(method, Trained)
     assert method.how == how
     assert load_method("dtls", imported).identity == Trained(imported).identity
-    lr = unit(pictures)[:2, :, :8, :8]
+    lr = unit(images)[:2, :, :8, :8]
     assert torch.equal(method(lr, (32, 32)), Trained(imported, how=how)(lr, (32, 32)))
 
 

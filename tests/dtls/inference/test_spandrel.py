@@ -126,7 +126,7 @@ def test_grey_is_the_mean_of_three_equal_channels(model: SpandrelModel) -> None:
     torch.testing.assert_close(sr, three.mean(1, keepdim=True), rtol=0, atol=1e-6)
 
 
-def test_a_grey_model_enlarges_each_channel_as_a_picture_of_its_own(tmp_path: Path) -> None:
+def test_a_grey_model_enlarges_each_channel_as_a_image_of_its_own(tmp_path: Path) -> None:
     method = SpandrelModel(saved(seeded(compact, 1), tmp_path / "grey.safetensors"))
     colours = noise(2, 3, 9, 14)
     sr = method(colours, (36, 56))
@@ -135,7 +135,7 @@ def test_a_grey_model_enlarges_each_channel_as_a_picture_of_its_own(tmp_path: Pa
     torch.testing.assert_close(sr, torch.cat(each, 1), rtol=0, atol=1e-6)
 
 
-def test_large_pictures_are_made_in_tiles_and_small_ones_whole(tmp_path: Path) -> None:
+def test_large_images_are_made_in_tiles_and_small_ones_whole(tmp_path: Path) -> None:
     path = saved(seeded(compact), tmp_path / "compact.pth")
     whole, tiled = (SpandrelModel(path, how=Sampling(tile=tile)) for tile in (1024, 512))
     lr = noise(1, 3, 100, 200)
@@ -148,7 +148,7 @@ def test_large_pictures_are_made_in_tiles_and_small_ones_whole(tmp_path: Path) -
     assert seen == [(100, 128)]
 
 
-def test_pictures_of_one_size_go_through_together_where_that_makes_no_difference(tmp_path: Path) -> None:
+def test_images_of_one_size_go_through_together_where_that_makes_no_difference(tmp_path: Path) -> None:
     model = SpandrelModel(saved(seeded(compact), tmp_path / "compact.pth"))
     batches: list[int] = []
     model.model.model.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
@@ -158,7 +158,7 @@ def test_pictures_of_one_size_go_through_together_where_that_makes_no_difference
     assert batches == [2, 1, 1, 5, 5]
 
 
-def test_pictures_go_through_alone_where_others_would_change_them(tmp_path: Path) -> None:
+def test_images_go_through_alone_where_others_would_change_them(tmp_path: Path) -> None:
     model = SpandrelModel(saved(seeded(compact), tmp_path / "compact.pth"))
     lr = noise(3, 3, 20, 30)
     alone = torch.cat([model(one, (80, 120)) for one in lr.split(1)])
@@ -183,7 +183,7 @@ def test_models_that_tile_by_themselves_get_the_whole(model: SpandrelModel) -> N
     assert seen == [(20, 1100)]
 
 
-def test_the_identity_is_that_of_the_bytes_and_of_what_changes_the_picture(tmp_path: Path) -> None:
+def test_the_identity_is_that_of_the_bytes_and_of_what_changes_the_image(tmp_path: Path) -> None:
     path = saved(seeded(compact), tmp_path / "compact.safetensors")
     plain = SpandrelModel(path).identity
     assert plain["checkpoint"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -194,7 +194,7 @@ def test_the_identity_is_that_of_the_bytes_and_of_what_changes_the_picture(tmp_p
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_bf16_is_nearly_the_same_picture(name: str, tmp_path: Path) -> None:
+def test_bf16_is_nearly_the_same_image(name: str, tmp_path: Path) -> None:
     path, lr = saved(seeded(NETWORKS[name][0]), tmp_path / "model.pth"), noise(1, 3, 24, 32)
     exact, fast = (SpandrelModel(path, how=Sampling(precision=p)) for p in ("fp32", "bf16"))
     size = (24 * exact.scale, 32 * exact.scale)
@@ -289,7 +289,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float, tmp_path:
     assert refusal(path) == "body.2.weight holds values that are no numbers"
 
 
-def test_models_that_do_not_enlarge_pictures_are_refused(tmp_path: Path) -> None:
+def test_models_that_do_not_enlarge_images_are_refused(tmp_path: Path) -> None:
     path = saved(seeded(compact, 3, 1), tmp_path / "model.pth")
     assert refusal(path) == (
         "a ×1 Compact model (restoration), which returns images at the size they had; "

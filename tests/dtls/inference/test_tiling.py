@@ -26,7 +26,7 @@ def pixel_by_pixel(x: Tensor) -> Tensor:
 
 
 def neighbourhood(x: Tensor) -> Tensor:
-    """What each pixel's 15×15 neighbours, of all channels, add up to; 0 beyond the picture, as in the U-Net."""
+    """What each pixel's 15×15 neighbours, of all channels, add up to; 0 beyond the image, as in the U-Net."""
     kernel = torch.randn(3, 3, 15, 15, generator=torch.Generator().manual_seed(1)) / 15
     return F.conv2d(x, kernel.to(x), padding=7)
 
@@ -135,7 +135,7 @@ def test_what_fits_into_a_tile_is_made_in_one_piece() -> None:
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
 @pytest.mark.parametrize("n", [3, 4, 5, 7])
-def test_a_batch_too_large_is_halved_before_pictures_are_cut(n: int, shortage: Callable[[], None]) -> None:
+def test_a_batch_too_large_is_halved_before_images_are_cut(n: int, shortage: Callable[[], None]) -> None:
     memory, x = Memory(2 * 300 * 200, shortage), noise(n, 3, 300, 200)
     assert torch.equal(Tiler()(memory, x), pixel_by_pixel(x))
     assert {shape[1:] for shape in memory.asked} == {(300, 200)}
@@ -144,7 +144,7 @@ def test_a_batch_too_large_is_halved_before_pictures_are_cut(n: int, shortage: C
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_picture_too_large_is_made_in_tiles_half_as_large(shortage: Callable[[], None]) -> None:
+def test_a_image_too_large_is_made_in_tiles_half_as_large(shortage: Callable[[], None]) -> None:
     memory, x = Memory(300 * 300, shortage), noise(2, 3, 600, 400)
     torch.testing.assert_close(Tiler()(memory, x), pixel_by_pixel(x), rtol=0, atol=1e-6)
     assert memory.asked == [(2, 600, 400), (1, 600, 400), *2 * 6 * [(1, 300, 300)]]
@@ -201,7 +201,7 @@ def test_tiles_of_what_enlarges_are_the_whole(scale: int, height: int, width: in
     torch.testing.assert_close(Tiler(128, scale)(run, x), run(x), rtol=0, atol=1e-6)
 
 
-def test_a_real_network_in_tiles_makes_the_whole_picture() -> None:
+def test_a_real_network_in_tiles_makes_the_whole_image() -> None:
     run, x = compact(), noise(1, 3, 150, 170)
     whole = run(x)
     moved = x.clone()
@@ -219,7 +219,7 @@ def test_the_blend_of_enlarged_tiles_is_as_wide_as_what_they_share() -> None:
     assert 0 < row.diff().max() < 0.04
 
 
-def test_grey_pictures_are_tiled_as_they_are() -> None:
+def test_grey_images_are_tiled_as_they_are() -> None:
     x = noise(2, 1, 150, 170)
     torch.testing.assert_close(Tiler(128)(torch.square, x), x.square(), rtol=0, atol=1e-6)
 
@@ -235,7 +235,7 @@ def test_what_ran_out_of_memory_is_not_tried_again(shortage: Callable[[], None])
     assert memory.asked == [(2, 150, 300), (2, 150, 300)]
 
 
-def test_a_picture_beyond_the_memory_leaves_others_their_tiles() -> None:
+def test_a_image_beyond_the_memory_leaves_others_their_tiles() -> None:
     memory, tiler = Memory(1), Tiler()
     with pytest.raises(MemoryShortError):
         tiler(memory, noise(1, 3, 300, 300))

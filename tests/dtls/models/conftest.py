@@ -1,4 +1,4 @@
-"""Small pictures for the diffusion models; others have larger ones of their own."""
+"""Small images for the diffusion models; others have larger ones of their own."""
 
 import pytest
 from torch import Tensor
@@ -7,9 +7,9 @@ from dtls.degradations.resize import resize
 
 
 @pytest.fixture(scope="module")
-def hr(pictures: Tensor) -> Tensor:
-    """Real pictures in [0, 1], (12, 3, 16, 16)."""
-    return resize(pictures.float() / 255, (16, 16), "antialias").clamp(0, 1)
+def hr(images: Tensor) -> Tensor:
+    """Real images in [0, 1], (12, 3, 16, 16)."""
+    return resize(images.float() / 255, (16, 16), "antialias").clamp(0, 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The method `dtls`: its sampler on pictures of any size, projected, mirrored, in tiles, as its options say."""
+"""The method `dtls`: its sampler on images of any size, projected, mirrored, in tiles, as its options say."""
 
 import shutil
 from dataclasses import asdict
@@ -47,13 +47,13 @@ def stepping(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("stepping"), ModelConfig(**asdict(SMALL) | {"predicts": "previous"}))
 
 
-def unit(pictures: Tensor) -> Tensor:
-    return pictures.float() / 255
+def unit(images: Tensor) -> Tensor:
+    return images.float() / 255
 
 
-def soft(pictures: Tensor) -> Tensor:
-    """Pictures away from 0 and 1, where results are cut."""
-    return 0.4 + 0.2 * unit(pictures)
+def soft(images: Tensor) -> Tensor:
+    """Images away from 0 and 1, where results are cut."""
+    return 0.4 + 0.2 * unit(images)
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
@@ -73,8 +73,8 @@ def test_dtls_is_the_authors_sampler(imported: Path, expected: dict[str, Tensor]
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "previous"])
-def test_every_sampler_can_be_chosen(name: SamplerName, imported: Path, model: DTLS, pictures: Tensor) -> None:
-    lr = unit(pictures)[:2, :, :8, :8]
+def test_every_sampler_can_be_chosen(name: SamplerName, imported: Path, model: DTLS, images: Tensor) -> None:
+    lr = unit(images)[:2, :, :8, :8]
     x = resize(lr, (32, 32), "reference")
     by_hand = SAMPLERS[name](model, model.degradation, x, 6).clamp(0, 1)
     torch.testing.assert_close(
@@ -82,8 +82,8 @@ def test_every_sampler_can_be_chosen(name: SamplerName, imported: Path, model: D
     )
 
 
-def test_a_network_that_predicts_the_previous_step_has_a_sampler_of_its_own(stepping: Path, pictures: Tensor) -> None:
-    lr = unit(pictures)[:1, :, :8, :8]
+def test_a_network_that_predicts_the_previous_step_has_a_sampler_of_its_own(stepping: Path, images: Tensor) -> None:
+    lr = unit(images)[:1, :, :8, :8]
     by_itself, asked_for = Trained(stepping), Trained(stepping, how=Sampling(sampler="previous"))
     assert by_itself.identity["sampler"] == "previous"
     assert by_itself.identity == asked_for.identity
@@ -100,8 +100,8 @@ def test_a_sampler_that_its_network_cannot_serve_is_refused(
     assert str(refused.value) == f"{folder}: its network predicts {predicts}, so the sampler {name} cannot use it"
 
 
-def test_sampling_starts_at_the_timestep_of_the_scale(imported: Path, model: DTLS, pictures: Tensor) -> None:
-    lr = resize(unit(pictures), (32, 32), "reference")
+def test_sampling_starts_at_the_timestep_of_the_scale(imported: Path, model: DTLS, images: Tensor) -> None:
+    lr = resize(unit(images), (32, 32), "reference")
     enlarged = resize(lr, (64, 64), "reference")
     by_hand = current(model, model.degradation, enlarged, 4).clamp(0, 1)
     torch.testing.assert_close(Trained(imported)(lr, (64, 64)), by_hand, rtol=0, atol=1e-5)
@@ -138,9 +138,9 @@ def test_any_scale_starts_at_the_nearest_timestep_and_any_side_is_padded_and_cut
     [((10, 13), (40, 52)), ((13, 10), (26, 20)), ((48, 32), (192, 128)), ((1, 1), (4, 4)), ((21, 7), (25, 8))],
 )
 def test_results_have_exactly_the_size_wanted_and_stay_in_range(
-    sides: tuple[int, int], size: tuple[int, int], how: Sampling, imported: Path, pictures: Tensor
+    sides: tuple[int, int], size: tuple[int, int], how: Sampling, imported: Path, images: Tensor
 ) -> None:
-    lr = unit(pictures)[:2, :, : sides[0], : sides[1]]
+    lr = unit(images)[:2, :, : sides[0], : sides[1]]
     sr = Trained(imported, how=how)(lr, size)
     assert sr.shape == (2, 3, *size)
     assert sr.min() >= 0
@@ -180,11 +180,11 @@ CLEAN = [
 
 @pytest.mark.parametrize(("low", "high"), CLEAN)
 def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is_saved(
-    low: tuple[int, int], high: tuple[int, int], little: Path, pictures: Tensor
+    low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
 ) -> None:
     method = Trained(little, how=Sampling(projected=True))
     protocol = method.model.config.protocol
-    lr = resize(soft(pictures)[..., : high[0], : high[1]], low, protocol)
+    lr = resize(soft(images)[..., : high[0], : high[1]], low, protocol)
     sr = method(lr, high)
     assert 0 < sr.min() < sr.max() < 1  # nothing was cut
     assert error(resize(sr, low, protocol), lr).max() < 1e-10
@@ -195,10 +195,10 @@ def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is
 
 @pytest.mark.parametrize(("low", "high"), CLEAN)
 def test_projection_never_costs_psnr_for_a_clean_lr(
-    low: tuple[int, int], high: tuple[int, int], little: Path, pictures: Tensor
+    low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
 ) -> None:
     plain, projected = (Trained(little, how=Sampling(projected=p)) for p in (False, True))
-    for hr in (unit(pictures)[..., : high[0], : high[1]], soft(pictures)[..., : high[0], : high[1]]):
+    for hr in (unit(images)[..., : high[0], : high[1]], soft(images)[..., : high[0], : high[1]]):
         lr = resize(hr, low, plain.model.config.protocol)
         before, after = error(plain(lr, high), hr), error(projected(lr, high), hr)
         assert (after <= before + 1e-9).all()
@@ -207,21 +207,21 @@ def test_projection_never_costs_psnr_for_a_clean_lr(
 
 @pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize(("low", "high"), [((16, 16), (64, 64)), ((10, 13), (40, 52)), ((21, 13), (50, 31))])
-def test_with_the_ensemble_a_mirrored_picture_gives_the_mirrored_result(
-    low: tuple[int, int], high: tuple[int, int], projected: bool, imported: Path, pictures: Tensor
+def test_with_the_ensemble_a_mirrored_image_gives_the_mirrored_result(
+    low: tuple[int, int], high: tuple[int, int], projected: bool, imported: Path, images: Tensor
 ) -> None:
     method = Trained(imported, how=Sampling(ensemble=True, projected=projected))
-    lr = unit(pictures)[:4, :, : low[0], : low[1]]
+    lr = unit(images)[:4, :, : low[0], : low[1]]
     torch.testing.assert_close(method(lr.flip(-1), high), method(lr, high).flip(-1), rtol=0, atol=1e-5)
     plain = Trained(imported)
     assert (plain(lr.flip(-1), high) - plain(lr, high).flip(-1)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("low", "high"), [((16, 16), (64, 64)), ((10, 13), (40, 52))])
-def test_the_ensemble_is_the_mean_with_the_mirrored_picture_s(
-    low: tuple[int, int], high: tuple[int, int], little: Path, pictures: Tensor
+def test_the_ensemble_is_the_mean_with_the_mirrored_image_s(
+    low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
 ) -> None:
-    lr = soft(pictures)[:4, :, : low[0], : low[1]]
+    lr = soft(images)[:4, :, : low[0], : low[1]]
     one, both = Trained(little), Trained(little, how=Sampling(ensemble=True))
     straight, mirrored = one(lr, high), one(lr.flip(-1), high).flip(-1)
     assert 0 < min(straight.min(), mirrored.min()) < max(straight.max(), mirrored.max()) < 1
@@ -229,7 +229,7 @@ def test_the_ensemble_is_the_mean_with_the_mirrored_picture_s(
     torch.testing.assert_close(both(lr, high), (straight + mirrored) / 2, rtol=0, atol=1e-5)
 
 
-def test_bf16_is_nearly_the_same_picture_and_another_identity(imported: Path, expected: dict[str, Tensor]) -> None:
+def test_bf16_is_nearly_the_same_image_and_another_identity(imported: Path, expected: dict[str, Tensor]) -> None:
     lr = resize(expected["x"], (8, 8), "reference")
     exact, fast = (Trained(imported, how=Sampling(precision=p)) for p in ("fp32", "bf16"))
     missed = error(exact(lr, (32, 32)), fast(lr, (32, 32)))
@@ -240,7 +240,7 @@ def test_bf16_is_nearly_the_same_picture_and_another_identity(imported: Path, ex
     assert Trained(imported).identity == exact.identity  # what auto is on a CPU
 
 
-def test_the_identity_tells_apart_what_changes_the_picture_and_only_that(imported: Path, little: Path) -> None:
+def test_the_identity_tells_apart_what_changes_the_image_and_only_that(imported: Path, little: Path) -> None:
     plain = Trained(imported).identity
     others = [
         Sampling(sampler="current"),
@@ -259,9 +259,9 @@ def test_the_identity_tells_apart_what_changes_the_picture_and_only_that(importe
 
 @pytest.mark.parametrize("name", ["current", "two-call", "hr"])
 def test_the_trajectory_is_what_the_sampler_predicts_cut_to_size_and_then_the_result(
-    name: SamplerName, imported: Path, model: DTLS, pictures: Tensor
+    name: SamplerName, imported: Path, model: DTLS, images: Tensor
 ) -> None:
-    lr, size = unit(pictures)[:2, :, :10, :13], (37, 49)  # padded to 40×52, at t = 6
+    lr, size = unit(images)[:2, :, :10, :13], (37, 49)  # padded to 40×52, at t = 6
     seen: list[tuple[int, Tensor]] = []
     x = padded(resize(lr, size, "reference"), 4)
     SAMPLERS[name](model, model.degradation, x, 6, lambda t, made: seen.append((t, made)))
@@ -276,9 +276,9 @@ def test_the_trajectory_is_what_the_sampler_predicts_cut_to_size_and_then_the_re
 
 
 def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles_do_not_see(
-    little: Path, pictures: Tensor
+    little: Path, images: Tensor
 ) -> None:
-    lr = unit(pictures)[:2, :, :33, :50]
+    lr = unit(images)[:2, :, :33, :50]
     whole, tiled = (Trained(little, how=Sampling(tile=tile)) for tile in (1024, 128))
     assert not torch.equal(tiled(lr, (132, 200)), whole(lr, (132, 200)))
     assert (10 * torch.log10(1 / error(tiled(lr, (132, 200)), whole(lr, (132, 200))))).min() > 50
@@ -286,8 +286,8 @@ def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles
     assert torch.equal(tiled(lr, (128, 128)), whole(lr, (128, 128)))
 
 
-def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little: Path, pictures: Tensor) -> None:
-    lr = unit(pictures)[:2, :, :, :32]
+def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little: Path, images: Tensor) -> None:
+    lr = unit(images)[:2, :, :, :32]
     enough = Trained(little, how=Sampling(ensemble=True, projected=True, tile=128))(lr, (256, 128))
     method = Trained(little, how=Sampling(ensemble=True, projected=True))
     network, asked = method.network, []
@@ -305,9 +305,9 @@ def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for a CPU with a C++ compiler")
-def test_a_compiled_network_gives_the_same_picture(tmp_path: Path, pictures: Tensor) -> None:
+def test_a_compiled_network_gives_the_same_image(tmp_path: Path, images: Tensor) -> None:
     folder = saved(tmp_path, ModelConfig(4, (1,), residual=True, size=32, stride=4, steps=6))
-    lr = unit(pictures)[:1, :, :8, :8]
+    lr = unit(images)[:1, :, :8, :8]
     plain, compiled = (Trained(folder, how=Sampling(compiled=c)) for c in (False, True))
     assert (plain(lr, (32, 32)) - resize(lr, (32, 32), "reference")).abs().max() > 1e-3
     torch.testing.assert_close(compiled(lr, (32, 32)), plain(lr, (32, 32)), rtol=0, atol=1e-5)
@@ -335,10 +335,10 @@ def test_the_identity_is_that_of_the_very_bytes(imported: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("how", [Sampling(), Sampling(projected=True, ensemble=True)])
-def test_a_grey_picture_is_the_mean_of_that_of_three_equal_channels(
-    how: Sampling, imported: Path, pictures: Tensor
+def test_a_grey_image_is_the_mean_of_that_of_three_equal_channels(
+    how: Sampling, imported: Path, images: Tensor
 ) -> None:
-    method, grey = Trained(imported, how=how), unit(pictures)[:2, :1, :10, :13]
+    method, grey = Trained(imported, how=how), unit(images)[:2, :1, :10, :13]
     three = method(grey.expand(-1, 3, -1, -1), (40, 52))
     assert (three[:, 0] - three[:, 1]).abs().max() > 1e-3
     sr = method(grey, (40, 52))
@@ -346,8 +346,8 @@ def test_a_grey_picture_is_the_mean_of_that_of_three_equal_channels(
     torch.testing.assert_close(sr, three.mean(1, keepdim=True), rtol=0, atol=1e-6)
 
 
-def test_pictures_that_ran_out_of_memory_teach_the_next(little: Path, pictures: Tensor) -> None:
-    method, lr = Trained(little), unit(pictures)[:1, :, :64, :64]
+def test_images_that_ran_out_of_memory_teach_the_next(little: Path, images: Tensor) -> None:
+    method, lr = Trained(little), unit(images)[:1, :, :64, :64]
     network, failures = method.network, []
 
     def short(x: Tensor, t: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def made(**changes: Any) -> Heat:
 
 @pytest.fixture(scope="module")
 def hr(crops: Tensor) -> Tensor:
-    """Real pictures in [0, 1], (12, 3, 32, 32)."""
+    """Real images in [0, 1], (12, 3, 32, 32)."""
     return crops.float() / 255
 
 
@@ -59,7 +59,7 @@ def test_the_cosines_are_the_orthonormal_dct_of_type_two(n: int) -> None:
     np.testing.assert_allclose(modes.numpy(), expected, rtol=0, atol=1e-12)
 
 
-def test_no_blur_is_the_picture_itself(hr: Tensor) -> None:
+def test_no_blur_is_the_image_itself(hr: Tensor) -> None:
     oblong = hr[:2, :, :20].double()
     torch.testing.assert_close(blurred(oblong, torch.zeros(2)), oblong, rtol=0, atol=1e-12)
 
@@ -84,7 +84,7 @@ def test_the_blur_is_gaussian_with_a_deviation_of_sigma_pixels(sigma: float, hr:
     np.testing.assert_allclose(ours.numpy(), gaussian, rtol=0, atol=1e-6)
 
 
-def test_each_picture_is_blurred_by_its_own_sigma(hr: Tensor) -> None:
+def test_each_image_is_blurred_by_its_own_sigma(hr: Tensor) -> None:
     sigma = torch.tensor([0.0, 0.7, 3.0])
     together = blurred(hr[:3], sigma)
     for n in range(3):
@@ -122,7 +122,7 @@ def test_u_t_has_the_blur_for_a_mean_and_noise_of_a_hundredth(t: int) -> None:
     assert noise.var().item() == pytest.approx(NOISE**2, rel=5 * math.sqrt(2 / noise.numel()))
 
 
-def test_the_loss_compares_pictures_as_it_is_told(hr: Tensor) -> None:
+def test_the_loss_compares_images_as_it_is_told(hr: Tensor) -> None:
     model = made()
     compared: list[tuple[Tensor, Tensor]] = []
 
@@ -145,9 +145,9 @@ def test_the_loss_of_a_batch_is_that_of_its_parts(hr: Tensor) -> None:
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize(("protocol", "apart"), [("antialias", 0.1), ("reference", 0.25)])
 def test_a_scale_blurs_photographs_by_about_per_scale_times_itself(
-    protocol: Protocol, apart: float, scale: int, pictures: Tensor
+    protocol: Protocol, apart: float, scale: int, images: Tensor
 ) -> None:
-    hr = pictures.double() / 255
+    hr = images.double() / 255
     degraded = resize(resize(hr, (64 // scale, 64 // scale), protocol), (64, 64), protocol)
     candidates = torch.linspace(0.2, 0.8, 61, dtype=torch.float64)
     errors = [(blurred(hr, (c * scale).expand(len(hr))) - degraded).square().mean() for c in candidates]
@@ -175,7 +175,7 @@ def test_scales_beyond_its_widest_blur_are_refused() -> None:
 
 
 @pytest.mark.parametrize("scale", [2.0, 4.0])
-def test_a_perfect_network_leads_back_to_the_picture_but_for_the_noise_of_each_step(scale: float, hr: Tensor) -> None:
+def test_a_perfect_network_leads_back_to_the_image_but_for_the_noise_of_each_step(scale: float, hr: Tensor) -> None:
     model = made(timesteps=20)
     count, started = 64, model.timestep(scale)
     one = hr[:1].expand(count, -1, -1, -1)
@@ -202,7 +202,7 @@ def test_a_perfect_network_leads_back_to_the_picture_but_for_the_noise_of_each_s
 
 
 @torch.no_grad()
-def test_results_follow_from_their_seeds_and_not_from_the_other_pictures(lr: Tensor) -> None:
+def test_results_follow_from_their_seeds_and_not_from_the_other_images(lr: Tensor) -> None:
     model = made()
     x = model.enlarged(lr[:3], (32, 32))
     together = model.restore(model, x, 4, seeds(5, 6, 7), None)
@@ -257,8 +257,8 @@ def test_a_configuration_that_cannot_be_is_refused_in_a_line(changes: dict[str, 
     assert str(refused.value) == words
 
 
-def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(pictures: Tensor) -> None:
-    crops = pictures[:4, :, 16:32, 16:32].contiguous()
+def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(images: Tensor) -> None:
+    crops = images[:4, :, 16:32, 16:32].contiguous()
 
     def running(accumulate: int) -> Trainer[Heat]:
         torch.manual_seed(0)

@@ -41,7 +41,7 @@ def loss_of(model: Latent, hr: Tensor, draws: Draws, progress: float) -> Tensor:
 
 
 def learn(model: Latent, hr: Tensor, steps: int, rate: float, start: float, end: float) -> list[float]:
-    """The losses of so many steps on the same pictures, the progress going from start to end."""
+    """The losses of so many steps on the same images, the progress going from start to end."""
     optimizer, losses = torch.optim.AdamW(model.parameters(), lr=rate), []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
@@ -76,9 +76,9 @@ def test_the_loss_goes_down_in_both_stages(kind: type[Latent], hr: Tensor) -> No
 
 
 @BOTH
-def test_a_run_learns_the_autoencoder_then_the_unet_with_its_optimiser(kind: type[Latent], pictures: Tensor) -> None:
+def test_a_run_learns_the_autoencoder_then_the_unet_with_its_optimiser(kind: type[Latent], images: Tensor) -> None:
     """The switch comes with the step of which the share of steps before it is first_stage."""
-    crops = pictures[:, :, :16, :16].contiguous()
+    crops = images[:, :, :16, :16].contiguous()
     recipe = Recipe(steps=5, learning_rate=1e-3, ema_start=0, ema_every=1, ema_decay=0.5)
     trainer = Trainer(made(kind), recipe, Fabric(accelerator="cpu", devices=1))
     seen: list[set[str]] = []
@@ -190,7 +190,7 @@ def test_processes_have_one_estimate_of_the_statistics(hr: Tensor, monkeypatch: 
 
 @BOTH
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
-def test_results_follow_from_their_own_seed_and_picture_alone(
+def test_results_follow_from_their_own_seed_and_image_alone(
     kind: type[Latent], name: str, enlarged: Tensor
 ) -> None:
     model = made(kind)
@@ -207,7 +207,7 @@ def test_results_follow_from_their_own_seed_and_picture_alone(
 
 @BOTH
 def test_a_checkpoint_comes_back_and_upscales(
-    kind: type[Latent], hr: Tensor, pictures: Tensor, tmp_path: Path
+    kind: type[Latent], hr: Tensor, images: Tensor, tmp_path: Path
 ) -> None:
     model = made(kind, size=32, lr_size=8)
     loss_of(model, hr, drawn(12), 0.0)
@@ -217,7 +217,7 @@ def test_a_checkpoint_comes_back_and_upscales(
     assert torch.equal(loaded.latent_moments, model.latent_moments)
     torch.testing.assert_close(restored(loaded, hr[:2], SEEDS), restored(model, hr[:2], SEEDS), rtol=0, atol=1e-4)
     method = Trained(tmp_path, how=Sampling(sampler="ddpm", steps=4, seed=7))
-    lr = resize(pictures[:2].float() / 255, (8, 8), "antialias").clamp(0, 1)
+    lr = resize(images[:2].float() / 255, (8, 8), "antialias").clamp(0, 1)
     sr = method(lr, (32, 32))
     assert sr.shape == (2, 3, 32, 32)
     assert sr.min() >= 0
@@ -235,14 +235,14 @@ def test_a_checkpoint_comes_back_and_upscales(
 
 @pytest.mark.slow
 @BOTH
-def test_learning_one_picture_by_heart_restores_it_better_than_bicubic(kind: type[Latent], hr: Tensor) -> None:
-    model, picture = made(kind, width=16), hr[:1]
-    batch = picture.expand(16, -1, -1, -1)
+def test_learning_one_image_by_heart_restores_it_better_than_bicubic(kind: type[Latent], hr: Tensor) -> None:
+    model, image = made(kind, width=16), hr[:1]
+    batch = image.expand(16, -1, -1, -1)
     learn(model, batch, 150, 4e-3, 0, 0.4)
     learn(model, batch, 250, 4e-3, 0.4, 1)
-    x = model.enlarged(model.lr(picture, drawn(1)), (16, 16))
+    x = model.enlarged(model.lr(image, drawn(1)), (16, 16))
     for sampler in ("ddim", "ddpm"):
-        assert psnr(restored(model, x, SEEDS[:1], sampler), picture) > psnr(x, picture) + 2
+        assert psnr(restored(model, x, SEEDS[:1], sampler), image) > psnr(x, image) + 2
 
 
 @pytest.mark.parametrize(

@@ -82,12 +82,12 @@ def test_a_checkpoint_comes_back_as_it_went(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [(32, 32), (24, 44), (31, 43)])
 def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
-    name: str, size: tuple[int, int], pictures: Tensor, tmp_path: Path
+    name: str, size: tuple[int, int], images: Tensor, tmp_path: Path
 ) -> None:
     save_checkpoint(made(name), tmp_path)
     steps = 4 if name in ("sr3", "vae-ddpm", "vqvae-ddpm") else None
     method = Trained(tmp_path, how=Sampling(steps=steps))
-    lr = pictures[:3, :, : -(-size[0] // 4), : -(-size[1] // 4)].float() / 255
+    lr = images[:3, :, : -(-size[0] // 4), : -(-size[1] // 4)].float() / 255
     sr = method(lr, size)
     assert sr.shape == (3, 3, *size)
     assert sr.min() >= 0
@@ -97,10 +97,10 @@ def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_bf16_gives_whole_numbers_near_those_of_fp32(name: str, pictures: Tensor, tmp_path: Path) -> None:
+def test_bf16_gives_whole_numbers_near_those_of_fp32(name: str, images: Tensor, tmp_path: Path) -> None:
     save_checkpoint(made(name), tmp_path)
     steps = 4 if name in ("sr3", "vae-ddpm", "vqvae-ddpm") else None
-    lr = pictures[:2, :, :7, :9].float() / 255
+    lr = images[:2, :, :7, :9].float() / 255
     exact, fast = (
         Trained(tmp_path, how=Sampling(steps=steps, precision=precision, projected=True))(lr, (25, 33))
         for precision in ("fp32", "bf16")

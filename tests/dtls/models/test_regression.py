@@ -1,4 +1,4 @@
-"""The models that predict the picture in one step, cold, and the GAN stage that any model of pictures can have."""
+"""The models that predict the image in one step, cold, and the GAN stage that any model of images can have."""
 
 import json
 from collections.abc import Callable
@@ -138,7 +138,7 @@ def test_models_enlarge_by_the_scale_of_their_config(name: str, scale: int) -> N
 
 
 @pytest.mark.parametrize("protocol", ["antialias", "reference"])
-def test_an_untrained_residual_dtls_gives_the_enlarged_picture(
+def test_an_untrained_residual_dtls_gives_the_enlarged_image(
     protocol: Literal["antialias", "reference"], lr: Tensor, tmp_path: Path
 ) -> None:
     save_checkpoint(DTLS(**{**DEGRADING, "protocol": protocol}, residual=True), tmp_path)
@@ -147,7 +147,7 @@ def test_an_untrained_residual_dtls_gives_the_enlarged_picture(
     torch.testing.assert_close(method(lr, (32, 32)), expected, rtol=0, atol=1e-6)
 
 
-def test_the_loss_is_between_the_picture_and_what_comes_of_its_lr_picture_in_8_bits(crops: Tensor) -> None:
+def test_the_loss_is_between_the_image_and_what_comes_of_its_lr_image_in_8_bits(crops: Tensor) -> None:
     for name in SMALL:
         running = trainer(name, Recipe(steps=1, learning_rate=1e-3, loss="mse"))
         hr = crops.float() / 255
@@ -341,7 +341,7 @@ def test_recipes_that_want_what_a_model_does_not_have_are_refused() -> None:
 
     for recipe in (Recipe(perceptual=0.1), Recipe(adversarial=0.1)):
         with pytest.raises(
-            ValueError, match="own learns by its own loss, not between pictures: no perceptual, no adv"
+            ValueError, match="own learns by its own loss, not between images: no perceptual, no adv"
         ):
             check_recipe(Own, recipe)
         check_recipe(SRCNN, recipe)
@@ -355,7 +355,7 @@ def test_recipes_that_want_what_a_model_does_not_have_are_refused() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_training_lowers_the_loss(name: str, crops: Tensor) -> None:
     running = trainer(name, Recipe(steps=60, learning_rate=2e-3))
-    if name == "edsr":  # away from the enlarged picture, which is hard to better in so few steps
+    if name == "edsr":  # away from the enlarged image, which is hard to better in so few steps
         nn.init.constant_(running.model.tail.bias, 0.1)
     losses: list[float] = []
     train(running, [crops[:2]] * 60, lambda _done, loss: losses.append(loss))
@@ -363,5 +363,5 @@ def test_training_lowers_the_loss(name: str, crops: Tensor) -> None:
 
 
 def unmirrored(count: int) -> int:
-    """A seed of a run whose first step mirrors none of so many pictures."""
+    """A seed of a run whose first step mirrors none of so many images."""
     return next(seed for seed in range(2**20) if not draw(Recipe(seed=seed), 0, count, 1).mirrored.any())

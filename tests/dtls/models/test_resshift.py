@@ -1,4 +1,4 @@
-"""ResShift's chain is the paper's, in pictures of [0, 1], and its sampler goes back along it to what is predicted."""
+"""ResShift's chain is the paper's, in images of [0, 1], and its sampler goes back along it to what is predicted."""
 
 import math
 from pathlib import Path
@@ -31,7 +31,7 @@ def made(**changes: Any) -> ResShift:
 
 @pytest.fixture(scope="module")
 def hr(crops: Tensor) -> Tensor:
-    """Real pictures in [0, 1], (12, 3, 32, 32)."""
+    """Real images in [0, 1], (12, 3, 32, 32)."""
     return crops.float() / 255
 
 
@@ -96,7 +96,7 @@ def test_the_posterior_is_what_bayes_makes_of_one_step_and_the_chain_before_it(t
     torch.testing.assert_close(drawn(-1), mean - deviation, rtol=0, atol=1e-6)
 
 
-def test_the_loss_is_between_the_picture_and_what_the_network_makes_of_y_0_and_the_scaled_x_t(
+def test_the_loss_is_between_the_image_and_what_the_network_makes_of_y_0_and_the_scaled_x_t(
     hr: Tensor, lr: Tensor
 ) -> None:
     model, drawn = made(), draws(1, 2, 3, 4)
@@ -119,7 +119,7 @@ def test_the_loss_is_between_the_picture_and_what_the_network_makes_of_y_0_and_t
     torch.testing.assert_close(value, (model(seen, t) - hr[:4]).square().mean())
 
 
-def test_the_loss_compares_pictures_as_it_is_told(hr: Tensor) -> None:
+def test_the_loss_compares_images_as_it_is_told(hr: Tensor) -> None:
     model, drawn = made(), draws(1, 4)
     compared: list[tuple[Tensor, Tensor]] = []
 
@@ -139,14 +139,14 @@ def test_the_loss_of_a_batch_is_that_of_its_parts(hr: Tensor) -> None:
     torch.testing.assert_close(whole, torch.stack(parts).mean(), rtol=1e-5, atol=0)
 
 
-def test_an_untrained_model_gives_the_enlarged_picture(lr: Tensor) -> None:
+def test_an_untrained_model_gives_the_enlarged_image(lr: Tensor) -> None:
     model = ResShift(size=32, lr_size=8, dim=8, levels=2, timesteps=4)
     y0 = model.enlarged(lr[:2], (32, 32))
     assert torch.equal(model.restore(model, y0, 4, seeds(0, 1), None), y0)
 
 
 @torch.no_grad()
-def test_results_follow_from_their_seeds_and_not_from_the_other_pictures(lr: Tensor) -> None:
+def test_results_follow_from_their_seeds_and_not_from_the_other_images(lr: Tensor) -> None:
     model = made()
     y0 = model.enlarged(lr[:3], (32, 32))
     together = model.restore(model, y0, 4, seeds(5, 6, 7), None)
@@ -157,7 +157,7 @@ def test_results_follow_from_their_seeds_and_not_from_the_other_pictures(lr: Ten
     assert (other - alone).abs().max() > 0.01
 
 
-def test_with_a_perfect_network_the_chain_is_the_forward_one_and_ends_at_the_picture() -> None:
+def test_with_a_perfect_network_the_chain_is_the_forward_one_and_ends_at_the_image() -> None:
     model, count = made(timesteps=15), 64
     x0, y0 = torch.full((count, 3, 16, 16), 0.2), torch.full((count, 3, 16, 16), 0.7)
     shown: list[tuple[int, Tensor]] = []
@@ -243,8 +243,8 @@ def test_widths_double_from_level_to_level_up_to_eight_times() -> None:
     assert made(levels=3, patch=2).multiple == 8
 
 
-def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(pictures: Tensor) -> None:
-    crops = pictures[:4, :, 16:32, 16:32].contiguous()
+def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(images: Tensor) -> None:
+    crops = images[:4, :, 16:32, 16:32].contiguous()
 
     def running(accumulate: int) -> Trainer[ResShift]:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""SR3 learns the noise that was added, and its samplers are diffusers', each picture with noise of its own."""
+"""SR3 learns the noise that was added, and its samplers are diffusers', each image with noise of its own."""
 
 import math
 from pathlib import Path
@@ -32,11 +32,11 @@ def drawn(count: int, step: int = 0) -> Draws:
 
 
 def unused(_: Tensor, __: Tensor) -> Tensor:
-    raise AssertionError("no pictures are compared")
+    raise AssertionError("no images are compared")
 
 
 def learn(model: SR3, hr: Tensor, steps: int, rate: float) -> list[float]:
-    """The losses of so many steps on the same pictures, the rate falling to 0."""
+    """The losses of so many steps on the same images, the rate falling to 0."""
     optimizer, losses = torch.optim.AdamW(model.parameters(), lr=rate), []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
@@ -57,13 +57,13 @@ def restored(model: SR3, x: Tensor, seeds: Tensor, sampler: str | None = None, s
     return model.eval().sampler(sampler, steps)[0](model, x, 4.0, seeds, None)
 
 
-def test_loss_goes_down_on_real_pictures(hr: Tensor) -> None:
+def test_loss_goes_down_on_real_images(hr: Tensor) -> None:
     losses = learn(made(), hr[:4], 30, 8e-3)
     assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
 @pytest.mark.parametrize("loss", ["l1", "mse", "smooth-l1"])
-def test_the_loss_is_between_the_noise_of_the_seeds_and_what_is_predicted_from_both_pictures(
+def test_the_loss_is_between_the_noise_of_the_seeds_and_what_is_predicted_from_both_images(
     loss: str, hr: Tensor
 ) -> None:
     model, draws = made(schedule="linear", noise_loss=loss), drawn(12)
@@ -168,7 +168,7 @@ def test_samplers_give_what_diffusers_pipelines_give(
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
-def test_results_follow_from_their_own_seed_and_picture_alone(name: str, enlarged: Tensor) -> None:
+def test_results_follow_from_their_own_seed_and_image_alone(name: str, enlarged: Tensor) -> None:
     model = made()
     both = restored(model, enlarged, SEEDS, name)
     assert torch.equal(restored(model, enlarged, SEEDS, name), both)
@@ -178,14 +178,14 @@ def test_results_follow_from_their_own_seed_and_picture_alone(name: str, enlarge
     assert (other[1] - both[1]).abs().mean() > 0.01
 
 
-def test_the_callback_sees_each_prediction_of_the_picture(enlarged: Tensor) -> None:
+def test_the_callback_sees_each_prediction_of_the_image(enlarged: Tensor) -> None:
     model, seen = made().eval(), list[tuple[int, Tensor]]()
     sample, told = model.sampler("ddim", 4)
     with torch.inference_mode():
-        sr = sample(model, enlarged, 4.0, SEEDS, lambda t, picture: seen.append((t, picture)))
+        sr = sample(model, enlarged, 4.0, SEEDS, lambda t, image: seen.append((t, image)))
     assert told == {"sampler": "ddim", "steps": "4"}
     assert [t for t, _ in seen] == [20, 15, 10, 5]
-    assert all(picture.min() >= 0 and picture.max() <= 1 for _, picture in seen)
+    assert all(image.min() >= 0 and image.max() <= 1 for _, image in seen)
     torch.testing.assert_close(seen[-1][1], sr)
 
 
@@ -245,13 +245,13 @@ def test_it_learns_by_its_own_loss_so_no_perceptual_one_applies() -> None:
         check_recipe(SR3, Recipe(perceptual=0.1))
 
 
-def test_a_checkpoint_comes_back_and_upscales(enlarged: Tensor, pictures: Tensor, tmp_path: Path) -> None:
+def test_a_checkpoint_comes_back_and_upscales(enlarged: Tensor, images: Tensor, tmp_path: Path) -> None:
     model = made(size=32, lr_size=8, schedule="quadratic")
     save_checkpoint(model, tmp_path)
     loaded = load_checkpoint(tmp_path, SR3)
     assert loaded.config == model.config
     assert torch.equal(restored(loaded, enlarged, SEEDS), restored(model, enlarged, SEEDS))
-    lr = resize(pictures[:2].float() / 255, (8, 8), "antialias").clamp(0, 1)
+    lr = resize(images[:2].float() / 255, (8, 8), "antialias").clamp(0, 1)
     method = Trained(tmp_path, how=Sampling(steps=2, seed=7))
     sr = method(lr, (32, 32))
     assert sr.shape == (2, 3, 32, 32)
@@ -268,12 +268,12 @@ def test_a_checkpoint_comes_back_and_upscales(enlarged: Tensor, pictures: Tensor
 
 
 @pytest.mark.slow
-def test_learning_one_picture_by_heart_restores_it_better_than_bicubic(hr: Tensor) -> None:
-    model, picture = made(width=16), hr[:1]
-    learn(model, picture.expand(16, -1, -1, -1), 300, 4e-3)
-    x = model.enlarged(model.lr(picture, drawn(1)), (16, 16))
+def test_learning_one_image_by_heart_restores_it_better_than_bicubic(hr: Tensor) -> None:
+    model, image = made(width=16), hr[:1]
+    learn(model, image.expand(16, -1, -1, -1), 300, 4e-3)
+    x = model.enlarged(model.lr(image, drawn(1)), (16, 16))
     for sampler in ("ddim", "ddpm"):
-        assert psnr(restored(model, x, SEEDS[:1], sampler), picture) > psnr(x, picture) + 3
+        assert psnr(restored(model, x, SEEDS[:1], sampler), image) > psnr(x, image) + 3
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The U-Net is the authors', parameter for parameter and picture for picture."""
+"""The U-Net is the authors', parameter for parameter and image for image."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_output_is_that_of_the_authors_code(model: DTLS, expected: dict[str, Ten
         torch.testing.assert_close(model(degraded, torch.full((4,), t)), output, rtol=0, atol=1e-5)
 
 
-def test_a_t_for_each_picture_gives_what_one_t_for_all_gives(model: DTLS, expected: dict[str, Tensor]) -> None:
+def test_a_t_for_each_image_gives_what_one_t_for_all_gives(model: DTLS, expected: dict[str, Tensor]) -> None:
     x, steps = expected["x"].double(), torch.tensor([6, 1, 4, 6])
     together = model.double()(x, steps)
     for n in range(4):
@@ -61,7 +61,7 @@ def test_multipliers_that_cannot_be_are_refused(multipliers: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-def test_conditions_are_seen_behind_the_picture_and_are_no_part_of_the_result(patch: int) -> None:
+def test_conditions_are_seen_behind_the_image_and_are_no_part_of_the_result(patch: int) -> None:
     torch.manual_seed(0)
     unet, x, t = UNet(8, (1, 2), residual=True, patch=patch, conditions=3), torch.rand(2, 6, 16, 16), torch.ones(2)
     assert torch.equal(unet(x, t), x[:, :3])

@@ -1,4 +1,4 @@
-"""Every sampler is its formula in the paper, the default is the authors', and two calls give the same picture."""
+"""Every sampler is its formula in the paper, the default is the authors', and two calls give the same image."""
 
 from typing import get_args
 
@@ -26,7 +26,7 @@ def bilinear(x: Tensor, t: int) -> Tensor:
 
 
 def of_the_paper(name: SamplerName, model: DTLS, x: Tensor, t: int) -> tuple[dict[int, Tensor], Tensor]:
-    """The predictions x_{s,0} by s, and the SR picture, with M as the sum it stands for instead of a running one.
+    """The predictions x_{s,0} by s, and the SR image, with M as the sum it stands for instead of a running one.
 
     SR is x_{1,0}; of the three whose formula gives another x_0 at s = 1, it is that.
     """
@@ -127,10 +127,10 @@ def test_two_calls_give_what_all_steps_give(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_two_calls_suffice_under_either_protocol_and_at_other_sizes(
-    protocol: Protocol, exact: DTLS, pictures: Tensor
+    protocol: Protocol, exact: DTLS, images: Tensor
 ) -> None:
     degrade = Degradation(32, 4, 6, protocol)
-    x = degrade(pictures[:2, :, :48, :20].double() / 255, 5)
+    x = degrade(images[:2, :, :48, :20].double() / 255, 5)
     whole = current(exact, degrade, x, 5)
     torch.testing.assert_close(two_call(exact, degrade, x, 5), whole, rtol=0, atol=1e-13)
 
@@ -164,7 +164,7 @@ def test_the_previous_step_is_walked_without_degrading(exact: DTLS, expected: di
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_timestep_comes_once_for_each_picture_and_the_input_stays(
+def test_the_timestep_comes_once_for_each_image_and_the_input_stays(
     name: SamplerName, expected: dict[str, Tensor]
 ) -> None:
     steps: list[Tensor] = []

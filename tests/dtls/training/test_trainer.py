@@ -22,7 +22,7 @@ RECIPE = Recipe(steps=12, learning_rate=1e-3)
 
 
 class Distance(nn.Module):
-    """Stands in for LPIPS: a number a picture, (N, 1, 1, 1), of two batches in [−1, 1]."""
+    """Stands in for LPIPS: a number an image, (N, 1, 1, 1), of two batches in [−1, 1]."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().mean(dim=(1, 2, 3), keepdim=True)
@@ -36,7 +36,7 @@ def trainer(recipe: Recipe = RECIPE, seed: int = 0, *, bf16: bool = False, **cha
 
 
 def shown(crops: Tensor, drawn: Draws) -> Tensor:
-    """The pictures of a step as the loss knows them: in [0, 1], those mirrored that are drawn to be."""
+    """The images of a step as the loss knows them: in [0, 1], those mirrored that are drawn to be."""
     mirrored = [crop.flip(-1) if flip else crop for crop, flip in zip(crops, drawn.mirrored, strict=True)]
     return torch.stack(mirrored).float() / 255
 
@@ -60,7 +60,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_loss_goes_down_on_a_real_picture(crops: Tensor) -> None:
+def test_loss_goes_down_on_a_real_image(crops: Tensor) -> None:
     running = trainer(Recipe(steps=60, learning_rate=2e-3))
     losses: list[float] = []
     train(running, iter([crops[:2]] * 60), lambda _done, loss: losses.append(loss))
@@ -68,7 +68,7 @@ def test_loss_goes_down_on_a_real_picture(crops: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("loss", "distance"), [("l1", F.l1_loss), ("mse", F.mse_loss)])
-def test_the_loss_is_between_the_picture_and_what_the_model_makes_of_its_degradation(
+def test_the_loss_is_between_the_image_and_what_the_model_makes_of_its_degradation(
     loss: Literal["l1", "mse"], distance: Callable[[Tensor, Tensor], Tensor], crops: Tensor
 ) -> None:
     running = trainer(replace(RECIPE, loss=loss))
@@ -114,7 +114,7 @@ def test_half_the_sampled_inputs_are_d1_of_the_models_own_prediction(crops: Tens
         assert value == pytest.approx(F.l1_loss(untouched(expected_x, expected_t), x0).item(), rel=1e-5)
 
 
-def test_only_a_model_of_the_picture_learns_from_what_it_sampled() -> None:
+def test_only_a_model_of_the_image_learns_from_what_it_sampled() -> None:
     with pytest.raises(CheckpointError, match="no two-call sampler to learn from"):
         trainer(replace(RECIPE, inputs="sampled"), predicts="previous")
 
@@ -136,7 +136,7 @@ def test_a_perceptual_weight_and_a_perceptual_model_go_together() -> None:
             Trainer(model, recipe, fabric, perceptual)
 
 
-def test_the_drawn_pictures_are_mirrored_and_the_others_are_not(crops: Tensor) -> None:
+def test_the_drawn_images_are_mirrored_and_the_others_are_not(crops: Tensor) -> None:
     running = trainer()
     seen: list[tuple[Tensor, Tensor]] = []
     running.model.unet.register_forward_pre_hook(lambda _unet, given: seen.append(given))

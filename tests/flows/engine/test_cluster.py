@@ -17,7 +17,7 @@ from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server, wait_until
 
 ROOT = Path(__file__).parents[3]
-PICTURES, UNIT_SIZE, SOON = 200, 4, 180.0
+IMAGES, UNIT_SIZE, SOON = 200, 4, 180.0
 HOW = {"method": "lanczos", "scale": 12, "unit_size": UNIT_SIZE}
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -68,9 +68,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> It
 
 @pytest.fixture
 def source(s3: str, photographs: Path) -> str:
-    """Two hundred pictures in a bucket."""
+    """Two hundred images in a bucket."""
     files = sorted(photographs.rglob("*.png"))
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         Location.of(s3).upload(f"small/{number:03d}.png", files[number % len(files)])
     return f"{s3}/small"
 
@@ -79,7 +79,7 @@ def source(s3: str, photographs: Path) -> str:
 def expected(source: str, s3: str, s3_server: S3Server) -> dict[str, Any]:
     """What a run in threads of this process leaves."""
     settings = {"source": source, "target": f"{s3}/here", **HOW}
-    assert upscale.fn(UpscaleOptions.model_validate(settings)) == f"{PICTURES} done"
+    assert upscale.fn(UpscaleOptions.model_validate(settings)) == f"{IMAGES} done"
     return Place(f"{s3}/here", s3_server).files()
 
 

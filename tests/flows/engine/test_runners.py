@@ -80,7 +80,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def source(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Thirty-seven pictures, of which two would have the same name, and one that is broken."""
+    """Thirty-seven images, of which two would have the same name, and one that is broken."""
     folder = tmp_path_factory.mktemp("source")
     for copy in "abc":
         shutil.copytree(photographs, folder / copy)
@@ -113,7 +113,7 @@ def test_results_and_receipts_are_those_of_threads(
     all_the_same(tmp_path)
 
 
-def test_a_model_in_another_process_makes_the_same_pictures(
+def test_a_model_in_another_process_makes_the_same_images(
     source: str, checkpoint: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> None:
     model = {"method": "dtls", "checkpoint": checkpoint, "batch_size": 4, "device": "cpu", "include": ["a/*"]}
@@ -122,7 +122,7 @@ def test_a_model_in_another_process_makes_the_same_pictures(
     all_the_same(tmp_path)
 
 
-def test_shards_lr_pictures_and_reports_are_those_of_threads(
+def test_shards_lr_images_and_reports_are_those_of_threads(
     source: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> None:
     hr = tmp_path / "hr"
@@ -207,12 +207,12 @@ def test_a_run_whose_scheduler_dies_stops_with_one_line_and_goes_on_without_it(
 def long_run(
     source: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
 ) -> Iterator[tuple[Popen[str], Path]]:
-    """A run of one unit of 3,000 pictures that has made some of them, and its target."""
+    """A run of one unit of 3,000 images that has made some of them, and its target."""
     many, target = tmp_path / "many", tmp_path / "large"
-    picture = next(Path(source, "a").rglob("*.png"))
+    image = next(Path(source, "a").rglob("*.png"))
     many.mkdir()
     for number in range(3000):
-        (many / f"{number}.png").hardlink_to(picture)
+        (many / f"{number}.png").hardlink_to(image)
     options = ["--method", "lanczos", "--scale", "4", "--unit-size", "3000", "--workers", "1", "--in-flight", "1"]
     where = ["--runner", "dask", "--scheduler", scheduler.address]
     with Popen(
@@ -311,8 +311,8 @@ def test_a_worker_forgets_a_run_that_has_ended_and_sees_what_is_another_by_then(
     with Client(scheduler.address, set_as_default=False) as client:
         assert client.run(works_kept) == before
     others = Path(shutil.copytree(f"{source}/a", tmp_path / "others"))
-    for number, picture in enumerate(others.rglob("*.png")):
-        Image.new("RGB", (20 + number, 30), "teal").save(picture)
+    for number, image in enumerate(others.rglob("*.png")):
+        Image.new("RGB", (20 + number, 30), "teal").save(image)
     shutil.make_archive(str(archive.with_suffix("")), "zip", str(others))
     assert enlarged(str(archive), target, provenance=False, **where) == "12 done, 1 already done"
 

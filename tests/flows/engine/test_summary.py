@@ -15,7 +15,7 @@ def summary() -> Summary:
 
 
 def noted(*notes: str | None) -> Summary:
-    """The summary of pictures with these notes."""
+    """The summary of images with these notes."""
     return Summary.of([{"key": f"{n}.png", "status": "ok", "note": note} for n, note in enumerate(notes)])
 
 
@@ -85,7 +85,7 @@ def test_only_the_first_reasons_are_kept() -> None:
 
 
 @pytest.mark.parametrize("name", ["[x](http://evil)", "<img src=x>", "`code`", "**bold**", "|"])
-def test_whatever_pictures_are_called_is_shown_as_text(name: str) -> None:
+def test_whatever_images_are_called_is_shown_as_text(name: str) -> None:
     told = summary()
     told.note(f"{name}.png: broken")
     page = told.markdown("upscale a", "s3://bucket/b", "s3://bucket/b/manifest.parquet")
@@ -105,7 +105,7 @@ def test_whatever_breaks_lines_in_names_breaks_none_in_the_page(name: str) -> No
 
 
 def test_things_are_counted_in_words() -> None:
-    assert [counted(n, "picture") for n in (0, 1, 1200)] == ["0 pictures", "1 picture", "1,200 pictures"]
+    assert [counted(n, "image") for n in (0, 1, 1200)] == ["0 images", "1 image", "1,200 images"]
 
 
 def test_the_page_of_a_run_says_how_many_devices_computed() -> None:

@@ -12,14 +12,14 @@ from flows.report import report
 from reports.tables.summary import versions
 from storage.stores.location import Location, StorageError
 from storage.receipts.seals import PUBLISHED
-from tests.flows.reporting import made, options, pictures, save
+from tests.flows.reporting import made, options, images, save
 
 STRANGERS = ("index.html", "summary.json", "contact-sheet.png", "figures/tradeoff.pdf", "rating/index.html")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pictures(tmp_path_factory.mktemp("pictures"))
+    return images(tmp_path_factory.mktemp("images"))
 
 
 def files(out: Path) -> set[str]:
@@ -27,7 +27,7 @@ def files(out: Path) -> set[str]:
     return {name for name in found if not name.startswith(".dtls/")}
 
 
-@pytest.mark.parametrize("name", [*STRANGERS, f"pictures/{'0' * 16}-{'1' * 16}.png", "runs/run=x/metrics.parquet"])
+@pytest.mark.parametrize("name", [*STRANGERS, f"images/{'0' * 16}-{'1' * 16}.png", "runs/run=x/metrics.parquet"])
 def test_a_file_of_somebody_else_is_refused_before_any_work(name: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
@@ -38,13 +38,13 @@ def test_a_file_of_somebody_else_is_refused_before_any_work(name: str, folder: P
 
 
 def test_files_that_are_in_nobodys_way_stay(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pictures/holiday.jpg", "figures/mine.png"):
+    for name in ("images/holiday.jpg", "figures/mine.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("mine")
     monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 1000)
     made(folder, tmp_path, gallery=3)
     made(folder, tmp_path, gallery=2)
-    assert (tmp_path / "pictures" / "holiday.jpg").read_text() == (tmp_path / "figures" / "mine.png").read_text()
+    assert (tmp_path / "images" / "holiday.jpg").read_text() == (tmp_path / "figures" / "mine.png").read_text()
 
 
 def test_a_file_that_came_between_two_reports_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_report_of_an_earlier_version_is_taken_over(
     made(folder, tmp_path, figures=True)
     (tmp_path / PUBLISHED).write_text(json.dumps([{"title": "as it was"}, "metrics.parquet", 1, "tag"]))
     made(folder, tmp_path, gallery=0)
-    assert not list((tmp_path / "pictures").glob("*"))
+    assert not list((tmp_path / "images").glob("*"))
     assert not list((tmp_path / "figures").glob("*"))
 
 
@@ -123,23 +123,23 @@ def test_a_report_that_was_stopped_half_way_finds_its_own_files(
     assert (tmp_path / "figures" / "comparison.png").exists()
     made(folder, tmp_path, gallery=0)
     assert not list((tmp_path / "figures").glob("*"))
-    assert not list((tmp_path / "pictures").glob("*"))
+    assert not list((tmp_path / "images").glob("*"))
 
 
-def test_pictures_that_would_make_the_page_too_large_lie_beside_it(
+def test_images_that_would_make_the_page_too_large_lie_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = pictures(tmp_path, count=4, side=128)
+    folder = images(tmp_path, count=4, side=128)
     for path in (folder / "hr").iterdir():  # a few bytes in their folder, many on the page
-        with Image.open(path) as picture:
-            save(picture.convert("RGB"), path.with_suffix(".jpg"))
+        with Image.open(path) as image:
+            save(image.convert("RGB"), path.with_suffix(".jpg"))
         path.unlink()
     monkeypatch.setattr(gallery, "EMBEDDED_BYTES", 300_000)
     made(folder, tmp_path / "out", gallery=2)
-    assert not (tmp_path / "out" / "pictures").exists()
+    assert not (tmp_path / "out" / "images").exists()
     embedded = (tmp_path / "out" / "index.html").stat().st_size
     made(folder, tmp_path / "out", gallery=4)
-    assert (tmp_path / "out" / "pictures").exists()
+    assert (tmp_path / "out" / "images").exists()
     assert (tmp_path / "out" / "index.html").stat().st_size < embedded
 
 
@@ -150,7 +150,7 @@ def test_each_file_of_a_report_is_made_again_where_it_was_cut(
     made(folder, tmp_path, gallery=1, rating="grades", run="x")
     names = {name for name in files(tmp_path) if not name.startswith("study")}
     assert {"metrics.parquet", "index.html", "rating/index.html", "runs/run=x/metrics.parquet"} < names
-    assert [name for name in names if name.startswith("pictures/")]
+    assert [name for name in names if name.startswith("images/")]
     for name in [*names, PUBLISHED]:
         (tmp_path / name).write_bytes(b"")
         made(folder, tmp_path, gallery=1, rating="grades", run="x")

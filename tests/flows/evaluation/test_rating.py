@@ -43,7 +43,7 @@ def file_of(results: Path, key: str) -> Path:
 
 
 def keys(compared: Path) -> list[str]:
-    """Of the pictures, the worst nearest result first, which is the page's order."""
+    """Of the images, the worst nearest result first, which is the page's order."""
     made(compared, compared / "known", sr={"nearest": str(compared / "nearest")}, rating="none", gallery=0)
     return list(pd.read_parquet(compared / "known" / "metrics.parquet").sort_values("psnr").key)
 
@@ -93,19 +93,19 @@ def test_a_page_that_is_made_again_takes_the_answers_to_the_first(compared: Path
     assert len(pd.read_parquet(out / "ratings.parquet")) == 8
 
 
-def test_many_pictures_lie_beside_the_rating_page(
+def test_many_images_lie_beside_the_rating_page(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rating, "EMBEDDED_BYTES", 1000)
     made(compared, tmp_path)
-    names = [path.name for path in (tmp_path / "rating" / "pictures").iterdir()]
+    names = [path.name for path in (tmp_path / "rating" / "images").iterdir()]
     page = (tmp_path / "rating" / "index.html").read_text()
     assert len(names) == 4 * (1 + 2 + 1)
     assert all(name in page for name in names)
 
 
 @pytest.mark.parametrize("place", [0, 5])
-def test_a_picture_that_lacks_a_method_is_not_asked_about(compared: Path, tmp_path: Path, place: int) -> None:
+def test_a_image_that_lacks_a_method_is_not_asked_about(compared: Path, tmp_path: Path, place: int) -> None:
     key = keys(compared)[place]
     sr = {"nearest": str(compared / "nearest"), "bicubic": without(compared, tmp_path / "some", key)}
     made(compared, tmp_path / "report", sr=sr, gallery=24)
@@ -121,7 +121,7 @@ def test_a_result_of_the_wrong_size_is_not_asked_about(compared: Path, tmp_path:
     assert asked(tmp_path / "report") == {*keys(compared)} - {key}
 
 
-def test_a_report_whose_methods_share_no_picture_is_made_without_a_rating_page(
+def test_a_report_whose_methods_share_no_image_is_made_without_a_rating_page(
     compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = keys(compared)
@@ -130,7 +130,7 @@ def test_a_report_whose_methods_share_no_picture_is_made_without_a_rating_page(
         "b": without(compared, tmp_path / "b", *names[6:]),
     }
     made(compared, tmp_path / "report", sr=sr, rating="pairs", max_failed=1.0)
-    assert "no rating page: no picture of the gallery has good results of left and b" in capsys.readouterr().err
+    assert "no rating page: no image of the gallery has good results of left and b" in capsys.readouterr().err
     assert (tmp_path / "report" / "index.html").exists()
     assert not (tmp_path / "report" / "rating").exists()
 
@@ -141,7 +141,7 @@ def test_pairs_of_one_method_are_refused(compared: Path, tmp_path: Path) -> None
 
 
 def test_methods_may_be_called_by_words_of_the_page(compared: Path, tmp_path: Path) -> None:
-    names = ("right", "Pictures", "look", "which", "better", "Original")
+    names = ("right", "Images", "look", "which", "better", "Original")
     sr = {name: str(compared / ("nearest", "bicubic")[n % 2]) for n, name in enumerate(names)}
     made(compared, tmp_path, sr=sr)
     study = json.loads((tmp_path / "study.json").read_text())

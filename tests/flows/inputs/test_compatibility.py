@@ -9,12 +9,12 @@ import pytest
 from dtls.checkpoints.checkpoint import CheckpointError
 from flows.report import report
 from storage.stores.location import StorageError
-from tests.flows.reporting import made, options, pictures
+from tests.flows.reporting import made, options, images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return pictures(tmp_path / "pictures", count=2)
+    return images(tmp_path / "images", count=2)
 
 
 def trained_for(folder: Path, **protocols: str) -> None:

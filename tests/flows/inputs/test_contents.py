@@ -1,4 +1,4 @@
-"""Every file of a source is a picture, a row with a reason, or counted as skipped; and nothing else of it is lost."""
+"""Every file of a source is an image, a row with a reason, or counted as skipped; and nothing else of it is lost."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from tests.storage.archives.test_source import raw_zip, tarred
 JAPANESE = ("家族/写真.png", "家族/表.png")
 
 
-def picture(kind: str = "PNG") -> bytes:
+def image(kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (6, 4), "red").save(buffer, kind)
     return buffer.getvalue()
@@ -34,7 +34,7 @@ def filled(root: Path, *keys: str, data: bytes | None = None) -> Path:
     for key in keys:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture() if data is None else data)
+        path.write_bytes(image() if data is None else data)
     return root
 
 
@@ -77,7 +77,7 @@ def test_what_is_skipped_is_counted_and_told_but_for_junk(tmp_path: Path, capsys
     }
     told = [line.removeprefix(f"{source}: ") for line in capsys.readouterr().err.splitlines()]
     assert told[:4] == [
-        "left out: 1 picture of kinds that are not read (.heic 1); convert them",
+        "left out: 1 image of kinds that are not read (.heic 1); convert them",
         "left out: 2 archives (c.zip, d.tar.xz); give each as a source of its own",
         "left out: 2 hidden files, such as .b.png; names that begin with a dot are not read",
         "left out: 1 file, such as e.txt, without an image's suffix",
@@ -104,7 +104,7 @@ def test_what_a_target_keeps_for_itself_is_not_told_where_it_is_a_source(
 
 
 def test_members_that_are_refused_are_rows_and_do_no_harm(tmp_path: Path) -> None:
-    data = picture()
+    data = image()
     names = ("a.png", "./a.png", "../b.png", "note\n.txt", "c.png", "x/../c.png")
     (tmp_path / "in.tar").write_bytes(tarred(*((name, data) for name in names)))
     target = tmp_path / "out"
@@ -123,7 +123,7 @@ def test_members_that_are_refused_are_rows_and_do_no_harm(tmp_path: Path) -> Non
 
 
 def test_refused_members_of_one_name_are_rows_of_their_own_and_leave_results_alone(tmp_path: Path) -> None:
-    (tmp_path / "in.tar").write_bytes(tarred(*(("a.png", picture()) for _ in range(3))))
+    (tmp_path / "in.tar").write_bytes(tarred(*(("a.png", image()) for _ in range(3))))
     assert run(tmp_path / "in.tar", tmp_path / "out", max_failed=1) == "1 done, 2 failed"
     assert {*rows(tmp_path / "out")} == {"a.png", "a.png (2)", "a.png (3)"}
     assert (tmp_path / "out" / "a.png").exists()
@@ -132,7 +132,7 @@ def test_refused_members_of_one_name_are_rows_of_their_own_and_leave_results_alo
 
 
 def test_refused_members_are_rows_of_shards_too(tmp_path: Path) -> None:
-    (tmp_path / "in.tar").write_bytes(tarred(("a.png", picture()), ("../b.png", picture())))
+    (tmp_path / "in.tar").write_bytes(tarred(("a.png", image()), ("../b.png", image())))
     given = {"source": str(tmp_path / "in.tar"), "target": str(tmp_path / "shards"), "max_failed": 1}
     assert shard.fn(ShardOptions.model_validate(given)) == "1 done, 1 failed"
     assert {*rows(tmp_path / "shards")} == {"a.png", "../b.png"}
@@ -142,17 +142,17 @@ def test_refused_members_are_rows_of_shards_too(tmp_path: Path) -> None:
 
 
 def test_a_choice_may_be_of_refused_members(tmp_path: Path) -> None:
-    (tmp_path / "in.tar").write_bytes(tarred(("a.png", picture()), ("../b.png", picture())))
+    (tmp_path / "in.tar").write_bytes(tarred(("a.png", image()), ("../b.png", image())))
     assert run(tmp_path / "in.tar", tmp_path / "one", include=["a*"]) == "1 done"
     assert run(tmp_path / "in.tar", tmp_path / "two", exclude=["a*"], max_failed=1) == "1 failed"
     assert run(tmp_path / "in.tar", tmp_path / "two", include=["a*"], max_failed=1) == "1 done, 1 failed"
 
 
-def test_only_what_shards_hold_besides_pictures_and_their_json_is_told(
+def test_only_what_shards_hold_besides_images_and_their_json_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "s.tar").write_bytes(tarred(("1.png", picture()), ("1.json", b"{}"), ("1.txt", b"caption")))
+    (tmp_path / "in" / "s.tar").write_bytes(tarred(("1.png", image()), ("1.json", b"{}"), ("1.txt", b"caption")))
     (tmp_path / "in" / "notes.md").touch()
     assert run(tmp_path / "in", tmp_path / "out", by_content=True) == "1 done"
     assert skipped(tmp_path / "out") == {"other": {"count": 2, "example": "notes.md"}}
@@ -163,7 +163,7 @@ def test_files_without_a_suffix_are_taken_by_their_content_if_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = filled(tmp_path / "in", "a.png", "b")
-    filled(source, "c.dat", data=picture("JPEG"))
+    filled(source, "c.dat", data=image("JPEG"))
     filled(source, "d", "e.unknown", data=b"text")
     filled(source, "f.txt")
     filled(source, "g", data=b"")
@@ -184,8 +184,8 @@ def test_files_without_a_suffix_are_taken_by_their_content_if_that_is_asked_for(
 
 
 def test_a_member_without_a_suffix_is_taken_too(tmp_path: Path) -> None:
-    (tmp_path / "in.zip").write_bytes(raw_zip((b"a", picture()), (b"b", b"text")))
-    with pytest.raises(StorageError, match="no pictures there, only 2 other files such as a"):
+    (tmp_path / "in.zip").write_bytes(raw_zip((b"a", image()), (b"b", b"text")))
+    with pytest.raises(StorageError, match="no images there, only 2 other files such as a"):
         run(tmp_path / "in.zip", tmp_path / "out")
     assert run(tmp_path / "in.zip", tmp_path / "out", by_content=True) == "1 done"
 
@@ -213,7 +213,7 @@ def test_a_listed_key_is_meant_in_whatever_unicode_form(tmp_path: Path, capsys: 
     source = filled(tmp_path / "twins", *forms)
     (tmp_path / "keys").write_text("\u212b.png")
     (tmp_path / "one").write_text(forms[0])
-    with pytest.raises(StorageError, match="none of the 2 pictures is chosen"):
+    with pytest.raises(StorageError, match="none of the 2 images is chosen"):
         run(source, tmp_path / "two", key_list=str(tmp_path / "keys"))
     assert run(source, tmp_path / "two", key_list=str(tmp_path / "one")) == "1 done"
     (tmp_path / "both").write_text(f"{forms[1]}\n\u212b.png")
@@ -242,7 +242,7 @@ def test_one_image_is_a_source(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_one_image_on_s3_is_a_source(s3: str, tmp_path: Path) -> None:
-    Location.of(s3).write("in/photo.png", picture())
+    Location.of(s3).write("in/photo.png", image())
     assert run(f"{s3}/in/photo.png", tmp_path / "out") == "1 done"
     with pytest.raises(StorageError, match="holds the source"):
         run(f"{s3}/in/photo.png", f"{s3}/in")
@@ -251,7 +251,7 @@ def test_one_image_on_s3_is_a_source(s3: str, tmp_path: Path) -> None:
 def test_names_of_an_untold_encoding_are_told_and_read_once_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    members = [(name.encode("shift_jis"), picture()) for name in JAPANESE]
+    members = [(name.encode("shift_jis"), image()) for name in JAPANESE]
     (tmp_path / "in.zip").write_bytes(raw_zip(*members, system=0))
     with pytest.raises(RunError, match="1 of 2 images failed"):
         run(tmp_path / "in.zip", tmp_path / "out")
@@ -265,10 +265,10 @@ def test_names_of_an_untold_encoding_are_told_and_read_once_it_is(
 
 
 def test_another_process_reads_names_in_the_same_encoding(tmp_path: Path) -> None:
-    (tmp_path / "in.zip").write_bytes(raw_zip((JAPANESE[1].encode("gbk"), picture()), system=0))
+    (tmp_path / "in.zip").write_bytes(raw_zip((JAPANESE[1].encode("gbk"), image()), system=0))
     source = open_source(str(tmp_path / "in.zip"), "gbk")
-    [entry] = contents_of(source).pictures
-    assert Reopened.of(str(tmp_path / "in.zip"), source, "gbk").open().fetch(entry) == picture()
+    [entry] = contents_of(source).images
+    assert Reopened.of(str(tmp_path / "in.zip"), source, "gbk").open().fetch(entry) == image()
 
 
 @pytest.mark.parametrize("encoding", ["nonsense", "utf-16", "rot13", "idna", "base64", ""])

@@ -1,4 +1,4 @@
-"""A run takes the pictures that were asked for, and leaves what was made before as it is."""
+"""A run takes the images that were asked for, and leaves what was made before as it is."""
 
 import os
 from pathlib import Path
@@ -15,12 +15,12 @@ from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Entry, StorageError
 
 KEYS = ("a/1.png", "a/2.jpg", "b/1.png", "b/c/3.png")
-PICTURES = [Entry(key, 1, "") for key in KEYS]
+IMAGES = [Entry(key, 1, "") for key in KEYS]
 
 
 def chosen(**options: object) -> list[str]:
     chosen_by = SelectionOptions.model_validate(options)
-    found, _ = select(Contents(PICTURES), chosen_by, listed_keys(chosen_by))
+    found, _ = select(Contents(IMAGES), chosen_by, listed_keys(chosen_by))
     return [entry.key for entry in found]
 
 
@@ -76,7 +76,7 @@ def test_a_list_with_the_source_in_front_of_its_keys_is_told_what_is_wrong(
     if others:
         assert chosen(key_list=str(tmp_path / "keys.txt")) == others
     else:
-        with pytest.raises(StorageError, match="none of the 4 pictures is chosen"):
+        with pytest.raises(StorageError, match="none of the 4 images is chosen"):
             chosen(key_list=str(tmp_path / "keys.txt"))
     assert f"not in the source: {counted(len(lines), 'key')}, the first" in (told := capsys.readouterr().err)
     assert says in told
@@ -134,7 +134,7 @@ def test_a_list_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_choice_of_nothing_is_refused() -> None:
-    with pytest.raises(StorageError, match="none of the 4 pictures is chosen"):
+    with pytest.raises(StorageError, match="none of the 4 images is chosen"):
         chosen(include=["c/*"])
     with pytest.raises(ValidationError, match="an empty pattern matches nothing"):
         SelectionOptions(include=[""])
@@ -181,7 +181,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(
     assert said.startswith("7 to do from ")
     told = capsys.readouterr().err
     size = sum(path.stat().st_size for path in photographs.rglob("*.png")) / 1e3
-    assert f"12 pictures, {size:.1f} kB; 5 already done" in told
+    assert f"12 images, {size:.1f} kB; 5 already done" in told
     assert "a dry run: nothing was written" in told
 
 

@@ -1,4 +1,4 @@
-"""A source is a folder, a zip, a tar or shards: the pictures are the same, and what cannot be taken is told."""
+"""A source is a folder, a zip, a tar or shards: the images are the same, and what cannot be taken is told."""
 
 import io
 import lzma
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flows.inputs.contents import list_pictures
+from flows.inputs.contents import list_images
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
@@ -171,23 +171,23 @@ def mixed(tmp_path: Path) -> Path:
     return tmp_path / "mixed"
 
 
-def test_pictures_of_kinds_that_are_not_read_are_told_apart(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_of_kinds_that_are_not_read_are_told_apart(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mixed / "z.png").write_bytes(b"x")
-    assert [entry.key for entry in list_pictures(open_source(str(mixed)))] == ["z.png"]
+    assert [entry.key for entry in list_images(open_source(str(mixed)))] == ["z.png"]
     assert capsys.readouterr().err.splitlines() == [
-        f"{mixed}: left out: 5 pictures of kinds that are not read (.heic 2, .heif 1, .svg 1, .cr2 1); convert them",
+        f"{mixed}: left out: 5 images of kinds that are not read (.heic 2, .heif 1, .svg 1, .cr2 1); convert them",
         f"{mixed}: left out: 1 hidden file, such as .h.heic; names that begin with a dot are not read",
         f"{mixed}: left out: 2 files, such as f.txt, without an image's suffix",
     ]
 
 
-def test_a_source_of_nothing_but_such_pictures_says_so(mixed: Path) -> None:
+def test_a_source_of_nothing_but_such_images_says_so(mixed: Path) -> None:
     with pytest.raises(
-        StorageError, match=r"no pictures there but 5 pictures of kinds .*\(\.heic 2, .*; convert them"
+        StorageError, match=r"no images there but 5 images of kinds .*\(\.heic 2, .*; convert them"
     ):
-        list_pictures(open_source(str(mixed)))
-    with pytest.raises(StorageError, match=r"no pictures there but 1 picture of kinds .*\(\.cr2 1\)"):
-        list_pictures(open_source(str(mixed / "sub")))
+        list_images(open_source(str(mixed)))
+    with pytest.raises(StorageError, match=r"no images there but 1 image of kinds .*\(\.cr2 1\)"):
+        list_images(open_source(str(mixed / "sub")))
 
 
 def bmp(colour: str) -> bytes:

@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.fixture
 def drawn(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Text]:
-    """The bar on a terminal so wide, after pictures that took a second each."""
+    """The bar on a terminal so wide, after images that took a second each."""
 
     def draw(width: int, counts: list[tuple[int, int]], total: int, title: str = TITLE) -> Text:
         terminal = Terminal()
@@ -122,7 +122,7 @@ def test_what_prefects_server_does_not_take_is_told_and_fails_no_run(
     assert capsys.readouterr().err == f"no artifact dtls-shard-run, as Prefect's server does not take it: {error}\n"
 
 
-def test_what_pictures_are_called_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_images_are_called_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     tell("  failed: a\x1b[2Jb\nc\u202ed\udcff.png: broken")
     assert capsys.readouterr().err == "  failed: a\ufffd[2Jb c\ufffdd\ufffd.png: broken\n"
     assert printable("Jürgen 写真.png … ×4") == "Jürgen 写真.png … ×4"

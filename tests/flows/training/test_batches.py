@@ -15,7 +15,7 @@ from storage.shards.read import LocalShard, ShardReader
 
 @pytest.fixture(scope="module")
 def reader(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
-    """Three shards with the twelve pictures."""
+    """Three shards with the twelve images."""
     target = tmp_path_factory.mktemp("shards")
     shard.fn(ShardOptions(source=str(photographs), target=str(target), samples_per_shard=5))
     return ShardReader([LocalShard(path, None) for path in sorted(target.glob("*.tar"))])
@@ -25,8 +25,8 @@ def batches(reader: ShardReader, size: int = 32, batch_size: int = 6, seed: int 
     return Batches(reader, size, batch_size, seed)
 
 
-def pictures(tensor: Tensor) -> list[bytes]:
-    return [bytes(picture.permute(1, 2, 0).contiguous().numpy().tobytes()) for picture in tensor]
+def images(tensor: Tensor) -> list[bytes]:
+    return [bytes(image.permute(1, 2, 0).contiguous().numpy().tobytes()) for image in tensor]
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(6, 2), (6, 3), (12, 4), (14, 2)])
@@ -51,11 +51,11 @@ def test_the_batch_of_a_step_does_not_depend_on_where_the_loader_started(reader:
         assert torch.equal(batch, expected)
 
 
-def test_an_epoch_shows_every_picture_once_as_it_is_and_each_epoch_in_another_order(
+def test_an_epoch_shows_every_image_once_as_it_is_and_each_epoch_in_another_order(
     reader: ShardReader, photographs: Path
 ) -> None:
     loader = batches(reader, size=64, batch_size=6)
-    epochs = [pictures(torch.cat([loader[2 * epoch], loader[2 * epoch + 1]])) for epoch in range(2)]
+    epochs = [images(torch.cat([loader[2 * epoch], loader[2 * epoch + 1]])) for epoch in range(2)]
     files = sorted(np.asarray(Image.open(path)).tobytes() for path in photographs.rglob("*.png"))
     assert [sorted(epoch) for epoch in epochs] == [files, files]
     assert epochs[0] != epochs[1]
@@ -65,5 +65,5 @@ def test_crops_lie_anywhere_and_another_seed_gives_others(reader: ShardReader) -
     first, again, other = (batches(reader, batch_size=12, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], other[0])
-    crops = [set(pictures(first[epoch])) for epoch in range(5)]
-    assert len(set.union(*crops)) == 5 * 12  # of 33 × 33 places in each picture
+    crops = [set(images(first[epoch])) for epoch in range(5)]
+    assert len(set.union(*crops)) == 5 * 12  # of 33 × 33 places in each image

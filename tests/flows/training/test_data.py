@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 
 def png(number: int, side: int = 40) -> bytes:
-    """A picture like no other."""
+    """An image like no other."""
     return decode.encode_png(np.random.default_rng(number).integers(0, 255, (side, side, 3), dtype=np.uint8))
 
 
@@ -56,7 +56,7 @@ def write(path: Path, members: dict[str, bytes]) -> None:
 
 
 def tar(folder: Path, count: int, bad: Sequence[int] = (), make: Callable[[int], bytes] = broken) -> Path:
-    """A shard of `count` pictures in a folder, of which the `bad` ones are made by `make`."""
+    """A shard of `count` images in a folder, of which the `bad` ones are made by `make`."""
     members = {f"{number:04}.png": (make if number in bad else png)(number) for number in range(count)}
     write(folder / "a.tar", members)
     return folder
@@ -71,8 +71,8 @@ def batches(folder: Path, **changes: Any) -> Batches:
     return Batches(reader, **{"size": 32, "batch_size": 4, "seed": 0, **changes})
 
 
-def pictures(batch: Tensor) -> list[bytes]:
-    return [picture.contiguous().numpy().tobytes() for picture in batch]
+def images(batch: Tensor) -> list[bytes]:
+    return [image.contiguous().numpy().tobytes() for image in batch]
 
 
 def test_the_next_readable_image_stands_in_the_place_of_a_broken_one_wherever_a_loader_starts(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_broken_image_changes_nothing_of_the_others(tmp_path: Path) -> None:
     same = [
         one == other
         for step in range(3)
-        for one, other in zip(pictures(sound[step]), pictures(damaged[step]), strict=True)
+        for one, other in zip(images(sound[step]), images(damaged[step]), strict=True)
     ]
     assert same.count(False) == 1
 

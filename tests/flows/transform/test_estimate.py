@@ -1,4 +1,4 @@
-"""A dry run tries pictures from all over the plan, and says what it judges by."""
+"""A dry run tries images from all over the plan, and says what it judges by."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from storage.stores.location import Entry
 
 @pytest.mark.parametrize("total", [1, 2, 15, 16, 17, 31, 1000])
 @pytest.mark.parametrize("count", [1, 2, 16])
-def test_pictures_to_try_are_distinct_and_spread_over_all_with_the_last(total: int, count: int) -> None:
+def test_images_to_try_are_distinct_and_spread_over_all_with_the_last(total: int, count: int) -> None:
     entries = [Entry(f"{number:04d}.png", 1, "") for number in range(total)]
     chosen = [int(entry.key[:4]) for entry in spread(entries, count)]
     assert len(set(chosen)) == len(chosen) == min(total, count)
@@ -41,11 +41,11 @@ def test_the_estimate_says_its_format_and_what_it_is_judged_by(
     assert said.endswith(f" to write {says}, judged by trying 11 of them")
 
 
-def test_one_picture_is_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_is_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "in" / "a.png")
     assert plan(tmp_path / "in", tmp_path).endswith("judged by trying it")
-    assert "\n  1 picture, " in capsys.readouterr().err
+    assert "\n  1 image, " in capsys.readouterr().err
 
 
 def test_where_none_can_be_made_the_first_reason_is_told(tmp_path: Path) -> None:
@@ -61,6 +61,6 @@ def test_where_none_can_be_made_the_first_reason_is_told(tmp_path: Path) -> None
 def test_the_estimate_goes_by_those_that_can_be_made(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(4):
-        (tmp_path / "in" / f"{number}.png").write_bytes(b"no picture")
+        (tmp_path / "in" / f"{number}.png").write_bytes(b"no image")
     (tmp_path / "in" / "0.png").write_bytes((photographs / "00000" / "00000.png").read_bytes())
     assert plan(tmp_path / "in", tmp_path).endswith("judged by trying 1 of them")

@@ -1,4 +1,4 @@
-"""What a run does to each picture: a failure of any kind is one picture's, and memory is that of a few."""
+"""What a run does to each image: a failure of any kind is one image's, and memory is that of a few."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ from tests.peaks import peak_of
 
 
 class Memory:
-    """A source of pictures that are made when they are asked for."""
+    """A source of images that are made when they are asked for."""
 
     refused: list[tuple[str, str]] = []  # noqa: RUF012
     is_local = True
@@ -109,7 +109,7 @@ def enlarged(lr: Tensor, size: tuple[int, int]) -> Tensor:
     ],
 )
 @pytest.mark.parametrize("where", ["open_photograph", "method", "encode"])
-def test_whatever_goes_wrong_with_a_picture_is_its_own_reason(
+def test_whatever_goes_wrong_with_a_image_is_its_own_reason(
     where: str, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method: Method = Stub(enlarged)
@@ -122,13 +122,13 @@ def test_whatever_goes_wrong_with_a_picture_is_its_own_reason(
     assert made(Memory((8, 8, 3), (8, 8, 3)), method) == {"000.png": reason, "001.png": reason}
 
 
-def test_a_place_out_of_reach_is_no_picture_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_out_of_reach_is_no_image_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "fetch", raises(UnavailableError("the server is gone")))
     with pytest.raises(UnavailableError):
         made(Memory((8, 8, 3)), Stub(enlarged))
 
 
-def test_a_picture_of_a_rare_size_does_not_wait_for_all_others() -> None:
+def test_a_image_of_a_rare_size_does_not_wait_for_all_others() -> None:
     source = Memory((9, 9, 3), *[(8, 8, 3)] * 100)
     found = transform(source, Stub(enlarged)).made(source.list(), lambda item: item)
     keys = [item.row["key"] for item in found if isinstance(item, Sample)]
@@ -136,7 +136,7 @@ def test_a_picture_of_a_rare_size_does_not_wait_for_all_others() -> None:
     assert keys.index("000.png") <= 8 * 4 + 4
 
 
-def test_one_picture_of_a_batch_that_fails_fails_alone() -> None:
+def test_one_image_of_a_batch_that_fails_fails_alone() -> None:
     def run(lr: Tensor, size: tuple[int, int]) -> Tensor:
         if lr.shape[0] > 1:
             raise ValueError("not in batches")
@@ -180,7 +180,7 @@ def test_a_result_that_would_be_too_large_says_what_to_do(monkeypatch: pytest.Mo
     assert found == {"000.png": "40×32 would be more than 1,000 pixels: take at most --scale 1.7 or --size 34"}
 
 
-def test_what_is_no_picture_is_not_said_to_be_too_large() -> None:
+def test_what_is_no_image_is_not_said_to_be_too_large() -> None:
     class Page(Memory):
         def fetch(self, entry: Entry) -> bytes:
             return b"<html>not found</html>"
@@ -233,7 +233,7 @@ def test_units_share_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_large_picture_is_made_alone_and_as_with_others(method: Method) -> None:
+def test_a_large_image_is_made_alone_and_as_with_others(method: Method) -> None:
     source = Memory(*[(8, 8, 3)] * 4, (5, 7, 4), (6, 6))
     together, alone = made(source, method), made(source, method, bytes_at_once=1)
     assert [item.data for item in alone.values()] == [item.data for item in together.values()]  # type: ignore[union-attr]
@@ -241,7 +241,7 @@ def test_a_large_picture_is_made_alone_and_as_with_others(method: Method) -> Non
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_that_memory_does_not_suffice_for_is_a_failure_in_words(
+def test_a_image_that_memory_does_not_suffice_for_is_a_failure_in_words(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ROOM, "_available", lambda: 100 * 2**20)

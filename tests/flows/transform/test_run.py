@@ -35,7 +35,7 @@ def run(source: Path | str, target: Path | str, **options: object) -> str:
 
 
 def contents(address: Path | str) -> dict[str, bytes]:
-    """The pictures of a folder or an archive by their keys."""
+    """The images of a folder or an archive by their keys."""
     opened = open_source(str(address))
     return {entry.key: opened.fetch(entry) for entry in opened.list() if entry.key.endswith(".png")}
 
@@ -89,7 +89,7 @@ def test_an_archive_that_is_gone_is_made_again(source: Path, tmp_path: Path) -> 
     assert (tmp_path / "large.zip").read_bytes() == before
 
 
-def test_a_picture_that_now_fails_leaves_the_archive(source: Path, tmp_path: Path) -> None:
+def test_a_image_that_now_fails_leaves_the_archive(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large.zip")
     (source / "00000" / "00003.png").write_bytes(b"broken since")
     assert run(source, tmp_path / "large.zip") == "11 already done, 1 failed"
@@ -157,7 +157,7 @@ def test_shards_become_shards_of_the_same_names_and_keep_their_facts(source: Pat
         assert after[key][1] == {**facts, "width": 128, "height": 128}
 
 
-def test_a_new_picture_changes_one_shard_alone(source: Path, tmp_path: Path) -> None:
+def test_a_new_image_changes_one_shard_alone(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "shards", samples_per_shard=3)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")}
     shutil.copy(source / "00000" / "00000.png", source / "00000" / "00000-again.png")
@@ -172,7 +172,7 @@ def test_shards_do_not_go_into_an_archive(source: Path, tmp_path: Path) -> None:
         run(source, tmp_path / "large.zip", samples_per_shard=4)
 
 
-def test_two_pictures_that_differ_in_their_endings_both_have_a_result(source: Path, tmp_path: Path) -> None:
+def test_two_images_that_differ_in_their_endings_both_have_a_result(source: Path, tmp_path: Path) -> None:
     assert run(source, tmp_path / "large") == "12 done"
     with Image.open(source / "00000" / "00000.png") as image:
         image.transpose(Image.Transpose.ROTATE_180).save(source / "00000" / "00000.bmp")
@@ -213,7 +213,7 @@ def test_rows_say_where_the_time_went_and_what_was_not_kept(
 
 
 def edited(kind: str, source: Path) -> Path:
-    """A picture with something that a careless pipeline loses."""
+    """An image with something that a careless pipeline loses."""
     rng = np.random.default_rng(0)
     if kind == "alpha":
         pixels = np.zeros((16, 16, 4), np.uint8)
@@ -228,7 +228,7 @@ def edited(kind: str, source: Path) -> Path:
 
 @pytest.mark.parametrize(("kind", "mode"), [("alpha", "RGBA"), ("16 bits", "I;16"), ("grey", "L")])
 @pytest.mark.parametrize("method", ["nearest", "lanczos"])
-def test_what_a_picture_is_it_stays(kind: str, mode: str, method: str, tmp_path: Path) -> None:
+def test_what_a_image_is_it_stays(kind: str, mode: str, method: str, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     small = np.asarray(Image.open(edited(kind, tmp_path / "one")))
     assert run(tmp_path / "one", tmp_path / "large", method=method) == "1 done"
@@ -243,7 +243,7 @@ def test_what_a_picture_is_it_stays(kind: str, mode: str, method: str, tmp_path:
         assert seen[8:24, 8:24].all()
 
 
-def test_a_checkpoint_takes_every_kind_of_picture(tmp_path: Path, source: Path) -> None:
+def test_a_checkpoint_takes_every_kind_of_image(tmp_path: Path, source: Path) -> None:
     from dtls.checkpoints.checkpoint import save_checkpoint
     from dtls.models.dtls import DTLS
 
@@ -329,11 +329,11 @@ def test_results_that_are_too_large_for_a_format_fail_with_the_way_out(tmp_path:
 def test_masks_in_shards_are_told_as_they_are_taken_too(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = photographs / "00000" / "00000.png"
+    image = photographs / "00000" / "00000.png"
     (tmp_path / "shards").mkdir()
     with tarfile.open(tmp_path / "shards" / "a.tar", "w") as tar:
         for name in ("1.png", "1.mask.png", "2.png", "2.mask.png"):
-            tar.add(picture, name)
+            tar.add(image, name)
     assert run(tmp_path / "shards", tmp_path / "large") == "4 done"
     told = "2 images beside the image of the same sample, such as a/1.mask.png: taken, too; --exclude '*.mask.png'"
     assert f"{tmp_path / 'shards'}: {told} leaves them out" in capsys.readouterr().err

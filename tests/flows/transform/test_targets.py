@@ -33,7 +33,7 @@ TARGETS = ("large", "large.zip", "large.tar.gz")
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Six small pictures."""
+    """Six small images."""
     folder = tmp_path / "source"
     folder.mkdir()
     for number in range(6):
@@ -48,7 +48,7 @@ def run(source: Path | str, target: Path | str, **options: object) -> str:
 
 
 def contents(address: Path) -> dict[str, bytes]:
-    """The pictures of a folder or an archive by their keys."""
+    """The images of a folder or an archive by their keys."""
     opened = open_source(str(address))
     return {e.key: opened.fetch(e) for e in opened.list() if e.key[-3:] in ("png", "jpg", "tar") and e.key[0] != "."}
 
@@ -92,7 +92,7 @@ def test_what_is_not_chosen_stays_even_where_its_source_is_another_or_gone(
     assert rows(target) == dict.fromkeys((f"{n}.png" for n in range(6)), "ok")
 
 
-def test_a_choice_takes_names_from_all_pictures(source: Path, tmp_path: Path) -> None:
+def test_a_choice_takes_names_from_all_images(source: Path, tmp_path: Path) -> None:
     (source / "0.jpg").write_bytes(b"broken")
     run(source, tmp_path / "large", exclude=["*.jpg"])
     before = contents(tmp_path / "large")
@@ -158,7 +158,7 @@ def test_another_format_replaces_the_results_of_the_first(source: Path, tmp_path
     assert set(contents(tmp_path / "large")) == {*(f"{n}.png" for n in range(6)), "mine.png"}
 
 
-def test_results_of_pictures_that_are_gone_stay_in_a_folder(source: Path, tmp_path: Path) -> None:
+def test_results_of_images_that_are_gone_stay_in_a_folder(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
     (source / "5.png").unlink()
     run(source, tmp_path / "large", format="jpeg", overwrite=True)
@@ -175,8 +175,8 @@ def test_what_cannot_be_read_this_time_keeps_its_result(
 
     def list_and_change(where: Source, options: SourceOptions, asked: Set[str]) -> Contents:
         found = contents_of(where, options, asked)
-        changed = [Entry(e.key, e.size, "another") if e.key == "3.png" else e for e in found.pictures]
-        return replace(found, pictures=changed)
+        changed = [Entry(e.key, e.size, "another") if e.key == "3.png" else e for e in found.images]
+        return replace(found, images=changed)
 
     monkeypatch.setattr(mapping, "contents_of", list_and_change)
     assert run(source, target) == "5 already done, 1 failed"
@@ -185,15 +185,15 @@ def test_what_cannot_be_read_this_time_keeps_its_result(
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_names_that_no_place_can_hold_fail_alone(name: str, tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (8, 8), "teal").save(picture)
+    image = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), "teal").save(image)
     with zipfile.ZipFile(tmp_path / "small.zip", "w") as archive, warnings.catch_warnings():
         for key in ("good.png", "x" * 300 + ".png"):
-            archive.write(picture, key)
+            archive.write(image, key)
     folder = tmp_path / "small"
     folder.mkdir()
     for key in ("good.png", "back\\slash.png", "line\nbreak.png"):
-        shutil.copyfile(picture, folder / key)
+        shutil.copyfile(image, folder / key)
     (folder / "broken\\.png").write_bytes(b"broken")
     assert run(folder, tmp_path / name) == "1 done, 3 failed"
     assert run(folder, tmp_path / name) == "1 already done, 3 failed"
@@ -247,10 +247,10 @@ def test_a_run_that_dies_leaves_no_receipt_of_what_it_has_replaced(
     assert contents(target) == before
 
 
-def unreadable(picture: Path) -> None:
+def unreadable(image: Path) -> None:
     """It is listed, and cannot be read this time."""
-    picture.unlink(missing_ok=True)
-    picture.symlink_to("nowhere")
+    image.unlink(missing_ok=True)
+    image.symlink_to("nowhere")
 
 
 def test_names_that_were_replaced_go_even_after_a_run_that_died(
@@ -288,7 +288,7 @@ def test_a_choice_that_would_cost_a_shard_another_s_sample_is_refused(source: Pa
     run(source, target, samples_per_shard=10, include=["[012].png"])
     before = contents(target)
     (source / "2.png").unlink()
-    with pytest.raises(StorageError, match=r"the result of 2\.png would have to be made anew.*take all pictures"):
+    with pytest.raises(StorageError, match=r"the result of 2\.png would have to be made anew.*take all images"):
         run(source, target, samples_per_shard=10, include=["3.png"])
     assert contents(target) == before
     assert run(source, target, samples_per_shard=10, include=["1.png"]) == "3 already done"
@@ -306,7 +306,7 @@ def test_a_choice_does_not_turn_files_into_shards_nor_back(
     assert contents(target) == before
 
 
-def test_a_choice_does_not_take_the_name_of_a_picture_that_is_gone(source: Path, tmp_path: Path) -> None:
+def test_a_choice_does_not_take_the_name_of_a_image_that_is_gone(source: Path, tmp_path: Path) -> None:
     (source / "0.png").rename(source / "0.bmp")
     run(source, tmp_path / "large")
     before = contents(tmp_path / "large")
@@ -327,7 +327,7 @@ def test_a_shard_that_is_gone_stops_no_choice(source: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_result_is_not_kept_for_another_picture(name: str, source: Path, tmp_path: Path) -> None:
+def test_a_result_is_not_kept_for_another_image(name: str, source: Path, tmp_path: Path) -> None:
     """The first one moves to its longer name, and what has its old name cannot be read yet."""
     target = tmp_path / name
     (source / "0.png").rename(source / "0.bmp")
@@ -358,10 +358,10 @@ def tarred(path: Path, members: dict[str, bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
-def test_samples_of_two_pictures_do_not_have_one_name_in_a_shard(source: Path, tmp_path: Path) -> None:
+def test_samples_of_two_images_do_not_have_one_name_in_a_shard(source: Path, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
-    picture = (source / "0.png").read_bytes()
-    tarred(tmp_path / "shards" / "a.tar", {"0.png": picture, "0.PNG": picture, "1.png": picture})
+    image = (source / "0.png").read_bytes()
+    tarred(tmp_path / "shards" / "a.tar", {"0.png": image, "0.PNG": image, "1.png": image})
     assert run(tmp_path / "shards", tmp_path / "out", samples_per_shard=9, format="same") == "3 done"
     with tarfile.open(tmp_path / "out" / "a.tar") as tar:
         names = tar.getnames()
@@ -370,9 +370,9 @@ def test_samples_of_two_pictures_do_not_have_one_name_in_a_shard(source: Path, t
 
 def test_a_hostile_json_costs_a_shard_nothing(source: Path, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
-    picture = (source / "0.png").read_bytes()
+    image = (source / "0.png").read_bytes()
     jsons = {"0.json": b'{"c": "\\ud800"}', "1.json": b"[1]", "2.json": b"{" * 9000, "3.json": b'{"c": "fine"}'}
-    tarred(tmp_path / "shards" / "a.tar", {**jsons, **{f"{n}.png": picture for n in range(4)}})
+    tarred(tmp_path / "shards" / "a.tar", {**jsons, **{f"{n}.png": image for n in range(4)}})
     assert run(tmp_path / "shards", tmp_path / "out", samples_per_shard=9) == "4 done"
     with tarfile.open(tmp_path / "out" / "a.tar") as tar:
         found = [json.load(tar.extractfile(f"{n}.json") or io.BytesIO()) for n in range(4)]

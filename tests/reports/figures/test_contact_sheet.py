@@ -1,4 +1,4 @@
-"""The contact sheet shows the pictures themselves, each in its column, with its numbers."""
+"""The contact sheet shows the images themselves, each in its column, with its numbers."""
 
 import io
 from typing import Any
@@ -19,7 +19,7 @@ from reports.figures.contact_sheet import (
     MUTED,
     TALLEST,
     GalleryItem,
-    Picture,
+    GalleryImage,
     chosen_metrics,
     contact_sheet,
     cut,
@@ -57,13 +57,13 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, str, bool]]
     return lines
 
 
-def test_pictures_stand_in_columns_enlarged_pixel_by_pixel(gallery: list[GalleryItem]) -> None:
+def test_images_stand_in_columns_enlarged_pixel_by_pixel(gallery: list[GalleryItem]) -> None:
     sheet = contact_sheet(gallery[:1])
     assert sheet.width == 2 * MARGIN + 5 * 256 + 4 * GAP
     pixels = np.array(sheet)
     tops = set()
-    for column, picture in enumerate(gallery[0].pictures):
-        original = np.array(Image.open(io.BytesIO(picture.png)))
+    for column, image in enumerate(gallery[0].images):
+        original = np.array(Image.open(io.BytesIO(image.png)))
         zoom = 256 // original.shape[1]
         large = original.repeat(zoom, axis=0).repeat(zoom, axis=1)
         across = pixels[:, left(column) : left(column) + 256]
@@ -88,7 +88,7 @@ def test_the_protocol_stands_at_the_head(gallery: list[GalleryItem], written: li
 def test_the_best_of_each_number_is_in_bold_ink(gallery: list[GalleryItem], written: list[Any]) -> None:
     item = gallery[0]
     contact_sheet([item])
-    rows = [picture.metrics for picture in item.pictures if picture.metrics]
+    rows = [image.metrics for image in item.images if image.metrics]
     psnr, lpips = max(row["psnr"] for row in rows), min(row["lpips"] for row in rows)
     numbers = [line for line in written if len(line) == 3]
     assert len(numbers) == 3
@@ -101,31 +101,31 @@ def test_the_best_of_each_number_is_in_bold_ink(gallery: list[GalleryItem], writ
 def test_without_ground_truth_the_numbers_that_there_are_are_shown(written: list[Any]) -> None:
     row = {"status": "ok", "protocol": "antialias", "scale": 2.0, "psnr": None, "consistency": 0.25, "lpips": None}
     sheet = contact_sheet(
-        [GalleryItem("a", [Picture("LR", png(8, 8, "red")), Picture("x", png(16, 16, "red"), row)])]
+        [GalleryItem("a", [GalleryImage("LR", png(8, 8, "red")), GalleryImage("x", png(16, 16, "red"), row)])]
     )
     assert sheet.width == 2 * MARGIN + 2 * 256 + GAP
     assert [("2.50e-01", INK, True)] in written
 
 
-def test_metrics_that_no_picture_has_are_not_chosen(gallery: list[GalleryItem]) -> None:
+def test_metrics_that_no_image_has_are_not_chosen(gallery: list[GalleryItem]) -> None:
     assert [metric.name for metric in chosen_metrics(gallery)] == ["psnr", "lpips"]
     assert [metric.name for metric in chosen_metrics(gallery, ("ssim",))] == ["ssim"]
-    assert chosen_metrics([GalleryItem("a", [Picture("LR", png(8, 8, "red"))])]) == []
+    assert chosen_metrics([GalleryItem("a", [GalleryImage("LR", png(8, 8, "red"))])]) == []
 
 
-def test_a_missing_picture_leaves_its_cell_empty_and_says_so(written: list[Any]) -> None:
-    whole = GalleryItem("a", [Picture(label, png(64, 64, "red")) for label in ("LR", "x", "y", "HR")])
-    lacking = GalleryItem("b", [Picture(label, png(64, 64, "blue")) for label in ("LR", "y", "HR")])
+def test_a_missing_image_leaves_its_cell_empty_and_says_so(written: list[Any]) -> None:
+    whole = GalleryItem("a", [GalleryImage(label, png(64, 64, "red")) for label in ("LR", "x", "y", "HR")])
+    lacking = GalleryItem("b", [GalleryImage(label, png(64, 64, "blue")) for label in ("LR", "y", "HR")])
     sheet = contact_sheet([lacking, whole])
     columns = [slice(left(column), left(column) + 256) for column in range(4)]
     assert [int(places(sheet, BLUE)[:, column].sum()) for column in columns] == [256**2, 0, 256**2, 256**2]
     assert [int(places(sheet, RED)[:, column].sum()) for column in columns] == [256**2] * 4
-    assert [("no picture", MUTED, False)] in written
+    assert [("no image", MUTED, False)] in written
 
 
-def test_a_failed_result_is_an_empty_cell_whatever_size_its_picture_has(written: list[Any]) -> None:
+def test_a_failed_result_is_an_empty_cell_whatever_size_its_image_has(written: list[Any]) -> None:
     failure = {"status": "failed", "error": "SR is 900×30, HR is 64×64"}
-    item = GalleryItem("a", [Picture("x", png(900, 30, "blue"), failure), Picture("HR", png(64, 64, "red"))])
+    item = GalleryItem("a", [GalleryImage("x", png(900, 30, "blue"), failure), GalleryImage("HR", png(64, 64, "red"))])
     sheet = contact_sheet([item])
     assert item.size == (64, 64)
     assert not places(sheet, BLUE).any()
@@ -135,12 +135,12 @@ def test_a_failed_result_is_an_empty_cell_whatever_size_its_picture_has(written:
     assert [("SR is 900×30, HR is 64×64", MUTED, False)] in written
 
 
-def test_large_pictures_keep_their_shape_are_reduced_smoothly_and_it_says_so(written: list[Any]) -> None:
+def test_large_images_keep_their_shape_are_reduced_smoothly_and_it_says_so(written: list[Any]) -> None:
     stripes = np.zeros((720, 1280, 3), np.uint8)
     stripes[:, ::2] = 200
     file = io.BytesIO()
     Image.fromarray(stripes).save(file, "PNG")
-    sheet = contact_sheet([GalleryItem("a", [Picture("HR", file.getvalue()), Picture("LR", png(160, 90, "red"))])])
+    sheet = contact_sheet([GalleryItem("a", [GalleryImage("HR", file.getvalue()), GalleryImage("LR", png(160, 90, "red"))])])
     assert places(sheet, RED).sum() == 320 * 180
     inside = np.array(sheet)[places(sheet, RED).any(axis=1)][10:-10, left(1, 320) + 10 : left(1, 320) + 310]
     assert inside.min() >= 95
@@ -148,7 +148,7 @@ def test_large_pictures_keep_their_shape_are_reduced_smoothly_and_it_says_so(wri
     assert [("a", INK, False), ("   shown at 1:4", MUTED, False)] in written
 
 
-def test_pictures_that_are_not_reduced_do_not_say_so(gallery: list[GalleryItem], written: list[Any]) -> None:
+def test_images_that_are_not_reduced_do_not_say_so(gallery: list[GalleryItem], written: list[Any]) -> None:
     contact_sheet(gallery)
     assert not any("shown at" in text for line in written for text, _, _ in line)
 
@@ -156,20 +156,20 @@ def test_pictures_that_are_not_reduced_do_not_say_so(gallery: list[GalleryItem],
 @pytest.mark.parametrize(
     ("size", "shown"), [((100, 1000), (64, 640)), ((10, 100), (60, 600)), ((200, 300), (200, 300))]
 )
-def test_tall_pictures_are_no_taller_than_the_sheet_allows(size: tuple[int, int], shown: tuple[int, int]) -> None:
-    red = places(contact_sheet([GalleryItem("a", [Picture("HR", png(*size, "red"))])]), RED)
+def test_tall_images_are_no_taller_than_the_sheet_allows(size: tuple[int, int], shown: tuple[int, int]) -> None:
+    red = places(contact_sheet([GalleryItem("a", [GalleryImage("HR", png(*size, "red"))])]), RED)
     assert (red.any(axis=0).sum(), red.any(axis=1).sum()) == shown
     assert shown[1] <= TALLEST
 
 
-def test_a_picture_of_another_shape_is_not_stretched() -> None:
-    sheet = contact_sheet([GalleryItem("a", [Picture("LR", png(32, 16, "red")), Picture("HR", png(64, 64, "blue"))])])
+def test_a_image_of_another_shape_is_not_stretched() -> None:
+    sheet = contact_sheet([GalleryItem("a", [GalleryImage("LR", png(32, 16, "red")), GalleryImage("HR", png(64, 64, "blue"))])])
     red = places(sheet, RED)
     assert (red.any(axis=0).sum(), red.any(axis=1).sum()) == (256, 128)
 
 
 def test_labels_too_long_stay_in_their_column() -> None:
-    item = GalleryItem("key" * 999, [Picture("method" * 9999, png(8, 8, "red")), Picture("x\ny", png(8, 8, "red"))])
+    item = GalleryItem("key" * 999, [GalleryImage("method" * 9999, png(8, 8, "red")), GalleryImage("x\ny", png(8, 8, "red"))])
     sheet = np.array(contact_sheet([item]))
     top = int((sheet == RED).all(axis=-1).any(axis=1).argmax())
     labels = sheet[MARGIN : MARGIN + 24]
@@ -194,5 +194,5 @@ def test_the_font_has_what_reports_write(character: str) -> None:
 
 
 def test_a_sheet_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         contact_sheet([])

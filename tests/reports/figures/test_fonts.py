@@ -16,7 +16,7 @@ from reports.figures import fonts
 from reports.figures.crops import comparison_figure
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
 from reports.figures.fonts import Face, FontError, families, missing, readable, refuse_unreadable
-from reports.figures.contact_sheet import COLUMN, LINE, MARGIN, GalleryItem, Picture, contact_sheet
+from reports.figures.contact_sheet import COLUMN, LINE, MARGIN, GalleryItem, GalleryImage, contact_sheet
 from reports.tables.table import METRICS
 from tests.reports.samples import row
 
@@ -64,7 +64,7 @@ def item(key: str, label: str) -> GalleryItem:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((40, 40)).save(buffer, "PNG")
     row = {"status": "ok", "psnr": 30.0}
-    return GalleryItem(key, [Picture(label, buffer.getvalue(), row), Picture("HR", buffer.getvalue())])
+    return GalleryItem(key, [GalleryImage(label, buffer.getvalue(), row), GalleryImage("HR", buffer.getvalue())])
 
 
 def test_a_letter_comes_from_a_font_that_has_it(install: Install, bars: Path) -> None:

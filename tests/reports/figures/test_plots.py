@@ -24,7 +24,7 @@ from reports.figures.plots import (
     figure_bytes,
     tradeoff_figure,
 )
-from reports.figures.contact_sheet import GalleryItem, NothingToDrawError, Picture
+from reports.figures.contact_sheet import GalleryItem, NothingToDrawError, GalleryImage
 from reports.tables.statistics import mean_interval
 from reports.tables.table import METRICS, SCHEMA
 
@@ -35,12 +35,12 @@ HOSTILE = "_$\\q$\n<"
 CROP = Crop(16, 40, 48, 32)
 
 
-def pixels(picture: Picture) -> NDArray[np.uint8]:
-    return np.array(Image.open(io.BytesIO(picture.png)))
+def pixels(image: GalleryImage) -> NDArray[np.uint8]:
+    return np.array(Image.open(io.BytesIO(image.png)))
 
 
 def images(figure: Figure) -> list[NDArray[np.uint8]]:
-    """What each axes shows, from the first on; nothing where it shows no picture."""
+    """What each axes shows, from the first on; nothing where it shows no image."""
     return [np.array(axes.images[0].get_array() if axes.images else [], np.uint8) for axes in figure.axes]
 
 
@@ -54,7 +54,7 @@ def bold_words(figure: Figure) -> list[str]:
 
 
 def dots(axes: Axes) -> int:
-    """How many single pictures are drawn."""
+    """How many single images are drawn."""
     scattered = [found for found in axes.collections if isinstance(found, PathCollection)]
     return sum(len(np.asarray(found.get_offsets())) for found in scattered)
 
@@ -70,12 +70,12 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def test_the_crops_are_those_of_lr_each_method_and_hr_at_one_place(gallery: list[GalleryItem]) -> None:
     item = gallery[0]
     whole, lr, *crops = images(comparison_figure([item], {item.key: CROP}))
-    assert np.array_equal(whole, pixels(item.pictures[-1]))
-    enlarged = pixels(item.pictures[0]).repeat(4, axis=0).repeat(4, axis=1)
+    assert np.array_equal(whole, pixels(item.images[-1]))
+    enlarged = pixels(item.images[0]).repeat(4, axis=0).repeat(4, axis=1)
     assert np.array_equal(lr, enlarged[40:72, 16:64])
     assert len(crops) == 4
-    for crop, picture in zip(crops, item.pictures[1:], strict=True):
-        assert np.array_equal(crop, pixels(picture)[40:72, 16:64])
+    for crop, image in zip(crops, item.images[1:], strict=True):
+        assert np.array_equal(crop, pixels(image)[40:72, 16:64])
 
 
 def test_the_box_is_drawn_around_the_crop(gallery: list[GalleryItem]) -> None:
@@ -87,7 +87,7 @@ def test_the_box_is_drawn_around_the_crop(gallery: list[GalleryItem]) -> None:
 def test_labels_and_numbers_stand_under_the_crops_the_best_in_bold(gallery: list[GalleryItem]) -> None:
     item = gallery[0]
     figure = comparison_figure([item])
-    rows = [picture.metrics for picture in item.pictures if picture.metrics]
+    rows = [image.metrics for image in item.images if image.metrics]
     numbers = [f"{row[m.name]:{m.form}}" for row in rows for m in (PSNR, LPIPS)]
     assert [word for word in words(figure) if re.fullmatch(r"[\d.]+", word)] == numbers
     assert bold_words(figure) == [
@@ -97,8 +97,8 @@ def test_labels_and_numbers_stand_under_the_crops_the_best_in_bold(gallery: list
 
 
 def test_nothing_overlaps_and_nothing_leaves_the_figure(gallery: list[GalleryItem]) -> None:
-    lr, *methods, hr = gallery[1].pictures
-    many = [Picture(f"{p.label} {n}", p.png, p.metrics) for n in range(3) for p in methods]
+    lr, *methods, hr = gallery[1].images
+    many = [GalleryImage(f"{p.label} {n}", p.png, p.metrics) for n in range(3) for p in methods]
     figure = comparison_figure([gallery[0], GalleryItem("many", [lr, *many, hr])], {"many": CROP})
     figure.draw_without_rendering()
     places = [axes.get_position() for axes in figure.axes]
@@ -111,7 +111,7 @@ def test_nothing_overlaps_and_nothing_leaves_the_figure(gallery: list[GalleryIte
         assert not any(a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1 for b in places[:i])
 
 
-def test_the_most_disputed_square_is_where_the_pictures_differ() -> None:
+def test_the_most_disputed_square_is_where_the_images_differ() -> None:
     a = np.full((200, 300, 3), 90, np.uint8)
     b = a.copy()
     b[100:148, 200:248] += 60
@@ -122,46 +122,46 @@ def test_the_most_disputed_square_is_where_the_pictures_differ() -> None:
 
 
 def test_a_single_method_is_compared_with_hr(gallery: list[GalleryItem]) -> None:
-    hr = gallery[0].pictures[-1]
+    hr = gallery[0].images[-1]
     changed = pixels(hr).copy()
     changed[70:110, 60:100] = 0
     file = io.BytesIO()
     Image.fromarray(changed).save(file, "PNG")
-    item = GalleryItem("a", [Picture("one", file.getvalue()), hr])
+    item = GalleryItem("a", [GalleryImage("one", file.getvalue()), hr])
     left, top, width, height = most_disputed([changed, pixels(hr)])
     assert np.array_equal(images(comparison_figure([item]))[1], changed[top : top + height, left : left + width])
     assert left <= 60 < 100 <= left + width
 
 
 def test_without_hr_the_box_is_on_lr(gallery: list[GalleryItem]) -> None:
-    item = GalleryItem("a", gallery[0].pictures[:-1])
-    assert np.array_equal(images(comparison_figure([item]))[0][::4, ::4], pixels(item.pictures[0]))
+    item = GalleryItem("a", gallery[0].images[:-1])
+    assert np.array_equal(images(comparison_figure([item]))[0][::4, ::4], pixels(item.images[0]))
 
 
 def test_a_failed_result_is_an_empty_cell_that_says_so(gallery: list[GalleryItem]) -> None:
-    lr, method, *_, hr = gallery[0].pictures
-    failed = Picture("broken", lr.png, {"status": "failed", "error": "too small"})
+    lr, method, *_, hr = gallery[0].images
+    failed = GalleryImage("broken", lr.png, {"status": "failed", "error": "too small"})
     figure = comparison_figure([GalleryItem("a", [lr, failed, method, hr])])
     assert [len(image) > 0 for image in images(figure)] == [True, True, False, True, True]
     assert {"failed", "broken"} <= set(words(figure))
 
 
 @pytest.mark.parametrize("crop", [(-1, 0, 8, 8), (0, 0, 0, 8), (121, 0, 8, 8), (0, 121, 8, 8)])
-def test_a_crop_outside_its_picture_is_refused(gallery: list[GalleryItem], crop: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ValueError, match="is no part of a picture of 128×128"):
+def test_a_crop_outside_its_image_is_refused(gallery: list[GalleryItem], crop: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="is no part of an image of 128×128"):
         comparison_figure(gallery[:1], {gallery[0].key: Crop(*crop)})
 
 
-def test_two_pictures_of_one_label_and_none_at_all_are_refused(gallery: list[GalleryItem]) -> None:
-    twice = GalleryItem("a", [gallery[0].pictures[0]] * 2)
-    with pytest.raises(ValueError, match="a: two pictures have one label"):
+def test_two_images_of_one_label_and_none_at_all_are_refused(gallery: list[GalleryItem]) -> None:
+    twice = GalleryItem("a", [gallery[0].images[0]] * 2)
+    with pytest.raises(ValueError, match="a: two images have one label"):
         comparison_figure([twice])
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         comparison_figure([GalleryItem("a")])
 
 
 def test_an_item_that_failed_as_a_whole_is_left_out(gallery: list[GalleryItem]) -> None:
-    failed = [Picture(p.label, p.png, {"status": "failed", "error": "no HR"}) for p in gallery[0].pictures]
+    failed = [GalleryImage(p.label, p.png, {"status": "failed", "error": "no HR"}) for p in gallery[0].images]
     broken = GalleryItem("broken", failed)
     assert len(images(comparison_figure([broken, gallery[0]]))) == len(images(comparison_figure([gallery[0]])))
     with pytest.raises(NothingToDrawError):
@@ -214,7 +214,7 @@ def test_figures_without_numbers_are_refused(frame: pd.DataFrame) -> None:
         distribution_figure(nothing, [PSNR])
     with pytest.raises(ValueError, match="no numbers of no metric"):
         distribution_figure(frame, [])
-    with pytest.raises(ValueError, match="no picture has both PSNR and LPIPS"):
+    with pytest.raises(ValueError, match="no image has both PSNR and LPIPS"):
         tradeoff_figure(frame.assign(lpips=None), PSNR, LPIPS)
 
 
@@ -227,8 +227,8 @@ def three(gallery: list[GalleryItem], frame: pd.DataFrame) -> list[Figure]:
 
 
 def test_hostile_names_are_drawn_as_they_are(gallery: list[GalleryItem], frame: pd.DataFrame) -> None:
-    lr, *methods, hr = gallery[0].pictures
-    hostile = [Picture(f"{n}{HOSTILE}", p.png, p.metrics) for n, p in enumerate(methods)]
+    lr, *methods, hr = gallery[0].images
+    hostile = [GalleryImage(f"{n}{HOSTILE}", p.png, p.metrics) for n, p in enumerate(methods)]
     table = frame.assign(method=frame["method"].map(lambda method: HOSTILE + method[:2]))
     for figure in three([GalleryItem(HOSTILE, [lr, *hostile, hr])], table):
         assert any(r"_$\q$ <" in word for word in words(figure))
@@ -255,9 +255,9 @@ def test_figures_are_as_wide_as_journals_want_with_300_dpi_and_embedded_truetype
     gallery: list[GalleryItem], frame: pd.DataFrame
 ) -> None:
     for figure, inches in zip(three(gallery, frame), (6.9, 6.9, 3.35), strict=True):
-        picture = Image.open(io.BytesIO(figure_bytes(figure, "png")))
-        assert picture.width == int(inches * 300)
-        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        image = Image.open(io.BytesIO(figure_bytes(figure, "png")))
+        assert image.width == int(inches * 300)
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
         pdf = figure_bytes(figure, "pdf")
         assert b"/CIDFontType2" in pdf
         assert b"/Type3" not in pdf

@@ -1,4 +1,4 @@
-"""OpenCV's cubic without OpenCV: `data/opencv_cubic.npz` holds what OpenCV 4.14 itself made of these pictures."""
+"""OpenCV's cubic without OpenCV: `data/opencv_cubic.npz` holds what OpenCV 4.14 itself made of these images."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""FID and KID are what scipy and torchmetrics say, in any batches; few pictures are refused or flagged."""
+"""FID and KID are what scipy and torchmetrics say, in any batches; few images are refused or flagged."""
 
 import numpy as np
 import pytest
@@ -80,25 +80,25 @@ def test_kid_repeats_itself_and_knows_its_spread() -> None:
     assert kid(a, b) == kid(a, b)
     assert kid(a, b) != kid(a, b, seed=1)
     assert kid(a, b).spread > 0  # type: ignore[operator]
-    assert kid(a, b).pictures == 400
+    assert kid(a, b).images == 400
 
 
-def test_few_pictures_are_refused_with_the_reason() -> None:
+def test_few_images_are_refused_with_the_reason() -> None:
     few = feature_set(features(99, 0))
     many = feature_set(features(2_048, 1))
-    with pytest.raises(TooFewError, match="KID of 99 pictures would be noise: it wants 100 or more"):
+    with pytest.raises(TooFewError, match="KID of 99 images would be noise: it wants 100 or more"):
         kid(few, many)
-    with pytest.raises(TooFewError, match="FID of 99 pictures would be noise: it wants 2,048 or more"):
+    with pytest.raises(TooFewError, match="FID of 99 images would be noise: it wants 2,048 or more"):
         fid(many, few)
     assert fid(many, many).value == pytest.approx(0, abs=1e-6)
 
 
-def test_numbers_of_not_quite_enough_pictures_are_flagged() -> None:
+def test_numbers_of_not_quite_enough_images_are_flagged() -> None:
     some, enough = feature_set(features(999, 0)), feature_set(features(1_000, 1))
     assert "noisy" in str(kid(some, enough).warning)
     assert kid(enough, enough).warning is None
     some, enough = feature_set(features(9_999, 0), 5_000), feature_set(features(10_000, 1), 5_000)
-    assert "FID of 9,999 pictures is biased" in str(fid(enough, some).warning)
+    assert "FID of 9,999 images is biased" in str(fid(enough, some).warning)
     assert fid(enough, enough).warning is None
 
 

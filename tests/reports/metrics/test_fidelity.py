@@ -1,4 +1,4 @@
-"""The metrics equal skimage's and LPIPS's published ones on real pictures, and say so when they cannot be had."""
+"""The metrics equal skimage's and LPIPS's published ones on real images, and say so when they cannot be had."""
 
 import io
 from pathlib import Path
@@ -34,8 +34,8 @@ DISTORTIONS = ("noise", "blur", "jpeg", "bicubic", "darker", "shifted")
 EXAMPLES = Path(__file__).parents[1] / "data"
 
 
-def tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]
+def tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
 
 
 def skimage_ssim(a: Tensor, b: Tensor, window: Window = "uniform") -> float:
@@ -49,20 +49,20 @@ def skimage_psnr(a: Tensor, b: Tensor) -> float:
     return float(peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=255))  # type: ignore[no-untyped-call]
 
 
-def distorted(picture: Image.Image, how: str) -> Image.Image:
+def distorted(image: Image.Image, how: str) -> Image.Image:
     if how == "noise":
-        noise = np.random.default_rng(0).normal(0, 12, np.array(picture).shape)
-        return Image.fromarray((np.array(picture) + noise).round().clip(0, 255).astype(np.uint8))
+        noise = np.random.default_rng(0).normal(0, 12, np.array(image).shape)
+        return Image.fromarray((np.array(image) + noise).round().clip(0, 255).astype(np.uint8))
     if how == "blur":
-        return picture.filter(ImageFilter.GaussianBlur(2))
+        return image.filter(ImageFilter.GaussianBlur(2))
     if how == "bicubic":
-        return picture.resize((picture.width // 4, picture.height // 4)).resize(picture.size)
+        return image.resize((image.width // 4, image.height // 4)).resize(image.size)
     if how == "darker":
-        return picture.point(lambda v: v * 0.8)
+        return image.point(lambda v: v * 0.8)
     if how == "shifted":
-        return picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, 1.5, 0, 1, 0.5))
+        return image.transform(image.size, Image.Transform.AFFINE, (1, 0, 1.5, 0, 1, 0.5))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=30)
+    image.save(file, "JPEG", quality=30)
     return Image.open(file)
 
 
@@ -107,7 +107,7 @@ def test_lpips_of_120_pairs_is_what_the_package_says(pairs: tuple[Tensor, Tensor
     torch.testing.assert_close(lpips(*pairs, model), expected.double(), atol=1e-5, rtol=0)
 
 
-def test_several_pictures_against_one_have_the_lpips_they_have_alone(
+def test_several_images_against_one_have_the_lpips_they_have_alone(
     pairs: tuple[Tensor, Tensor], model: nn.Module
 ) -> None:
     a, b = (x[:40] for x in pairs)  # more than one group
@@ -162,7 +162,7 @@ def test_another_data_range_is_that_of_skimage(
         {"gaussian_weights": True, "use_sample_covariance": False} if window == "gaussian" else {}
     )
     for x, y, found, similarity in zip(a, b, psnr(a, b, measure), ssim(a, b, measure, window), strict=True):
-        p, q = (picture.permute(1, 2, 0).numpy() for picture in (x, y))
+        p, q = (image.permute(1, 2, 0).numpy() for image in (x, y))
         assert found.item() == pytest.approx(peak_signal_noise_ratio(p, q, data_range=219), abs=1e-6)  # type: ignore[no-untyped-call]
         expected = structural_similarity(p, q, channel_axis=-1, data_range=219, **gaussian)  # type: ignore[no-untyped-call]
         assert similarity.item() == pytest.approx(expected, abs=1e-4)
@@ -177,7 +177,7 @@ def test_unknown_colours_negative_borders_and_no_data_range_are_refused() -> Non
         Measure(border=-1)
 
 
-def test_a_grey_picture_has_the_numbers_of_its_one_channel(pairs: tuple[Tensor, Tensor]) -> None:
+def test_a_grey_image_has_the_numbers_of_its_one_channel(pairs: tuple[Tensor, Tensor]) -> None:
     a, b = (x[:6, :1] for x in pairs)
     wide, other = (x.expand(-1, 3, -1, -1) for x in (a, b))
     singles = [(x[0, 0].numpy(), y[0, 0].numpy()) for x, y in zip(a.split(1), b.split(1), strict=True)]
@@ -205,13 +205,13 @@ def test_the_authors_consistency_is_what_their_script_says(photographs: dict[str
 @pytest.mark.parametrize("how", ["noise", "blur", "jpeg"])
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_psnr_and_ssim_equal_skimage(name: str, how: str) -> None:
-    picture = Image.fromarray(getattr(data, name)()).crop((100, 50, 400, 301))
-    a, b = tensor(picture), tensor(distorted(picture, how))
+    image = Image.fromarray(getattr(data, name)()).crop((100, 50, 400, 301))
+    a, b = tensor(image), tensor(distorted(image, how))
     assert psnr(a, b).item() == pytest.approx(skimage_psnr(a, b), abs=1e-6)
     assert ssim(a, b).item() == pytest.approx(skimage_ssim(a, b), abs=1e-6)
 
 
-def test_a_batch_gives_what_its_pictures_give(photographs: dict[str, Tensor], model: nn.Module) -> None:
+def test_a_batch_gives_what_its_images_give(photographs: dict[str, Tensor], model: nn.Module) -> None:
     a = torch.stack([*photographs.values()] * 2)  # more than one group
     b = a.roll(1, dims=0)
     for values, single in (
@@ -226,8 +226,8 @@ def test_a_batch_gives_what_its_pictures_give(photographs: dict[str, Tensor], mo
 
 @pytest.mark.parametrize(("name", "published"), [("ex_p0", 0.722), ("ex_p1", 0.138)])
 def test_lpips_gives_the_official_examples(name: str, published: float, model: nn.Module) -> None:
-    reference, picture = (tensor(Image.open(EXAMPLES / f"{n}.png")) for n in ("ex_ref", name))
-    assert lpips(reference, picture, model).item() == pytest.approx(published, abs=1e-3)
+    reference, image = (tensor(Image.open(EXAMPLES / f"{n}.png")) for n in ("ex_ref", name))
+    assert lpips(reference, image, model).item() == pytest.approx(published, abs=1e-3)
 
 
 def test_loading_lpips_leaves_the_random_state_alone() -> None:
@@ -236,7 +236,7 @@ def test_loading_lpips_leaves_the_random_state_alone() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_identical_pictures(photographs: dict[str, Tensor], model: nn.Module) -> None:
+def test_identical_images(photographs: dict[str, Tensor], model: nn.Module) -> None:
     a = torch.stack([*photographs.values()])
     assert psnr(a, a).tolist() == [float("inf")] * 4
     assert ssim(a, a).tolist() == pytest.approx([1.0] * 4, abs=1e-12)
@@ -244,7 +244,7 @@ def test_identical_pictures(photographs: dict[str, Tensor], model: nn.Module) ->
     assert lpips(a, a, model).tolist() == [0.0] * 4
 
 
-def test_constant_pictures_have_finite_numbers(model: nn.Module) -> None:
+def test_constant_images_have_finite_numbers(model: nn.Module) -> None:
     black, white = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
     assert psnr(black, white).item() == 0.0
     assert ssim(black, white).item() == pytest.approx(skimage_ssim(black, white), abs=1e-9)
@@ -257,7 +257,7 @@ def test_constant_pictures_have_finite_numbers(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (6, 40), (31, 31)])
-def test_what_a_picture_is_too_small_for_is_nan(size: tuple[int, int], model: nn.Module) -> None:
+def test_what_a_image_is_too_small_for_is_nan(size: tuple[int, int], model: nn.Module) -> None:
     a, b = (torch.full((2, 3, *size), v, dtype=torch.uint8) for v in (10, 20))
     assert psnr(a, b).tolist() == pytest.approx([20 * np.log10(255 / 10)] * 2)
     assert ssim(a, b).isnan().tolist() == [min(size) < 7] * 2
@@ -265,7 +265,7 @@ def test_what_a_picture_is_too_small_for_is_nan(size: tuple[int, int], model: nn
     assert lpips(a, b, model).isnan().tolist() == [True, True]
 
 
-def test_the_smallest_pictures_each_metric_takes(model: nn.Module) -> None:
+def test_the_smallest_images_each_metric_takes(model: nn.Module) -> None:
     a = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert lpips(a, a.flip(-1), model).item() > 0
     seven, other = a[..., :7, :7], a[..., 7:14, :7]
@@ -276,7 +276,7 @@ def test_the_smallest_pictures_each_metric_takes(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_consistency_is_zero_for_what_shrinks_to_the_lr_picture(
+def test_consistency_is_zero_for_what_shrinks_to_the_lr_image(
     photographs: dict[str, Tensor], protocol: Protocol
 ) -> None:
     hr = torch.stack([*photographs.values()])
@@ -303,7 +303,7 @@ def test_consistency_refuses_sizes_that_do_not_divide(low: tuple[int, int]) -> N
         consistency(hr, lr, "reference")
 
 
-def test_pictures_of_other_shapes_and_dtypes_are_refused(model: nn.Module) -> None:
+def test_images_of_other_shapes_and_dtypes_are_refused(model: nn.Module) -> None:
     a = torch.zeros(1, 3, 40, 40, dtype=torch.uint8)
     with pytest.raises(SizeError, match="40×40 cannot be compared with 39×40"):
         psnr(a, a[..., :39])

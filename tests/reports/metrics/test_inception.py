@@ -22,7 +22,7 @@ def network() -> Inception:
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 200), (512, 384), (1, 1)])
-def test_pictures_are_resized_as_tensorflow_did(size: tuple[int, int]) -> None:
+def test_images_are_resized_as_tensorflow_did(size: tuple[int, int]) -> None:
     x = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     height, width = size
     theta = torch.eye(2, 3)  # as the authors of StyleGAN2 say it: pixel i is read at i·n/299
@@ -79,6 +79,6 @@ def test_kid_tells_photographs_from_what_jpeg_makes_of_them(
 
 
 @installed
-def test_pictures_of_other_types_are_refused(network: Inception) -> None:
+def test_images_of_other_types_are_refused(network: Inception) -> None:
     with pytest.raises(ValueError, match="uint8"):
         network(torch.zeros(1, 3, 64, 64))

@@ -48,7 +48,7 @@ def test_every_method_has_the_numbers_that_it_has_alone(
             torch.testing.assert_close(found[method][name], values, atol=1e-9, rtol=0)
 
 
-def test_of_lr_pictures_made_by_realworld_there_is_no_consistency(
+def test_of_lr_images_made_by_realworld_there_is_no_consistency(
     sr: dict[str, Tensor], hr: Tensor, lr: Tensor, model: nn.Module
 ) -> None:
     found = score(sr, hr=hr, lr=lr, protocol="realworld", model=model)
@@ -72,12 +72,12 @@ def test_one_pixel_has_a_psnr_and_no_other_number_of_hr(model: nn.Module) -> Non
     assert missing == {"ssim", "ssim_gaussian", "lpips"}
 
 
-def test_no_pictures_have_no_numbers(model: nn.Module) -> None:
+def test_no_images_have_no_numbers(model: nn.Module) -> None:
     none = torch.zeros(0, 3, 64, 64, dtype=torch.uint8)
     for values in score({"a": none}, hr=none, lr=none[..., :16, :16], model=model)["a"].values():
         assert values.shape == (0,)
 
 
 def test_a_method_of_another_size_is_refused(sr: dict[str, Tensor], hr: Tensor, model: nn.Module) -> None:
-    with pytest.raises(SizeError, match="127×128 cannot be compared with 4 pictures of 128×128"):
+    with pytest.raises(SizeError, match="127×128 cannot be compared with 4 images of 128×128"):
         score(sr | {"cut": hr[..., :127]}, hr=hr, model=model)

@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def pairs(photographs: dict[str, Tensor]) -> list[tuple[Pixels, Pixels]]:
     """Each photograph, blurred to every fourth pixel, and itself."""
-    originals = [picture.permute(1, 2, 0).numpy()[:, :120] for picture in photographs.values()]
+    originals = [image.permute(1, 2, 0).numpy()[:, :120] for image in photographs.values()]
     return [(np.repeat(np.repeat(hr[::4, ::4], 4, axis=0), 4, axis=1), hr) for hr in originals]
 
 
@@ -42,7 +42,7 @@ def test_the_map_has_the_size_of_hr_and_is_darkest_where_nothing_differs(pairs: 
     assert same[0, 0].max() < 8
 
 
-def test_the_scale_does_not_depend_on_the_picture(pairs: list[tuple[Pixels, Pixels]]) -> None:
+def test_the_scale_does_not_depend_on_the_image(pairs: list[tuple[Pixels, Pixels]]) -> None:
     sr, hr = pairs[0]
     quiet = sr.copy()
     quiet[60:] = hr[60:]
@@ -55,7 +55,7 @@ def test_no_likeness_and_less_are_brightest() -> None:
     assert (ssim_map(255 - hr, hr) == (251, 252, 191)).all()
 
 
-def test_pictures_that_do_not_fit_are_refused() -> None:
+def test_images_that_do_not_fit_are_refused() -> None:
     small, large = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)
     with pytest.raises(SizeError, match="SR is 8×8, HR is 9×8"):
         ssim_map(small, large)

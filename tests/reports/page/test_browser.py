@@ -125,7 +125,7 @@ def test_the_table_sorts_by_click_and_by_key(opened: "Tab", rows: list[dict[str,
     opened.locator(".results thead th", has_text="Consistency").get_by_role("button").click()
     small = sorted((row["consistency"], row["key"]) for row in rows if row["status"] == "ok")
     assert first.all_inner_texts() == [*(key for _, key in small), "broken.png"]  # 4.6e-05 before 1.1e-04
-    opened.locator(".results thead th", has_text="Picture").get_by_role("button").click()
+    opened.locator(".results thead th", has_text="Image").get_by_role("button").click()
     assert column.get_attribute("aria-sort") is None
     assert first.all_inner_texts() == sorted(row["key"] for row in rows)
 
@@ -164,7 +164,7 @@ def test_the_gallery_is_chosen_sorted_cut_and_searched(opened: "Tab", rows: list
     assert keys_shown(opened) == ["rocket.png"]
 
 
-def test_the_slider_divides_two_pictures_by_key_and_by_pointer(opened: "Tab") -> None:
+def test_the_slider_divides_two_images_by_key_and_by_pointer(opened: "Tab") -> None:
     opened.get_by_role("button", name="Compare bicubic of coffee.png").click()
     opened.get_by_role("button", name="Slider").click()
     clip = "getComputedStyle(document.querySelector('.left')).clipPath"
@@ -181,7 +181,7 @@ def test_the_slider_divides_two_pictures_by_key_and_by_pointer(opened: "Tab") ->
     assert opened.locator("#slide").input_value() == "25"
 
 
-def test_pictures_flicker_while_a_key_is_held_and_by_themselves(opened: "Tab") -> None:
+def test_images_flicker_while_a_key_is_held_and_by_themselves(opened: "Tab") -> None:
     opened.get_by_role("button", name="Compare bicubic of coffee.png").click()
     left = opened.locator(".left")
     opened.keyboard.down("f")
@@ -250,8 +250,8 @@ def test_the_error_map_is_the_difference_amplified(tab: "Tab", tmp_path: Path) -
     windows = tab.locator(".panes .window")
     found = []
     for place in range(windows.count()):
-        picture = np.array(Image.open(io.BytesIO(windows.nth(place).screenshot())).convert("RGB"))
-        found.append(picture[picture.shape[0] // 2, picture.shape[1] // 2].tolist())
+        image = np.array(Image.open(io.BytesIO(windows.nth(place).screenshot())).convert("RGB"))
+        found.append(image[image.shape[0] // 2, image.shape[1] // 2].tolist())
     assert found[0] == [0, 0, 0]
     assert found[1] == pytest.approx([80, 40, 0], abs=8)
 
@@ -358,7 +358,7 @@ def test_hostile_names_are_shown_and_do_nothing(tab: "Tab", tmp_path: Path) -> N
     assert tab.locator(".results tbody .failed").text_content() == f"failed: {HOSTILE}"
 
 
-def many(count: int, pictures: Callable[[int], list[Shown]], scenes: int) -> Page:
+def many(count: int, images: Callable[[int], list[Shown]], scenes: int) -> Page:
     rows: list[dict[str, Any]] = []
     random = np.random.default_rng(0)
     for place in range(count):
@@ -366,14 +366,14 @@ def many(count: int, pictures: Callable[[int], list[Shown]], scenes: int) -> Pag
             psnr = round(25 + quality + random.normal(), 3)
             numbers = {"psnr": psnr, "ssim": 0.7, "lpips": abs(random.normal()), "consistency": 1e-5}
             rows.append({"method": method, "key": f"{place:05}", "status": "ok", "width": 64, "height": 64} | numbers)
-    return replace(compared(rows), scenes=[Scene(f"{place:05}", pictures(place)) for place in range(scenes)])
+    return replace(compared(rows), scenes=[Scene(f"{place:05}", images(place)) for place in range(scenes)])
 
 
 def test_ten_thousand_keys_make_fifty_lines_at_a_time(
     tab: "Tab", tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = embedded(plain((50, 60, 70)))
-    page = many(10_000, lambda _: [Shown("bicubic", "sr", picture, (64, 64))], scenes=200)
+    image = embedded(plain((50, 60, 70)))
+    page = many(10_000, lambda _: [Shown("bicubic", "sr", image, (64, 64))], scenes=200)
     times = {}
 
     def timed(name: str, do: Callable[[], Any]) -> None:
@@ -400,12 +400,12 @@ def test_ten_thousand_keys_make_fifty_lines_at_a_time(
         print("\n10,000 keys × 3: " + ", ".join(f"{name} {value:.2f} s" for name, value in times.items()))  # noqa: T201
 
 
-def test_pictures_far_below_are_not_asked_for_over_http(tab: "Tab", tmp_path: Path) -> None:
-    (tmp_path / "pictures of it").mkdir()
+def test_images_far_below_are_not_asked_for_over_http(tab: "Tab", tmp_path: Path) -> None:
+    (tmp_path / "images of it").mkdir()
 
     def beside(place: int) -> list[Shown]:
-        (tmp_path / "pictures of it" / f"{place}.png").write_bytes(plain((place, 60, 70), (256, 256)))
-        return [Shown("bicubic", "sr", f"pictures%20of%20it/{place}.png", (256, 256))]
+        (tmp_path / "images of it" / f"{place}.png").write_bytes(plain((place, 60, 70), (256, 256)))
+        return [Shown("bicubic", "sr", f"images%20of%20it/{place}.png", (256, 256))]
 
     page = many(60, beside, scenes=60)
     (tmp_path / "index.html").write_text(render(page), encoding="utf-8")
@@ -413,17 +413,17 @@ def test_pictures_far_below_are_not_asked_for_over_http(tab: "Tab", tmp_path: Pa
         tab.goto(f"{address}/index.html")
         tab.locator("#rows img").first.scroll_into_view_if_needed()
         until(tab, "document.querySelector('#rows img').naturalWidth === 256")
-        assert seen["/pictures%20of%20it/0.png"] == 1
-        assert not seen["/pictures%20of%20it/23.png"]
+        assert seen["/images%20of%20it/0.png"] == 1
+        assert not seen["/images%20of%20it/23.png"]
         assert tab.locator("#rows img").count() == 24
         tab.click("#more-rows")
         assert tab.locator("#rows img").count() == 48
         tab.locator("#rows img").nth(47).scroll_into_view_if_needed()
         until(tab, "document.querySelectorAll('#rows img')[47].naturalWidth === 256")
-        assert not seen["/pictures%20of%20it/59.png"]
+        assert not seen["/images%20of%20it/59.png"]
 
 
-def test_pictures_beside_the_page_are_shown_from_disk(tab: "Tab", tmp_path: Path) -> None:
+def test_images_beside_the_page_are_shown_from_disk(tab: "Tab", tmp_path: Path) -> None:
     (tmp_path / "a%#ü.png").write_bytes(plain((1, 2, 3)))
     page = many(1, lambda _: [Shown("bicubic", "sr", "a%25%23%C3%BC.png", (64, 64))], scenes=1)
     open_page(tab, page, tmp_path)
@@ -431,7 +431,7 @@ def test_pictures_beside_the_page_are_shown_from_disk(tab: "Tab", tmp_path: Path
     until(tab, "document.querySelector('#rows img').naturalWidth === 64")
 
 
-def test_what_failed_shows_its_reason_and_never_a_stretched_picture(tab: "Tab", tmp_path: Path) -> None:
+def test_what_failed_shows_its_reason_and_never_a_stretched_image(tab: "Tab", tmp_path: Path) -> None:
     common: dict[str, Any] = {"key": "a", "status": "ok", "psnr": 30.0}
     failed = {"status": "failed", "psnr": None, "error": "SR is 60×64, HR is 64×64"}
     rows = [common | {"method": "good"}, common | {"method": "bad"} | failed, common | {"method": "odd"}]
@@ -457,7 +457,7 @@ def test_what_failed_shows_its_reason_and_never_a_stretched_picture(tab: "Tab", 
     assert tab.locator("#left option").all_inner_texts() == ["good", "HR"]
 
 
-def test_an_lr_picture_of_other_proportions_is_not_stretched(tab: "Tab", tmp_path: Path) -> None:
+def test_an_lr_image_of_other_proportions_is_not_stretched(tab: "Tab", tmp_path: Path) -> None:
     square, low, narrow = (embedded(plain((8, 8, 8), size)) for size in ((64, 64), (16, 16), (13, 16)))
     scenes = [
         Scene(key, [Shown("LR", "lr", source, size), Shown("HR", "hr", square, (64, 64))])
@@ -479,7 +479,7 @@ def test_the_map_of_ssim_has_a_legend(tab: "Tab", tmp_path: Path) -> None:
     assert not legend.is_visible()
 
 
-def test_numbers_of_all_pictures_are_in_the_summary_and_not_in_the_table_of_results(
+def test_numbers_of_all_images_are_in_the_summary_and_not_in_the_table_of_results(
     tab: "Tab", rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     page = compared(rows)
@@ -503,7 +503,7 @@ def test_without_ground_truth_there_is_no_error_map(tab: "Tab", tmp_path: Path) 
     assert tab.get_by_role("button", name="All", exact=True).get_attribute("aria-pressed") == "true"
 
 
-def test_a_click_on_a_point_opens_its_picture(opened: "Tab", rows: list[dict[str, Any]]) -> None:
+def test_a_click_on_a_point_opens_its_image(opened: "Tab", rows: list[dict[str, Any]]) -> None:
     opened.locator("#plane-chart").scroll_into_view_if_needed()
     until(opened, "charts.plots.length === 2")
     wanted = max((row for row in rows if row["status"] == "ok"), key=lambda row: row["psnr"])

@@ -1,4 +1,4 @@
-"""The page holds every number and picture, says what wins, escapes what it shows, and lets nothing else in."""
+"""The page holds every number and image, says what wins, escapes what it shows, and lets nothing else in."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>\\' ${alert(1
 
 
 def compared(rows: Sequence[Mapping[str, Any]], gallery: Sequence[GalleryItem] = (), **changes: Any) -> Page:
-    """The page of these rows and pictures, unless `changes` say otherwise."""
+    """The page of these rows and images, unless `changes` say otherwise."""
     page = Page(
         title="Three filters",
         date=datetime(2024, 5, 6, tzinfo=UTC),
@@ -58,11 +58,11 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def scene(item: GalleryItem) -> Scene:
     shown = []
-    for picture in item.pictures:
-        role: Any = {"LR": "lr", "HR": "hr"}.get(picture.label, "sr")
-        source = embedded(picture.png)
+    for image in item.images:
+        role: Any = {"LR": "lr", "HR": "hr"}.get(image.label, "sr")
+        source = embedded(image.png)
         shown.append(
-            Shown(picture.label, role, source, picture.size, maps={"SSIM map": source} if role == "sr" else {})
+            Shown(image.label, role, source, image.size, maps={"SSIM map": source} if role == "sr" else {})
         )
     return Scene(item.key, shown)
 
@@ -84,12 +84,12 @@ def text_of(document: str) -> str:
 
 
 def test_it_says_what_was_compared(rows: list[dict[str, Any]], gallery: list[GalleryItem]) -> None:
-    notes = ["KID on 4 pictures is noise."]
+    notes = ["KID on 4 images is noise."]
     text = text_of(render(compared(rows, gallery, configuration={"hr": "a/faces", "batch": 16}, notes=notes)))
     for said in (
         "Three filters",
         "Protocol: antialias · ×4 · RGB · border 0.",
-        "5 pictures",
+        "5 images",
         "3 methods",
         "6 May 2024",
     ):
@@ -98,7 +98,7 @@ def test_it_says_what_was_compared(rows: list[dict[str, Any]], gallery: list[Gal
         assert said in text
 
 
-def test_it_has_every_key_number_reason_and_picture(rows: list[dict[str, Any]], gallery: list[GalleryItem]) -> None:
+def test_it_has_every_key_number_reason_and_image(rows: list[dict[str, Any]], gallery: list[GalleryItem]) -> None:
     data = data_of(render(compared(rows, gallery)))
     columns = data["rows"]
     for place, row in enumerate(rows):
@@ -109,8 +109,8 @@ def test_it_has_every_key_number_reason_and_picture(rows: list[dict[str, Any]], 
         for metric in MEASURED:
             number = columns[f"metric:{metric.name}"][place]
             assert number == (pytest.approx(row[metric.name], rel=1e-6) if metric.name in row else None)
-    shown = [picture["source"] for item in data["scenes"] for picture in item["pictures"]]
-    assert shown == [embedded(picture.png) for item in gallery for picture in item.pictures]
+    shown = [image["source"] for item in data["scenes"] for image in item["images"]]
+    assert shown == [embedded(image.png) for item in gallery for image in item.images]
 
 
 def test_the_best_of_each_column_is_bold(rows: list[dict[str, Any]]) -> None:
@@ -158,8 +158,8 @@ def test_the_verdict_says_what_wins_by_how_much_and_how_sure() -> None:
     ]
     assert verdict(compared([], summary=summary, comparisons=pairs)) == [
         "dtls is best in 4 of 4 metrics.",
-        "PSNR +0.86 dB over bicubic (95 % 0.70 … 1.00, better in 8 of 8 pictures).",
-        "LPIPS −0.0500 against bicubic (95 % −0.0600 … 0.0100, better in 5 of 8 pictures), which may be chance.",
+        "PSNR +0.86 dB over bicubic (95 % 0.70 … 1.00, better in 8 of 8 images).",
+        "LPIPS −0.0500 against bicubic (95 % −0.0600 … 0.0100, better in 5 of 8 images), which may be chance.",
     ]
     summary[0] |= {"consistency": 1e-7}
     first = verdict(compared([], summary=summary))[0]
@@ -238,11 +238,11 @@ def test_only_the_scripts_and_the_style_of_the_page_may_run(rows: list[dict[str,
     assert " style=" not in document
 
 
-def test_pictures_beside_the_page_are_allowed_and_those_of_the_network_refused(rows: list[dict[str, Any]]) -> None:
+def test_images_beside_the_page_are_allowed_and_those_of_the_network_refused(rows: list[dict[str, Any]]) -> None:
     def shown(source: str) -> Page:
         return replace(compared(rows), scenes=[Scene("a", [Shown("HR", "hr", source, (8, 8))])])
 
-    assert "img-src data: &#39;self&#39; file:;" in render(shown("pictures/a%20b.png"))
+    assert "img-src data: &#39;self&#39; file:;" in render(shown("images/a%20b.png"))
     for source in (
         "https://example.org/a.png",
         "//example.org/a.png",

@@ -108,15 +108,15 @@ def test_what_was_answered_is_what_was_shown(
     study = study_of(items, "pairs")
     page = opened(visitor, study, tmp_path)
     page.click("#start")
-    pictures = {item.key: {png: method for method, png in item.results.items()} for item in study.items}
+    images = {item.key: {png: method for method, png in item.results.items()} for item in study.items}
     seen = []
     for number in range(10):
         page.wait_for_selector(READY.format(number))
         seen.append([bytes_of(page, f"figure.{side} img") for side in ("left", "right", "hr")])
         page.keyboard.press("ArrowLeft")
     for row, (left, right, hr) in zip(answers_in([taken(page, tmp_path)], study).to_pylist(), seen, strict=True):
-        assert pictures[row["key"]][left] == row["method"]
-        assert pictures[row["key"]][right] == row["other"]
+        assert images[row["key"]][left] == row["method"]
+        assert images[row["key"]][right] == row["other"]
         assert hr == next(item.hr for item in items if item.key == row["key"])
 
 
@@ -261,11 +261,11 @@ def test_everyone_has_an_order_of_their_own(browser: "Browser", items: list[Stud
 def test_every_order_is_fair(
     visitor: "BrowserContext", items: list[StudyItem], mode: Any, count: int, methods: int, tmp_path: Path
 ) -> None:
-    """Each question once, a tenth again and later, sides at random, never one picture twice in a row."""
+    """Each question once, a tenth again and later, sides at random, never one image twice in a row."""
     page = opened(visitor, study_of(items, mode), tmp_path)
-    pictures = [{"id": f"p{i}", "results": [f"p{i}r{m}" for m in range(methods)]} for i in range(count)]
+    images = [{"id": f"p{i}", "results": [f"p{i}r{m}" for m in range(methods)]} for i in range(count)]
     plans = page.evaluate(
-        "([items, mode]) => Array.from({ length: 200 }, (_, seed) => plan(items, mode, seed))", [pictures, mode]
+        "([items, mode]) => Array.from({ length: 200 }, (_, seed) => plan(items, mode, seed))", [images, mode]
     )
     asked = methods if mode == "grades" else methods * (methods - 1) // 2
     left = 0
@@ -287,28 +287,28 @@ def test_every_order_is_fair(
     assert len({str(plan) for plan in plans}) > 190  # of six questions there are not many orders
 
 
-def test_two_pictures_take_turns(visitor: "BrowserContext", items: list[StudyItem], tmp_path: Path) -> None:
+def test_two_images_take_turns(visitor: "BrowserContext", items: list[StudyItem], tmp_path: Path) -> None:
     page = opened(visitor, study_of(items, "grades"), tmp_path)
     page.evaluate("two = everyQuestion(study.items.slice(0, 2), 'grades', randomFrom(1))")
     orders = page.evaluate("Array.from({ length: 50 }, (_, seed) => spread(shuffled(two, randomFrom(seed))))")
     for questions in orders:
-        pictures = [question["item"] for question in questions]
-        assert all(a != b for a, b in pairwise(pictures))
+        images = [question["item"] for question in questions]
+        assert all(a != b for a, b in pairwise(images))
 
 
-def test_pictures_beside_the_page_are_shown_and_a_missing_one_is_told(
+def test_images_beside_the_page_are_shown_and_a_missing_one_is_told(
     visitor: "BrowserContext", items: list[StudyItem], tmp_path: Path
 ) -> None:
     study = study_of(items, "grades")
-    folder = tmp_path / "pictures & more #1"
+    folder = tmp_path / "images & more #1"
     folder.mkdir()
-    for name, png in study.pictures():
+    for name, png in study.images():
         (folder / f"{name}.png").write_bytes(png)
     (tmp_path / "rating.html").write_text(rating_page(study, folder.name), encoding="utf-8")
     page = visitor.new_page()
     page.goto((tmp_path / "rating.html").as_uri())
     third = page.evaluate("questions[2].shown[0]")
-    (folder / f"{third}.png").write_bytes(b"no picture")
+    (folder / f"{third}.png").write_bytes(b"no image")
     page.click("#start")
     press(page, 0, "3")
     page.wait_for_selector(READY.format(1))
@@ -321,7 +321,7 @@ def test_pictures_beside_the_page_are_shown_and_a_missing_one_is_told(
     assert page.evaluate("exported().ratings.map((rating) => rating.order)") == [0, 1, 3]
 
 
-def test_enlarged_pictures_change_in_place(visitor: "BrowserContext", items: list[StudyItem], tmp_path: Path) -> None:
+def test_enlarged_images_change_in_place(visitor: "BrowserContext", items: list[StudyItem], tmp_path: Path) -> None:
     page = opened(visitor, study_of(items, "grades"), tmp_path)
     page.click("#start")
     press(page, 0, "z")

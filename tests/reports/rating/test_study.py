@@ -40,12 +40,12 @@ def study_items(photographs: dict[str, Tensor]) -> list[StudyItem]:
     for name, hr in photographs.items():
         large = Image.fromarray(hr.permute(1, 2, 0).numpy())
         small = large.reduce(4)
-        results = {method: picture(small.resize(large.size, how)) for method, how in METHODS.items()}
-        items.append(StudyItem(f"{name}.png", results, picture(small), png(hr)))
+        results = {method: image(small.resize(large.size, how)) for method, how in METHODS.items()}
+        items.append(StudyItem(f"{name}.png", results, image(small), png(hr)))
     return items
 
 
-def picture(image: Image.Image) -> bytes:
+def image(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
@@ -67,7 +67,7 @@ def pairs(items: list[StudyItem]) -> Study:
 
 
 def readable(document: str) -> str:
-    """The page without its pictures' bytes, in which any short word may stand."""
+    """The page without its images' bytes, in which any short word may stand."""
     return html.unescape(re.sub(r"base64,[A-Za-z0-9+/=]+", "", document))
 
 
@@ -118,7 +118,7 @@ def person(study: Study) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", ["grades", "pairs"])
-@pytest.mark.parametrize("folder", [None, "pictures of a study"])
+@pytest.mark.parametrize("folder", [None, "images of a study"])
 def test_no_method_and_no_key_is_in_the_page(items: list[StudyItem], mode: Any, folder: str | None) -> None:
     page = readable(rating_page(Study("What do you see?", mode, items), folder)).lower()
     assert "what do you see?" in page
@@ -130,21 +130,21 @@ def test_results_stand_in_an_order_that_says_nothing_of_their_methods(items: lis
     assert len(orders) == math.factorial(len(METHODS))
 
 
-def test_every_picture_is_in_the_page_once(study: Study) -> None:
+def test_every_image_is_in_the_page_once(study: Study) -> None:
     embedded = re.findall(r"base64,([A-Za-z0-9+/=]+)\"", rating_page(study))
-    pictures = [png for item in study.items for png in (*item.results.values(), item.lr, item.hr)]
-    assert sorted(map(base64.b64decode, embedded)) == sorted(png for png in pictures if png)
+    images = [png for item in study.items for png in (*item.results.values(), item.lr, item.hr)]
+    assert sorted(map(base64.b64decode, embedded)) == sorted(png for png in images if png)
 
 
-def test_pictures_beside_the_page_are_named_by_ids(study: Study) -> None:
+def test_images_beside_the_page_are_named_by_ids(study: Study) -> None:
     page = rating_page(study, "a folder/of 100 %")
-    named = {name for name, _ in study.pictures()}
+    named = {name for name, _ in study.images()}
     assert set(re.findall(r"a%20folder/of%20100%20%25/([0-9a-f]{16})\.png", page)) == named
     assert "base64" not in page
 
 
 def test_a_hidden_reference_is_not_in_the_page(items: list[StudyItem]) -> None:
-    shown = {png for _, png in Study("Which?", "pairs", items, reference=False).pictures()}
+    shown = {png for _, png in Study("Which?", "pairs", items, reference=False).images()}
     assert not shown & {item.hr for item in items}
     assert not shown & {item.lr for item in items}
 
@@ -152,7 +152,7 @@ def test_a_hidden_reference_is_not_in_the_page(items: list[StudyItem]) -> None:
 def test_a_study_made_again_is_the_same_study(study: Study, items: list[StudyItem]) -> None:
     again = Study("Another title", "grades", items, secret=read_study(write_study(study), "study.json").secret)
     assert again.id == study.id
-    assert dict(again.pictures()) == dict(study.pictures())
+    assert dict(again.images()) == dict(study.images())
     assert Study("What do you see?", "grades", items).id != study.id
     changed = [
         StudyItem(items[0].key, {**items[0].results, "dtls": b"another"}, items[0].lr, items[0].hr),
@@ -177,10 +177,10 @@ def test_what_is_no_study_json_is_refused_by_its_name(text: str) -> None:
 def test_studies_that_cannot_be_are_refused(items: list[StudyItem]) -> None:
     one = [StudyItem("a", {"dtls": b"1"}, b"2")]
     for arguments, said in [
-        (("Why", "grades", []), "at least one picture"),
+        (("Why", "grades", []), "at least one image"),
         (("Why", "pairs", one), "a has 1 of the 2 results that pairs want"),
-        (("Why", "grades", one), "a has no HR picture"),
-        (("Why", "grades", [*items, items[0]]), "each picture once"),
+        (("Why", "grades", one), "a has no HR image"),
+        (("Why", "grades", [*items, items[0]]), "each image once"),
         (("Why", "stars", items), "grades or pairs, not 'stars'"),
         (("Is DTLS better?", "grades", items), "names the method dtls"),
         (("Why", "grades", items, "nearest or best?"), "names the method nearest"),
@@ -209,11 +209,11 @@ def test_only_the_scripts_and_the_style_of_the_page_may_run(study: Study) -> Non
 
 @pytest.mark.parametrize("mode", ["grades", "pairs"])
 def test_a_method_may_be_called_by_words_of_ours(mode: Any) -> None:
-    results = dict.fromkeys(["right", "Pictures", "look", "which", "one", "result", "original"], b"1")
+    results = dict.fromkeys(["right", "Images", "look", "which", "one", "result", "original"], b"1")
     study = Study("", mode, [StudyItem("x", results, b"2", b"3")])
-    assert "<h1>Which pictures look right?</h1>" in rating_page(study)
+    assert "<h1>Which images look right?</h1>" in rating_page(study)
     with pytest.raises(ValueError, match="names the method right"):
-        Study("Which pictures look right?", mode, study.items)
+        Study("Which images look right?", mode, study.items)
 
 
 # What comes back.
@@ -306,7 +306,7 @@ HOSTILE_RATINGS: dict[str, dict[str, Any]] = {
     "a preference for one": {"preference": "left"},
     "a pair in grades": {"shown": ["0" * 16, "1" * 16], "grade": None, "preference": "left"},
     "an unknown result": {"shown": ["0" * 16]},
-    "an unknown picture": {"item": "0" * 16},
+    "an unknown image": {"item": "0" * 16},
     "a path for an id": {"item": "../../etc/passwd"},
     "an id with a line end": {"item": "0" * 16 + "\n"},
     "years of looking": {"seconds": 1e9},
@@ -439,8 +439,8 @@ def test_no_difference_is_half_a_win_for_each(pairs: Study, tmp_path: Path) -> N
     assert all(row["preferred"] == 0.5 and abs(row["strength"]) < 1e-6 for row in summary["pairs"])
 
 
-def test_intervals_cover_what_other_people_and_pictures_would_say() -> None:
-    """People differ in how strict they are and pictures in how hard; intervals for coins would cover half of it."""
+def test_intervals_cover_what_other_people_and_images_would_say() -> None:
+    """People differ in how strict they are and images in how hard; intervals for coins would cover half of it."""
     above = norm.sf(np.array([1.5, 2.5, 3.5]), loc=2.6, scale=math.sqrt(2 * 0.7**2 + 1))
     share, opinion = above[1], 1 + above.sum()
     random = np.random.default_rng(8)

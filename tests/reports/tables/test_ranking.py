@@ -1,4 +1,4 @@
-"""What is called best is best over the same pictures, and by a mean that leaves nothing out."""
+"""What is called best is best over the same images, and by a mean that leaves nothing out."""
 
 import pandas as pd
 import pytest
@@ -28,28 +28,28 @@ def said(summary: Summary) -> list[str]:
     return verdict(compared([], summary=summary.methods, metrics=[PSNR], primary=["psnr"], perception="psnr"))
 
 
-def test_methods_are_ranked_over_the_pictures_that_all_have() -> None:
+def test_methods_are_ranked_over_the_images_that_all_have() -> None:
     summary = summary_of(easy={"a": 40.0, "b": None, "c": None}, whole={"a": 41.0, "b": 30.0, "c": 25.0})
     assert [method["psnr"] for method in summary.methods] == [40.0, 32.0]
     assert ranked_by(summary.methods, PSNR) == [40.0, 41.0]
     assert said(summary) == ["whole is best in PSNR."]
-    assert summary.notes == (summary.ranking,) == ("Ranked over the one picture that all methods have.",)
+    assert summary.notes == (summary.ranking,) == ("Ranked over the one image that all methods have.",)
     assert r"\textbf{32.00}" in latex_table(summary, [PSNR])
     assert summary.ranking in latex_table(summary, [PSNR])
     assert "**32.00**" in interval_table(summary, [PSNR])
 
 
-def test_pictures_that_a_method_was_never_given_are_no_ground_for_its_rank() -> None:
+def test_images_that_a_method_was_never_given_are_no_ground_for_its_rank() -> None:
     summary = summary_of(few={"a": 40.0, "b": 30.0}, whole={"a": 41.0, "b": 31.0, "c": 20.0})
     assert said(summary) == ["whole is best in PSNR."]
-    assert summary.ranking == "Ranked over the 2 pictures that all methods have."
+    assert summary.ranking == "Ranked over the 2 images that all methods have."
 
 
-def test_methods_without_a_picture_in_common_are_not_ranked() -> None:
+def test_methods_without_a_image_in_common_are_not_ranked() -> None:
     summary = summary_of(one={"a": 40.0, "b": None}, other={"a": None, "b": 30.0})
     assert said(summary) == []
     assert best_of(summary.methods, PSNR) == set()
-    assert summary.ranking == "Not ranked: there is no picture that all methods have."
+    assert summary.ranking == "Not ranked: there is no image that all methods have."
     for table in (latex_table(summary, [PSNR]), interval_table(summary, [PSNR])):
         assert "40.00" in table
         assert "**40" not in table
@@ -62,11 +62,11 @@ def test_a_method_that_failed_everywhere_ranks_nobody() -> None:
     assert summary.ranking == ""
 
 
-def test_a_mean_that_leaves_identical_pictures_out_is_not_ranked() -> None:
+def test_a_mean_that_leaves_identical_images_out_is_not_ranked() -> None:
     summary = summary_of(perfect={"a": INF, "b": INF, "c": 20.0}, poor={"a": 25.0, "b": 25.0, "c": 25.0})
     assert said(summary) == []
     assert best_of(summary.methods, PSNR) == set()
-    assert summary.ranking == "Not ranked by PSNR, which is infinite for some pictures."
+    assert summary.ranking == "Not ranked by PSNR, which is infinite for some images."
 
 
 def test_a_method_that_is_identical_everywhere_is_best() -> None:
@@ -75,7 +75,7 @@ def test_a_method_that_is_identical_everywhere_is_best() -> None:
     assert summary.ranking == ""
 
 
-def test_identical_pictures_that_others_lack_do_not_count() -> None:
+def test_identical_images_that_others_lack_do_not_count() -> None:
     summary = summary_of(more={"a": 24.0, "b": INF}, less={"a": 25.0, "b": None})
     assert said(summary) == ["less is best in PSNR."]
 

@@ -51,7 +51,7 @@ def test_the_head_has_arrows_and_units_and_the_caption_the_protocol(summary: Sum
     table = latex_table(summary)
     assert r"Method & PSNR $\uparrow$ (dB) & SSIM $\uparrow$ & LPIPS $\downarrow$" in table
     assert r"\caption{Protocol: antialias $\cdot$ $\times$4." in table
-    assert cells(table, "bicubic")[-2:] == ["4", "1"]  # four pictures, one failure
+    assert cells(table, "bicubic")[-2:] == ["4", "1"]  # four images, one failure
 
 
 def test_powers_of_ten_are_printed_as_papers_print_them(summary: Summary) -> None:

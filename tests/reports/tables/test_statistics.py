@@ -19,7 +19,7 @@ NAN, INF = float("nan"), float("inf")
 
 @pytest.fixture
 def scores() -> pd.DataFrame:
-    """200 pictures: b is 0.3 dB better than a on the average, c is a."""
+    """200 images: b is 0.3 dB better than a on the average, c is a."""
     random = np.random.default_rng(0)
     a = random.normal(28, 3, 200)
     return pd.DataFrame({"a": a, "b": a + random.normal(0.3, 0.5, 200), "c": a})
@@ -113,7 +113,7 @@ def test_ties_are_counted_and_weigh_in_the_test() -> None:
     assert found.p > wilcoxon(gains[gains != 0] + 1).pvalue
 
 
-def test_pictures_that_one_method_lacks_are_left_out_and_infinite_ones_win() -> None:
+def test_images_that_one_method_lacks_are_left_out_and_infinite_ones_win() -> None:
     scores = pd.DataFrame({"a": [1.0, NAN, INF, 2.0, INF], "b": [0.0, 5.0, 3.0, NAN, INF]})
     found = difference(scores, "a", "b")
     assert (found.wins, found.losses, found.ties, found.interval.count) == (2, 0, 1, 1)
@@ -135,7 +135,7 @@ def test_scores_stand_by_key_with_methods_in_their_order() -> None:
     assert found["a"].isna().tolist() == [False, True]
 
 
-def test_wins_count_pictures_that_both_have_and_halve_ties() -> None:
+def test_wins_count_images_that_both_have_and_halve_ties() -> None:
     scores = pd.DataFrame({"a": [3.0, 1.0, 2.0, NAN], "b": [1.0, 1.0, 5.0, 9.0]})
     wins = win_counts(scores)
     assert wins.loc["a", "b"] == 1.5

@@ -34,7 +34,7 @@ def test_means_are_of_what_could_be_measured_with_their_intervals(frame: pd.Data
     assert [m.name for m in summary.metrics] == ["psnr", "ssim", "lpips", "consistency"]
 
 
-def test_methods_are_compared_on_the_pictures_that_both_have(frame: pd.DataFrame) -> None:
+def test_methods_are_compared_on_the_images_that_both_have(frame: pd.DataFrame) -> None:
     [psnr] = [c for c in summarise(frame).comparisons if c["metric"] == "psnr"]
     assert (psnr["a"], psnr["b"], psnr["n"], psnr["difference"]) == ("dtls", "bicubic", 1, 2.0)
     assert (psnr["wins"], psnr["losses"], psnr["ties"]) == (1, 0, 0)
@@ -50,14 +50,14 @@ def test_a_method_that_only_failed_has_no_means(tmp_path: Path) -> None:
 def test_an_empty_table_has_a_summary(tmp_path: Path) -> None:
     write_metrics([], tmp_path / "m.parquet")
     summary = summarise(read_metrics(tmp_path / "m.parquet"))
-    assert (summary.methods, summary.pictures, summary.conditions) == ([], 0, "Protocol: none")
+    assert (summary.methods, summary.images, summary.conditions) == ([], 0, "Protocol: none")
 
 
 def test_distances_of_sets_stand_beside_the_means(frame: pd.DataFrame) -> None:
     summary = summarise(frame, ["a note"], {"dtls": {"kid": 0.01, "kid_spread": 0.002}})
     assert [m.name for m in summary.metrics][-1] == "kid"
     assert (summary.methods[0]["kid"], summary.methods[1].get("kid")) == (0.01, None)
-    assert summary.notes == ("a note", "Ranked over the one picture that all methods have.")
+    assert summary.notes == ("a note", "Ranked over the one image that all methods have.")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_zstd_that_begins_with_a_frame_to_skip_is_read(tmp_path: Path) -> None
 def test_what_is_packed_badly_is_refused_in_a_line(kind: str, tmp_path: Path) -> None:
     data = ALL[kind]
     for bad in (data[:-9], data[:40], data[:30] + b"junk" + data[34:], PACKED[kind](b"text" * 1000), b""):
-        refusal(opened(tmp_path, kind, bad).list, f"pictures.{kind}: not a packed tar that can be read")
+        refusal(opened(tmp_path, kind, bad).list, f"images.{kind}: not a packed tar that can be read")
 
 
 @pytest.mark.parametrize("kind", PACKED)
@@ -108,7 +108,7 @@ def test_no_room_to_unpack_is_of_the_place(tmp_path: Path, monkeypatch: pytest.M
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
-    refusal(opened(tmp_path, "tar.xz", ALL["tar.xz"]).list, "No space left", "pictures.tar.xz is unpacked")
+    refusal(opened(tmp_path, "tar.xz", ALL["tar.xz"]).list, "No space left", "images.tar.xz is unpacked")
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "photo", "photo.dat"])
@@ -174,7 +174,7 @@ def test_a_large_file_of_a_server_without_parts_is_refused_in_true_words(
 
 @pytest.mark.integration
 def test_an_image_on_s3_is_a_source_of_one(s3: str) -> None:
-    Location.of(s3).write("in/photo.jpg", b"picture")
+    Location.of(s3).write("in/photo.jpg", b"image")
     Location.of(s3).write("in/cut.tar", ALL["tar.zst"])
-    assert content(open_source(f"{s3}/in/photo.jpg")) == {"photo.jpg": b"picture"}
+    assert content(open_source(f"{s3}/in/photo.jpg")) == {"photo.jpg": b"image"}
     assert content(open_source(f"{s3}/in/cut.tar")) == MEMBERS

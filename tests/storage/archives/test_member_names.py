@@ -21,7 +21,7 @@ JAPANESE = ("家族/写真 1.png", "家族/表.png")
 def told(folder: Path, kind: str, data: bytes, encoding: str | None = None) -> Source:
     """An archive whose names are in an encoding that the user tells."""
     opened(folder, kind, data)
-    return ARCHIVES[kind](Location.of(folder), f"pictures.{kind}", encoding)
+    return ARCHIVES[kind](Location.of(folder), f"images.{kind}", encoding)
 
 
 def unicode_path(raw: bytes, name: str, version: int = 1) -> bytes:

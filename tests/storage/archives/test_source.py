@@ -1,4 +1,4 @@
-"""Zips, tars, shards and folders are one stream of pictures; what is hostile in them is seen, and does no harm."""
+"""Zips, tars, shards and folders are one stream of images; what is hostile in them is seen, and does no harm."""
 
 import gzip
 import io
@@ -80,7 +80,7 @@ def raw_zip(*members: tuple[bytes, bytes], extra: bytes = b"", **lies: int) -> b
 
 
 def opened(folder: Path, kind: str, data: bytes) -> Source:
-    path = folder / f"pictures.{kind}"
+    path = folder / f"images.{kind}"
     path.write_bytes(data)
     return open_source(str(path))
 
@@ -111,12 +111,12 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Locatio
         yield Location.of(tmp_path / "place")
 
 
-def test_every_kind_of_source_has_the_same_pictures_by_the_same_keys(location: Location) -> None:
+def test_every_kind_of_source_has_the_same_images_by_the_same_keys(location: Location) -> None:
     for key, data in MEMBERS.items():
         location.write(f"folder/{key}", data)
     for kind in KINDS:
-        location.write(f"pictures.{kind}", packed(kind, MEMBERS))
-    for address in (f"{location}/folder", *(f"{location}/pictures.{kind}" for kind in KINDS)):
+        location.write(f"images.{kind}", packed(kind, MEMBERS))
+    for address in (f"{location}/folder", *(f"{location}/images.{kind}" for kind in KINDS)):
         source = open_source(address)
         assert str(source) == address
         entries = source.list()
@@ -126,7 +126,7 @@ def test_every_kind_of_source_has_the_same_pictures_by_the_same_keys(location: L
 
 
 def test_shards_are_one_source_whose_keys_name_the_shard(location: Location) -> None:
-    sample = {"000000000.png": b"picture", "000000000.json": b"{}"}
+    sample = {"000000000.png": b"image", "000000000.json": b"{}"}
     for shard in ("shard-000000", "more/shard-000001"):
         location.write(f"{shard}.tar", tarred(*sample.items()))
     location.write("manifest.parquet", b"")
@@ -134,21 +134,21 @@ def test_shards_are_one_source_whose_keys_name_the_shard(location: Location) -> 
     source = open_source(str(location))
     keys = [f"{shard}/000000000.png" for shard in ("more/shard-000001", "shard-000000")]
     assert [entry.key for entry in source.list()] == keys
-    assert content(source) == dict.fromkeys(keys, b"picture")
+    assert content(source) == dict.fromkeys(keys, b"image")
 
 
-def test_where_there_are_pictures_tars_are_files_like_others(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"picture")
+def test_where_there_are_images_tars_are_files_like_others(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
     (tmp_path / "shard-000000.tar").write_bytes(tarred(("b.png", b"another")))
     assert [entry.key for entry in open_source(str(tmp_path)).list()] == ["a.png", "shard-000000.tar"]
 
 
-def test_hidden_pictures_and_hidden_tars_do_not_count(tmp_path: Path) -> None:
+def test_hidden_images_and_hidden_tars_do_not_count(tmp_path: Path) -> None:
     (tmp_path / ".thumbnails").mkdir()
     (tmp_path / ".thumbnails" / "a.png").write_bytes(b"small")
     (tmp_path / ".half.tar").write_bytes(b"half")
-    (tmp_path / "shard.tar").write_bytes(tarred(("a.png", b"picture")))
-    assert content(open_source(str(tmp_path))) == {"shard/a.png": b"picture"}
+    (tmp_path / "shard.tar").write_bytes(tarred(("a.png", b"image")))
+    assert content(open_source(str(tmp_path))) == {"shard/a.png": b"image"}
 
 
 def test_shards_whose_keys_could_meet_are_refused(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_an_entry_of_another_listing_is_not_read(kind: str, tmp_path: Path) -> N
     ],
 )
 def test_keys_are_names_made_plain(kind: str, name: str, key: str, tmp_path: Path) -> None:
-    assert content(opened(tmp_path, kind, packed(kind, {name: b"picture"}))) == {key: b"picture"}
+    assert content(opened(tmp_path, kind, packed(kind, {name: b"image"}))) == {key: b"image"}
 
 
 BAD_NAMES = {
@@ -304,11 +304,11 @@ def test_of_members_with_one_key_the_first_counts_and_the_others_are_told(kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_folders_and_archives_within_are_no_pictures_and_nothing_to_tell(kind: str, tmp_path: Path) -> None:
+def test_folders_and_archives_within_are_no_images_and_nothing_to_tell(kind: str, tmp_path: Path) -> None:
     inner = packed(kind, {"inner.png": b"inner"})
     folder = tarfile.TarInfo("folder")
     folder.type = tarfile.DIRTYPE
-    members = {"folder/a.png": b"picture", f"inner.{kind}": inner}
+    members = {"folder/a.png": b"image", f"inner.{kind}": inner}
     data = zipped({"folder/": b""} | members) if kind == "zip" else as_kind(kind, tarred(folder, *members.items()))
     source = opened(tmp_path, kind, data)
     assert content(source) == members
@@ -396,7 +396,7 @@ def test_attributes_that_make_no_sense_are_refused(attributes: bytes, reason: st
     header = tarfile.TarInfo("x")
     header.type, header.size = b"x", len(attributes)
     data = header.tobuf() + attributes.ljust(512, b"\0") + tarred(("a.png", b""))
-    refusal(opened(tmp_path, "tar", data).list, "pictures.tar", reason)
+    refusal(opened(tmp_path, "tar", data).list, "images.tar", reason)
 
 
 @pytest.mark.parametrize(("size", "reason"), [(-1024, "a size below zero"), (2**80, "ends within 'a.png': cut off")])
@@ -405,7 +405,7 @@ def test_sizes_that_cannot_be_are_refused(size: int, reason: str, tmp_path: Path
     block[124:136] = (size % 2**96 | 1 << 95).to_bytes(12, "big")
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
-    refusal(opened(tmp_path, "tar", bytes(block) + bytes(1024)).list, "pictures.tar", reason)
+    refusal(opened(tmp_path, "tar", bytes(block) + bytes(1024)).list, "images.tar", reason)
 
 
 def test_a_link_has_no_bytes_whatever_its_size(tmp_path: Path) -> None:
@@ -429,7 +429,7 @@ def test_an_archive_cut_anywhere_is_refused(kind: str, tmp_path: Path) -> None:
     end = whole.rstrip(b"\0")
     cuts = {*range(0, len(end), 512), *range(0, len(end), 97), *([len(whole) - 1] if kind == "zip" else [])}
     for cut in cuts:
-        refusal(opened(tmp_path, kind, whole[:cut]).list, f"pictures.{kind}", f"not a {kind} that can be read")
+        refusal(opened(tmp_path, kind, whole[:cut]).list, f"images.{kind}", f"not a {kind} that can be read")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -451,20 +451,20 @@ def test_a_zip_that_starts_with_a_program_is_refused(tmp_path: Path) -> None:
 def test_a_zip_whose_members_are_miscounted_is_refused(count: int, reason: str, tmp_path: Path) -> None:
     data = bytearray(zipped({"a.png": b"one", "b.png": b"two"}))
     data[-12:-10] = struct.pack("<H", count)
-    refusal(opened(tmp_path, "zip", bytes(data)).list, "pictures.zip", reason)
+    refusal(opened(tmp_path, "zip", bytes(data)).list, "images.zip", reason)
 
 
 def test_a_damaged_header_in_the_middle_is_not_the_end(tmp_path: Path) -> None:
     data = bytearray(tarred(("a.png", b"a"), ("b.png", b"b"), ("c.png", b"c")))
     data[1024 + 3] ^= 1
-    refusal(opened(tmp_path, "tar", bytes(data)).list, "pictures.tar", "a header cannot be read (bad checksum)")
+    refusal(opened(tmp_path, "tar", bytes(data)).list, "images.tar", "a header cannot be read (bad checksum)")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_another_kind_of_file_is_refused(kind: str, photographs: Path, tmp_path: Path) -> None:
     others = (b"", b"x", bytes(9 * 2**20), os.urandom(5000), (photographs / "00000" / "00000.png").read_bytes())
     for data in others:
-        refusal(opened(tmp_path, kind, data).list, f"pictures.{kind}", f"not a {kind} that can be read")
+        refusal(opened(tmp_path, kind, data).list, f"images.{kind}", f"not a {kind} that can be read")
 
 
 @pytest.mark.parametrize("suffix", ["7z", "CBR", "tar.lz"])
@@ -477,15 +477,15 @@ def test_archives_that_have_to_be_unpacked_say_so(suffix: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["x.zip", "x.tgz", "x.tar", "x.tar.gz"])
 def test_a_folder_may_be_named_like_an_archive(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
-    (tmp_path / name / "a.png").write_bytes(b"picture")
-    assert content(open_source(str(tmp_path / name))) == {"a.png": b"picture"}
+    (tmp_path / name / "a.png").write_bytes(b"image")
+    assert content(open_source(str(tmp_path / name))) == {"a.png": b"image"}
 
 
 def test_archives_are_found_by_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("X.ZIP").write_bytes(zipped({"a.png": b"picture"}))
+    Path("X.ZIP").write_bytes(zipped({"a.png": b"image"}))
     for address in ("X.ZIP", "./X.ZIP", f"../{tmp_path.name}/X.ZIP", f"file://{tmp_path}/X.ZIP"):
-        assert content(open_source(address)) == {"a.png": b"picture"}
+        assert content(open_source(address)) == {"a.png": b"image"}
 
 
 @pytest.mark.parametrize(
@@ -500,7 +500,7 @@ def test_archives_are_found_by_relative_paths(tmp_path: Path, monkeypatch: pytes
         ({"packed": 90}, "overlaps"),
         ({"offset": 7}, "does not begin where"),
         ({"offset": 60_000}, "does not begin where"),
-        ({"size": MAX_BYTES + 1}, "more than a picture may have"),
+        ({"size": MAX_BYTES + 1}, "more than an image may have"),
         ({"packed": MAX_BYTES + 1}, "more than it may have"),
         ({"packed": 2**32 - 1, "size": 2**32 - 1, "offset": 2**32 - 1}, "more than"),
     ],
@@ -508,9 +508,9 @@ def test_archives_are_found_by_relative_paths(tmp_path: Path, monkeypatch: pytes
 def test_a_member_that_cannot_be_read_is_listed_and_says_why(
     lies: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    source = opened(tmp_path, "zip", raw_zip((b"a.png", b"picture"), **lies))
+    source = opened(tmp_path, "zip", raw_zip((b"a.png", b"image"), **lies))
     [entry] = source.list()
-    refusal(lambda: source.fetch(entry), "pictures.zip: a.png: ", reason)
+    refusal(lambda: source.fetch(entry), "images.zip: a.png: ", reason)
 
 
 def test_damaged_bytes_are_noticed_and_the_other_members_are_read(tmp_path: Path) -> None:
@@ -550,7 +550,7 @@ def test_members_that_share_bytes_are_refused(tmp_path: Path) -> None:
     assert source.fetch(second) == b"inner"
 
 
-def test_files_larger_than_any_picture_are_not_read(tmp_path: Path) -> None:
+def test_files_larger_than_any_image_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "folder" / "a.png", tmp_path / "x.tar"):
         info = tarfile.TarInfo("a.png")
@@ -559,7 +559,7 @@ def test_files_larger_than_any_picture_are_not_read(tmp_path: Path) -> None:
         os.truncate(path, MAX_BYTES + 4096)
         source = open_source(str(tmp_path / "folder" if path.suffix == ".png" else path))
         [entry] = source.list()
-        refusal(partial(source.fetch, entry), "a.png", "more than a picture may have")
+        refusal(partial(source.fetch, entry), "a.png", "more than an image may have")
 
 
 def test_zip64_is_read(tmp_path: Path) -> None:
@@ -593,10 +593,10 @@ def test_a_zip_in_parts_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_zip_may_have_a_comment(tmp_path: Path) -> None:
-    buffer = io.BytesIO(zipped({"a.png": b"picture"}))
+    buffer = io.BytesIO(zipped({"a.png": b"image"}))
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = b"taken in spring " * 100
-    assert content(opened(tmp_path, "zip", buffer.getvalue())) == {"a.png": b"picture"}
+    assert content(opened(tmp_path, "zip", buffer.getvalue())) == {"a.png": b"image"}
 
 
 def test_an_index_jumps_over_large_members_and_takes_small_ones_together(
@@ -670,13 +670,13 @@ def test_a_zip_of_members_that_would_grow_without_end_is_refused_before_they_gro
     assert peak < 2**20
 
 
-def test_a_picture_that_is_packed_to_a_thousandth_is_read(tmp_path: Path) -> None:
+def test_a_image_that_is_packed_to_a_thousandth_is_read(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (2000, 1500), "teal").save(buffer, "BMP")
-    picture = buffer.getvalue()
-    data = zipped({"sky.bmp": picture})
-    assert len(data) < len(picture) / 200
-    assert content(opened(tmp_path, "zip", data)) == {"sky.bmp": picture}
+    image = buffer.getvalue()
+    data = zipped({"sky.bmp": image})
+    assert len(data) < len(image) / 200
+    assert content(opened(tmp_path, "zip", data)) == {"sky.bmp": image}
 
 
 def noise(count: int, size: int) -> dict[str, bytes]:
@@ -752,19 +752,19 @@ def test_gzips_in_one_file_are_one_and_zeros_may_follow(tmp_path: Path) -> None:
 @pytest.mark.parametrize("more", [b"more", gzip.compress(b"more"), packed("tar", {"b.png": b""}), bytes(99) + b"x"])
 def test_what_follows_the_end_of_a_tar_in_a_gzip_is_refused(more: bytes, tmp_path: Path) -> None:
     data = packed("tar.gz", {"a.png": b"one"}) + more
-    refusal(opened(tmp_path, "tar.gz", data).list, "pictures.tar.gz", "not a tar.gz that can be read")
+    refusal(opened(tmp_path, "tar.gz", data).list, "images.tar.gz", "not a tar.gz that can be read")
 
 
 @pytest.mark.parametrize(("place", "reason"), [(-5, "incorrect data check"), (-1, "length check"), (5000, "")])
 def test_a_gzip_with_other_bytes_than_its_checksum_is_of_is_refused(place: int, reason: str, tmp_path: Path) -> None:
     data = bytearray(packed("tar.gz", noise(5, 3000)))
     data[place] ^= 1
-    refusal(opened(tmp_path, "tar.gz", bytes(data)).list, "pictures.tar.gz", "not a tar.gz", reason)
+    refusal(opened(tmp_path, "tar.gz", bytes(data)).list, "images.tar.gz", "not a tar.gz", reason)
 
 
 def test_a_gzip_of_something_else_is_refused(tmp_path: Path) -> None:
     data = gzip.compress(b"text" * 1000)
-    refusal(opened(tmp_path, "tar.gz", data).list, "pictures.tar.gz", "not a tar.gz that can be read")
+    refusal(opened(tmp_path, "tar.gz", data).list, "images.tar.gz", "not a tar.gz that can be read")
 
 
 def test_a_gzip_that_grows_without_end_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -774,7 +774,7 @@ def test_a_gzip_that_grows_without_end_is_refused_early(tmp_path: Path, monkeypa
     data = gzip.compress(info.tobuf()) + gzip.compress(bytes(2**24)) * 1000
     source = opened(tmp_path, "tar.gz", data)
     tracemalloc.start()
-    message = refusal(source.list, "pictures.tar.gz", "a bomb")
+    message = refusal(source.list, "images.tar.gz", "a bomb")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert int(message.rpartition("become ")[2].rstrip(")").replace(",", "")) < 2**27
@@ -782,10 +782,10 @@ def test_a_gzip_that_grows_without_end_is_refused_early(tmp_path: Path, monkeypa
 
 
 def test_a_gzip_that_grows_often_but_not_far_is_read(tmp_path: Path) -> None:
-    picture = bytes(30_000_000)
-    data = gzip.compress(tarred(("black.bmp", picture)), compresslevel=9)
-    assert len(data) < len(picture) / 900
-    assert content(opened(tmp_path, "tar.gz", data)) == {"black.bmp": picture}
+    image = bytes(30_000_000)
+    data = gzip.compress(tarred(("black.bmp", image)), compresslevel=9)
+    assert len(data) < len(image) / 900
+    assert content(opened(tmp_path, "tar.gz", data)) == {"black.bmp": image}
 
 
 @pytest.mark.parametrize("kind", [UnavailableError, ChangedError, StorageError])

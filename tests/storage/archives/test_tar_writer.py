@@ -66,7 +66,7 @@ CASES: dict[str, Samples] = {
     "around a piece": of_sizes(TOGETHER - BLOCK - 1, TOGETHER - BLOCK, TOGETHER - BLOCK + 1, TOGETHER),
     "around what is written alone": of_sizes(7, ALONE - 1, ALONE, ALONE + 1, 0, ALONE + BLOCK - 1, 7, ALONE),
     "many": of_sizes(*(random.Random(7).choices((0, 1, 100, 511, 512, 513, 2000), k=3000))),
-    "pictures with their facts": [
+    "images with their facts": [
         (f"{number:09d}", {"jpg": noise(700 * number), "json": b'{"key": "%d"}' % number}) for number in range(50)
     ],
     "names of all lengths": [("k" * length, {"png": b"x" * length}) for length in range(1, 97)],
@@ -83,7 +83,7 @@ def test_the_bytes_are_those_of_webdatasets_writer(samples: Samples) -> None:
 
 
 def test_tarfile_gnu_tar_and_webdataset_read_every_member(tmp_path: Path) -> None:
-    samples = [*CASES["pictures with their facts"], *((f"z{key}", members) for key, members in CASES["a few MB"])]
+    samples = [*CASES["images with their facts"], *((f"z{key}", members) for key, members in CASES["a few MB"])]
     expected = {f"{key}.{suffix}": data for key, members in samples for suffix, data in members.items()}
     path = tmp_path / "made.tar"
     path.write_bytes(made(samples)[0])

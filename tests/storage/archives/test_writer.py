@@ -114,7 +114,7 @@ def test_other_tools_read_what_is_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_pictures_make_the_same_archive(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_images_make_the_same_archive(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members, sums = {"b.png": b"two", "a.png": b"one"}, set()
     for number, year in enumerate((1_000_000_000, 1_700_000_000)):
         packing = staged(Packing(str(tmp_path / f"{number}.{kind}")), members)
@@ -195,7 +195,7 @@ def test_an_archive_that_was_not_made_here_is_refused_and_left(kind: str, place:
 
 
 def test_a_folder_is_no_archive(place: str) -> None:
-    Location.of(f"{place}/x.zip").write("a.png", b"picture")
+    Location.of(f"{place}/x.zip").write("a.png", b"image")
     packing = staged(Packing(f"{place}/x.zip"), {"b.png": b"2"})
     for do in (packing.sizes, partial(pack, packing, "b.png")):
         refusal(do, str(packing), "is a folder", "choose another name")

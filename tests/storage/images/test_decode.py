@@ -1,4 +1,4 @@
-"""Every kind of picture becomes upright 8-bit RGB; whatever is no whole picture says why in a line."""
+"""Every kind of image becomes upright 8-bit RGB; whatever is no whole image says why in a line."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ from storage.images.jpeg import MAX_SCANS, SCAN
 
 @pytest.fixture(scope="module")
 def pixels(photographs: Path) -> Pixels:
-    """A real picture, 48 pixels high and 64 wide."""
+    """A real image, 48 pixels high and 64 wide."""
     with Image.open(photographs / "00000" / "00000.png") as image:
         return np.asarray(image)[8:56].copy()
 
@@ -91,7 +91,7 @@ def test_formats_with_loss_come_back_nearly(kind: str, pixels: Pixels) -> None:
         (8, lambda x: np.rot90(x, 1)),
     ],
 )
-def test_pictures_stand_upright(orientation: int, seen: Callable[[Pixels], Pixels], pixels: Pixels) -> None:
+def test_images_stand_upright(orientation: int, seen: Callable[[Pixels], Pixels], pixels: Pixels) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(pixels), exif=exif)), seen(pixels))
@@ -127,7 +127,7 @@ def test_a_palette_s_transparent_colour_is_white(kind: str, transparency: int | 
     assert decoded.tolist() == [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]]
 
 
-def test_a_transparent_colour_of_an_rgb_picture_is_white() -> None:
+def test_a_transparent_colour_of_an_rgb_image_is_white() -> None:
     image = Image.fromarray(np.array([[(1, 2, 3), (4, 5, 6)]], dtype=np.uint8))
     assert decode(encoded(image, transparency=(4, 5, 6))).tolist() == [[[1, 2, 3], [255, 255, 255]]]
 
@@ -166,7 +166,7 @@ def test_a_cmyk_jpeg_has_its_colours() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_several_pictures_the_first_counts(kind: str) -> None:
+def test_of_several_images_the_first_counts(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
     lossless = {"lossless": True} if kind == "WEBP" else {}
     decoded = decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **lossless))
@@ -182,7 +182,7 @@ def test_of_several_pictures_the_first_counts(kind: str) -> None:
         ("empty.png", "not an image (0 bytes)"),
     ],
 )
-def test_what_is_no_whole_picture_says_why(name: str, reason: str, bad_images: dict[str, Path]) -> None:
+def test_what_is_no_whole_image_says_why(name: str, reason: str, bad_images: dict[str, Path]) -> None:
     message = refusal(bad_images[name].read_bytes())
     assert message.startswith(reason)
     assert len(message) > len("broken image: ")
@@ -198,7 +198,7 @@ def test_what_is_cut_off_is_called_so(kind: str, how: dict[str, Any], pixels: Pi
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"])
-def test_whatever_is_damaged_gives_a_picture_or_an_image_error(kind: str, pixels: Pixels) -> None:
+def test_whatever_is_damaged_gives_a_image_or_an_image_error(kind: str, pixels: Pixels) -> None:
     whole = encoded(Image.fromarray(pixels), kind)
     reasons: list[str] = []
     random = np.random.default_rng(0)
@@ -220,15 +220,15 @@ def test_a_decompression_bomb_is_refused_before_it_goes_off(sides: tuple[int, in
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "MPO"])
-def test_a_jpeg_of_many_scans_is_refused_alone_and_with_a_second_picture(kind: str, pixels: Pixels) -> None:
-    picture = Image.fromarray(pixels)
-    options = {"save_all": True, "append_images": [picture]} if kind == "MPO" else {}
-    whole = encoded(picture, kind, **options)
+def test_a_jpeg_of_many_scans_is_refused_alone_and_with_a_second_image(kind: str, pixels: Pixels) -> None:
+    image = Image.fromarray(pixels)
+    options = {"save_all": True, "append_images": [image]} if kind == "MPO" else {}
+    whole = encoded(image, kind, **options)
     assert decode(whole).shape == pixels.shape
     assert refusal(whole + SCAN * MAX_SCANS) == "more than 1,000 scans, which would take minutes"
 
 
-def test_what_libtiff_says_of_a_damaged_picture_is_not_printed(
+def test_what_libtiff_says_of_a_damaged_image_is_not_printed(
     pixels: Pixels, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for packing in ("tiff_adobe_deflate", "tiff_lzw"):
@@ -238,7 +238,7 @@ def test_what_libtiff_says_of_a_damaged_picture_is_not_printed(
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_a_picture_of_another_kind_is_refused_by_its_name() -> None:
+def test_what_is_a_image_of_another_kind_is_refused_by_its_name() -> None:
     assert refusal(tiff(np.ones((4, 4, 3), np.float32), photometric="rgb")) == (
         "a TIFF of 3 samples of 32-bit floating-point numbers, which is not read; "
         "convert it to 8 or 16 bits, grey or RGB"
@@ -257,21 +257,21 @@ def test_png_keeps_every_pixel_and_is_the_same_every_time(pixels: Pixels) -> Non
 
 
 def test_a_square_is_the_middle_reduced_by_pillow_s_bicubic(pixels: Pixels) -> None:
-    for picture in (pixels, pixels.swapaxes(0, 1)):
-        height, width = picture.shape[:2]
+    for image in (pixels, pixels.swapaxes(0, 1)):
+        height, width = image.shape[:2]
         top, left = (height - 48) // 2, (width - 48) // 2
-        middle = Image.fromarray(np.ascontiguousarray(picture[top : top + 48, left : left + 48]))
-        np.testing.assert_array_equal(resize_square(picture, 48), np.asarray(middle))
+        middle = Image.fromarray(np.ascontiguousarray(image[top : top + 48, left : left + 48]))
+        np.testing.assert_array_equal(resize_square(image, 48), np.asarray(middle))
         reduced = middle.resize((20, 20), Image.Resampling.BICUBIC)
-        np.testing.assert_array_equal(resize_square(picture, 20), np.asarray(reduced))
+        np.testing.assert_array_equal(resize_square(image, 20), np.asarray(reduced))
 
 
-def test_a_picture_is_never_enlarged_to_a_square(pixels: Pixels) -> None:
+def test_a_image_is_never_enlarged_to_a_square(pixels: Pixels) -> None:
     with pytest.raises(ImageError, match="64×48 is smaller than the size 49"):
         resize_square(pixels, 49)
 
 
-def test_names_tell_pictures_from_other_files() -> None:
+def test_names_tell_images_from_other_files() -> None:
     assert all(map(is_image, ("a.png", "b/c.JPG", "d.v2.jpeg", "e.Tiff", "f.webp", "g.bmp", "h.gif", "i.tif")))
     assert not any(map(is_image, ("a.txt", "png", "b.png/c", "d.png.json", ".png", "e.", "f.eps", "")))
 

@@ -138,7 +138,7 @@ def test_premultiplied_alpha_becomes_straight(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [6, 12])
-def test_half_a_tiff_of_an_odd_depth_is_no_picture(bits: int) -> None:
+def test_half_a_tiff_of_an_odd_depth_is_no_image(bits: int) -> None:
     values = samples(bits, 3)
     for data in (
         tiff([packed(values, bits)[:200]], bits, values.shape),
@@ -158,7 +158,7 @@ def test_what_has_a_depth_of_its_own_in_each_channel_is_refused_in_one_line() ->
     assert "\n" not in str(refused.value)
 
 
-def test_damaged_tiffs_of_odd_depths_give_a_picture_or_an_image_error() -> None:
+def test_damaged_tiffs_of_odd_depths_give_a_image_or_an_image_error() -> None:
     values, random = samples(12, 3), np.random.default_rng(0)
     for compression in (1, 8):
         whole = tiff([packed(values, 12, compression)], 12, values.shape, (259, 3, compression))

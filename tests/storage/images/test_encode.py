@@ -84,7 +84,7 @@ def exif() -> bytes:
 
 
 def photograph(depth: int = 8, channels: int = 3, **carried: Any) -> Photograph:
-    """A result of 40×30 whose source was 20×10: a smooth picture, half transparent where it has alpha."""
+    """A result of 40×30 whose source was 20×10: a smooth image, half transparent where it has alpha."""
     y, x, c = np.mgrid[0:30, 0:40, 0:channels]
     samples = ((3 * x + 2 * y + 20 * c) * (1 if depth == 8 else 257) + (depth - 8) * x).astype(f"uint{depth}")
     alpha = samples[..., -1].copy() if channels in (2, 4) else None
@@ -93,16 +93,16 @@ def photograph(depth: int = 8, channels: int = 3, **carried: Any) -> Photograph:
     return Photograph(pixels, alpha, Carried(**(everything | carried)), "PNG", ())
 
 
-def together(picture: Photograph) -> NDArray[Any]:
-    return picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+def together(image: Photograph) -> NDArray[Any]:
+    return image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffix: str, tmp_path: Path) -> None:
-    picture = photograph(depth, channels)
+    image = photograph(depth, channels)
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(Encoding().encode(picture, suffix, STAMP).data)
+    path.write_bytes(Encoding().encode(image, suffix, STAMP).data)
     tags = seen_by_exiftool(path)
     assert tags["Composite:ImageSize"] == "40 30"
     expected = {
@@ -134,7 +134,7 @@ def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffi
     if suffix == ".jpg":
         assert (tags["JFIF:XResolution"], tags["JFIF:ResolutionUnit"]) == (300, 1)
     command = [program("exiftool", "libimage-exiftool-perl"), "-icc_profile", "-b", str(path)]
-    assert subprocess.run(command, check=True, capture_output=True).stdout == (picture.carried.icc or b"")
+    assert subprocess.run(command, check=True, capture_output=True).stdout == (image.carried.icc or b"")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -142,49 +142,49 @@ def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffi
 def test_vips_sees_every_sample_of_what_is_without_loss(
     depth: int, channels: int, suffix: str, tmp_path: Path
 ) -> None:
-    picture = photograph(depth, channels)
+    image = photograph(depth, channels)
     path = tmp_path / f"a{suffix}"
-    encoded = Encoding().encode(picture, suffix, STAMP)
+    encoded = Encoding().encode(image, suffix, STAMP)
     path.write_bytes(encoded.data)
-    np.testing.assert_array_equal(seen_by_vips(path, channels, depth), together(picture))
+    np.testing.assert_array_equal(seen_by_vips(path, channels, depth), together(image))
     assert encoded.notes == ()
 
 
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_vips_sees_a_webp_nearly_and_its_transparency_exactly(depth: int, channels: int, tmp_path: Path) -> None:
-    picture = photograph(depth, channels)
+    image = photograph(depth, channels)
     path = tmp_path / "a.webp"
-    path.write_bytes(Encoding(quality=100).encode(picture, ".webp", STAMP).data)
-    bands = 3 if picture.alpha is None else 4
+    path.write_bytes(Encoding(quality=100).encode(image, ".webp", STAMP).data)
+    bands = 3 if image.alpha is None else 4
     seen = seen_by_vips(path, bands, 8).astype(int)
     scale = 1 if depth == 8 else 257
-    assert np.abs(seen[..., :3] - picture.pixels / scale).mean() < 2
-    if picture.alpha is not None:
-        np.testing.assert_array_equal(seen[..., 3], (picture.alpha.astype(int) + scale // 2) // scale)
+    assert np.abs(seen[..., :3] - image.pixels / scale).mean() < 2
+    if image.alpha is not None:
+        np.testing.assert_array_equal(seen[..., 3], (image.alpha.astype(int) + scale // 2) // scale)
 
 
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_vips_sees_a_jpeg_nearly_and_transparency_as_white(depth: int, channels: int, tmp_path: Path) -> None:
-    picture = photograph(depth, channels)
+    image = photograph(depth, channels)
     path = tmp_path / "a.jpg"
-    encoded = Encoding(quality=100).encode(picture, ".jpg", STAMP)
+    encoded = Encoding(quality=100).encode(image, ".jpg", STAMP)
     path.write_bytes(encoded.data)
-    bands, most = picture.pixels.shape[2], 2**depth - 1
+    bands, most = image.pixels.shape[2], 2**depth - 1
     seen = seen_by_vips(path, bands, 8).astype(int)
-    opaque = 1.0 if picture.alpha is None else picture.alpha[..., None] / most
-    assert np.abs(seen - (picture.pixels / most * opaque + 1 - opaque) * 255).mean() < 1
+    opaque = 1.0 if image.alpha is None else image.alpha[..., None] / most
+    assert np.abs(seen - (image.pixels / most * opaque + 1 - opaque) * 255).mean() < 1
     tags = seen_by_exiftool(path)
     assert bands == 1 or tags["File:YCbCrSubSampling"] == "1 1"
     notes = ("16 bits became 8",) if depth == 16 else ()
-    white = ("transparency laid over white, as JPEG has none",) if picture.alpha is not None else ()
+    white = ("transparency laid over white, as JPEG has none",) if image.alpha is not None else ()
     assert encoded.notes == notes + white
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_the_same_photograph_gives_the_same_bytes(depth: int, channels: int, suffix: str) -> None:
-    picture = photograph(depth, channels)  # once, as its profile says in which second it was made
-    first, second = (Encoding().encode(picture, suffix, STAMP).data for _ in range(2))
+    image = photograph(depth, channels)  # once, as its profile says in which second it was made
+    first, second = (Encoding().encode(image, suffix, STAMP).data for _ in range(2))
     assert first == second
 
 
@@ -221,26 +221,26 @@ def test_nothing_carried_and_no_stamp_leave_no_metadata(suffix: str, tmp_path: P
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_grey_profile_goes_with_grey_only(channels: int, suffix: str) -> None:
-    picture = photograph(8, channels, icc=grey_profile())
-    data = Encoding(quality=100).encode(picture, suffix, None).data
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.info.get("icc_profile") == (None if suffix == ".webp" else grey_profile())
+    image = photograph(8, channels, icc=grey_profile())
+    data = Encoding(quality=100).encode(image, suffix, None).data
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.info.get("icc_profile") == (None if suffix == ".webp" else grey_profile())
 
 
 def test_webp_keeps_the_colours_of_what_is_transparent() -> None:
-    picture = replace(photograph(8, 4), alpha=np.zeros((30, 40), np.uint8))
-    again = open_photograph(Encoding(quality=100).encode(picture, ".webp", None).data)
-    assert abs(again.pixels.astype(int) - picture.pixels).mean() < 3
+    image = replace(photograph(8, 4), alpha=np.zeros((30, 40), np.uint8))
+    again = open_photograph(Encoding(quality=100).encode(image, ".webp", None).data)
+    assert abs(again.pixels.astype(int) - image.pixels).mean() < 3
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65_501), (".jpeg", 65_501), (".webp", 16_384)])
 def test_a_side_too_long_for_a_format_is_refused_with_what_to_take(suffix: str, side: int) -> None:
-    picture = Photograph(np.zeros((1, side, 1), np.uint8), None, Carried(), "PNG", ())
+    image = Photograph(np.zeros((1, side, 1), np.uint8), None, Carried(), "PNG", ())
     with pytest.raises(
         ImageError, match=rf"{side}×1 is more than the {side - 1:,} pixels a side of .*: take png or tiff"
     ):
-        Encoding().encode(picture, suffix, None)
-    fits = replace(picture, pixels=picture.pixels[:, :-1])
+        Encoding().encode(image, suffix, None)
+    fits = replace(image, pixels=image.pixels[:, :-1])
     assert Encoding().encode(fits, suffix, None).data
 
 
@@ -250,11 +250,11 @@ def test_metadata_that_a_jpeg_cannot_hold_is_left_out_with_a_note(part: str, siz
     block = Image.Exif()
     block[0x010E] = "x" * size
     found: dict[str, Any] = {part: long if part == "xmp" else block.tobytes()[6:]}
-    picture = photograph(**found)
-    encoded = Encoding().encode(picture, ".jpg", STAMP)
+    image = photograph(**found)
+    encoded = Encoding().encode(image, ".jpg", STAMP)
     assert [note.split(" of ")[0] for note in encoded.notes] == [part.upper()]
-    assert open_photograph(encoded.data).carried.icc == picture.carried.icc
-    assert Encoding().encode(picture, ".tif", STAMP).notes == ()
+    assert open_photograph(encoded.data).carried.icc == image.carried.icc
+    assert Encoding().encode(image, ".tif", STAMP).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -291,18 +291,18 @@ def test_quality_is_what_jpeg_and_webp_take() -> None:
 
 
 def test_results_are_decoded_by_training_too() -> None:
-    picture = photograph()
+    image = photograph()
     for suffix in (".png", ".tif"):
-        np.testing.assert_array_equal(codec.decode(Encoding().encode(picture, suffix, STAMP).data), picture.pixels)
+        np.testing.assert_array_equal(codec.decode(Encoding().encode(image, suffix, STAMP).data), image.pixels)
 
 
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_tiffs_of_any_depth_are_decoded_by_training_over_white(depth: int, channels: int) -> None:
-    picture = photograph(depth, channels)
+    image = photograph(depth, channels)
     most = 2**depth - 1
-    opaque = 1.0 if picture.alpha is None else picture.alpha[..., None] / most
-    expected = np.broadcast_to((picture.pixels / most * opaque + 1 - opaque) * 255, (30, 40, 3))
-    decoded = codec.decode(Encoding().encode(picture, ".tif", STAMP).data)
+    opaque = 1.0 if image.alpha is None else image.alpha[..., None] / most
+    expected = np.broadcast_to((image.pixels / most * opaque + 1 - opaque) * 255, (30, 40, 3))
+    decoded = codec.decode(Encoding().encode(image, ".tif", STAMP).data)
     np.testing.assert_allclose(decoded, expected, atol=1.01)
 
 
@@ -327,17 +327,17 @@ def test_the_iptc_of_a_tiff_goes_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_every_row_of_a_tall_picture_becomes_8_bits_over_white(depth: int) -> None:
+def test_every_row_of_a_tall_image_becomes_8_bits_over_white(depth: int) -> None:
     clear = np.zeros((600, 8), f"uint{depth}")
     black = Photograph(np.repeat(clear[..., None], 3, axis=2), clear, Carried(), "PNG", ())
-    for picture in (black, replace(black, pixels=~black.pixels, alpha=None)):
-        assert (open_photograph(Encoding().encode(picture, ".jpg", None).data).pixels == 255).all()
+    for image in (black, replace(black, pixels=~black.pixels, alpha=None)):
+        assert (open_photograph(Encoding().encode(image, ".jpg", None).data).pixels == 255).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_samples_are_written_in_whatever_order_they_lie_in_memory(suffix: str) -> None:
     """What comes from tensors lies plane by plane."""
-    picture = photograph(16, 4)
-    assert picture.alpha is not None
-    by_planes = replace(picture, pixels=picture.pixels.copy("F"), alpha=picture.alpha.copy("F"))
-    assert Encoding().encode(by_planes, suffix, None) == Encoding().encode(picture, suffix, None)
+    image = photograph(16, 4)
+    assert image.alpha is not None
+    by_planes = replace(image, pixels=image.pixels.copy("F"), alpha=image.alpha.copy("F"))
+    assert Encoding().encode(by_planes, suffix, None) == Encoding().encode(image, suffix, None)

@@ -121,9 +121,9 @@ def test_the_strips_of_a_tiff_stand_behind_a_note_unharmed(
     size: tuple[int, int], channels: int, tmp_path: Path
 ) -> None:
     pixels = np.random.default_rng(0).integers(65536, size=(*size, channels)).astype(np.uint16)
-    picture = Photograph(pixels, None, Carried(exif=with_note("<", 3000, canon("<", 3000))), "PNG", ())
+    image = Photograph(pixels, None, Carried(exif=with_note("<", 3000, canon("<", 3000))), "PNG", ())
     path = tmp_path / "a.tif"
-    path.write_bytes(Encoding().encode(picture, ".tif", STAMP).data)
+    path.write_bytes(Encoding().encode(image, ".tif", STAMP).data)
     np.testing.assert_array_equal(seen_by_vips(path, channels, 16), pixels)
     np.testing.assert_array_equal(open_photograph(path.read_bytes()).pixels, pixels)
 
@@ -190,18 +190,18 @@ def test_a_subject_s_place_that_cannot_be_written_is_left_out_with_a_note(subjec
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_subject_s_place_is_left_out_of_a_picture_that_is_turned(orientation: int) -> None:
+def test_a_subject_s_place_is_left_out_of_a_image_that_is_turned(orientation: int) -> None:
     found = carried(orientation=orientation, photo={0x9214: shorts(10, 5), 0xA20E: fraction(2), 0xA20F: fraction(3)})
-    assert found.notes == (("place of the subject left out, as the picture was turned",) if orientation > 1 else ())
+    assert found.notes == (("place of the subject left out, as the image was turned",) if orientation > 1 else ())
     exif = Exif.parse(found.exif or b"")
     assert exif.rational(exif.photo[0xA20E]) == (3 if orientation == 6 else 2)
 
 
-def test_what_describes_the_raw_picture_or_the_ground_is_left_out_with_a_note() -> None:
+def test_what_describes_the_raw_image_or_the_ground_is_left_out_with_a_note() -> None:
     longs = Entry(4, 2, struct.pack("<II", 20, 10))
     doubles = Entry(12, 3, struct.pack("<3d", 1, 1, 0))
     found = carried(image={50720: longs, 33550: doubles, 34735: shorts(1, 1, 0, 0), 0x0110: Entry(2, 2, b"E\0")})
-    assert found.notes == ("georeference left out", "crop of the raw picture left out")
+    assert found.notes == ("georeference left out", "crop of the raw image left out")
     assert set(Exif.parse(found.exif or b"").image) == {0x0110}
 
 
@@ -287,7 +287,7 @@ def test_the_shape_of_a_pixel_goes_along(kind: str, suffix: str, tmp_path: Path)
         assert open_photograph(encoded.data).carried.aspect == (2, 1)
 
 
-def test_the_shape_of_a_pixel_turns_with_the_picture() -> None:
+def test_the_shape_of_a_pixel_turns_with_the_image() -> None:
     buffer = io.BytesIO()
     turned = [(0x0112, 3, 1, 6, True)]
     shape: dict[str, Any] = {"resolution": (2, 1), "resolutionunit": "none", "extratags": turned}

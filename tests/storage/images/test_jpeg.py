@@ -23,7 +23,7 @@ Y, X = np.mgrid[0:40, 0:56]
 
 
 def smooth(bits: int, channels: int) -> NDArray[Any]:
-    """A picture without noise, (H, W) or (H, W, 3), over all the range."""
+    """An image without noise, (H, W) or (H, W, 3), over all the range."""
     bands = np.stack([X * (1 + c) + Y for c in range(channels)], axis=2) % 100 / 99 * ((1 << bits) - 1)
     return np.squeeze(bands.round()).astype(np.uint8 if bits <= 8 else np.uint16)
 
@@ -42,7 +42,7 @@ def with_segments(jpeg: bytes, *segments: tuple[int, bytes]) -> bytes:
 
 
 def said_of(data: bytes) -> str:
-    """What is said of a picture that is refused."""
+    """What is said of an image that is refused."""
     try:
         open_photograph(data)
     except ImageError as error:
@@ -145,7 +145,7 @@ def test_half_a_jpeg_of_a_rare_kind_is_refused_and_trailing_bytes_are_nothing(da
 
 
 @pytest.mark.parametrize("data", KINDS.values(), ids=KINDS)
-def test_damaged_jpegs_of_rare_kinds_give_a_picture_or_one_line(data: bytes) -> None:
+def test_damaged_jpegs_of_rare_kinds_give_a_image_or_one_line(data: bytes) -> None:
     random = np.random.default_rng(0)
     for place in random.integers(len(data), size=100).tolist():
         damaged = bytearray(data)
@@ -156,8 +156,8 @@ def test_damaged_jpegs_of_rare_kinds_give_a_picture_or_one_line(data: bytes) -> 
 
 def encoded(**options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture = Image.fromarray(np.random.default_rng(0).integers(256, size=(40, 56, 3)).astype(np.uint8))
-    picture.convert(options.pop("mode", "RGB")).save(buffer, "JPEG", **options)
+    image = Image.fromarray(np.random.default_rng(0).integers(256, size=(40, 56, 3)).astype(np.uint8))
+    image.convert(options.pop("mode", "RGB")).save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
 
@@ -223,7 +223,7 @@ def test_a_jpeg_that_lacks_pixels_is_refused_though_an_end_marker_follows(data: 
             codec.decode(half)
 
 
-def test_a_grey_picture_and_one_without_its_last_scans_are_whole() -> None:
+def test_a_grey_image_and_one_without_its_last_scans_are_whole() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (56, 40), (128, 128, 128)).save(buffer, "JPEG")
     assert open_photograph(buffer.getvalue()).notes == ()
@@ -243,7 +243,7 @@ def test_a_bomb_is_not_decoded_to_see_whether_it_is_whole(tail: bytes) -> None:
     assert time.process_time() - started < 1
 
 
-TAILS = [bytes(100), b"\0" * 3, b"more", b"\xff\xd8\xff\xe0 a second picture, cut off", b"\xff\xda a film" + bytes(8)]
+TAILS = [bytes(100), b"\0" * 3, b"more", b"\xff\xd8\xff\xe0 a second image, cut off", b"\xff\xda a film" + bytes(8)]
 
 
 @pytest.mark.parametrize("tail", TAILS)

@@ -1,4 +1,4 @@
-"""What pictures carry is kept byte by byte, fitted to another size, and never stops a picture when it is damaged."""
+"""What images carry is kept byte by byte, fitted to another size, and never stops an image when it is damaged."""
 
 import struct
 import time

@@ -75,9 +75,9 @@ def tiff(values: Samples, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def together(picture: Photograph) -> NDArray[Any]:
+def together(image: Photograph) -> NDArray[Any]:
     """The pixels and alpha as `samples` has them."""
-    joined = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    joined = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
     return joined[..., 0] if joined.shape[2] == 1 else joined
 
 
@@ -251,7 +251,7 @@ def test_floating_point_pixels_are_refused() -> None:
 
 @pytest.mark.parametrize(("orientation", "seen"), UPRIGHT)
 @pytest.mark.parametrize("kind", ["PNG", "PNG16", "TIFF", "TIFF16"])
-def test_pictures_and_their_alpha_stand_upright_once(orientation: int, seen: Callable[[Any], Any], kind: str) -> None:
+def test_images_and_their_alpha_stand_upright_once(orientation: int, seen: Callable[[Any], Any], kind: str) -> None:
     values = samples(4, 16 if kind.endswith("16") else 8)
     exif = Image.Exif()
     exif.update({0x0112: orientation, 0x0110: "E 5"})
@@ -270,7 +270,7 @@ def test_pictures_and_their_alpha_stand_upright_once(orientation: int, seen: Cal
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_what_a_picture_carries_is_found(kind: str) -> None:
+def test_what_a_image_carries_is_found(kind: str) -> None:
     exif = Image.Exif()
     exif.update({0x0110: "E 5", 0x011A: 150.0, 0x011B: 150.0, 0x0128: 2})
     exif[0x8825] = {1: "N", 2: (47.0, 22.0, 30.0)}
@@ -351,9 +351,9 @@ def test_lab_becomes_rgb() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_damaged_metadata_never_stops_a_picture(kind: str) -> None:
-    picture = Image.fromarray(samples(3, 8))
-    clean = open_photograph(saved(picture, kind)).pixels
+def test_damaged_metadata_never_stops_a_image(kind: str) -> None:
+    image = Image.fromarray(samples(3, 8))
+    clean = open_photograph(saved(image, kind)).pixels
     loop = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x8769, 4, 1, 8, 8)
     for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01", loop):
         options: dict[str, Any] = {"icc_profile": b"garbage" * 100}
@@ -362,7 +362,7 @@ def test_damaged_metadata_never_stops_a_picture(kind: str) -> None:
         if kind in ("JPEG", "WEBP"):
             options["xmp"] = b"<" * 60_000
         began = time.process_time()
-        found = open_photograph(saved(picture, kind, **options))
+        found = open_photograph(saved(image, kind, **options))
         assert time.process_time() - began < 5
         np.testing.assert_array_equal(found.pixels, clean)
         assert (found.carried.icc, found.carried.xmp) == (None, None)
@@ -371,7 +371,7 @@ def test_damaged_metadata_never_stops_a_picture(kind: str) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_sixteen_bits_that_are_damaged_give_a_picture_or_an_image_error(kind: str, channels: int) -> None:
+def test_sixteen_bits_that_are_damaged_give_a_image_or_an_image_error(kind: str, channels: int) -> None:
     values = samples(channels)
     whole = bytes(imagecodecs.png_encode(values)) if kind == "PNG" else tiff(values, compression="adobe_deflate")
     random, reasons = np.random.default_rng(0), []
@@ -389,7 +389,7 @@ def test_sixteen_bits_that_are_damaged_give_a_picture_or_an_image_error(kind: st
 
 @pytest.mark.parametrize("cut", [0.3, 0.9, 0.99])
 @pytest.mark.parametrize("stored", [{}, {"compression": "lzw"}, {"compression": "packbits"}, {"tile": (16, 16)}])
-def test_half_a_tiff_of_16_bits_is_no_picture(stored: dict[str, Any], cut: float) -> None:
+def test_half_a_tiff_of_16_bits_is_no_image(stored: dict[str, Any], cut: float) -> None:
     whole = tiff(samples(3, height=32, width=32), **stored)
     with pytest.raises(ImageError):
         open_photograph(whole[: int(len(whole) * cut)])
@@ -405,12 +405,12 @@ def test_a_bomb_of_16_bits_is_refused_before_it_goes_off() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"II*\0", b"MM\0*\0\0\0\x08", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"not an image|broken image"):
         open_photograph(data)
 
 
-def test_a_jpeg_with_a_second_picture_is_a_jpeg() -> None:
+def test_a_jpeg_with_a_second_image_is_a_jpeg() -> None:
     first, second = (Image.new("RGB", (16, 16), colour) for colour in ("#f00", "#00f"))
     found = open_photograph(saved(first, "MPO", save_all=True, append_images=[second]))
     assert (found.format, found.notes) == ("JPEG", ("the first of 2 frames",))
@@ -436,7 +436,7 @@ def test_what_else_a_jpeg_holds_is_noted_as_left_out() -> None:
         "content credentials left out",
     )
     assert noted(plain + b"MotionPhoto_Data" + bytes(8) + b"SEFT") == (
-        "what Samsung stores behind the picture left out",
+        "what Samsung stores behind the image left out",
     )
 
 
@@ -450,9 +450,9 @@ def test_extended_xmp_is_noted_as_left_out() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "GIF"])
 def test_a_comment_is_noted_as_left_out_unless_it_is_empty(kind: str) -> None:
-    picture = Image.fromarray(samples(1, 8))
-    assert noted(saved(picture, kind, comment=b"by Jane")) == ("comment left out",)
-    assert noted(saved(picture, kind, comment=b" \0")) == ()
+    image = Image.fromarray(samples(1, 8))
+    assert noted(saved(image, kind, comment=b"by Jane")) == ("comment left out",)
+    assert noted(saved(image, kind, comment=b" \0")) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Headers: the size that decoding would give, in microseconds, and nothing but an `ImageError` for what is none.
 
-Whatever `measure` refuses, `decode` refuses too, and where both take a picture they agree on its size.
+Whatever `measure` refuses, `decode` refuses too, and where both take an image they agree on its size.
 """
 
 import io
@@ -106,7 +106,7 @@ def pixels(depth: int = 8, channels: int = 3) -> bytes:
 
 
 def interlaced() -> bytes:
-    """Seven passes over a grey picture, as Adam7 has it."""
+    """Seven passes over a grey image, as Adam7 has it."""
     passes = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
     rows = b""
     for left, across, top, down in passes:
@@ -132,7 +132,7 @@ PNGS = {
     "in small chunks": png(
         *(chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(bytes(HEIGHT * (1 + 3 * WIDTH))))
     ),
-    "several pictures": encoded(noise(), "PNG", save_all=True, append_images=[noise("L").convert("RGB")]),
+    "several images": encoded(noise(), "PNG", save_all=True, append_images=[noise("L").convert("RGB")]),
     "trailing bytes": encoded(noise(), "PNG") + b"more",
     "trailing end": encoded(noise(), "PNG") + chunk(b"IEND"),
 }
@@ -154,8 +154,8 @@ JPEGS = {
     "many fill bytes": before_scan(before_frame(PLAIN, b"\xff" * 1000), b"\xff" * 3),
     "fill bytes at once": PLAIN[:2] + b"\xff\xff" + PLAIN[2:],
     "trailing bytes": PLAIN + b"\0" * 100,
-    "trailing picture": PLAIN + THUMBNAIL,
-    "several pictures": encoded(noise(), "MPO", save_all=True, append_images=[noise("RGB", 8, 8)]),
+    "trailing image": PLAIN + THUMBNAIL,
+    "several images": encoded(noise(), "MPO", save_all=True, append_images=[noise("RGB", 8, 8)]),
 }
 OTHERS = {
     "WebP": encoded(noise(), "WEBP"),
@@ -178,12 +178,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("data", KINDS.values(), ids=KINDS)
-def test_the_size_is_that_of_the_decoded_picture(data: bytes) -> None:
+def test_the_size_is_that_of_the_decoded_image(data: bytes) -> None:
     assert measure(data) == decoded_size(data) == (WIDTH, HEIGHT)
 
 
-def turned_pictures(orientation: int) -> dict[str, bytes]:
-    """Pictures that say how they are turned, each in its way."""
+def turned_images(orientation: int) -> dict[str, bytes]:
+    """Images that say how they are turned, each in its way."""
     info = PngInfo()
     info.add_itxt("XML:com.adobe.xmp", xmp(orientation).decode())
     tag = Image.Exif()
@@ -210,9 +210,9 @@ def turned_pictures(orientation: int) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_the_size_is_that_of_the_upright_picture(orientation: int) -> None:
+def test_the_size_is_that_of_the_upright_image(orientation: int) -> None:
     lies = orientation in (5, 6, 7, 8)
-    for name, data in turned_pictures(orientation).items():
+    for name, data in turned_images(orientation).items():
         assert measure(data) == decoded_size(data), name
         assert measure(data) == ((HEIGHT, WIDTH) if lies else (WIDTH, HEIGHT)), name
 
@@ -234,7 +234,7 @@ TRUNCATED = {
 
 
 @pytest.mark.parametrize("data", TRUNCATED.values(), ids=TRUNCATED)
-def test_a_picture_cut_anywhere_but_in_a_jpeg_s_end_marker_is_refused(data: bytes) -> None:
+def test_a_image_cut_anywhere_but_in_a_jpeg_s_end_marker_is_refused(data: bytes) -> None:
     assert measure(data)
     taken = [length for length in range(len(data)) if outcome(data[:length])]
     only_its_end = [len(data) - 2, len(data) - 1] if data.endswith(b"\xff\xd9") else []
@@ -245,7 +245,7 @@ CLAIMS = ((0, 10), (10, 0), (0, 0), (60_000, 60_000), (2**16 - 1, 2**16 - 1))
 
 
 def claiming(width: int, height: int) -> dict[str, bytes]:
-    """Pictures that say they are of this size."""
+    """Images that say they are of this size."""
     at, webp, bmp = frame_at(PLAIN) + 5, OTHERS["WebP"], OTHERS["BMP"]
     gif, tiff = OTHERS["GIF"], bytearray(OTHERS["TIFF"])
     for tag, value in ((256, width), (257, height)):
@@ -298,9 +298,9 @@ def test_a_jpeg_of_a_kind_that_cannot_be_decoded_is_refused() -> None:
         assert outcome(data) is None, (place, value)
 
 
-def test_it_takes_microseconds_however_large_the_picture_is() -> None:
-    picture = Image.effect_noise((1024, 1024), 64).convert("RGB")
-    for data in (encoded(picture, "PNG", compress_level=0), encoded(picture, "JPEG", quality=95)):
+def test_it_takes_microseconds_however_large_the_image_is() -> None:
+    image = Image.effect_noise((1024, 1024), 64).convert("RGB")
+    for data in (encoded(image, "PNG", compress_level=0), encoded(image, "JPEG", quality=95)):
         started = time.process_time()
         for _ in range(100):
             assert measure(data) == (1024, 1024)
@@ -321,7 +321,7 @@ def test_whatever_the_bytes_are_they_are_measured_or_refused(data: bytes, start:
 @pytest.mark.parametrize(
     "kind", [*(f"PNG, {n}" for n in PNGS), *(f"JPEG, {n}" for n in JPEGS), *(f", {n}" for n in OTHERS)]
 )
-def test_mutated_pictures_are_measured_as_they_decode_or_refused(kind: str) -> None:
+def test_mutated_images_are_measured_as_they_decode_or_refused(kind: str) -> None:
     generator, whole = random.Random(kind), KINDS[kind]
     for _ in range(100):
         data = bytearray(whole)
@@ -337,8 +337,8 @@ def test_mutated_pictures_are_measured_as_they_decode_or_refused(kind: str) -> N
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_random_pieces_of_pictures_put_together_are_measured_or_refused() -> None:
-    generator, whole = random.Random(0), list(chain(KINDS.values(), turned_pictures(6).values()))
+def test_random_pieces_of_images_put_together_are_measured_or_refused() -> None:
+    generator, whole = random.Random(0), list(chain(KINDS.values(), turned_images(6).values()))
     for _ in range(1000):
         first, second = generator.choices(whole, k=2)
         outcome(first[: generator.randrange(len(first))] + second[generator.randrange(len(second)) :])

@@ -16,7 +16,7 @@ from storage.images.exif import Exif
 from storage.images.photo import open_photograph
 
 REDUCED, OF_MANY, MASK = 1, 2, 4
-PICTURE = np.random.default_rng(0).integers(256, size=(20, 30, 3)).astype(np.uint8)
+IMAGE = np.random.default_rng(0).integers(256, size=(20, 30, 3)).astype(np.uint8)
 THUMBNAIL = np.full((4, 6, 3), 7, np.uint8)
 COVER = np.zeros((20, 30), bool)
 Pages = list[tuple[NDArray[Any], dict[str, Any]]]
@@ -39,7 +39,7 @@ def old_kind(value: int) -> dict[str, Any]:
     return {"extratags": [(255, 3, 1, value, True)]}
 
 
-THUMBNAIL_FIRST: Pages = [(THUMBNAIL, {"subfiletype": REDUCED}), (PICTURE, {})]
+THUMBNAIL_FIRST: Pages = [(THUMBNAIL, {"subfiletype": REDUCED}), (IMAGE, {})]
 
 
 @pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"bigtiff": True}])
@@ -48,15 +48,15 @@ THUMBNAIL_FIRST: Pages = [(THUMBNAIL, {"subfiletype": REDUCED}), (PICTURE, {})]
     ("pages", "notes"),
     [
         (THUMBNAIL_FIRST, ()),
-        ([(THUMBNAIL, old_kind(2)), (PICTURE, old_kind(1))], ()),
-        ([(COVER, {"subfiletype": MASK}), (PICTURE, {})], ("transparency mask left out",)),
-        ([(PICTURE, {}), (COVER, {"subfiletype": MASK})], ("transparency mask left out",)),
-        ([(THUMBNAIL, {"subfiletype": REDUCED}), (COVER, {"subfiletype": REDUCED | MASK}), (PICTURE, {})], (
+        ([(THUMBNAIL, old_kind(2)), (IMAGE, old_kind(1))], ()),
+        ([(COVER, {"subfiletype": MASK}), (IMAGE, {})], ("transparency mask left out",)),
+        ([(IMAGE, {}), (COVER, {"subfiletype": MASK})], ("transparency mask left out",)),
+        ([(THUMBNAIL, {"subfiletype": REDUCED}), (COVER, {"subfiletype": REDUCED | MASK}), (IMAGE, {})], (
             "transparency mask left out",
         )),
-        ([(PICTURE, {}), (THUMBNAIL, {"subfiletype": REDUCED})], ()),
+        ([(IMAGE, {}), (THUMBNAIL, {"subfiletype": REDUCED})], ()),
         ([*THUMBNAIL_FIRST, (THUMBNAIL, {"subfiletype": OF_MANY})], ("the first of 2 frames",)),
-        ([(PICTURE, {"subfiletype": REDUCED})], ()),
+        ([(IMAGE, {"subfiletype": REDUCED})], ()),
     ],
 )  # fmt: skip
 def test_the_page_that_is_the_image_is_taken(
@@ -64,9 +64,9 @@ def test_the_page_that_is_the_image_is_taken(
 ) -> None:
     data = tiff([(in_depth(values, depth), more) for values, more in pages], **options)
     found = open_photograph(data)
-    np.testing.assert_array_equal(found.pixels // (257 if depth == 16 else 1), PICTURE)
+    np.testing.assert_array_equal(found.pixels // (257 if depth == 16 else 1), IMAGE)
     assert found.notes == notes
-    np.testing.assert_array_equal(codec.decode(data), PICTURE)
+    np.testing.assert_array_equal(codec.decode(data), IMAGE)
     assert (extent := codec.extent(data)) is not None
     assert extent.size == (20, 30)
 
@@ -76,7 +76,7 @@ def test_the_page_that_is_the_image_is_taken(
 def test_an_image_below_its_thumbnail_is_taken_with_what_the_thumbnail_s_page_says(depth: int, bigtiff: bool) -> None:
     model = [(0x0110, 2, 4, b"E 5\0", True), (0x0112, 3, 1, 6, True)]
     thumbnail = {"subfiletype": REDUCED, "subifds": 1, "extratags": model}
-    values = PICTURE.astype(f"uint{depth}")
+    values = IMAGE.astype(f"uint{depth}")
     data = tiff([(THUMBNAIL.astype(values.dtype), thumbnail), (values, {})], bigtiff=bigtiff)
     found = open_photograph(data)
     np.testing.assert_array_equal(found.pixels, values)
@@ -89,7 +89,7 @@ def test_an_image_below_its_thumbnail_is_taken_with_what_the_thumbnail_s_page_sa
 def test_an_image_s_own_orientation_counts() -> None:
     turned = {"extratags": [(0x0112, 3, 1, 6, True)]}
     for depth in (8, 16):
-        values = PICTURE.astype(f"uint{depth}")
+        values = IMAGE.astype(f"uint{depth}")
         data = tiff([(THUMBNAIL.astype(values.dtype), {"subfiletype": REDUCED}), (values, turned)])
         np.testing.assert_array_equal(open_photograph(data).pixels, np.rot90(values, -1))
 

@@ -1,4 +1,4 @@
-"""What is not read as a picture is called by its name, with what to do."""
+"""What is not read as an image is called by its name, with what to do."""
 
 import io
 from typing import Any
@@ -12,7 +12,7 @@ from PIL import Image
 
 from storage.images.unsupported import described
 
-PICTURE = np.random.default_rng(0).integers(256, size=(16, 16, 3)).astype(np.uint8)
+IMAGE = np.random.default_rng(0).integers(256, size=(16, 16, 3)).astype(np.uint8)
 CONVERT = ", which is not read; convert it"
 
 
@@ -24,28 +24,28 @@ def tiff(values: NDArray[Any], **options: Any) -> bytes:
 
 def pdf() -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(PICTURE).save(buffer, "PDF")
+    Image.fromarray(IMAGE).save(buffer, "PDF")
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (bytes(imagecodecs.avif_encode(PICTURE)), f"an AVIF picture{CONVERT}"),
-        (bytes(imagecodecs.jpegxl_encode(PICTURE)), f"a JPEG XL picture{CONVERT}"),
-        (bytes(imagecodecs.jpegxl_encode(PICTURE, usecontainer=True)), f"a JPEG XL picture{CONVERT}"),
-        (bytes(imagecodecs.jpeg2k_encode(PICTURE)), f"a JPEG 2000 picture{CONVERT}"),
-        (bytes(imagecodecs.jpeg2k_encode(PICTURE, codecformat="j2k")), f"a JPEG 2000 picture{CONVERT}"),
+        (bytes(imagecodecs.avif_encode(IMAGE)), f"an AVIF image{CONVERT}"),
+        (bytes(imagecodecs.jpegxl_encode(IMAGE)), f"a JPEG XL image{CONVERT}"),
+        (bytes(imagecodecs.jpegxl_encode(IMAGE, usecontainer=True)), f"a JPEG XL image{CONVERT}"),
+        (bytes(imagecodecs.jpeg2k_encode(IMAGE)), f"a JPEG 2000 image{CONVERT}"),
+        (bytes(imagecodecs.jpeg2k_encode(IMAGE, codecformat="j2k")), f"a JPEG 2000 image{CONVERT}"),
         (pdf(), f"a PDF document{CONVERT}"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", f"a HEIC picture{CONVERT}"),
-        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", f"a camera's raw picture (Canon){CONVERT}"),
-        (b"\0\0\0\x18ftypisom\0\0\0\x01isom", "a film, not a picture"),
-        (b"FUJIFILMCCD-RAW 0201", f"a camera's raw picture (Fujifilm){CONVERT}"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", f"a HEIC image{CONVERT}"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", f"a camera's raw image (Canon){CONVERT}"),
+        (b"\0\0\0\x18ftypisom\0\0\0\x01isom", "a film, not an image"),
+        (b"FUJIFILMCCD-RAW 0201", f"a camera's raw image (Fujifilm){CONVERT}"),
         (b"8BPS\0\x01", f"a Photoshop document{CONVERT}"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', f"an SVG drawing{CONVERT}"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
-            "a Git LFS pointer, not the picture itself; fetch that with git lfs pull",
+            "a Git LFS pointer, not the image itself; fetch that with git lfs pull",
         ),
     ],
 )
@@ -61,8 +61,8 @@ def test_files_of_other_kinds_are_called_by_their_names(data: bytes, said: str) 
         b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code></Error>',
     ],
 )
-def test_a_page_that_came_for_a_picture_is_told(page: bytes) -> None:
-    assert described(page) == "a web page or a server's error, not a picture; fetch it again"
+def test_a_page_that_came_for_a_image_is_told(page: bytes) -> None:
+    assert described(page) == "a web page or a server's error, not an image; fetch it again"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_tiff_is_told_by_its_samples(values: NDArray[Any], options: dict[str, 
 
 
 def test_a_tiff_is_told_by_its_compression() -> None:
-    assert described(tiff(PICTURE, photometric="rgb", compression="jpegxl")) == (
+    assert described(tiff(IMAGE, photometric="rgb", compression="jpegxl")) == (
         "a TIFF of 3 samples of 8-bit whole numbers, compressed as JPEGXL, which is not read; store it uncompressed"
     )
 
@@ -93,8 +93,8 @@ def test_what_is_nothing_known_is_told_by_its_size(data: bytes) -> None:
 
 
 def test_a_tiff_of_a_usual_kind_is_damaged_and_not_told_to_be_converted() -> None:
-    whole = tiff(PICTURE, photometric="rgb")
-    for data in (whole, tiff(PICTURE[..., 0] > 99), b"II*\0" + bytes(100)):
+    whole = tiff(IMAGE, photometric="rgb")
+    for data in (whole, tiff(IMAGE[..., 0] > 99), b"II*\0" + bytes(100)):
         assert described(data) == "broken image: a damaged TIFF"
 
 

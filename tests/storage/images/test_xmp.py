@@ -23,7 +23,7 @@ from tests.storage.images.test_jpeg import with_segments
 GPANO = "http://ns.google.com/photos/1.0/panorama/"
 REGIONS = "http://www.metadataworkinggroup.com/schemas/regions/"
 DOUBLE = Resizing((20, 10), (40, 30))
-TURNED = "places in XMP left out, as the picture was turned"
+TURNED = "places in XMP left out, as the image was turned"
 
 
 def packet(content: str, attributes: str = "", **spaces: str) -> bytes:
@@ -155,7 +155,7 @@ def test_crops_in_pixels_fit_the_result_and_others_stay() -> None:
         )
 
 
-def test_places_are_left_out_of_a_picture_that_is_turned() -> None:
+def test_places_are_left_out_of_a_image_that_is_turned() -> None:
     content = "<mwg-rs:Regions><rdf:Description>…</rdf:Description></mwg-rs:Regions>"
     spaces = {"mwg-rs": REGIONS, "GPano": GPANO}
     data = packet(content, 'tiff:Orientation="6" GPano:FullPanoWidthPixels="60"', **spaces)
@@ -191,7 +191,7 @@ COMPANIONS: list[tuple[str, str, dict[str, str], tuple[str, ...]]] = [
     ("", "<hdrgm:GainMapMax><rdf:Seq><rdf:li>2</rdf:li></rdf:Seq></hdrgm:GainMapMax>", HDRGM, (GAIN_MAP,)),
     ("", container("Primary", "GainMap"), CONTAINER, (GAIN_MAP,)),
     ("", container("Primary"), CONTAINER, ()),
-    ("", container("Primary", "Original"), CONTAINER, ("other pictures in the file left out",)),
+    ("", container("Primary", "Original"), CONTAINER, ("other images in the file left out",)),
     ('h:HDRGainMapVersion="65536"', "", {"h": "http://ns.apple.com/HDRGainMap/1.0/"}, (GAIN_MAP,)),
     ('GCamera:MotionPhoto="1"', container("Primary", "MotionPhoto"), CONTAINER | CAMERA, (xmp.MOTION,)),
     ('GCamera:MicroVideo="1" GCamera:MicroVideoOffset="9"', "", CAMERA, (xmp.MOTION,)),
@@ -297,7 +297,7 @@ def jpeg(**options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_gain_map_of_an_ultra_hdr_picture_and_all_that_tells_of_it_are_left_out(tmp_path: Path) -> None:
+def test_the_gain_map_of_an_ultra_hdr_image_and_all_that_tells_of_it_are_left_out(tmp_path: Path) -> None:
     said = packet(container("Primary", "GainMap"), 'hdrgm:Version="1.0"', **HDRGM, **CONTAINER)
     second = Image.new("L", (10, 5))
     plain = jpeg(kind="MPO", save_all=True, append_images=[second.convert("RGB")])

@@ -24,7 +24,7 @@ import pytest
 
 from flows.engine import run as fanout
 from flows.interface.console import Advance
-from flows.inputs.contents import list_pictures
+from flows.inputs.contents import list_images
 from flows.engine.job import Elsewhere, Job
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
@@ -701,7 +701,7 @@ def test_a_renewal_never_writes_over_the_lease_of_who_took_over_meanwhile(
 
 def test_no_lease_is_left_by_a_run_that_works_fails_or_is_stopped(target: Location) -> None:
     def fails(_: object, samples: Sequence[Entry], advance: Advance) -> list[Row]:
-        return [failed(sample, "no picture") for sample in samples]
+        return [failed(sample, "no image") for sample in samples]
 
     def stops(*_: object) -> None:
         raise KeyboardInterrupt
@@ -733,10 +733,10 @@ def test_a_run_with_nothing_to_do_writes_nothing_and_needs_no_lease(
         monkeypatch.undo()
 
 
-def test_a_lease_is_neither_a_receipt_nor_a_picture(tmp_path: Path) -> None:
+def test_a_lease_is_neither_a_receipt_nor_a_image(tmp_path: Path) -> None:
     target = Location.of(tmp_path)
     target.write("0.png", b"pixels")
     with hold(target, "upscale"):
         survey = Receipts(target, "shard").survey(job(target).units)
         assert (survey.done, survey.stale, survey.kept, survey.gathered) == ({}, (), {}, False)
-        assert [entry.key for entry in list_pictures(Folder(target))] == ["0.png"]
+        assert [entry.key for entry in list_images(Folder(target))] == ["0.png"]

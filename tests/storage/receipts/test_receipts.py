@@ -62,7 +62,7 @@ def test_even_cuts_have_the_same_size_and_keep_everything() -> None:
     assert [entry for cut in cuts for entry in cut] == ENTRIES[:10]
 
 
-def test_cuts_by_key_keep_everything_and_stay_when_pictures_come_and_go() -> None:
+def test_cuts_by_key_keep_everything_and_stay_when_images_come_and_go() -> None:
     generator = random.Random(0)
     for _ in range(200):
         entries = sorted(generator.sample(ENTRIES, 1000))

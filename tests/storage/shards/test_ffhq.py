@@ -11,7 +11,7 @@ import ijson
 import pytest
 
 from storage.shards import ffhq
-from storage.shards.ffhq import Origin, by_hash, picture_number, published, read_metadata, refuse_large
+from storage.shards.ffhq import Origin, by_hash, image_number, published, read_metadata, refuse_large
 from storage.stores.location import StorageError
 
 NAME = "s3://bucket/ffhq/ffhq-dataset-v2.json"
@@ -26,8 +26,8 @@ TAKEN = {
     "date_uploaded": "2007-08-16",
     "date_crawled": "2018-10-10",
 }
-PICTURES = 70_000
-KEYS = [f"{number // 1000 * 1000:05}/{number:05}.png" for number in range(PICTURES)]
+IMAGES = 70_000
+KEYS = [f"{number // 1000 * 1000:05}/{number:05}.png" for number in range(IMAGES)]
 
 
 @pytest.fixture(params=["yajl2_c", "python"])
@@ -116,11 +116,11 @@ def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
         ([entry()], "the file is no object"),
         ("text", "the file is no object"),
         ({}, "no entries"),
-        ({"images": [entry()]}, "'images' is no picture's number"),
-        ({"-1": entry()}, "'-1' is no picture's number"),
-        ({"²": entry()}, "'²' is no picture's number"),
-        ({"a\nb" * 1000: entry()}, "is no picture's number"),
-        ({"9" * 5000: entry()}, "is no picture's number"),
+        ({"images": [entry()]}, "'images' is no image's number"),
+        ({"-1": entry()}, "'-1' is no image's number"),
+        ({"²": entry()}, "'²' is no image's number"),
+        ({"a\nb" * 1000: entry()}, "is no image's number"),
+        ({"9" * 5000: entry()}, "is no image's number"),
         ({"1": entry(), "01": entry()}, "entry 1 is there twice"),
         ({"3": [entry()]}, "entry 3 is no object"),
         ({"3": None}, "entry 3 is no object"),
@@ -244,7 +244,7 @@ def test_what_is_nested_deep_needs_no_stack_and_little_memory() -> None:
 @pytest.mark.usefixtures("backend")
 def test_a_large_file_of_another_shape_is_refused_at_its_start() -> None:
     stream = Stream(b'{"annotations": [', b'{"id": 1}, ' * 6_000, 1_000, b"1]}")
-    with pytest.raises(StorageError, match="'annotations' is no picture's number"):
+    with pytest.raises(StorageError, match="'annotations' is no image's number"):
         read_metadata(io.BufferedReader(stream), NAME)
     assert stream.count < 200_000
 
@@ -280,8 +280,8 @@ def test_more_than_metadata_ever_are_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("4" * 5_000 + ".png", None),
     ],
 )
-def test_a_pictures_number_is_its_name(key: str, number: int | None) -> None:
-    assert picture_number(key) == number
+def test_a_images_number_is_its_name(key: str, number: int | None) -> None:
+    assert image_number(key) == number
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_the_split_by_hash_knows_the_folder() -> None:
 @pytest.mark.parametrize("share", [0.001, 0.1, 1 / 7, 0.5, 0.9])
 def test_the_split_by_hash_has_its_share_within_four_standard_errors(share: float) -> None:
     error = (share * (1 - share) / len(KEYS)) ** 0.5
-    for keys in (KEYS, [f"{n}.png" for n in range(PICTURES)]):
+    for keys in (KEYS, [f"{n}.png" for n in range(IMAGES)]):
         found = sum(by_hash(key, share) == "validation" for key in keys) / len(keys)
         assert abs(found - share) < 4 * error
 

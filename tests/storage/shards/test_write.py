@@ -39,7 +39,7 @@ def reader(target: Path) -> ShardReader:
     return ShardReader(fetched(Location.of(target), target))
 
 
-def test_webdataset_reads_them_in_order_with_the_pictures_own_names(photographs: Path, tmp_path: Path) -> None:
+def test_webdataset_reads_them_in_order_with_the_images_own_names(photographs: Path, tmp_path: Path) -> None:
     read = samples(make(photographs, tmp_path, samples_per_shard=5))
     names = [str(p.relative_to(photographs)) for p in sorted(photographs.rglob("*.png"))]
     assert [sample["__key__"] for sample in read] == [f"{i:09d}" for i in range(12)]
@@ -47,7 +47,7 @@ def test_webdataset_reads_them_in_order_with_the_pictures_own_names(photographs:
     assert all(sample["png"] == (photographs / name).read_bytes() for sample, name in zip(read, names, strict=True))
 
 
-def test_with_a_size_every_picture_is_a_png_of_that_size(photographs: Path, tmp_path: Path) -> None:
+def test_with_a_size_every_image_is_a_png_of_that_size(photographs: Path, tmp_path: Path) -> None:
     for sample in samples(make(photographs, tmp_path, size=16)):
         assert codec.decode(sample["png"]).shape == (16, 16, 3)
         assert json.loads(sample["json"])["width"] == 16
@@ -61,7 +61,7 @@ def test_the_same_source_gives_the_same_bytes_with_any_number_of_workers(photogr
     assert [p.read_bytes() for p in one] == [p.read_bytes() for p in many]
 
 
-def test_broken_pictures_are_left_out_and_their_numbers_stay_free(
+def test_broken_images_are_left_out_and_their_numbers_stay_free(
     photographs: Path, bad_images: dict[str, Path], tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -72,7 +72,7 @@ def test_broken_pictures_are_left_out_and_their_numbers_stay_free(
     assert [s["__key__"] for s in samples(make(source, tmp_path / "shards"))] == ["000000000", "000000002"]
 
 
-def test_random_access_gives_every_pictures_bytes(photographs: Path, tmp_path: Path) -> None:
+def test_random_access_gives_every_images_bytes(photographs: Path, tmp_path: Path) -> None:
     make(photographs, tmp_path, samples_per_shard=5)
     found = reader(tmp_path)
     expected = [path.read_bytes() for path in sorted(photographs.rglob("*.png"))]
@@ -85,7 +85,7 @@ def test_a_shard_cut_between_two_members_is_refused(photographs: Path, tmp_path:
     with tarfile.open(path) as tar:
         boundary = tar.getmembers()[-4].offset
     path.write_bytes(path.read_bytes()[:boundary] + bytes(1024))
-    with pytest.raises(StorageError, match="10 pictures where the manifest says 12"):
+    with pytest.raises(StorageError, match="10 images where the manifest says 12"):
         reader(tmp_path)
 
 
@@ -114,7 +114,7 @@ def test_numbers_go_on_from_shard_to_shard_and_names_may_have_dots(photographs: 
     assert all(sample["png"] == (photographs / "00000" / "00000.png").read_bytes() for sample in read)
 
 
-def test_broken_pictures_are_in_the_manifest_with_their_reason(
+def test_broken_images_are_in_the_manifest_with_their_reason(
     photographs: Path, bad_images: dict[str, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "source").mkdir()
@@ -136,7 +136,7 @@ def test_broken_pictures_are_in_the_manifest_with_their_reason(
     assert sorted(row["status"] for row in rows.values()) == ["failed"] * 4 + ["ok"]
 
 
-def test_pictures_smaller_than_the_size_are_left_out(photographs: Path, tmp_path: Path) -> None:
+def test_images_smaller_than_the_size_are_left_out(photographs: Path, tmp_path: Path) -> None:
     assert make(photographs, tmp_path, size=65) == []
     manifest = read_manifest(Location.of(tmp_path))
     assert manifest is not None
@@ -184,5 +184,5 @@ def test_a_tar_cut_within_a_member_is_refused(photographs: Path, tmp_path: Path)
 def test_no_shards_are_a_line_that_says_how_to_make_some(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=rf"{tmp_path}: no shard \(\*\.tar\) there; make some with `dtls shard`"):
         list_shards(Location.of(tmp_path))
-    with pytest.raises(StorageError, match="no picture in any shard"):
+    with pytest.raises(StorageError, match="no image in any shard"):
         ShardReader([])

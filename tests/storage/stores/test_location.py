@@ -278,12 +278,12 @@ def test_a_write_that_breaks_off_half_way_leaves_what_was_there(tmp_path: Path) 
 
 def test_a_listing_names_links_that_lead_out_follows_them_where_asked_to_and_ends(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "picture").write_bytes(b"123")
+    (tmp_path / "real" / "image").write_bytes(b"123")
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "place" / "circle").symlink_to(tmp_path / "place")
     (tmp_path / "place" / "broken").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "place" / "file").symlink_to(tmp_path / "real" / "picture")
+    (tmp_path / "place" / "file").symlink_to(tmp_path / "real" / "image")
     (tmp_path / "real" / "back").symlink_to(tmp_path / "place")
     (tmp_path / "real" / "up").symlink_to(tmp_path)
     listed = Location.of(tmp_path / "place").list()
@@ -297,7 +297,7 @@ def test_a_listing_names_links_that_lead_out_follows_them_where_asked_to_and_end
         Location.of(tmp_path / "place").fetch(listed[2])
     followed = Location.of(tmp_path / "place", follow_links=True).list()
     there = [(e.key, e.size) for e in followed if not is_named_only(e)]
-    assert there == [("broken", 0), ("file", 3), ("linked/picture", 3)]
+    assert there == [("broken", 0), ("file", 3), ("linked/image", 3)]
 
 
 def test_links_to_what_is_not_for_us_to_see_are_named_and_the_rest_is_listed() -> None:
@@ -322,12 +322,12 @@ def test_links_to_what_is_not_for_us_to_see_are_named_and_the_rest_is_listed() -
 
 def test_links_within_a_folder_count_and_a_root_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "place" / "z").mkdir(parents=True)
-    (tmp_path / "place" / "z" / "picture").write_bytes(b"123")
+    (tmp_path / "place" / "z" / "image").write_bytes(b"123")
     (tmp_path / "place" / "a").symlink_to("z")
-    (tmp_path / "place" / "file").symlink_to("z/picture")
+    (tmp_path / "place" / "file").symlink_to("z/image")
     (tmp_path / "link").symlink_to("place")
     listed = [entry for entry in Location.of(tmp_path / "link").list() if not is_named_only(entry)]
-    assert [(e.key, e.size) for e in listed] == [("file", 3), ("z/picture", 3)]
+    assert [(e.key, e.size) for e in listed] == [("file", 3), ("z/image", 3)]
 
 
 @pytest.mark.parametrize(
