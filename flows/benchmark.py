@@ -30,7 +30,7 @@ from flows.experiments.cost import cost_of, steps_in
 from flows.engine.summary import counted
 from flows.train import train
 from flows.training.options import TrainOptions
-from flows.experiments.testbed import Trial
+from flows.experiments.testbed import Testbed
 from reports.tables.table import METRICS, PRIMARY, SET_METRICS
 from storage.receipts.lease import hold
 from storage.stores.location import Location
@@ -81,7 +81,7 @@ def compare(options: CompareOptions) -> str:
     """Train methods for the same time, test them on the same images, and set the numbers side by side."""
     comparison = Comparison(options)
     comparison.check()
-    comparison.trial.refuse_learned()
+    comparison.trial.check_learned()
     out = Location.of(options.out)
     with hold(out, "compare"):
         comparison.trial.make_shards()
@@ -100,7 +100,7 @@ class Comparison:
         self.options = options
         self.contenders = chosen(options.methods)
         common = {"workers": options.workers} if options.workers else {}
-        self.trial = Trial(
+        self.trial = Testbed(
             options.source, options.test, options.out, options.size, options.protocol, options.device, common
         )
 

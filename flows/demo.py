@@ -56,11 +56,11 @@ def demo(options: DemoOptions) -> str:
 
 def _made(out: Location, steps: int) -> str:
     """Make all that is missing; the address of the report's page."""
-    hr, lr, bicubic, shipped, tuned = (out.address(name) for name in ("hr", "lr", "bicubic", MODEL, "tuned"))
+    hr, lr, bicubic, bundled, tuned = (out.address(name) for name in ("hr", "lr", "bicubic", MODEL, "tuned"))
     _photographs(out)
     downscale(DownscaleOptions(source=hr, target=lr, scale=4, protocol="antialias"))
     upscale(UpscaleOptions(source=lr, target=bicubic, method="bicubic", scale=4))
-    upscale(UpscaleOptions(source=lr, target=shipped, scale=4, overwrite=True))
+    upscale(UpscaleOptions(source=lr, target=bundled, scale=4, overwrite=True))
     shard(ShardOptions(source=out.address("photographs"), target=out.address("shards"), samples_per_shard=8))
     train(
         TrainOptions(
@@ -75,7 +75,7 @@ def _made(out: Location, steps: int) -> str:
         )
     )
     upscale(UpscaleOptions(source=lr, target=tuned, checkpoint=out.address("model"), scale=4, overwrite=True))
-    results = {"bicubic": bicubic, MODEL: shipped, "tuned": tuned}
+    results = {"bicubic": bicubic, MODEL: bundled, "tuned": tuned}
     return report(ReportOptions(hr=hr, lr=lr, sr=results, out=out.address("report"), title="Photographs, ×4"))
 
 

@@ -14,7 +14,7 @@ from flows.inputs.methods import Reduction
 from flows.transform.run import transform
 from flows.interface.options import Address
 from flows.interface.outcome import one_line
-from flows.transform.spec import Recipe
+from flows.transform.spec import ImageTransform
 from flows.inputs.selection import SelectionOptions, Target
 from flows.transform.sizes import Reduced, Smaller
 
@@ -51,7 +51,7 @@ class DownscaleOptions(SelectionOptions):
 @one_line
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR images of a folder of HR images."""
-    recipe = Recipe(
+    recipe = ImageTransform(
         "downscale", Reduction(options.protocol, options.seed), Reduced(options.scale, options.smaller, options.crop)
     )
     return transform(recipe, options.source, options.target, options)

@@ -27,7 +27,7 @@ def import_checkpoint(options: ImportOptions) -> str:
     """Turn a checkpoint of the DTLS authors into one of ours."""
     target = Location.of(options.target)
     place, name = file_at(options.source, "a checkpoint made by the authors' code (.pt)")
-    _refuse_another(target)
+    _check_another(target)
     with scratch_folder() as folder:
         path, made = folder / name, folder / "model"
         if place.local is not None:
@@ -39,13 +39,13 @@ def import_checkpoint(options: ImportOptions) -> str:
         except CheckpointError as error:
             raise CheckpointError(str(error).replace(str(path), options.source)) from error
         with hold(target, "import-checkpoint"):
-            _refuse_another(target)  # it may have come meanwhile
+            _check_another(target)  # it may have come meanwhile
             for file in (CONFIG, WEIGHTS):
                 target.upload(file, made / file)
     return f"{config.lr_size}→{config.size} px, stride {config.stride}, dim {config.dim} → {target}"
 
 
-def _refuse_another(target: Location) -> None:
+def _check_another(target: Location) -> None:
     """CheckpointError where there is a model."""
     if target.exists(WEIGHTS):
         raise CheckpointError(f"{target}: holds a model already; choose another folder")

@@ -16,20 +16,20 @@ from dtls.degradations.resize import LRProtocol
 from flows.engine import run as fanout
 from flows.engine.cancelling import obey_cancels
 from flows.evaluation.collection import Collection
-from flows.evaluation.spec import Making
+from flows.evaluation.spec import EvaluationSpec
 from flows.evaluation.measure import RECEIPT, as_in_table
 from flows.interface.console import tell
 from flows.inputs.contents import SourceOptions
 from flows.evaluation.history import compare
-from flows.engine.job import Elsewhere, Job
+from flows.engine.job import WorkerSpec, Job
 from flows.evaluation.matching import KEY, Keys, Naming, Template
 from flows.interface.options import Address
 from flows.interface.outcome import RunError, one_line
 from flows.inputs.compatibility import chosen_protocol
 from flows.evaluation.outputs import TABLE
 from flows.evaluation.publish import Publication
-from flows.inputs.sources import Reopened, refuse_within
-from reports.figures.fonts import refuse_unreadable
+from flows.inputs.sources import SourceSpec, check_within
+from reports.figures.fonts import check_unreadable
 from reports.metrics.fidelity import Colour, Measure
 from reports.tables.table import write_metrics
 from storage.stores.durable import unsynced
@@ -160,22 +160,22 @@ def _report(options: ReportOptions) -> str:
         return compare(options.compare, options.out)
     out = Location.of(options.out)
     for address in filter(None, (options.hr, options.lr, *options.sr.values())):
-        refuse_within(out, address)
+        check_within(out, address)
     if options.figures:
-        refuse_unreadable("".join(options.sr), "--figures")
+        check_unreadable("".join(options.sr), "--figures")
     protocol, note = chosen_protocol(options.protocol, options.lr, options.sr, any_protocol=options.any_protocol)
     if protocol == "realworld" and options.hr is None:
         raise StorageError(
             note or f"{options.lr}: made by realworld, which has no consistency: nothing to measure without --hr"
         )
     hr, lr, sr = _collections(options)
-    making = Making(
+    making = EvaluationSpec(
         hr=_reopened(hr, options.hr, options),
         lr=_reopened(lr, options.lr, options),
         sr=tuple(
             (
                 name,
-                Reopened.of(
+                SourceSpec.of(
                     options.sr[name], sr[name].source, options.names_encoding, follow_links=options.follow_links
                 ),
             )
@@ -193,12 +193,12 @@ def _report(options: ReportOptions) -> str:
         title=f"compare {', '.join(options.sr)}",
         units=comparison.units(),
         work=comparison.work,
-        elsewhere=Elsewhere(making, is_heavy=True),
+        elsewhere=WorkerSpec(making, uses_gpu=True),
         receipts=Receipts(out, "report", RECEIPT, TABLE),
         gather=_gather,
     )
     publication = Publication(out, job.units, comparison, options.model_dump(include=SHOWN_OPTIONS))
-    publication.refuse_strangers()
+    publication.check_strangers()
     try:
         fanout.run(job, options)
     except RunError:
@@ -223,10 +223,10 @@ def _collections(
     return hr, lr, {name: keys.matched(address, options.naming(name)) for name, address in options.sr.items()}
 
 
-def _reopened(collection: Collection | None, address: str | None, options: ReportOptions) -> Reopened | None:
+def _reopened(collection: Collection | None, address: str | None, options: ReportOptions) -> SourceSpec | None:
     if collection is None or address is None:
         return None
-    return Reopened.of(address, collection.source, options.names_encoding, follow_links=options.follow_links)
+    return SourceSpec.of(address, collection.source, options.names_encoding, follow_links=options.follow_links)
 
 
 def _publish_what_there_is(publication: Publication) -> None:

@@ -23,7 +23,7 @@ from flows.interface.options import Address, Options, command_line
 from flows.interface.outcome import one_line
 from flows.train import train
 from flows.training.options import TrainOptions
-from flows.experiments.testbed import Trial
+from flows.experiments.testbed import Testbed
 from reports.tables.table import METRICS, PRIMARY, Metric
 from storage.receipts.lease import hold
 from storage.stores.location import Location
@@ -87,7 +87,7 @@ class Reproduction:
         self.experiment: Experiment = EXPERIMENTS[options.table]
         self.preset = PRESETS[self.experiment.preset]
         self.size = options.size or self.preset.model.size
-        self.trial = Trial(
+        self.trial = Testbed(
             options.source,
             options.test,
             options.out,
@@ -102,12 +102,12 @@ class Reproduction:
         self.trial.check()
         for row in self.experiment.rows:
             self._shrunk(row.low)
-            if row.has_model:
+            if row.needs_training:
                 self._training(row).model()
 
     def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
         """The means of every row of ours, by label and LR size."""
-        self.trial.refuse_learned()
+        self.trial.check_learned()
         self.trial.make_hr()
         self._train()
         numbers: dict[tuple[str, int], Mapping[str, Any]] = {}
@@ -134,14 +134,14 @@ class Reproduction:
     def _upscaled(self, row: Row) -> str:
         """Where the row's SR images are, made if they were missing."""
         chosen = dict(row.upscale)
-        if row.has_model:
+        if row.needs_training:
             chosen |= {"checkpoint": self._training(row).target, "precision": self.options.precision}
         low = self._shrunk(row.low)
         return self.trial.upscaled(low, f"sr/{self.options.table}-{low}/{row.label}", **chosen)
 
     def _train(self) -> None:
         """Every model of the experiment, trained if it is missing, or gone on with; rows may share one."""
-        trainings = {(t := self._training(row)).target: t for row in self.experiment.rows if row.has_model}
+        trainings = {(t := self._training(row)).target: t for row in self.experiment.rows if row.needs_training}
         self.trial.make_shards()
         for training in trainings.values():
             self.trial.run(train, training)

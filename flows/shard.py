@@ -15,12 +15,12 @@ from flows.engine import run as fanout
 from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell
 from flows.inputs.contents import Contents, SourceOptions, contents_of
-from flows.engine.job import Elsewhere, Job
+from flows.engine.job import WorkerSpec, Job
 from flows.interface.options import Address, MakingOptions
 from flows.interface.outcome import one_line
-from flows.transform.sharding import METADATA, REFUSED, Found, Making
-from flows.inputs.sources import Reopened, absolute, file_at, identity, refuse_within
-from flows.inputs.unlisted import made_before, refuse_remaking
+from flows.transform.sharding import METADATA, REFUSED, Found, ShardSpec
+from flows.inputs.sources import SourceSpec, absolute, file_at, identity, check_within
+from flows.inputs.unlisted import made_before, check_remaking
 from storage.archives.source import open_source
 from storage.shards.ffhq import Split, by_hash, published
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
@@ -64,7 +64,7 @@ def shard(options: ShardOptions) -> str:
     """Shard a folder of images into WebDataset tars."""
     source = open_source(options.source, options.names_encoding, follow_links=options.follow_links)
     target = Location.of(options.target)
-    refuse_within(target, options.source)
+    check_within(target, options.source)
     contents = contents_of(source, options)
     metadata = _find_metadata(options)
     receipts = Receipts(
@@ -78,8 +78,8 @@ def shard(options: ShardOptions) -> str:
     )
     before = made_before(contents, receipts)
     contents = replace(contents, images=sorted([*contents.images, *before]))
-    making = Making(
-        Reopened.of(options.source, source, options.names_encoding, follow_links=options.follow_links),
+    making = ShardSpec(
+        SourceSpec.of(options.source, source, options.names_encoding, follow_links=options.follow_links),
         absolute(options.target),
         metadata,
         options.size,
@@ -94,13 +94,13 @@ def shard(options: ShardOptions) -> str:
         title=f"shard {source}",
         units=plan(contents, options, metadata),
         work=making.work(source, origins),
-        elsewhere=Elsewhere(making, is_heavy=False, trial=making.into),
+        elsewhere=WorkerSpec(making, uses_gpu=False, trial=making.into),
         receipts=receipts,
         divisible=False,
         overwrite=options.overwrite,
         prepare=origins,
     )
-    refuse_remaking(job, options, contents, before)
+    check_remaking(job, options, contents, before)
     return str(fanout.run(job, options))
 
 

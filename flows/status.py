@@ -15,7 +15,7 @@ from storage.stores.location import Location
 from storage.receipts.owners import Owner, owner_of
 from storage.archives.writer import Packing, is_archive
 from storage.receipts.receipts import PLANNED
-from storage.receipts.status import Namer, Standing, standing
+from storage.receipts.status import Namer, RunStatus, standing
 
 REASONS = 5
 
@@ -66,7 +66,7 @@ def _of_training(target: Location, state: str) -> str:
     return f"{target}: {counted(done, 'step')} saved{loss}; " + (_work(owner) if owner else "nobody works there")
 
 
-def _progress_of(found: Standing) -> str:
+def _progress_of(found: RunStatus) -> str:
     share = f"{(found.samples - found.left) / found.samples:.0%}" if found.samples else "100%"
     parts = [
         f"{found.ok + found.under_way:,} done",
@@ -83,6 +83,6 @@ def _progress_of(found: Standing) -> str:
 def _work(owner: Owner | None, *, is_finished: bool = False) -> str:
     if owner is None:
         return "finished" if is_finished else "nobody works there; run it again to go on"
-    if owner.is_gone:
+    if owner.is_dead:
         return f"its run ({owner}) is gone; run it again to go on"
     return f"{owner} works there"

@@ -13,9 +13,9 @@ from dtls.inference.trained import Sampling
 from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
 from flows.interface.options import Address, Options
-from flows.inputs.sources import refuse_within
+from flows.inputs.sources import check_within
 from dtls.inference.pixels import to_pixels, to_unit
-from flows.upscale import refuse_misfits
+from flows.upscale import check_misfits
 from reports.figures.contact_sheet import GalleryItem, GalleryImage, contact_sheet
 from storage.images import decode as codec
 from storage.archives.source import open_source
@@ -53,12 +53,12 @@ class TrajectoryOptions(Options):
 def trajectory(options: TrajectoryOptions) -> str:
     """Show what a sampler makes on its way from LR to SR."""
     source, out = open_source(options.source), Location.of(options.out)
-    refuse_within(out, options.source)
+    check_within(out, options.source)
     how = Sampling(sampler=options.sampler, precision=options.precision)
     method = load_checkpointed(options.checkpoint, best_device(options.device), how, "dtls")
     if options.sampler is None and method.model.config.predicts == "x0":
         method.sample, _ = method.model.sampler("current", None)
-    refuse_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
+    check_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     items = []
     for entry in list_images(source)[: options.images]:
         try:

@@ -19,12 +19,12 @@ from dtls.inference.tiling import SMALLEST, TILE
 from dtls.inference.trained import Sampling, Trained
 from flows.engine.cancelling import obey_cancels
 from flows.interface.console import tell
-from flows.inputs.methods import OURS, SPANDREL, Chosen
+from flows.inputs.methods import OURS, SPANDREL, MethodSpec
 from flows.transform.run import transform
 from flows.interface.options import Address
 from flows.interface.outcome import one_line
 from flows.transform.placement import device_here, precision_of
-from flows.transform.spec import Recipe, Results
+from flows.transform.spec import ImageTransform, Results
 from flows.inputs.selection import SelectionOptions, Target
 from flows.transform.sizes import Enlarged, Larger
 from flows.inputs.sources import protocols
@@ -120,20 +120,20 @@ class UpscaleOptions(SelectionOptions):
             raise ValueError("--scale and --size exclude each other: give one of them")
         if self.larger != "fail" and self.size is None:
             raise ValueError("--larger goes with --size: with --scale every image becomes larger")
-        has_model = self.method is None or self.method in MODELS
-        if self.method is not None and has_model and self.checkpoint is None:
+        needs_training = self.method is None or self.method in MODELS
+        if self.method is not None and needs_training and self.checkpoint is None:
             raise ValueError(
                 f"the method {self.method} needs a checkpoint: --checkpoint MODEL, as `dtls train` makes it; "
                 "or leave the method out for a model that comes with dtls"
             )
-        if self.checkpoint is not None and not has_model:
+        if self.checkpoint is not None and not needs_training:
             raise ValueError(f"the method {self.method} has no checkpoint; leave one of the two out")
-        self._refuse_options_of_others(OF_MODELS, "a trained model", fits=has_model)
-        is_network = has_model or self.is_spandrel
-        self._refuse_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
+        self._check_options_of_others(OF_MODELS, "a trained model", fits=needs_training)
+        is_network = needs_training or self.is_spandrel
+        self._check_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
         return self
 
-    def _refuse_options_of_others(self, names: tuple[str, ...], owner: str, *, fits: bool) -> None:
+    def _check_options_of_others(self, names: tuple[str, ...], owner: str, *, fits: bool) -> None:
         for name in names if not fits else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name.replace('_', '-')} goes with {owner}")
@@ -163,7 +163,7 @@ def upscale(options: UpscaleOptions) -> str:
     checkpoint, has_size = options.checkpoint, options.scale is not None or options.size is not None
     if options.method is None and checkpoint is None:
         checkpoint = _shipped(options.scale if has_size else DEFAULT_SCALE)
-    load = Chosen.of(
+    load = MethodSpec.of(
         options.method,
         checkpoint,
         options.device,
@@ -172,11 +172,11 @@ def upscale(options: UpscaleOptions) -> str:
     method = replace(load, device=device_here(options))()
     scale = options.scale if has_size else default_scale(method)
     if isinstance(method, Trained):
-        refuse_misfits(method, options.source, scale, any_protocol=options.any_protocol)
+        check_misfits(method, options.source, scale, any_protocol=options.any_protocol)
     results = Results(
         Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
     )
-    recipe = Recipe("upscale", load, Enlarged(scale, options.size, options.larger), results, options.batch_size)
+    recipe = ImageTransform("upscale", load, Enlarged(scale, options.size, options.larger), results, options.batch_size)
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
 
 
@@ -201,7 +201,7 @@ def _shipped(scale: float | None) -> str:
     return OURS + model.name
 
 
-def refuse_misfits(method: Trained, source: str, scale: float | None, *, any_protocol: bool) -> None:
+def check_misfits(method: Trained, source: str, scale: float | None, *, any_protocol: bool) -> None:
     """Refuse, before any work, a scale or images that the model was not trained for."""
     if scale is not None:
         method.model.check_scale(scale)

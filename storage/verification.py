@@ -24,7 +24,7 @@ from storage.parallel import ordered_map
 from storage.receipts.parquet import DAMAGED, read_parquet
 from storage.receipts.proofs import at_hand, sha256_of
 from storage.receipts.receipts import PLANNED
-from storage.receipts.seals import FIELD, MOST, PUBLISHED, SEALS, broken, seals_of
+from storage.receipts.seals import FIELD, MAX, PUBLISHED, SEALS, broken, seals_of
 from storage.shards.read import image_members
 from storage.receipts.survey import UNFINISHED, list_target
 from storage.archives.tars import Damaged
@@ -208,7 +208,7 @@ class Verification:
 
     def _json(self, key: str) -> Any:
         try:
-            return json.loads(self.target.read(key, MOST))
+            return json.loads(self.target.read(key, MAX))
         except (ValueError, RecursionError):
             return None
 

@@ -46,7 +46,7 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-def is_free(port: int) -> bool:
+def is_released(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: only a listener counts
         try:
@@ -64,7 +64,7 @@ def free_ports(count: int = 1, also_at: int = 0) -> int:
     for _ in range(1000):
         first = 11_000 + secrets.randbelow(11_000)  # no seed of a test makes two processes choose alike
         row = range(first, first + count)
-        if all(is_free(port) and is_free(port + also_at) for port in row):
+        if all(is_released(port) and is_released(port + also_at) for port in row):
             return first
     raise RuntimeError(f"no {count} free ports in a row on 127.0.0.1")
 

@@ -12,7 +12,7 @@ import s3fs
 from PIL import Image
 
 from tests.prefect_services import PrefectServer, PrefectWorker
-from tests.services import S3Server, descendants, free_ports, is_free, wait_until
+from tests.services import S3Server, descendants, free_ports, is_released, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -88,8 +88,8 @@ def test_s3_lists_more_keys_than_fit_one_answer(s3: str) -> None:
 def test_s3_is_gone_after_its_block_even_when_that_raises(tmp_path: Path) -> None:
     server = S3Server(tmp_path)
     with pytest.raises(RuntimeError, match="the test's own"), server:
-        raise RuntimeError("the test's own" if not is_free(server.port) else "nobody listens")
-    assert is_free(server.port)
+        raise RuntimeError("the test's own" if not is_released(server.port) else "nobody listens")
+    assert is_released(server.port)
     assert server.process is None
 
 
@@ -116,7 +116,7 @@ def test_children_of_children_are_found() -> None:
 
 def test_ports_come_free_and_in_a_row() -> None:
     first = free_ports(5, also_at=10_000)
-    assert all(is_free(port) and is_free(port + 10_000) for port in range(first, first + 5))
+    assert all(is_released(port) and is_released(port + 10_000) for port in range(first, first + 5))
 
 
 @pytest.fixture(scope="module")

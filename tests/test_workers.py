@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import is_free
+from tests.services import is_released
 from tests.workers import turn
 
 ROOT = Path(__file__).parents[1]
@@ -135,7 +135,7 @@ def test_the_processes_share_an_s3_server_that_ends_with_them(tmp_path: Path) ->
     assert "2 passed" in said
     assert len({worker for _, _, worker in log}) == 2
     assert len(ports) == 1
-    assert all(map(is_free, ports))
+    assert all(map(is_released, ports))
 
 
 def test_a_turn_is_given_back_although_a_child_was_forked(tmp_path: Path) -> None:

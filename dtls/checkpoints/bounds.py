@@ -55,9 +55,9 @@ def load_pickled(content: bytes) -> Any:
     most = 2 * len(content) + SLACK_BYTES
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _refuse_more(sum(member.file_size for member in archive.infolist()), most)
+            _check_more(sum(member.file_size for member in archive.infolist()), most)
     loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    _refuse_more(_bytes_of(loaded), most)
+    _check_more(_bytes_of(loaded), most)
     return loaded
 
 
@@ -74,6 +74,6 @@ def _bytes_of(value: Any) -> int:
     return size
 
 
-def _refuse_more(size: int, most: int) -> None:
+def _check_more(size: int, most: int) -> None:
     if size > most:
         raise TooLargeError(f"would take {size:,} bytes of memory, far more than the file has")

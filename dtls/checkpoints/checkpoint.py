@@ -24,7 +24,7 @@ from dtls.models.base import Model
 
 M = TypeVar("M", bound=Model)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-MOST_CONFIG = 2**20
+MAX_CONFIG = 2**20
 """Bytes of a configuration."""
 
 
@@ -114,8 +114,8 @@ def load_hashed(folder: Path, device: str | torch.device = "cpu", wish: str | No
 
     wish: the name that the model should have; a model's weights serve those that are made of it, too.
     """
-    if (size := _size(folder / CONFIG)) > MOST_CONFIG:
-        raise CheckpointError(f"{folder / CONFIG}: {size:,} bytes, and a configuration has {MOST_CONFIG:,} at most")
+    if (size := _size(folder / CONFIG)) > MAX_CONFIG:
+        raise CheckpointError(f"{folder / CONFIG}: {size:,} bytes, and a configuration has {MAX_CONFIG:,} at most")
     config, weights = (_read(folder, name) for name in (CONFIG, WEIGHTS))
     try:
         tensors = load(weights)

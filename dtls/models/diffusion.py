@@ -25,7 +25,7 @@ NoiseLoss = Literal["l1", "mse", "smooth-l1"]
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2", "quadratic": "scaled_linear", "sigmoid": "sigmoid"}
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss, "smooth-l1": F.smooth_l1_loss}
 SAMPLERS = {"ddim": diffusers.DDIMScheduler, "ddpm": diffusers.DDPMScheduler}
-BETAS, OF_STEPS, LARGEST_BETA, DDIM_STEPS = (0.001, 0.02), 2000, 0.999, 50
+BETAS, OF_STEPS, MAX_BETA, DDIM_STEPS = (0.001, 0.02), 2000, 0.999, 50
 """The first and last β (the thesis, §4.1) of its 2000 steps; other T scale them (as 2102.09672's code does)."""
 
 
@@ -82,7 +82,7 @@ def groups(width: int) -> int:
 
 def betas(schedule: Schedule, steps: int) -> Tensor:
     """β_1 … β_T, (T,), such that x_T is nearly noise for any T."""
-    first, last = (min(beta * OF_STEPS / steps, LARGEST_BETA) for beta in BETAS)
+    first, last = (min(beta * OF_STEPS / steps, MAX_BETA) for beta in BETAS)
     made: Tensor = diffusers.DDPMScheduler(
         num_train_timesteps=steps, beta_start=first, beta_end=last, beta_schedule=SCHEDULES[schedule]
     ).betas

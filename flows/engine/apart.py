@@ -21,7 +21,7 @@ from threading import Thread
 from typing import Any
 
 from flows.interface.console import Advance
-from flows.engine.job import Elsewhere, Work
+from flows.engine.job import WorkerSpec, Work
 from storage.receipts.claims import Claim
 from storage.stores.location import Entry, StorageError
 from storage.stores.scratch import scratch_folder
@@ -57,7 +57,7 @@ class Apart:
     """
 
     here: Work
-    elsewhere: Elsewhere
+    elsewhere: WorkerSpec
     claim: Claim
     limit: float | None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.interface.console import in_deployment, tell
 from flows.interface.options import CORES, BatchOptions
-from storage.stores.location import StorageError, refuse_secrets
+from storage.stores.location import StorageError, check_secrets
 
 PATIENCE = 60.0
 """Seconds to wait for a worker before that is told."""
@@ -50,7 +50,7 @@ def scheduler_of(options: BatchOptions) -> str | None:
     if (address := options.scheduler or known) is None:
         where = "the worker's environment" if in_deployment() else "the environment, or give --scheduler ADDRESS"
         raise StorageError(f"--runner dask: no Dask scheduler is known; set {SCHEDULER} in {where}")
-    refuse_secrets(address)
+    check_secrets(address)
     return address
 
 
@@ -119,9 +119,9 @@ def workers_of(client: Any) -> Mapping[str, Any]:
     return found
 
 
-def resources_of(client: Any, options: BatchOptions, *, is_heavy: bool) -> dict[str, float]:
+def resources_of(client: Any, options: BatchOptions, *, uses_gpu: bool) -> dict[str, float]:
     """What a unit asks of a worker: a GPU, where there are such workers and it has use for one."""
-    if not _may_want_gpu(options, is_heavy=is_heavy):
+    if not _may_want_gpu(options, uses_gpu=uses_gpu):
         return {}
     if any(GPU in worker["resources"] for worker in workers_of(client).values()):
         return {GPU: 1}
@@ -140,12 +140,12 @@ def _device(options: BatchOptions) -> str:
     return str(getattr(options, "device", "cpu"))
 
 
-def _may_want_gpu(options: BatchOptions, *, is_heavy: bool) -> bool:
-    return is_heavy and _device(options) in ("auto", "cuda")
+def _may_want_gpu(options: BatchOptions, *, uses_gpu: bool) -> bool:
+    return uses_gpu and _device(options) in ("auto", "cuda")
 
 
 @contextmanager
-def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
+def connected(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
     """A client of the scheduler, once it has a worker; StorageError says why there is none."""
     from distributed import Client
 
@@ -156,8 +156,8 @@ def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
         )
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is told in the run's own words
     if (scheduler := scheduler_of(options)) is not None:
-        _refuse_without_certificate(scheduler)
-    with processes(options, is_heavy=is_heavy) if scheduler is None else nullcontext() as cluster:
+        _check_without_certificate(scheduler)
+    with processes(options, uses_gpu=uses_gpu) if scheduler is None else nullcontext() as cluster:
         address = scheduler or "the processes"
         try:
             client = Client(cluster or address, timeout=PATIENCE / 4, set_as_default=False, name="dtls")
@@ -175,7 +175,7 @@ def connected(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
             yield client
 
 
-def _refuse_without_certificate(scheduler: str) -> None:
+def _check_without_certificate(scheduler: str) -> None:
     import dask
 
     file = dask.config.get(CA_FILE, None)
@@ -186,7 +186,7 @@ def _refuse_without_certificate(scheduler: str) -> None:
 
 
 @contextmanager
-def processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
+def processes(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
     """Processes of this machine: one a GPU for what has use for them, else as many as units are to be in flight.
 
     They listen to this machine alone.
@@ -194,7 +194,7 @@ def processes(options: BatchOptions, *, is_heavy: bool) -> Iterator[Any]:
     import dask
     from distributed import Nanny, Scheduler, SpecCluster
 
-    gpus = _gpus() if _may_want_gpu(options, is_heavy=is_heavy) else []
+    gpus = _gpus() if _may_want_gpu(options, uses_gpu=uses_gpu) else []
     count = len(gpus) or options.in_flight
     threads = {
         f"distributed.nanny.pre-spawn-environ.{name}": max(1, CORES // count)

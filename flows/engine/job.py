@@ -11,15 +11,15 @@ from flows.interface.console import Advance
 from flows.interface.options import BatchOptions
 from storage.stores.location import Entry, Location
 from storage.receipts.receipts import Receipts
-from storage.receipts.survey import Stale, Survey
-from storage.receipts.units import Row, Unit, is_current, is_passing
+from storage.receipts.survey import Stale, TargetState
+from storage.receipts.units import Row, Unit, is_current, is_transient
 
 Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 """Does some samples of a unit and returns a row for each; outputs are in their places by then."""
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class WorkerSpec:
     """How another process comes to the work. is_heavy: it is for a GPU, where there is one.
 
     make: makes the work in the process that is to do it, which does so many units at once; to be pickled. trial:
@@ -28,7 +28,7 @@ class Elsewhere:
     """
 
     make: Callable[[int], Work]
-    is_heavy: bool
+    uses_gpu: bool
     trial: Callable[[str], Callable[[int], Work]] | None = None
 
 
@@ -46,7 +46,7 @@ class Job:
     title: str
     units: Sequence[Unit]
     work: Work
-    elsewhere: Elsewhere
+    elsewhere: WorkerSpec
     receipts: Receipts
     divisible: bool = True
     again: Callable[[Row], bool] = lambda _: False
@@ -65,15 +65,15 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Left:
+class Remaining:
     """What a survey leaves to do of a job; with `retry_failed`, failures of earlier runs, too."""
 
     job: Job
-    survey: Survey
+    survey: TargetState
     retry_failed: bool
 
     @classmethod
-    def of(cls, job: Job, options: BatchOptions) -> "Left":
+    def of(cls, job: Job, options: BatchOptions) -> "Remaining":
         survey = job.receipts.survey(job.units, job.divisible, job.output, job.again)
         return cls(job, survey, options.retry_failed)
 
@@ -117,7 +117,7 @@ class Left:
 
     def _again(self, row: Row) -> bool:
         is_to_be_retried = self.retry_failed and row["status"] == "failed"
-        return is_to_be_retried or is_passing(row) or self.job.again(row)
+        return is_to_be_retried or is_transient(row) or self.job.again(row)
 
     def _is_kept(self, unit: Unit, sample: Entry) -> bool:
         """Whether there is a result of this very sample from another unit, in the place where this one has it."""

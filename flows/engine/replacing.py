@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flows.engine.job import Left
+from flows.engine.job import Remaining
 from flows.engine.summary import counted
 from storage.stores.location import StorageError
 
@@ -12,7 +12,7 @@ DIFFERENCES, LONGEST = 4, 40
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def refuse_replacing(left: Left) -> None:
+def check_replacing(left: Remaining) -> None:
     """StorageError where a run would replace results, and may not."""
     if words := replaced(left):
         raise StorageError(
@@ -21,7 +21,7 @@ def refuse_replacing(left: Left) -> None:
         )
 
 
-def replaced(left: Left) -> str:
+def replaced(left: Remaining) -> str:
     """What a run would replace that it may not, and in what its options are others; empty for nothing."""
     if left.job.overwrite or not (found := left.others):
         return ""

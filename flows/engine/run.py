@@ -20,18 +20,18 @@ from prefect.futures import PrefectFuture, wait
 
 from flows.engine.cluster import scheduler_of
 from flows.interface.console import in_flow_run, log_failure, progress, publish, tell
-from flows.engine.job import Job, Left, outdated
+from flows.engine.job import Job, Remaining, outdated
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError, one_line
-from flows.engine.replacing import refuse_replacing
-from flows.engine.runners import MOST, Runner, runner_of
+from flows.engine.replacing import check_replacing
+from flows.engine.runners import MAX, Runner, runner_of
 from flows.engine.summary import Summary
 from storage.stores.durable import unsynced
-from storage.receipts.lease import Lease, hold, is_free, sweep
+from storage.receipts.lease import Lease, hold, is_released, sweep
 from storage.stores.location import StorageError, UnavailableError
 from storage.receipts.owners import LostError
 from storage.receipts.proofs import unlike
-from storage.receipts.units import Row, Unit, is_passing
+from storage.receipts.units import Row, Unit, is_transient
 
 
 def run(job: Job, options: BatchOptions) -> Summary:
@@ -43,21 +43,21 @@ def run(job: Job, options: BatchOptions) -> Summary:
 def _run(job: Job, options: BatchOptions) -> Summary:
     started = time.monotonic()
     scheduler_of(options)  # refuses
-    left = Left.of(job, options)
-    refuse_replacing(left)
+    left = Remaining.of(job, options)
+    check_replacing(left)
     summary = skipped(left)
-    is_needed = bool(left) or job.receipts.has_news or (bool(left.survey.leftovers) and is_free(job.receipts.target))
+    is_needed = bool(left) or job.receipts.has_news or (bool(left.survey.leftovers) and is_released(job.receipts.target))
     del left  # another run may just have ended, so that it is found out anew
     if is_needed:
         with hold(job.receipts.target, job.receipts.flow, also=job.also) as lease:
-            summary = _do(job, Left.of(job, options), options, lease)
+            summary = _do(job, Remaining.of(job, options), options, lease)
     summary.wall = time.monotonic() - started
     _tell(job, summary, options)
     return summary
 
 
-def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
-    refuse_replacing(left)  # another run may just have ended
+def _do(job: Job, left: Remaining, options: BatchOptions, lease: Lease) -> Summary:
+    check_replacing(left)  # another run may just have ended
     summary, survey, todo = skipped(left), left.survey, left.todo
     receipts = job.receipts
     sweep(receipts.target, survey.leftovers, survey.nested)
@@ -81,7 +81,7 @@ def _do(job: Job, left: Left, options: BatchOptions, lease: Lease) -> Summary:
     return summary
 
 
-def skipped(left: Left) -> Summary:
+def skipped(left: Remaining) -> Summary:
     """A summary that counts what was done before."""
     summary, todo = Summary(), {unit.name for unit in left.todo}
     for unit in left.job.units:
@@ -92,7 +92,7 @@ def skipped(left: Left) -> Summary:
     return summary
 
 
-def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) -> None:
+def _work(job: Job, left: Remaining, runner: Runner, summary: Summary, lease: Lease) -> None:
     todo = left.todo
     samples_of = {unit.name: left.samples_of(unit) for unit in todo}
     total = sum(map(len, samples_of.values()))
@@ -112,12 +112,12 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
             job.receipts.drop(old)  # its outputs are about to be others'
             rows = (runner.apart if unit.attempt in suspects else runner.work)(unit, samples, advance)
             if not runner.is_here:
-                _refuse_out_of_sight(job, rows)
+                _check_out_of_sight(job, rows)
             tags = {sample.key: sample.etag for sample in samples}
             for row in rows:
                 row["options"] = unit.options
                 row.setdefault("source_tag", tags[row["key"]])
-                if is_passing(row) and row["key"] in before:
+                if is_transient(row) and row["key"] in before:
                     row["output"] = before[row["key"]]  # it stays
             earlier = {row["key"]: row for row in left.rows_of(unit)}
             by_key = earlier | {row["key"]: row for row in rows}
@@ -150,7 +150,7 @@ def _work(job: Job, left: Left, runner: Runner, summary: Summary, lease: Lease) 
 
 
 @contextmanager
-def _attempted(job: Job, left: Left, runner: Runner, unit: Unit) -> Iterator[None]:
+def _attempted(job: Job, left: Remaining, runner: Runner, unit: Unit) -> Iterator[None]:
     """Mark, after a run that did not come to its end, what is being done here: it may be what killed that one.
 
     A mark that stays is of a unit whose process has died again.
@@ -167,7 +167,7 @@ def _attempted(job: Job, left: Left, runner: Runner, unit: Unit) -> Iterator[Non
             target.delete(unit.attempt)
 
 
-def _refuse_out_of_sight(job: Job, rows: Sequence[Row]) -> None:
+def _check_out_of_sight(job: Job, rows: Sequence[Row]) -> None:
     """UnavailableError where a result of another process is not, as seen from here, what that process made."""
     output = unlike(job.receipts.target, rows)
     if output is not None:
@@ -224,7 +224,7 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
         finally:
             wait(list(futures.values()))  # a unit in flight still writes
         return
-    with ThreadPoolExecutor(MOST) as pool:
+    with ThreadPoolExecutor(MAX) as pool:
 
         def submit_thread(unit: Unit) -> Callable[[], Any]:
             future = pool.submit(copy_context().run, do, unit)

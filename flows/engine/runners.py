@@ -14,8 +14,8 @@ from threading import Event
 from typing import Any
 
 from flows.engine.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
-from flows.interface.console import Advance, teller
-from flows.engine.job import Elsewhere, Work
+from flows.interface.console import Advance, logger
+from flows.engine.job import WorkerSpec, Work
 from flows.interface.options import BatchOptions
 from flows.engine.ticks import Ticks
 from flows.engine.watched import Watched
@@ -29,7 +29,7 @@ GRACE = 25.0
 """How long units elsewhere may take to stop; Prefect gives a cancelled flow run 30 s."""
 DESERTED = 600.0
 """How long a run waits when its last worker has gone."""
-MOST = 1000
+MAX = 1000
 """Units on their way at a time, however many workers there are."""
 
 
@@ -47,14 +47,14 @@ class Runner:
 
 
 @contextmanager
-def runner_of(here: Work, elsewhere: Elsewhere, options: BatchOptions, lease: Lease) -> Iterator[Runner]:
+def runner_of(here: Work, elsewhere: WorkerSpec, options: BatchOptions, lease: Lease) -> Iterator[Runner]:
     """Where the options have units done, for as long as the run takes, which holds a lease."""
     if options.runner == "threads":
-        watched = Watched.of(here, elsewhere, lease.claim, options.image_timeout, teller())
+        watched = Watched.of(here, elsewhere, lease.claim, options.image_timeout, logger())
         yield Runner(watched, watched.apart, lambda: options.in_flight, is_here=True)
         return
     with (
-        connected(options, is_heavy=elsewhere.is_heavy) as client,
+        connected(options, uses_gpu=elsewhere.uses_gpu) as client,
         Cluster.of(client, elsewhere, options, lease) as cluster,
     ):
         yield Runner(cluster.work, cluster.apart, cluster.window, is_here=False)
@@ -65,22 +65,22 @@ class Cluster:
     """Units done by Dask's workers. lease: the run's. run: what this run is called there."""
 
     client: Any
-    elsewhere: Elsewhere
+    elsewhere: WorkerSpec
     options: BatchOptions
     lease: Lease
     workers: Workers
     at_once: int
     run: str = field(default_factory=lambda: f"dtls-{uuid.uuid4().hex}")
     ticks: dict[str, Ticks] = field(default_factory=dict)
-    tell: Callable[[str], None] = field(default_factory=teller)
+    tell: Callable[[str], None] = field(default_factory=logger)
 
     @classmethod
     @contextmanager
-    def of(cls, client: Any, elsewhere: Elsewhere, options: BatchOptions, lease: Lease) -> Iterator["Cluster"]:
+    def of(cls, client: Any, elsewhere: WorkerSpec, options: BatchOptions, lease: Lease) -> Iterator["Cluster"]:
         """The workers behind a client, which forget the run at its end."""
         from flows.engine.worker import forget
 
-        workers = Workers(client, resources_of(client, options, is_heavy=elsewhere.is_heavy))
+        workers = Workers(client, resources_of(client, options, uses_gpu=elsewhere.uses_gpu))
         cluster = cls(client, elsewhere, options, lease, workers, workers.threads_a_host())
         client.subscribe_topic(cluster.run, cluster._hear)
         try:
@@ -92,7 +92,7 @@ class Cluster:
 
     def window(self) -> int:
         """Two units a thread: one that it does, and one that waits for it."""
-        return max(self.options.in_flight, min(MOST, 2 * self.workers.threads()))
+        return max(self.options.in_flight, min(MAX, 2 * self.workers.threads()))
 
     def work(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
         """The rows of a unit that a worker has done; when `advance` raises, as when the run stops, it ends there.
@@ -143,7 +143,7 @@ class Cluster:
             future.add_done_callback(lambda _: ended.set())
             while not ended.wait(POLL):
                 ticks.advance(0)
-                self._refuse_desertion()
+                self._check_desertion()
             rows: list[Row] = future.result()
         except KilledWorker:
             raise
@@ -165,7 +165,7 @@ class Cluster:
     def name(self) -> str:
         return scheduler_of(self.options) or "the processes"
 
-    def _refuse_desertion(self) -> None:
+    def _check_desertion(self) -> None:
         """Tell when there is no worker left; UnavailableError when none came back, though one may be at work."""
         if (since := self.workers.deserted_for()) > DESERTED:
             self.lease.run_out()

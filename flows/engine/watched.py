@@ -14,7 +14,7 @@ from threading import Thread
 
 from flows.engine.apart import Apart
 from flows.interface.console import Advance
-from flows.engine.job import Elsewhere, Work
+from flows.engine.job import WorkerSpec, Work
 from flows.engine.ticks import Ticks
 from storage.receipts.claims import Claim
 from storage.stores.errands import Errand
@@ -22,7 +22,7 @@ from storage.stores.location import Entry
 from storage.receipts.units import Row, Unit
 
 LOOK_SECONDS = 1.0
-MOST_LEFT = 8
+MAX_LEFT = 8
 """When so many units were given up in a process, with threads that may compute for ever, the rest is done apart."""
 
 
@@ -42,7 +42,7 @@ class Watched:
 
     @classmethod
     def of(
-        cls, work: Work, elsewhere: Elsewhere, claim: Claim, limit: float, tell: Callable[[str], None] = _untold
+        cls, work: Work, elsewhere: WorkerSpec, claim: Claim, limit: float, tell: Callable[[str], None] = _untold
     ) -> "Watched":
         """The work of a run that has the lease of a claim; limit: 0 for any time."""
         return cls(work, Apart(work, elsewhere, claim, limit or None), tell, limit or None)
@@ -51,7 +51,7 @@ class Watched:
         """The rows of a unit."""
         if self.limit is None:
             return self.work(unit, samples, advance)
-        if len(self.left) >= MOST_LEFT:
+        if len(self.left) >= MAX_LEFT:
             return self.apart(unit, samples, advance)
         ticks, errand = Ticks(advance), Errand()
         outcome = self._begun(errand, unit, samples, ticks.started())

@@ -8,7 +8,7 @@ from typing import Any
 
 from distributed import get_worker
 
-from flows.engine.job import Elsewhere
+from flows.engine.job import WorkerSpec
 from flows.engine.watched import Watched
 from storage.receipts.claims import Claim
 from storage.stores.durable import unsynced
@@ -19,7 +19,7 @@ from storage.receipts.units import Row, Unit
 TELL_SECONDS = 1.0
 RUNNING = ("executing", "long-running", "resumed")
 """What Dask calls a task that is wanted; one whose run was stopped, or is gone, is `cancelled`."""
-MOST_RUNS = 3
+MAX_RUNS = 3
 """Runs whose models are kept at a time; those that end are forgotten, those that are killed are not."""
 _works: dict[str, Watched] = {}
 _making = Lock()
@@ -41,7 +41,7 @@ def forget(run: str) -> None:
 
 
 def do_unit(
-    elsewhere: Elsewhere,
+    elsewhere: WorkerSpec,
     at_once: int,
     unit: Unit,
     run: str,
@@ -88,7 +88,7 @@ def do_unit(
 def _work_of(run: str, make: Callable[[], Watched]) -> Watched:
     with _making:
         if run not in _works:
-            while len(_works) >= MOST_RUNS:
+            while len(_works) >= MAX_RUNS:
                 del _works[next(iter(_works))]
             _works[run] = make()
         return _works[run]

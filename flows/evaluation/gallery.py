@@ -11,10 +11,10 @@ import pandas as pd
 from PIL import Image
 
 from flows.evaluation.collection import Collection
-from flows.evaluation.measure import Comparison
+from flows.evaluation.measure import Measurement
 from reports.figures.contact_sheet import GalleryItem, GalleryImage
 from reports.metrics.ssim_map import ssim_map
-from reports.page.model import Role, Scene, Shown
+from reports.page.model import Role, GalleryRow, Shown
 from reports.tables.table import METRICS, PRIMARY
 from storage.images import decode as codec
 from storage.images.decode import ImageError, Pixels
@@ -32,19 +32,19 @@ MAP = "SSIM"
 class Gallery:
     """What the page shows of `keys`, from the worst to the best, with the rows of the table they have."""
 
-    comparison: Comparison
+    comparison: Measurement
     keys: Sequence[str]
     rows: Mapping[tuple[str, str], Mapping[str, Any]]
     out: Location
 
     @classmethod
-    def of(cls, comparison: Comparison, frame: pd.DataFrame, count: int, out: Location) -> "Gallery":
+    def of(cls, comparison: Measurement, frame: pd.DataFrame, count: int, out: Location) -> "Gallery":
         keys = chosen(frame[frame["key"].isin(comparison.truth.entries.keys())], count)
         shown = frame[frame["key"].isin(keys)]
         rows = {(str(row["method"]), str(row["key"])): row for row in records(shown)}
         return cls(comparison, keys, rows, out)
 
-    def scenes(self) -> list[Scene]:
+    def scenes(self) -> list[GalleryRow]:
         """All that the page shows; images that do not go into it are written beside it."""
         workers, size = self.comparison.workers, 0
         embedded = []
@@ -60,7 +60,7 @@ class Gallery:
         some = [self.keys[place] for place in _spread(len(self.keys), count)]
         return [GalleryItem(key, [GalleryImage(p.label, p.png, p.row) for p in self._images(key)]) for key in some]
 
-    def _scene(self, key: str, *, embedded: bool) -> Scene:
+    def _scene(self, key: str, *, embedded: bool) -> GalleryRow:
         found = list(self._images(key))
         hr = next((p.pixels for p in found if p.role == "hr"), None)
         shown = []
@@ -84,7 +84,7 @@ class Gallery:
                     },
                 )
             )
-        return Scene(key, shown)
+        return GalleryRow(key, shown)
 
     def _source(self, name: str, data: bytes, *, embedded: bool) -> str:
         if embedded:

@@ -20,7 +20,7 @@ from storage.parallel import ordered_map
 HISTORY, HISTORY_TABLE = "history.md", "history.parquet"
 RUNS, RUN_SUMMARY = "runs/run=", "/_summary.json"
 """Around a run's name; readers of tables pass over files that begin with an underscore."""
-MOST = 2**24
+MAX = 2**24
 """Bytes of a summary."""
 
 
@@ -102,7 +102,7 @@ def _runs(where: Location) -> list[Run]:
     if not keys:
         raise StorageError(f"{where}: no report there; give the folder that `dtls report --out` was given")
     names = [key.removeprefix(RUNS).removesuffix(RUN_SUMMARY) for key in keys]
-    contents = ordered_map(lambda key: where.read(key, MOST), keys, workers=8)
+    contents = ordered_map(lambda key: where.read(key, MAX), keys, workers=8)
     return [
         Run(str(where), name, _read(where, key, data)) for name, key, data in zip(names, keys, contents, strict=True)
     ]

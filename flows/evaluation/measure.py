@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dtls.degradations.resize import LRProtocol, SizeError
 from flows.evaluation.collection import Collection
 from flows.interface.console import Advance
-from flows.evaluation.samples import Scene, Stage
+from flows.evaluation.samples import EvalSample, Stage
 from flows.inputs.grouping import in_batches
 from reports.metrics.fidelity import Measure, reduced_size
 from reports.metrics.score import score
@@ -37,7 +37,7 @@ MEASURING, MEASURING_VGG, MEASURING_EACH, MATRICES = 230, 1500, 32, 30
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Measurement:
     """What is compared, and how. HR or LR may be missing, not both. note: what must be known of the protocol."""
 
     hr: Collection | None
@@ -68,7 +68,7 @@ class Comparison:
         pairs = [*((key, method) for key in there for method in self.sr), *extra]
         return sorted(pairs, key=lambda pair: (pair[0], place[pair[1]]))
 
-    def without(self, keys: Set[str]) -> "Comparison":
+    def without(self, keys: Set[str]) -> "Measurement":
         """The same, but for some keys, which none of its collections has."""
 
         def rest(collection: Collection) -> Collection:
@@ -119,7 +119,7 @@ class Comparison:
         rows: dict[str, Row] = {}
         stage = Stage(self.hr, self.lr, self.sr, unit.refused)
 
-        def seen(item: tuple[str, Mapping[str, Sequence[Entry | None]]]) -> list[Scene | Row]:
+        def seen(item: tuple[str, Mapping[str, Sequence[Entry | None]]]) -> list[EvalSample | Row]:
             with ROOM.work():
                 scenes = stage.scenes(*item)
                 if sum(scene.pixels for scene in scenes) <= LARGE_PIXELS:
@@ -128,19 +128,19 @@ class Comparison:
 
         for batch in in_batches(
             chain.from_iterable(ordered_map(seen, wanted.items(), self.workers)),
-            kind=lambda item: item.kind if isinstance(item, Scene) else None,
+            kind=lambda item: item.kind if isinstance(item, EvalSample) else None,
             full=lambda _: self.batch_size,
-            weight=lambda item: item.pixels if isinstance(item, Scene) else 0,
+            weight=lambda item: item.pixels if isinstance(item, EvalSample) else 0,
             most=WAITING_PIXELS,
         ):
-            scenes = [item for item in batch if isinstance(item, Scene)]
-            made = [item for item in batch if not isinstance(item, Scene)]
+            scenes = [item for item in batch if isinstance(item, EvalSample)]
+            made = [item for item in batch if not isinstance(item, EvalSample)]
             for row in self._rows(scenes) if scenes else made:
                 rows[row["key"]] = row
                 advance(1, row["status"] != "ok")
         return [rows[sample.key] | {"source_bytes": sample.size} for sample in samples]
 
-    def _rows(self, batch: Sequence[Scene]) -> Iterable[Row]:
+    def _rows(self, batch: Sequence[EvalSample]) -> Iterable[Row]:
         for scene in batch:
             for method, reason in scene.failed.items():
                 yield self._row(method, scene.key, status="failed", error=reason)
@@ -152,7 +152,7 @@ class Comparison:
                     found = {name: values[place].item() for name, values in numbers.items()}
                     yield self._row(method, scene.key, status="ok", **self._conditions(scene, method), **found)
 
-    def _numbers(self, batch: Sequence[Scene]) -> dict[str, dict[str, Tensor] | str]:
+    def _numbers(self, batch: Sequence[EvalSample]) -> dict[str, dict[str, Tensor] | str]:
         """By method its numbers, each (N,), or why there are none."""
         methods = tuple(batch[0].sr)
         hr, lr = (self._stacked([getattr(scene, name) for scene in batch]) for name in ("hr", "lr"))
@@ -192,7 +192,7 @@ class Comparison:
         found = [image for image in images if image is not None]
         return torch.cat(found).to(self.device) if found else None
 
-    def _conditions(self, scene: Scene, method: str) -> dict[str, Any]:
+    def _conditions(self, scene: EvalSample, method: str) -> dict[str, Any]:
         x = scene.sr[method]
         found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": _scale(x, scene.lr)}
         if scene.hr is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from flows.evaluation.measure import Comparison
+from flows.evaluation.measure import Measurement
 from flows.evaluation.samples import SEPARATOR
 from flows.engine.summary import counted
 from reports.tables.table import NOTES
@@ -16,14 +16,14 @@ NOT_LINEAR = (
 )
 
 
-def not_measured(comparison: Comparison, frame: pd.DataFrame) -> str | None:
+def not_measured(comparison: Measurement, frame: pd.DataFrame) -> str | None:
     """How many images the table lacks, after a unit that came to nothing."""
     planned = len(comparison.truth.entries.keys() | set().union(*(sr.entries for sr in comparison.sr.values())))
     missing = planned - frame["key"].nunique()
     return f"{missing:,} of {planned:,} images are not measured yet: run it again to go on." if missing else None
 
 
-def notes_of(comparison: Comparison, frame: pd.DataFrame) -> list[str]:
+def notes_of(comparison: Measurement, frame: pd.DataFrame) -> list[str]:
     """Sentences for under the summary."""
     hr, lr = comparison.hr, comparison.lr
     notes = [not_measured(comparison, frame), _cropped_away(comparison, frame)]
@@ -60,7 +60,7 @@ def _extra(keys: Sequence[str]) -> str | None:
     return f"LR images without an HR image, which nothing is compared with: {some} ({len(keys):,} in all)."
 
 
-def _cropped_away(comparison: Comparison, frame: pd.DataFrame) -> str | None:
+def _cropped_away(comparison: Measurement, frame: pd.DataFrame) -> str | None:
     if comparison.hr is None or not (border := comparison.measure.border):
         return None
     count = frame.loc[(frame["status"] == "ok") & frame["psnr"].isna(), "key"].nunique()

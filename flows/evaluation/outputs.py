@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.receipts.commits import Commits
 from storage.stores.location import Entry, Location, StorageError
-from storage.receipts.seals import FIELD, MOST, PUBLISHED, Seal, broken, seals_of, tagged
+from storage.receipts.seals import FIELD, MAX, PUBLISHED, Seal, broken, seals_of, tagged
 
 TABLE = "metrics.parquet"
 IMAGE = re.compile(r"images/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
@@ -57,7 +57,7 @@ class Published:
         if PUBLISHED not in there:
             return cls(out, there, None, set(), known=False)
         try:
-            content = json.loads(out.read(PUBLISHED, MOST))
+            content = json.loads(out.read(PUBLISHED, MAX))
             names = {name for name in content["names"] if isinstance(name, str)}
             return cls(out, there, content["stands_on"], names, known=True, seals=seals_of(content))
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -69,20 +69,20 @@ class Published:
             return False
         return not broken(self.out, self.seals, self.there)
 
-    def refuse_strangers(self, planned: Set[str]) -> None:
+    def check_strangers(self, planned: Set[str]) -> None:
         """StorageError where files of somebody else lie where `planned` ones go, or are called like our images."""
         taken = {name for name in self.there if name in planned or IMAGE.fullmatch(name)}
-        if strangers := sorted(name for name in taken if not self._is_own(name)):
-            more = f", nor are {len(strangers) - 1:,} others" if len(strangers) > 1 else ""
+        if foreign_files := sorted(name for name in taken if not self._is_own(name)):
+            more = f", nor are {len(foreign_files) - 1:,} others" if len(foreign_files) > 1 else ""
             raise StorageError(
-                f"{self.out}: {strangers[0]} is there already, and not made by dtls report{more}; choose another "
+                f"{self.out}: {foreign_files[0]} is there already, and not made by dtls report{more}; choose another "
                 "folder, or move away what is there"
             )
 
     @contextmanager
     def renewing(self, stands_on: Sequence[Any], planned: Set[str]) -> Iterator[Recorder]:
         """Where the files of a new report go; when all are there, those of the last one that it did not make go."""
-        self.refuse_strangers(planned)
+        self.check_strangers(planned)
         self._say(None, self.names | planned, {})
         with Commits(self.out) as commits:
             out = Recorder(self.out.url, self.out.store, self.out.root, commits)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dtls.checkpoints.checkpoint import CheckpointError
 from flows.engine.apart import is_not_to_be_read
-from flows.evaluation.measure import Comparison
+from flows.evaluation.measure import Measurement
 from flows.interface.console import progress, publish, tell, tell_markdown
 from flows.evaluation.gallery import Gallery
 from flows.evaluation.history import RUN_SUMMARY, RUNS
@@ -37,7 +37,7 @@ from reports.tables.table import METRICS, PRIMARY, read_metrics
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 from storage.receipts.owners import LostError
-from storage.receipts.parquet import refuse_large
+from storage.receipts.parquet import check_large
 from storage.stores.scratch import scratch_folder
 from storage.receipts.status import is_planned
 from storage.receipts.units import Unit
@@ -61,7 +61,7 @@ class Publication:
 
     out: Location
     units: Sequence[Unit]
-    comparison: Comparison
+    comparison: Measurement
     options: Mapping[str, Any]
 
     def publish(self) -> str:
@@ -83,16 +83,16 @@ class Publication:
         with scratch_folder() as folder:
             table = folder / TABLE
             self.out.download(TABLE, table)
-            refuse_large(table)
+            check_large(table)
             frame = read_metrics(table)
         said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
         notes = notes_of(self.comparison, frame)
         made_from = [self.configuration, versions()["dtls"], *self.out.info(TABLE).listed, *said, notes]
         return _Ground(frame, notes, made_from)
 
-    def refuse_strangers(self) -> None:
+    def check_strangers(self) -> None:
         """StorageError where files of somebody else are in the way."""
-        self._published().refuse_strangers(self._planned())
+        self._published().check_strangers(self._planned())
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Publication:
             self._keep(content, out)
         out.write(SUMMARY, text_of(content).encode())
 
-    def _readable(self, frame: pd.DataFrame) -> Comparison:
+    def _readable(self, frame: pd.DataFrame) -> Measurement:
         """What is compared, without the images that hung or killed who read them, as the table says."""
         return self.comparison.without({*frame.loc[frame["error"].map(is_not_to_be_read), "key"]})
 

@@ -15,11 +15,11 @@ from flows.inputs.sources import file_at
 from reports.figures.contact_sheet import GalleryItem
 from reports.rating.study import Study, StudyItem, StudyKey, rating_page, read_study, write_study
 from reports.rating.analysis import summarise_ratings
-from reports.rating.answers import LARGEST_FILE, Session, ratings_table, read_session, write_ratings
+from reports.rating.answers import MAX_FILE, Session, ratings_table, read_session, write_ratings
 from storage.stores.location import Entry, Location, StorageError
 
 PAGE, KEY, TABLE, IMAGES = "rating/index.html", "study.json", "ratings.parquet", "rating/images"
-MOST = 2**26
+MAX = 2**26
 """Bytes of a study's key."""
 RATED = 12
 """Images that people are asked about; by pairs they see each so many times as there are pairs of methods."""
@@ -93,7 +93,7 @@ def _file(address: str) -> tuple[Location, str]:
 def _session(address: str) -> Session:
     place, name = _file(address)
     entry = place.info(name)
-    return read_session(place.fetch(entry, 0, min(entry.size, LARGEST_FILE + 1)), address)
+    return read_session(place.fetch(entry, 0, min(entry.size, MAX_FILE + 1)), address)
 
 
 def _study(out: Location, study: str, address: str) -> StudyKey:
@@ -108,7 +108,7 @@ def _study(out: Location, study: str, address: str) -> StudyKey:
 
 
 def _key(out: Location, name: str) -> StudyKey | None:
-    text = out.read_if_there(name, MOST)
+    text = out.read_if_there(name, MAX)
     try:
         return read_study(text, out.address(name)) if text is not None else None
     except ValueError as error:

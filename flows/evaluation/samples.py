@@ -14,14 +14,14 @@ from storage.images.kinds import unlike
 from storage.stores.location import ChangedError, Entry, StorageError, UnavailableError
 
 CROPPED = "HR is cropped at its right and bottom to whole LR pixels"
-LARGEST_SCALE = 16
+MAX_SCALE = 16
 """Of what HR may have been cropped for."""
 SEPARATOR = "; "
 """Between the notes of one row."""
 
 
 @dataclass(frozen=True)
-class Scene:
+class EvalSample:
     """One key: HR and LR, where there are such, and what methods made: uint8 (1, 3, H, W); and why some have none.
 
     notes: by method, in what its comparison is one of unlike things.
@@ -54,19 +54,19 @@ class Stage:
     sr: Mapping[str, Collection]
     refused: Mapping[str, str] = field(default_factory=dict)
 
-    def scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[Scene]:
+    def scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[EvalSample]:
         """The scene of HR, LR and SR as they were listed for each method; two where HR is cropped for some."""
         lost = {method: why for method in listed if (why := self.refused.get(f"{method}/{key}"))}
         if lost:
             rest = {method: entries for method, entries in listed.items() if method not in lost}
-            return [Scene(key, None, None, {}, lost), *(self._seen(key, rest) if rest else [])]
+            return [EvalSample(key, None, None, {}, lost), *(self._seen(key, rest) if rest else [])]
         return self._seen(key, listed)
 
-    def _seen(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[Scene]:
+    def _seen(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[EvalSample]:
         with in_hand(key):
             return self._scenes(key, listed)
 
-    def _scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[Scene]:
+    def _scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[EvalSample]:
         hr_entry, lr_entry, _ = next(iter(listed.values()))
         try:
             hr = self.hr.see(hr_entry) if self.hr is not None else None
@@ -74,7 +74,7 @@ class Stage:
         except (UnavailableError, ChangedError):  # of no image's quality
             raise
         except (ImageError, StorageError) as error:
-            return [Scene(key, None, None, {}, dict.fromkeys(listed, str(error)))]
+            return [EvalSample(key, None, None, {}, dict.fromkeys(listed, str(error)))]
         failed: dict[str, str] = {}
         notes: dict[str, str] = {}
         fitting: dict[tuple[int, ...], dict[str, Tensor]] = {}
@@ -91,10 +91,10 @@ class Stage:
             notes[method] = SEPARATOR.join(_notes(x, hr, lr))
         lr_pixels = lr.pixels if lr is not None else None
         scenes = [
-            Scene(key, _cropped(hr, size), lr_pixels, sr, {}, {m: notes[m] for m in sr})
+            EvalSample(key, _cropped(hr, size), lr_pixels, sr, {}, {m: notes[m] for m in sr})
             for size, sr in fitting.items()
         ]
-        return [*scenes, *([Scene(key, None, None, {}, failed)] if failed else [])]
+        return [*scenes, *([EvalSample(key, None, None, {}, failed)] if failed else [])]
 
     def _see_lr(self, entry: Entry | None) -> Seen | None:
         """The LR image; None where it cannot be had and HR is enough."""
@@ -125,7 +125,7 @@ def _size_of_truth(x: Seen, hr: Seen | None, lr: Seen | None) -> tuple[int, ...]
     why = f"SR is {_written(size)}, HR is {_written(hr.size)}"
     if hr.size == size[::-1] and hr.kind.orientation != x.kind.orientation:
         why += ", turned upright by EXIF orientations"
-    if lr is None and all(0 <= whole - part < LARGEST_SCALE for whole, part in zip(hr.size, size, strict=True)):
+    if lr is None and all(0 <= whole - part < MAX_SCALE for whole, part in zip(hr.size, size, strict=True)):
         why += "; --lr says whether HR is to be cropped to whole LR pixels"
     raise SizeError(why)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from flows.evaluation.measure import Comparison
+from flows.evaluation.measure import Measurement
 from reports.metrics.fid_kid import FeatureSet, SetDistance, TooFewError, fid, kid
 from reports.metrics.inception import Inception
 from storage.images.decode import ImageError
@@ -16,7 +16,7 @@ BATCH = 32
 
 
 def set_distances(
-    comparison: Comparison, inception: Inception, advance: Callable[[int], None]
+    comparison: Measurement, inception: Inception, advance: Callable[[int], None]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """By method `fid`, `kid` and `kid_spread`, as far as there are images enough, and what must be known of them.
 
@@ -44,7 +44,7 @@ def set_distances(
     return found, list(dict.fromkeys(notes))
 
 
-def _features(comparison: Comparison, label: str, inception: Inception, advance: Callable[[int], None]) -> FeatureSet:
+def _features(comparison: Measurement, label: str, inception: Inception, advance: Callable[[int], None]) -> FeatureSet:
     collection = comparison.hr if label == "HR" else comparison.sr[label]
     features = FeatureSet()
     if collection is None:

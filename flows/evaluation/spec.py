@@ -9,21 +9,21 @@ from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
 from flows.evaluation.collection import Collection
-from flows.evaluation.measure import Comparison
+from flows.evaluation.measure import Measurement
 from flows.engine.job import Work
-from flows.inputs.sources import Reopened
+from flows.inputs.sources import SourceSpec
 from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.lpips_vgg import WeightsError, load_lpips_vgg
 from reports.metrics.fidelity import Measure
 
 
 @dataclass(frozen=True)
-class Making:
-    """The addresses of the images, and how they are compared; see `Comparison`."""
+class EvaluationSpec:
+    """The addresses of the images, and how they are compared; see `Measurement`."""
 
-    hr: Reopened | None
-    lr: Reopened | None
-    sr: tuple[tuple[str, Reopened], ...]
+    hr: SourceSpec | None
+    lr: SourceSpec | None
+    sr: tuple[tuple[str, SourceSpec], ...]
     protocol: LRProtocol
     measure: Measure
     network: str | None
@@ -38,10 +38,10 @@ class Making:
 
     def comparison(
         self, hr: Collection | None, lr: Collection | None, sr: Mapping[str, Collection], *, is_here: bool = True
-    ) -> Comparison:
+    ) -> Measurement:
         """The comparison of these; where units are measured elsewhere, LPIPS's network need not be here."""
         device = best_device("auto" if self.device.startswith("cuda") and not is_here else self.device)
-        return Comparison(
+        return Measurement(
             hr=hr,
             lr=lr,
             sr=sr,

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Contender:
+class BenchmarkMethod:
     """A method as it takes part. train: its options of training; None for what needs none. upscale: of upscaling.
 
     trained_as: another contender whose weights it uses, too. slow: only taken when it is named.
@@ -25,35 +25,35 @@ PLUS = {"preset": "16-128-plus", **NETWORK}
 """DTLS as this project improved it."""
 LATENT = {"levels": "2", "ae_width": "16"}
 
-CONTENDERS: Mapping[str, Contender] = {
-    "nearest": Contender(upscale={"method": "nearest"}),
-    "bilinear": Contender(upscale={"method": "bilinear"}),
-    "bicubic": Contender(upscale={"method": "bicubic"}),
-    "srcnn": Contender({"method": "srcnn"}),
-    "fsrcnn": Contender({"method": "fsrcnn"}),
-    "edsr": Contender({"method": "edsr"}),
-    "rrdb": Contender({"method": "rrdb", "network": {"blocks": "8"}}),
-    "rrdb-gan": Contender(
+CONTENDERS: Mapping[str, BenchmarkMethod] = {
+    "nearest": BenchmarkMethod(upscale={"method": "nearest"}),
+    "bilinear": BenchmarkMethod(upscale={"method": "bilinear"}),
+    "bicubic": BenchmarkMethod(upscale={"method": "bicubic"}),
+    "srcnn": BenchmarkMethod({"method": "srcnn"}),
+    "fsrcnn": BenchmarkMethod({"method": "fsrcnn"}),
+    "edsr": BenchmarkMethod({"method": "edsr"}),
+    "rrdb": BenchmarkMethod({"method": "rrdb", "network": {"blocks": "8"}}),
+    "rrdb-gan": BenchmarkMethod(
         {"method": "rrdb", "network": {"blocks": "8"}, "perceptual": 0.1, "adversarial": 0.005}, slow=True
     ),
-    "sr3": Contender({"method": "sr3", "network": {"width": "64", "levels": "2", "patch": "4", "blocks": "2"}}),
-    "sr3-2000": Contender(upscale={"sampler": "ddpm"}, trained_as="sr3", slow=True),
-    "vae-ddpm": Contender({"method": "vae-ddpm", "network": LATENT}),
-    "vqvae-ddpm": Contender({"method": "vqvae-ddpm", "network": LATENT}),
-    "resshift": Contender({"method": "resshift", "network": ON_PATCHES}),
-    "resshift-4": Contender(
+    "sr3": BenchmarkMethod({"method": "sr3", "network": {"width": "64", "levels": "2", "patch": "4", "blocks": "2"}}),
+    "sr3-2000": BenchmarkMethod(upscale={"sampler": "ddpm"}, trained_as="sr3", slow=True),
+    "vae-ddpm": BenchmarkMethod({"method": "vae-ddpm", "network": LATENT}),
+    "vqvae-ddpm": BenchmarkMethod({"method": "vqvae-ddpm", "network": LATENT}),
+    "resshift": BenchmarkMethod({"method": "resshift", "network": ON_PATCHES}),
+    "resshift-4": BenchmarkMethod(
         {"method": "resshift", "network": {**ON_PATCHES, "timesteps": "4", "first_noise": "0.2"}}
     ),
-    "heat": Contender({"method": "heat", "network": ON_PATCHES}),
-    "dtls-paper": Contender({"method": "dtls", "preset": "16-128", **NETWORK}),
-    "dtls": Contender({"method": "dtls", **PLUS}),
-    "dtls-projected": Contender(upscale={"project": True}, trained_as="dtls"),
-    "dtls-lpips": Contender({"method": "dtls", **PLUS, "perceptual": 0.004}),
-    "cold": Contender(upscale={"sampler": "cold"}, trained_as="dtls"),
+    "heat": BenchmarkMethod({"method": "heat", "network": ON_PATCHES}),
+    "dtls-paper": BenchmarkMethod({"method": "dtls", "preset": "16-128", **NETWORK}),
+    "dtls": BenchmarkMethod({"method": "dtls", **PLUS}),
+    "dtls-projected": BenchmarkMethod(upscale={"project": True}, trained_as="dtls"),
+    "dtls-lpips": BenchmarkMethod({"method": "dtls", **PLUS, "perceptual": 0.004}),
+    "cold": BenchmarkMethod(upscale={"sampler": "cold"}, trained_as="dtls"),
 }
 
 
-def chosen(names: Sequence[str]) -> dict[str, Contender]:
+def chosen(names: Sequence[str]) -> dict[str, BenchmarkMethod]:
     """The contenders with these names, or all that are not slow; ValueError for a name that there is not."""
     if unknown := [name for name in names if name not in CONTENDERS]:
         raise ValueError(f"there is no {unknown[0]!r}; there are {', '.join(CONTENDERS)}")

@@ -26,7 +26,7 @@ from flows.inputs.methods import load_checkpointed
 from flows.training.options import TrainOptions
 from reports.metrics.lpips_alexnet import load_lpips
 
-WARM_UP, LEAST, SECONDS = 2, 3, 3.0
+WARM_UP, MIN, SECONDS = 2, 3, 3.0
 """Steps that do not count; then so many steps and so many seconds are measured at least."""
 
 
@@ -84,7 +84,7 @@ def _seconds(call: Callable[[], Any], device: str) -> float:
     for _ in range(WARM_UP):
         call()
     count, start = 0, _now(device)
-    while count < LEAST or _now(device) - start < SECONDS:
+    while count < MIN or _now(device) - start < SECONDS:
         call()
         count += 1
     return (_now(device) - start) / count

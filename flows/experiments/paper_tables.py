@@ -26,7 +26,7 @@ class Row:
     share: float = 1.0
 
     @property
-    def has_model(self) -> bool:
+    def needs_training(self) -> bool:
         """Whether it is ours and wants a trained model."""
         return self.ours and self.upscale.get("method", "dtls") == "dtls"
 

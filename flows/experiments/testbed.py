@@ -19,12 +19,12 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.transform.run import transform
 from flows.interface.options import Options
 from flows.evaluation.publish import SUMMARY
-from flows.transform.spec import Recipe
+from flows.transform.spec import ImageTransform
 from flows.report import ReportOptions, report
 from flows.inputs.selection import SelectionOptions
 from flows.shard import ShardOptions, shard
 from flows.transform.sizes import Squared
-from flows.inputs.sources import refuse_within
+from flows.inputs.sources import check_within
 from flows.engine.summary import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import decode
@@ -34,7 +34,7 @@ from storage.stores.location import Location, StorageError
 
 
 @dataclass(frozen=True)
-class Trial:
+class Testbed:
     """A test at one HR size below a folder. common: options of all flows that work in units."""
 
     source: str
@@ -48,12 +48,12 @@ class Trial:
     def check(self) -> None:
         """StorageError, before any work, for folders that lie in each other."""
         source, test, out = (Location.of(a) for a in (self.source, self.test, self.out))
-        refuse_within(out, self.source)
-        refuse_within(out, self.test)
+        check_within(out, self.source)
+        check_within(out, self.test)
         if source.within(test) or test.within(source):
             raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
 
-    def refuse_learned(self) -> None:
+    def check_learned(self) -> None:
         """StorageError where test images are learned: what the two sources both have, byte by byte."""
         if both := _in_both(self.source, self.test):
             raise StorageError(
@@ -79,7 +79,7 @@ class Trial:
 
     def make_hr(self) -> None:
         """The test images as squares of the HR size."""
-        recipe = Recipe("square", Square, Squared(self.size))
+        recipe = ImageTransform("square", Square, Squared(self.size))
         transform(recipe, self.test, self.hr, SelectionOptions(overwrite=True, **self.common))
 
     def make_shards(self) -> None:
@@ -122,8 +122,8 @@ def _in_both(learned: str, tested: str) -> list[str]:
         by_size[entry.size].append(entry)
     both = []
     for entry in filter(lambda entry: decode.is_image(entry.key) and not is_named_only(entry), second.list()):
-        if twins := by_size.get(entry.size):
+        if duplicates := by_size.get(entry.size):
             content = second.fetch(entry)
-            if any(first.fetch(twin) == content for twin in twins):
+            if any(first.fetch(twin) == content for twin in duplicates):
                 both.append(entry.key)
     return both

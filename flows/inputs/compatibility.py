@@ -25,7 +25,7 @@ def chosen_protocol(
     made = protocols(lr)
     if made and (len(made) > 1 or (wish is not None and made != {wish})):
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
-    _refuse_unknown({lr: made, **{results[name]: found for name, found in trained.items()}})
+    _check_unknown({lr: made, **{results[name]: found for name, found in trained.items()}})
     told = made.pop() if made else wish
     if told is None:
         return _assumed(lr, trained, any_protocol=any_protocol)
@@ -39,7 +39,7 @@ def chosen_protocol(
     return cast(LRProtocol, told), ""
 
 
-def _refuse_unknown(named: Mapping[str, Set[str]]) -> None:
+def _check_unknown(named: Mapping[str, Set[str]]) -> None:
     for address, protocols_there in named.items():
         if unknown := sorted(protocols_there - {*get_args(LRProtocol)}):
             raise StorageError(

@@ -22,7 +22,7 @@ from storage.stores.addresses import cleaned
 from storage.archives.source import Folder, Single, Source
 from storage.stores.entry import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
 from storage.stores.location import Entry, StorageError, UnavailableError
-from storage.archives.archive import MOST_FOREIGN, Refused, shown
+from storage.archives.archive import MAX_FOREIGN, Refused, shown
 from storage.parallel import ordered_map
 from storage.receipts.receipts import MANIFEST
 from storage.images.unsupported import is_unread
@@ -294,7 +294,7 @@ def _is_in(encoding: str, name: bytes) -> bool:
 
 
 def _counted_names(number: int) -> str:
-    more = " or more" if number == MOST_FOREIGN else ""
+    more = " or more" if number == MAX_FOREIGN else ""
     return f"{number:,} name{'' if number == 1 else 's'}{more}"
 
 
@@ -322,5 +322,5 @@ def _emptiness(source: Source, by_kind: dict[str, list[Entry]]) -> str:
         return f"no images there, only {_such_as(links, 'link')}, which lead out of it; --follow-links takes them"
     if hidden := by_kind["hidden"]:
         return f"no images there, only {_such_as(hidden, 'hidden file')}"
-    is_gone = isinstance(source, Folder) and source.location.what_is_there() == "nothing"
-    return "no such folder, prefix or bucket" if is_gone else "no images there"
+    is_dead = isinstance(source, Folder) and source.location.what_is_there() == "nothing"
+    return "no such folder, prefix or bucket" if is_dead else "no images there"

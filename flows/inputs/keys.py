@@ -33,9 +33,9 @@ class Names:
     def among(self, keys: Sequence[str]) -> "Names":
         """These names, with exceptions where two of the sorted `keys` would have one."""
         exceptions: dict[str, str] = {}
-        for twins in _twins(keys):
+        for duplicates in _twins(keys):
             by_name: dict[str, list[str]] = {}
-            for key in twins:
+            for key in duplicates:
                 by_name.setdefault(self._plain(key), []).append(key)
             for same in by_name.values():
                 first = next((key for key in same if key.endswith(self.ending(key))), same[0])
@@ -61,13 +61,13 @@ def _twins(keys: Iterable[str]) -> Iterator[list[str]]:
         while before and not key.startswith(before[-1][0]):
             yield before.pop()[1]
         stem = f"{decode.stem(key)}."
-        for other, twins in before:
+        for other, duplicates in before:
             if other == stem:
-                twins.append(key)
+                duplicates.append(key)
                 break
         else:
             before.append((stem, [key]))
-    yield from (twins for _, twins in before)
+    yield from (duplicates for _, duplicates in before)
 
 
 def normalized(key: str) -> str:

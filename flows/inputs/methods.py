@@ -34,7 +34,7 @@ def found(checkpoint: str) -> str:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class MethodSpec:
     """Loads the method that the options name, on the device that they name, or the best there is."""
 
     method: str | None

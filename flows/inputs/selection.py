@@ -22,7 +22,7 @@ from storage.images import unsupported
 from storage.stores.location import ChangedError, Entry, StorageError
 from storage.archives.writer import is_archive
 
-MOST_BYTES = 2**29
+MAX_BYTES = 2**29
 """Of a list of keys."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MISSING = "not in the source"
@@ -121,7 +121,7 @@ def is_absent(entry: Entry) -> bool:
     return entry.etag == MISSING or bool(reason_of_refusal(entry))
 
 
-def refuse_absent(entry: Entry) -> None:
+def check_absent(entry: Entry) -> None:
     """StorageError, with the reason, for an entry that stands for a file that cannot be had."""
     if entry.etag == MISSING:
         raise ChangedError(MISSING)
@@ -157,9 +157,9 @@ def listed_keys(options: SelectionOptions) -> Mapping[str, int]:
         return {}
     place, name = file_at(address, "a text file with one key a line")
     entry = place.info(name)
-    data = place.fetch(entry) if entry.size <= MOST_BYTES else b""
-    if max(entry.size, len(data)) > MOST_BYTES:
-        raise StorageError(f"{address}: {entry.size:,} bytes, and a list of keys has {MOST_BYTES:,} at most")
+    data = place.fetch(entry) if entry.size <= MAX_BYTES else b""
+    if max(entry.size, len(data)) > MAX_BYTES:
+        raise StorageError(f"{address}: {entry.size:,} bytes, and a list of keys has {MAX_BYTES:,} at most")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

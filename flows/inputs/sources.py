@@ -26,7 +26,7 @@ def file_at(address: str, hint: str) -> tuple[Location, str]:
 
 
 @dataclass(frozen=True)
-class Reopened:
+class SourceSpec:
     """A source as another process opens it, to fetch what was listed here; it lists only what it has to."""
 
     address: str
@@ -88,7 +88,7 @@ def protocols(address: str, method: str = "downscale") -> set[str]:
     return {str(protocol) for name, protocol in made if protocol and name.startswith(method)}
 
 
-def refuse_within(target: Location, source: str) -> None:
+def check_within(target: Location, source: str) -> None:
     """StorageError where results would lie among the images they are made from, and be taken for more of them."""
     place = Location.of(source)
     if target.within(place):

@@ -1,7 +1,7 @@
 """Folders of a source that could not be listed this time: what was made of them before stays as it is."""
 
 from flows.inputs.contents import Contents, reason_of_refusal
-from flows.engine.job import Job, Left
+from flows.engine.job import Job, Remaining
 from flows.interface.options import BatchOptions
 from storage.stores.location import Entry, StorageError
 from storage.receipts.receipts import Receipts
@@ -16,10 +16,10 @@ def made_before(contents: Contents, receipts: Receipts) -> list[Entry]:
     return [entry for entry in made if not reason_of_refusal(entry)]
 
 
-def refuse_remaking(job: Job, options: BatchOptions, contents: Contents, before: list[Entry]) -> None:
+def check_remaking(job: Job, options: BatchOptions, contents: Contents, before: list[Entry]) -> None:
     """StorageError where results of such images would have to be made anew, with those of a shard of theirs."""
     lost = {entry.key for entry in before}
-    gone = next((entry for entry in Left.of(job, options).samples if entry.key in lost), None) if lost else None
+    gone = next((entry for entry in Remaining.of(job, options).samples if entry.key in lost), None) if lost else None
     if gone is not None:
         raise StorageError(
             f"{job.address}: the result of {gone.key} would have to be made anew, and its folder in the source "

@@ -51,7 +51,7 @@ def deployed() -> FlowRun | None:
     return context.flow_run if context is not None and in_deployment() else None
 
 
-def teller() -> Callable[[str], None]:
+def logger() -> Callable[[str], None]:
     """What says one line of this run, from any thread: its log where a deployment runs, else the terminal.
 
     The log is the flow run's, within its tasks, too: prefect.yaml has theirs switched off.
@@ -89,7 +89,7 @@ def _terminal(*, soft_wrap: bool = False) -> Console:
 
 def tell(message: str) -> None:
     """One line about the run."""
-    teller()(message)
+    logger()(message)
 
 
 def log_failure(message: str) -> None:
@@ -182,7 +182,7 @@ def _left(seconds: float) -> str:
 
 def _heartbeat(title: str, total: int, unit: str) -> Advance:
     """A line every ten seconds where no bar can be drawn; it tells the rate of what took a second or more."""
-    say, lock, told = teller(), threading.Lock(), time.monotonic()
+    say, lock, told = logger(), threading.Lock(), time.monotonic()
     done, first, failures, started = 0, 0, 0, 0.0
 
     def advance(count: int, failed: int = 0) -> None:

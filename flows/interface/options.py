@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from storage.stores.location import refuse_secrets
+from storage.stores.location import check_secrets
 
 CORES = os.cpu_count() or 1
 
@@ -35,7 +35,7 @@ class Options(BaseModel):
     def _has_no_secrets(cls, value: object) -> object:
         """StorageError, as pydantic's own errors show what was given."""
         for text in _texts(value):
-            refuse_secrets(text)
+            check_secrets(text)
         return value
 
 

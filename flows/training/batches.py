@@ -57,7 +57,7 @@ class Batches(Dataset[Tensor]):
             if time.monotonic() > end or stops():
                 return
             try:
-                self._refuse_small(*probe.measure(self.reader.read(index)))
+                self._check_small(*probe.probe_size(self.reader.read(index)))
             except ImageError as error:
                 self._note(index, error)
 
@@ -84,13 +84,13 @@ class Batches(Dataset[Tensor]):
     def _pixels(self, index: int) -> Pixels:
         if index not in self._decoded:
             pixels = codec.decode(self.reader.read(index))
-            self._refuse_small(pixels.shape[1], pixels.shape[0])
+            self._check_small(pixels.shape[1], pixels.shape[0])
             if pixels.nbytes > CACHE_BYTES:
                 return pixels
             self._decoded[index] = pixels
         return self._decoded[index]
 
-    def _refuse_small(self, width: int, height: int) -> None:
+    def _check_small(self, width: int, height: int) -> None:
         if min(width, height) < self.size:
             raise ImageError(
                 f"{width}×{height} is smaller than the model's size {self.size}; "

@@ -128,7 +128,7 @@ class Run:
         """Train to the end, or until told to stop, and save."""
         if self.settings.resume:
             self.resume()
-        self._refuse_different_starts()
+        self._check_different_starts()
         data = TrainingData(self.settings, self.fabric, lambda message: self.tell(event="told", message=message))
         start, steps = self.trainer.done, self.trainer.recipe.steps
         self.tell(event="started", done=start, steps=steps)
@@ -143,7 +143,7 @@ class Run:
         self.fabric.barrier()
         data.conclude()
 
-    def _refuse_different_starts(self) -> None:
+    def _check_different_starts(self) -> None:
         """TrainingError where the processes of a run would go on from different steps, or with different options."""
         if self.fabric.world_size > 1:
             if self._differs(self.trainer.done):

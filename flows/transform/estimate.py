@@ -8,7 +8,7 @@ import humanize
 
 from flows.engine import run
 from flows.interface.console import tell
-from flows.engine.job import Job, Left
+from flows.engine.job import Job, Remaining
 from flows.interface.options import BatchOptions
 from flows.transform.pipeline import Transform
 from flows.engine.replacing import replaced
@@ -21,7 +21,7 @@ TRIED, SECONDS = 16, 20.0
 
 
 @dataclass(frozen=True)
-class Trial:
+class DryRun:
     """What some images took: how many were made, from and to how many bytes, seconds, and why the first was not."""
 
     images: int
@@ -33,7 +33,7 @@ class Trial:
 
 def tell_plan(job: Job, mapping: Transform, options: BatchOptions) -> str:
     """Tell what a run of `job` would do; nothing is written anywhere."""
-    left = Left.of(job, options)
+    left = Remaining.of(job, options)
     todo, done = left.samples, run.skipped(left)
     total = sum(len(unit.samples) for unit in job.units)
     before = Summary(skipped=total - len(todo) - done.failed - done.omitted, failed=done.failed, omitted=done.omitted)
@@ -56,7 +56,7 @@ def tell_plan(job: Job, mapping: Transform, options: BatchOptions) -> str:
     return plan
 
 
-def _estimate(trial: Trial, todo: Sequence[Entry], form: Format) -> str:
+def _estimate(trial: DryRun, todo: Sequence[Entry], form: Format) -> str:
     size = sum(entry.size for entry in todo)
     ratio = size / trial.read
     written = "in the formats of the source" if form == "same" else f"as {form.upper()}"
@@ -67,7 +67,7 @@ def _estimate(trial: Trial, todo: Sequence[Entry], form: Format) -> str:
     )
 
 
-def _tried(mapping: Transform, todo: Sequence[Entry]) -> Trial:
+def _tried(mapping: Transform, todo: Sequence[Entry]) -> DryRun:
     """Images from all over the plan, one at first, which warms up, then more as long as they take no longer."""
     trial = _timed(mapping, todo[:1])
     if len(todo) > 1 and trial.seconds < SECONDS / 2:
@@ -83,12 +83,12 @@ def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
     return [entries[last - number * last // max(1, count - 1)] for number in reversed(range(count))]
 
 
-def _timed(mapping: Transform, samples: Sequence[Entry]) -> Trial:
+def _timed(mapping: Transform, samples: Sequence[Entry]) -> DryRun:
     started = time.perf_counter()
     sizes = {sample.key: sample.size for sample in samples}
     items = list(mapping.made(samples, lambda made: made))
     made = [item for item in items if isinstance(item, Sample)]
-    return Trial(
+    return DryRun(
         len(made),
         sum(sizes[item.row["key"]] for item in made),
         sum(len(item.data) for item in made),

@@ -22,7 +22,7 @@ from dtls.inference.tiling import TILE
 from dtls.inference.alpha import bounded, fill, of_alpha
 from flows.transform.memory import HOLES, needed
 from flows.inputs.keys import Names
-from flows.inputs.selection import refuse_absent
+from flows.inputs.selection import check_absent
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.inputs.grouping import in_batches
 from storage.images import decode
@@ -32,14 +32,14 @@ from storage.stores.errands import Turn, in_hand
 from storage.images.decode import ImageError
 from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.parallel import ordered_map
-from storage.images.photo import Photograph, Samples, open_photograph
+from storage.images.photo import Photo, Samples, open_photo
 from storage.images.room import ROOM
 from storage.shards.write import Sample
 from storage.receipts.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of an image to that of its result; SizeError or SkippedError where there is none."""
-MOST_PIXELS = 400_000_000
+MAX_PIXELS = 400_000_000
 """Larger results are refused."""
 WHERE_THERE_IS_MORE = "; --retry-failed tries it again where there is more"
 WAITING_PIXELS = 16 * TILE * TILE
@@ -66,7 +66,7 @@ class LoadedImage:
     """
 
     entry: Entry
-    photograph: Photograph
+    photograph: Photo
     sha256: str
     needed: int
     read_seconds: float
@@ -153,7 +153,7 @@ class Transform:
     def _fetch(self, entry: Entry) -> Fetched | Row:
         def fetched() -> Fetched:
             started = time.perf_counter()
-            refuse_absent(entry)
+            check_absent(entry)
             if why := self.refused.get(entry.key):
                 raise StorageError(why)
             self.check_name(self.names.of(entry.key))
@@ -194,7 +194,7 @@ class Transform:
     def _loaded(self, fetched: Fetched) -> LoadedImage | Row:
         def loaded() -> LoadedImage:
             started = time.perf_counter()
-            photograph = self._cropped(open_photograph(fetched.data))
+            photograph = self._cropped(open_photo(fetched.data))
             seconds = fetched.seconds + time.perf_counter() - started
             image = LoadedImage(fetched.entry, photograph, fetched.sha256, fetched.needed, seconds)
             self._pixels(image.shape)
@@ -202,7 +202,7 @@ class Transform:
 
         return _tried(fetched.entry, loaded)
 
-    def _cropped(self, photograph: Photograph) -> Photograph:
+    def _cropped(self, photograph: Photo) -> Photo:
         height, width = photograph.pixels.shape[:2]
         if (part := self.part_of((height, width))) == (height, width):
             return photograph
@@ -255,10 +255,10 @@ class Transform:
         """The pixels of an image of this size or of its result, whichever are more; SizeError for too many."""
         rows, columns = size
         height, width = self.size_of(size)
-        if height * width > MOST_PIXELS:
-            scale = int(10 * math.sqrt(MOST_PIXELS / (rows * columns))) / 10
+        if height * width > MAX_PIXELS:
+            scale = int(10 * math.sqrt(MAX_PIXELS / (rows * columns))) / 10
             way_out = f"--scale {scale:g} or --size {int(max(rows, columns) * scale)}"
-            raise SizeError(f"{width}×{height} would be more than {MOST_PIXELS:,} pixels: take at most {way_out}")
+            raise SizeError(f"{width}×{height} would be more than {MAX_PIXELS:,} pixels: take at most {way_out}")
         return max(height * width, rows * columns)
 
     def _size(self, image: LoadedImage) -> tuple[int, int]:
@@ -294,7 +294,7 @@ class Transform:
 
     @torch.inference_mode()
     def _results(
-        self, batch: Sequence[Photograph], size: tuple[int, int]
+        self, batch: Sequence[Photo], size: tuple[int, int]
     ) -> tuple[Sequence[Samples | None], Sequence[Samples | None]]:
         """Colours and alphas of the results of images of one kind; no colours where they are no numbers."""
         dtype = batch[0].pixels.dtype

@@ -23,8 +23,8 @@ def precision_of(options: Any) -> Precision:
         return wish
     if options.runner == "processes":
         return best_precision(wish, best_device(options.device))
-    with connected(options, is_heavy=True) as client:
-        asks = resources_of(client, options, is_heavy=True)
+    with connected(options, uses_gpu=True) as client:
+        asks = resources_of(client, options, uses_gpu=True)
         address = next(a for a, worker in workers_of(client).items() if GPU in worker["resources"] or not asks)
         found: dict[str, Precision] = client.run(
             precision_there, options.device, workers=[address], on_error="return"

@@ -24,14 +24,14 @@ from flows.engine import run as fanout
 from flows.interface.console import tell
 from flows.inputs.contents import Contents, contents_of, reason_of_refusal
 from flows.transform.estimate import tell_plan
-from flows.engine.job import Elsewhere, Job, Left
+from flows.engine.job import WorkerSpec, Job, Remaining
 from flows.transform.memory import is_network
-from flows.transform.spec import Making, Recipe
+from flows.transform.spec import TransformSpec, ImageTransform
 from flows.inputs.selection import SelectionOptions, listed_keys, select
-from flows.inputs.sources import Reopened, absolute, identity, refuse_within
+from flows.inputs.sources import SourceSpec, absolute, identity, check_within
 from flows.engine.summary import counted
-from flows.transform.targets import is_of_shards, pack, refuse_folded, tell_of_names_alike
-from flows.inputs.unlisted import made_before, refuse_remaking
+from flows.transform.targets import is_of_shards, pack, check_folded, tell_of_names_alike
+from flows.inputs.unlisted import made_before, check_remaking
 from storage.archives.source import Folder, Source, open_source
 from storage.shards.choice import beside, extension
 from storage.stores.folding import pairs_alike
@@ -44,7 +44,7 @@ SHARD = re.compile(r"shard-[0-9a-f]{16}\.tar")
 
 
 def transform(
-    recipe: Recipe,
+    recipe: ImageTransform,
     source: str,
     target: str,
     options: SelectionOptions,
@@ -60,7 +60,7 @@ def transform(
     where = open_source(source, options.names_encoding, follow_links=options.follow_links)
     packing = results.packing(target)
     to = packing.staging if packing else Location.of(target)
-    refuse_within(Location.of(target), source)
+    check_within(Location.of(target), source)
     made_with = recipe.made_with(method)
     asked = listed_keys(options)
     listed = contents_of(where, options, asked)
@@ -83,9 +83,9 @@ def transform(
     keys = sorted(entry.key for entry in (*listed.images, *before))
     chosen = keys if options.takes_all else sorted({*keys, *(entry.key for entry in images)})
     names = results.names.among(chosen)
-    making = Making(
+    making = TransformSpec(
         recipe,
-        Reopened.of(source, where, options.names_encoding, follow_links=options.follow_links),
+        SourceSpec.of(source, where, options.names_encoding, follow_links=options.follow_links),
         absolute(target),
         stamp=_stamp(method) if results.provenance else None,
         workers=options.workers,
@@ -107,24 +107,24 @@ def transform(
         title=f"{title} {where}",
         units=units,
         work=making.work(mapping),
-        elsewhere=Elsewhere(
+        elsewhere=WorkerSpec(
             making,
-            is_heavy=is_network(method),
+            uses_gpu=is_network(method),
             trial=making.into if results.in_shards else None,
         ),
         receipts=receipts,
         divisible=not results.in_shards,
         again=recipe.size_of.again,
         overwrite=options.overwrite,
-        prepare=partial(refuse_folded, to, alike),
+        prepare=partial(check_folded, to, alike),
         finish=partial(pack, packing, receipts, units, names, options) if packing is not None else lambda: None,
         output=None if results.in_shards else names.of,
         target=str(packing) if packing is not None else None,
         also=[packing.location] if packing is not None else [],
     )
-    refuse_remaking(job, options, listed, before)
+    check_remaking(job, options, listed, before)
     if not options.takes_all:
-        _refuse_what_is_gone(job, options, {*listed.images, *absent})
+        _check_what_is_gone(job, options, {*listed.images, *absent})
     with _one_thread_each(method):
         if options.dry_run:
             return tell_plan(job, replace(mapping, names=names), options)
@@ -171,9 +171,9 @@ def _chosen(
     return sorted(entry for entry in plan.values() if not reason_of_refusal(entry)), sorted(absent)
 
 
-def _refuse_what_is_gone(job: Job, options: SelectionOptions, there: set[Entry]) -> None:
+def _check_what_is_gone(job: Job, options: SelectionOptions, there: set[Entry]) -> None:
     """StorageError where a choice of images would have to make others anew whose sources are others by now."""
-    gone = next((entry for entry in Left.of(job, options).samples if entry not in there), None)
+    gone = next((entry for entry in Remaining.of(job, options).samples if entry not in there), None)
     if gone is not None:
         raise StorageError(
             f"{job.address}: the result of {gone.key} would have to be made anew, as its place or its name is now "

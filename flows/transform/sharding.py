@@ -9,9 +9,9 @@ from typing import NamedTuple
 from flows.interface.console import Advance
 from flows.inputs.contents import reason_of_refusal
 from flows.engine.job import Work
-from flows.inputs.sources import Reopened
+from flows.inputs.sources import SourceSpec
 from storage.archives.source import Source
-from storage.shards.ffhq import Origin, read_metadata, refuse_large
+from storage.shards.ffhq import Origin, read_metadata, check_large
 from storage.stores.location import Entry, Location
 from storage.stores.scratch import scratch_folder
 from storage.shards.write import Sharding, shard_index
@@ -30,10 +30,10 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Making:
+class ShardSpec:
     """The source, the target, and what shards are like; see `Sharding`."""
 
-    source: Reopened
+    source: SourceSpec
     target: str
     metadata: Found | None
     size: int | None
@@ -45,7 +45,7 @@ class Making:
         """What makes a shard in this process."""
         return self.work(self.source.open(), cache(self.origins))
 
-    def into(self, folder: str) -> "Making":
+    def into(self, folder: str) -> "ShardSpec":
         """The same, its shards in another folder."""
         return replace(self, target=folder)
 
@@ -66,7 +66,7 @@ class Making:
         if self.metadata is None:
             return {}
         place, key = Location.of(self.metadata.place), self.metadata.entry.key
-        refuse_large(place.address(key), self.metadata.entry.size)
+        check_large(place.address(key), self.metadata.entry.size)
         with scratch_folder() as folder:
             path = Path(place.path(key))
             if place.local is None:

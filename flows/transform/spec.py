@@ -19,7 +19,7 @@ from flows.transform.memory import bytes_at_once, is_network, keep_little
 from flows.inputs.keys import Names
 from flows.transform.pipeline import Transform
 from flows.transform.sizes import Sizing
-from flows.inputs.sources import Reopened
+from flows.inputs.sources import SourceSpec
 from flows.transform.targets import to_files, to_shard
 from storage.archives.source import Source
 from storage.images.encode import Encoding
@@ -64,7 +64,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageTransform:
     """How images become results. load: the method."""
 
     title: str
@@ -86,11 +86,11 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Making:
+class TransformSpec:
     """A recipe with its source and target. stamp: what made a result, in words."""
 
-    recipe: Recipe
-    source: Reopened
+    recipe: ImageTransform
+    source: SourceSpec
     target: str
     stamp: str | None
     workers: int
@@ -101,7 +101,7 @@ class Making:
         torch.set_num_threads(1 if isinstance(method, Interpolation) else THREADS)
         return self.work(self.transform(self.source.open(), method, at_once))
 
-    def into(self, folder: str) -> "Making":
+    def into(self, folder: str) -> "TransformSpec":
         """The same, its results in another folder."""
         return replace(self, target=folder)
 

@@ -19,9 +19,9 @@ from storage.stores.location import Entry, Location, StorageError, UnavailableEr
 from storage.archives.writer import Packing
 from storage.receipts.receipts import Receipts
 from storage.shards.write import Sample, write_shard
-from storage.receipts.units import Row, Unit, failed, is_passing
+from storage.receipts.units import Row, Unit, failed, is_transient
 
-LONGEST_NAME = 80
+MAX_NAME = 80
 """Of a sample in a shard: with its ending it fits into a tar's header."""
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def _kept(mapping: Transform, commits: Commits, made: Sample | Row) -> Row:
             commits.write(made.row["output"], made.data)
             made.row["write_seconds"] += time.perf_counter() - started
             return _complete(made)
-        if not is_passing(made):
+        if not is_transient(made):
             commits.remove(mapping.names.of(made["key"]))
         return made
     except UnavailableError:
@@ -123,12 +123,12 @@ def _names_in_shard(names: Names, shard: str, samples: Sequence[Entry]) -> dict[
     outputs = {entry.key: names.of(entry.key) for entry in samples}
     if all(output.startswith(f"{shard}/") and output.isascii() for output in outputs.values()):
         found = {key: decode.stem(output.removeprefix(f"{shard}/")) for key, output in outputs.items()}
-        if len({*found.values()}) == len(found) and max(map(len, found.values())) <= LONGEST_NAME:
+        if len({*found.values()}) == len(found) and max(map(len, found.values())) <= MAX_NAME:
             return found
     return {key: f"{number:09d}" for number, key in enumerate(outputs)}
 
 
-def refuse_folded(to: Location, alike: Sequence[Pair]) -> None:
+def check_folded(to: Location, alike: Sequence[Pair]) -> None:
     """StorageError where two results would be one file, as the disk takes their names for one."""
     if (pair := pair_folded(to, alike)) is not None:
         one, other = map(_spelled, pair, reversed(pair))

@@ -100,7 +100,7 @@ def families(text: str) -> list[str]:
     return found
 
 
-def refuse_unreadable(names: str, what: str) -> None:
+def check_unreadable(names: str, what: str) -> None:
     """FontError for names with letters that no installed font has."""
     if unknown := missing(names):
         raise FontError(f"{what}: {lacking(unknown)}, or give other names")

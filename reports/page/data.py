@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from reports.page.model import Page, Scene, Shown
+from reports.page.model import Page, GalleryRow, Shown
 from reports.tables.table import SET_METRICS, Metric, finite_or_none
 
 DIGITS = 7
@@ -92,7 +92,7 @@ def _number(value: object) -> float | str | None:
     return None if number is None else float(f"{number:.{DIGITS}g}")
 
 
-def _scene(scene: Scene) -> dict[str, Any]:
+def _scene(scene: GalleryRow) -> dict[str, Any]:
     return {"key": scene.key, "images": [_shown(image) for image in scene.images]}
 
 

@@ -30,7 +30,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Scene:
+class GalleryRow:
     """What is shown of one key, in the order it is shown: LR first, HR last."""
 
     key: str
@@ -61,7 +61,7 @@ class Page:
     summary: Sequence[Mapping[str, Any]]
     comparisons: Sequence[Mapping[str, Any]]
     rows: pd.DataFrame
-    scenes: Sequence[Scene]
+    scenes: Sequence[GalleryRow]
     notes: Sequence[str]
     configuration: Mapping[str, Any]
     versions: Mapping[str, str]

@@ -13,13 +13,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.page.data import is_embedded, page_data
-from reports.page.model import Page, Scene, Shown
+from reports.page.model import Page, GalleryRow, Shown
 from reports.page.verdict import interval, signed, verdict
 from reports.tables.ranking import best_of
 from reports.rating.render import ratings_facts, ratings_note, ratings_tables
 from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
-__all__ = ["Page", "Scene", "Shown", "render"]
+__all__ = ["Page", "GalleryRow", "Shown", "render"]
 
 TEMPLATES = Path(__file__).with_name("templates")
 THEME = "report.theme.js"
@@ -44,7 +44,7 @@ def render(page: Page) -> str:
     Every name is escaped. ValueError for an image that is neither embedded nor beside the page, and for a name in
     primary, distortion or perception that is no metric's.
     """
-    _refuse_unknown(page)
+    _check_unknown(page)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -69,7 +69,7 @@ def render(page: Page) -> str:
     )
 
 
-def _refuse_unknown(page: Page) -> None:
+def _check_unknown(page: Page) -> None:
     names = {metric.name for metric in page.metrics}
     if unknown := {*page.primary, page.distortion, page.perception} - names:
         raise ValueError(f"no metric of the page: {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}")
@@ -89,7 +89,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _all_embedded(scenes: Sequence[Scene]) -> bool:
+def _all_embedded(scenes: Sequence[GalleryRow]) -> bool:
     images = [image for scene in scenes for image in scene.images]
     sources = [s for p in images for s in (p.source, p.thumbnail, *p.maps.values()) if s is not None]
     beside = [source for source in sources if not is_embedded(source)]

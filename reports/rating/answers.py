@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from reports.rating.study import Id, Mode, StudyKey, first_problem
 
 SCHEMA_VERSION = 1
-LARGEST_FILE = 16 * 2**20
+MAX_FILE = 16 * 2**20
 NAME_LENGTH = 80
 
 
@@ -100,8 +100,8 @@ class Session(BaseModel):
 
 def read_session(text: bytes, name: str) -> Session:
     """What a person saved. ValueError, one line that begins with the name of the text, for other texts."""
-    if len(text) > LARGEST_FILE:
-        raise ValueError(f"{name}: larger than ratings are: more than {LARGEST_FILE >> 20} MiB")
+    if len(text) > MAX_FILE:
+        raise ValueError(f"{name}: larger than ratings are: more than {MAX_FILE >> 20} MiB")
     try:
         return Session.model_validate_json(text)
     except ValidationError as error:

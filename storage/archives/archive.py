@@ -19,9 +19,9 @@ MAX_NAME = 1024
 NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators, and what bytes become that are not UTF-8."""
 
-MOST_LINKS = 40
+MAX_LINKS = 40
 """So many links, as on Linux, may lead to each other."""
-MOST_FOREIGN, LONGEST_SHOWN = 1000, 200
+MAX_FOREIGN, MAX_SHOWN = 1000, 200
 
 Refused = list[tuple[str, str]]
 
@@ -72,7 +72,7 @@ class Archive(ABC):
         number = self._numbers.get(entry.key)
         if number is None or self._etag(number) != entry.etag:
             raise ChangedError(f"{address}: not as it was listed")
-        refuse_large(address, entry.size)
+        check_large(address, entry.size)
         try:
             return self._read(number, entry.size)
         except Damaged as error:
@@ -89,7 +89,7 @@ class Archive(ABC):
                 if number == MAX_MEMBERS:
                     raise Damaged(f"more than {MAX_MEMBERS:,} members; make several archives of it")
                 self._offsets.append(member.offset)
-                if member.raw and len(self.foreign) < MOST_FOREIGN:
+                if member.raw and len(self.foreign) < MAX_FOREIGN:
                     self.foreign.append(member.raw)
                 key = self._key(member, links)
                 if key is not None and member.link:
@@ -131,7 +131,7 @@ class Archive(ABC):
 
 def followed(key: str, links: Mapping[str, Member], there: Container[str]) -> str:
     """The key of the member that a link leads to, by one or more links; Damaged where it leads to none."""
-    for _ in range(MOST_LINKS):
+    for _ in range(MAX_LINKS):
         if key in there:
             return key
         if key not in links:
@@ -167,7 +167,7 @@ def resolved(members: Iterable[Member]) -> list[Member]:
 
 def shown(name: str) -> str:
     """A name for people: printable, and of bounded length."""
-    return repr(name if len(name) <= LONGEST_SHOWN else f"{name[:150]}…{name[-40:]}")[1:-1]
+    return repr(name if len(name) <= MAX_SHOWN else f"{name[:150]}…{name[-40:]}")[1:-1]
 
 
 def key_of(name: str) -> str:
@@ -185,7 +185,7 @@ def key_of(name: str) -> str:
     return key
 
 
-def refuse_large(address: str, size: int) -> None:
+def check_large(address: str, size: int) -> None:
     """StorageError for a file that is larger than any image we would take."""
     if size > MAX_BYTES:
         raise StorageError(f"{address}: {size:,} bytes, more than an image may have")

@@ -17,7 +17,7 @@ from storage.parallel import ordered_map
 from storage.archives.tars import Damaged, Member, members
 
 GZIP = 16 + zlib.MAX_WBITS
-SPACING, MOST_POINTS = 2**22, 4096
+SPACING, MAX_POINTS = 2**22, 4096
 """Unpacked bytes between two points, at least; and points, after which every second one goes."""
 AHEAD, AT_ONCE = 2**22, 4
 """Packed bytes of one request of the walk, and how many of these are under way."""
@@ -29,7 +29,7 @@ READS = 32
 """Reads that ended are kept, so many, to be gone on with: mostly the next member is wanted next."""
 TURNS = 64
 """Reads from the same point wait for each other, to go on where the others ended; so many can go on at once."""
-LARGE, MOST_TIMES = 2**30, 500
+LARGE, MAX_TIMES = 2**30, 500
 """A gzip that unpacks to more is refused where it grows more often than so many times: a bomb."""
 
 
@@ -155,11 +155,11 @@ class Gzip:
 
     def _pass(self, stream: Stream) -> None:
         """Keep a point where the last one is far; Damaged for a bomb."""
-        if stream.position > LARGE and stream.position > MOST_TIMES * stream.packed:
+        if stream.position > LARGE and stream.position > MAX_TIMES * stream.packed:
             raise Damaged(f"a bomb: its first {stream.packed:,} bytes become {stream.position:,}")
         if stream.position - self._points[-1].position >= self._spacing and stream.is_bare:
             self._points.append(stream.point())
-            if len(self._points) > MOST_POINTS:
+            if len(self._points) > MAX_POINTS:
                 self._points, self._spacing = self._points[::2], self._spacing * 2
 
 

@@ -23,7 +23,7 @@ from storage.images import unsupported
 from storage.stores.entry import is_hidden, is_junk, is_named_only
 from storage.archives.gzips import Gzip
 from storage.stores.location import ChangedError, Entry, Location, StorageError
-from storage.archives.archive import MAX_BYTES, Archive, Refused, refuse_large
+from storage.archives.archive import MAX_BYTES, Archive, Refused, check_large
 from storage.parallel import ordered_map
 from storage.archives.tars import Damaged, Member, Window
 from storage.archives.unpacked import UNPACKERS, Unpacked
@@ -122,7 +122,7 @@ class Folder:
 
     def fetch(self, entry: Entry) -> bytes:
         if entry.size > MAX_BYTES:
-            refuse_large(self.location.address(entry.key), entry.size)
+            check_large(self.location.address(entry.key), entry.size)
         if not self._shards:
             return self.location.fetch(entry)
         name = self.shard_of(entry.key)
@@ -212,7 +212,7 @@ class Single:
 
     def fetch(self, entry: Entry) -> bytes:
         if entry.size > MAX_BYTES:
-            refuse_large(str(self), entry.size)
+            check_large(str(self), entry.size)
         return self.place.fetch(replace(entry, key=self.name))
 
 

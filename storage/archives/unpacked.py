@@ -14,7 +14,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from storage.stores.errors import StorageError, in_one_line
-from storage.archives.gzips import AHEAD, LARGE, MOST_TIMES
+from storage.archives.gzips import AHEAD, LARGE, MAX_TIMES
 from storage.stores.location import Entry, Location
 from storage.archives.tars import Damaged
 
@@ -74,7 +74,7 @@ class Unpacked:
         while data := unpacking.read(PIECE):
             self._file.write(data)
             total += len(data)
-            if total > LARGE and total > MOST_TIMES * packed.tell():
+            if total > LARGE and total > MAX_TIMES * packed.tell():
                 raise Damaged(f"a bomb: its first {packed.tell():,} bytes become {total:,}")
             yield len(data)
 

@@ -30,7 +30,7 @@ SPLIT = re.compile(rb"[\x80-\xff]\\")
 SIZES, UNICODE_PATH = 1, 0x7075
 """The kinds of extra fields that are read."""
 STORED, DEFLATED = 0, 8
-LARGE, MOST_TIMES = 2**26, 100
+LARGE, MAX_TIMES = 2**26, 100
 """Larger files that would grow more often than so many times are not inflated."""
 
 
@@ -91,7 +91,7 @@ class Zip(Archive):
             raise Damaged(f"packed by method {method}; pack it anew with deflate, or unpack it")
         if packed > MAX_BYTES:
             raise Damaged(f"packed to {packed:,} bytes, which are more than it may have unpacked")
-        if method == DEFLATED and size > LARGE and size > MOST_TIMES * packed:
+        if method == DEFLATED and size > LARGE and size > MAX_TIMES * packed:
             raise Damaged(f"a bomb: {packed:,} bytes would become {size:,}")
         data = self._packed(self._offsets[number], packed)
         if method == DEFLATED:

@@ -24,7 +24,7 @@ from storage.images import tiff
 from storage.images import unsupported
 from storage.images.exif import TIFF_HEADS
 from storage.images.extents import Extent
-from storage.images.formats import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, Pixels, is_image, refuse_size, stem, suffix_of
+from storage.images.formats import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, Pixels, is_image, check_size, stem, suffix_of
 from storage.images.room import ROOM
 from storage.images.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
 
@@ -102,9 +102,9 @@ def info_of(found: deep.Deep) -> Mapping[str | tuple[int, int], Any]:
 def opened(data: bytes) -> Iterator[Image.Image]:
     """The image behind `data`, known not to be a bomb, and not decoded yet; what fails inside is an ImageError."""
     with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        refuse_size(*image.size)
+        check_size(*image.size)
         if image.format in JPEGS:
-            jpeg.refuse_scans(data)
+            jpeg.check_scans(data)
         if (slices := getattr(image, "tag_v2", {}).get(DEPTH, 1)) != 1:  # Pillow would put them over each other
             raise ImageError(f"a TIFF volume of {slices} slices, which is not read; save each slice as an image")
         yield image

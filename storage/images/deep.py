@@ -10,7 +10,7 @@ import tifffile
 from storage.images import jpeg
 from storage.images.exif import TIFF_HEADS
 from storage.images.extents import Extent
-from storage.images.formats import MAX_PIXELS, ImageError, refuse_size
+from storage.images.formats import MAX_PIXELS, ImageError, check_size
 from storage.images.room import ROOM
 from storage.images.samples import Samples, full_range, straight
 
@@ -50,7 +50,7 @@ def _of_tiff(data: bytes) -> Deep | None:
             page = file.pages.first
             if not _is_deep(page):
                 return None
-            refuse_size(page.imagewidth, page.imagelength)
+            check_size(page.imagewidth, page.imagelength)
             ROOM.claim(extent_of(page).decoding)
             return Deep(_samples(data, page), int(page.bitspersample), data)
     except (ImageError, MemoryError):
@@ -82,7 +82,7 @@ def _samples(data: bytes, page: tifffile.TiffPage) -> Samples:
     if bits == 16:
         samples = imagecodecs.tiff_decode(data, index=0)
     else:
-        _refuse_half(data, page)
+        _check_half(data, page)
         samples = page.asarray(maxworkers=1)
     if samples.ndim == 3 and page.planarconfig == SEPARATE:
         samples = np.moveaxis(samples, 0, -1)
@@ -95,7 +95,7 @@ def _samples(data: bytes, page: tifffile.TiffPage) -> Samples:
     return straight(samples, colours) if kind == ASSOCIATED and samples.shape[2] > colours else samples
 
 
-def _refuse_half(data: bytes, page: tifffile.TiffPage) -> None:
+def _check_half(data: bytes, page: tifffile.TiffPage) -> None:
     """ImageError where strips or tiles are missing, which tifffile would leave black."""
     wanted = -(-page.imagewidth * page.samplesperpixel * int(page.bitspersample) // 8) * page.imagelength
     stored = sum(page.databytecounts)

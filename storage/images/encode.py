@@ -22,12 +22,12 @@ from storage.images.exif import (
     X_RESOLUTION,
     XMP,
     Y_RESOLUTION,
-    Entry,
+    ExifEntry,
     Exif,
 )
 from storage.images.formats import ImageError, Pixels
 from storage.images.metadata import Carried
-from storage.images.photo import Photograph, bits_became_8, to_srgb
+from storage.images.photo import Photo, bits_became_8, to_srgb
 from storage.images.png import chunk
 from storage.images.samples import Samples, bands, from_samples, to_8_bits
 
@@ -76,11 +76,11 @@ class Encoding:
         own = key[key.rfind(".") :] if "." in key else ""
         return own if own.lower() in FORMATS else ".png"
 
-    def is_of(self, photograph: Photograph, suffix: str) -> bool:
+    def is_of(self, photograph: Photo, suffix: str) -> bool:
         """Whether the file that a photograph was in is of the format that is wanted."""
         return self.format == "same" and FORMATS[suffix.lower()] == photograph.format.lower()
 
-    def encode(self, photograph: Photograph, suffix: str, stamp: str | None) -> Encoded:
+    def encode(self, photograph: Photo, suffix: str, stamp: str | None) -> Encoded:
         """`photograph`, whose pixels are the result's and whose `carried` is the source's, as `suffix` says.
 
         Sizes in the metadata are corrected, and `stamp` goes into EXIF's ProcessingSoftware; in a TIFF into Software,
@@ -193,7 +193,7 @@ def _tiff(pixels: Samples, alpha: Samples | None, carried: Carried) -> bytes:
     if carried.aspect:
         exif.set_resolution(*carried.aspect, unit=1)
     if carried.xmp:
-        exif.image[XMP] = Entry(BYTE, len(carried.xmp), carried.xmp)
+        exif.image[XMP] = ExifEntry(BYTE, len(carried.xmp), carried.xmp)
     if exif.note_at is not None:
         return _behind_its_directory(data, exif)
     padding = bytes(len(data) % 2)

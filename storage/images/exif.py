@@ -37,7 +37,7 @@ FARTHEST = 1 << 16
 """Notes that stand farther back are not kept there: what lies between would be empty."""
 
 
-class Entry(NamedTuple):
+class ExifEntry(NamedTuple):
     """One EXIF value as it is stored."""
 
     kind: int
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
     value: bytes
 
 
-Directory = dict[int, Entry]
+Directory = dict[int, ExifEntry]
 
 
 @dataclass
@@ -86,33 +86,33 @@ class Exif:
     def is_empty(self) -> bool:
         return not (self.image or self.photo or self.gps)
 
-    def number(self, entry: Entry | None) -> int | None:
+    def number(self, entry: ExifEntry | None) -> int | None:
         """The first value of an entry of whole numbers."""
         numbers = self.numbers(entry, most=1)
         return numbers[0] if numbers else None
 
-    def numbers(self, entry: Entry | None, most: int) -> tuple[int, ...]:
+    def numbers(self, entry: ExifEntry | None, most: int) -> tuple[int, ...]:
         """The values of an entry of whole numbers, up to so many of them; none of any other."""
         if entry is None or entry.kind not in UNSIGNED:
             return ()
         return struct.unpack_from(f"{self.order}{min(entry.values, most)}{UNSIGNED[entry.kind]}", entry.value)
 
-    def rational(self, entry: Entry | None) -> float | None:
+    def rational(self, entry: ExifEntry | None) -> float | None:
         """The value of an entry of an unsigned fraction."""
         if entry is None or entry.kind != RATIONAL or not entry.values:
             return None
         over, under = struct.unpack_from(self.order + "II", entry.value)
         return over / under if under else None
 
-    def long(self, *values: int) -> Entry:
-        return Entry(LONG, len(values), struct.pack(f"{self.order}{len(values)}I", *values))
+    def long(self, *values: int) -> ExifEntry:
+        return ExifEntry(LONG, len(values), struct.pack(f"{self.order}{len(values)}I", *values))
 
-    def short(self, *values: int) -> Entry:
-        return Entry(SHORT, len(values), struct.pack(f"{self.order}{len(values)}H", *values))
+    def short(self, *values: int) -> ExifEntry:
+        return ExifEntry(SHORT, len(values), struct.pack(f"{self.order}{len(values)}H", *values))
 
-    def fraction(self, value: float) -> Entry:
+    def fraction(self, value: float) -> ExifEntry:
         near = Fraction(value).limit_denominator(1000)
-        return Entry(RATIONAL, 1, struct.pack(self.order + "II", near.numerator, near.denominator))
+        return ExifEntry(RATIONAL, 1, struct.pack(self.order + "II", near.numerator, near.denominator))
 
     def set_resolution(self, across: float, down: float, unit: int = 2) -> None:
         """Dots per inch; in unit 1, see `shape`."""
@@ -140,7 +140,7 @@ class Exif:
         before = self.image.get(tag)
         texts = before.value.split(b"\0") if before and before.kind == ASCII else []
         text = b"; ".join((*filter(bytes.strip, texts), stamp.encode())) + b"\0"
-        self.image[tag] = Entry(ASCII, len(text), text)
+        self.image[tag] = ExifEntry(ASCII, len(text), text)
 
     def add(self, other: "Exif") -> None:
         """What `other`, of the same file, has besides."""
@@ -230,7 +230,7 @@ class Exif:
             elif size > left or at + size > len(data):
                 self.damaged += 1
             else:
-                found[tag] = Entry(kind, length, data[at : at + size])
+                found[tag] = ExifEntry(kind, length, data[at : at + size])
                 left -= size
                 if tag == MAKER_NOTE and size > 4 and not data.startswith(RELATIVE, at):
                     self.note_at = at

@@ -15,7 +15,7 @@ from storage.images.exif import (
     X_RESOLUTION,
     Y_RESOLUTION,
     Directory,
-    Entry,
+    ExifEntry,
     Exif,
 )
 
@@ -39,7 +39,7 @@ LOST = {
     MAKER_NOTE: NO_NOTE,
 }
 """What of the storage of a TIFF, or out of its place, is a loss."""
-MOST_SHORT = 65535
+MAX_SHORT = 65535
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def _multiply(exif: Exif, directory: Directory, tag: int, factor: float) -> None
         directory[tag] = exif.fraction(value * factor)
 
 
-def _moved(exif: Exif, entry: Entry, factors: tuple[float, float]) -> Entry | None:
+def _moved(exif: Exif, entry: ExifEntry, factors: tuple[float, float]) -> ExifEntry | None:
     """A subject's place in the result; None where it is none, or cannot be written."""
     numbers = exif.numbers(entry, most=4)
     if len(numbers) not in (2, 3, 4) or entry.kind not in (SHORT, LONG):
         return None
     moved = [round(number * factors[place % 2]) for place, number in enumerate(numbers)]
-    return None if max(moved) > MOST_SHORT else exif.short(*moved)
+    return None if max(moved) > MAX_SHORT else exif.short(*moved)

@@ -48,7 +48,7 @@ def stem(key: str) -> str:
     return key[: key.rfind(".")] if is_image(key) else key
 
 
-def refuse_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
     """ImageError where that are more than MAX_PIXELS, or none."""
     if not width or not height:
         raise ImageError(f"broken image: {width}×{height} pixels")

@@ -11,7 +11,7 @@ import imagecodecs
 from numpy.typing import NDArray
 
 from storage.images.extents import Extent
-from storage.images.formats import ImageError, refuse_size
+from storage.images.formats import ImageError, check_size
 from storage.images.room import ROOM
 
 START, END, SCAN, ZEROS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda", bytes(8)
@@ -71,8 +71,8 @@ def rare_frame(data: bytes) -> Frame | None:
 
 def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
     """The samples of an image of a rare kind, in steps of their own, and notes; ImageError where it is damaged."""
-    refuse_size(frame.width, frame.height)
-    refuse_scans(data)
+    check_size(frame.width, frame.height)
+    check_scans(data)
     ROOM.claim(frame.extent.decoding)
     notes: tuple[str, ...] = ()
     if data.find(END, frame.place) < 0:
@@ -91,7 +91,7 @@ def decoded(data: bytes, frame: Frame) -> tuple[NDArray[Any], tuple[str, ...]]:
     return samples, notes
 
 
-def refuse_scans(data: bytes) -> None:
+def check_scans(data: bytes) -> None:
     """ImageError for more scans than an image has."""
     if data.count(SCAN) > MAX_SCANS:
         raise ImageError(f"more than {MAX_SCANS:,} scans, which would take minutes")
@@ -112,8 +112,8 @@ def lacks_only_its_end(data: bytes) -> bool:
     frame = _frame(data)
     if frame is None or _end(data) is not None or not _has_all_scans(body, frame):
         return False
-    refuse_size(frame.width, frame.height)
-    refuse_scans(data)
+    check_size(frame.width, frame.height)
+    check_scans(data)
     ROOM.claim(frame.extent.decoding)
     try:
         return not _is_gone_on_with(body)

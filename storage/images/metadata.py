@@ -23,7 +23,7 @@ from storage.images.exif import (
 from storage.images.exif_sizes import Resizing
 from storage.images.png import Chunks
 
-MOST_DENSITY = 65535
+MAX_DENSITY = 65535
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def _resolution(
     dots, shape = _dots(dpi or exif.resolution()), _dots(ratio or exif.shape())
     if dots or not shape or shape[0] == shape[1]:
         return dots, None
-    near = Fraction(shape[0] / shape[1]).limit_denominator(MOST_DENSITY)
-    return None, (near.numerator, near.denominator) if near and near.numerator <= MOST_DENSITY else None
+    near = Fraction(shape[0] / shape[1]).limit_denominator(MAX_DENSITY)
+    return None, (near.numerator, near.denominator) if near and near.numerator <= MAX_DENSITY else None
 
 
 def _exchanged(pair: Any) -> Any:

@@ -23,11 +23,11 @@ from storage.images.metadata import Carried
 from storage.images.room import ROOM
 from storage.images.samples import DEEP, Samples, sixteen_bits, upright
 
-__all__ = ["Photograph", "Samples", "bits_became_8", "open_photograph", "to_srgb"]
+__all__ = ["Photo", "Samples", "bits_became_8", "open_photo", "to_srgb"]
 
 
 @dataclass(frozen=True)
-class Photograph:
+class Photo:
     """An image and what it carries.
 
     `pixels` are uint8 or uint16, (H, W, 1) for grey and (H, W, 3) for RGB, upright. `alpha` is (H, W) of the same
@@ -43,7 +43,7 @@ class Photograph:
     bits: int = 16
 
 
-def open_photograph(data: bytes) -> Photograph:
+def open_photo(data: bytes) -> Photo:
     """The photograph behind `data`; ImageError where there is none, or none that the memory suffices for.
 
     Of several frames the first counts. CMYK becomes sRGB through its profile, LAB and YCbCr become RGB; 16 bits stay
@@ -53,7 +53,7 @@ def open_photograph(data: bytes) -> Photograph:
         return _opened(data)
 
 
-def _opened(data: bytes) -> Photograph:
+def _opened(data: bytes) -> Photo:
     first = data
     data, notes = tiff.image_page(data)
     if (found := deep.decoded(data)) is not None:
@@ -74,7 +74,7 @@ def _opened(data: bytes) -> Photograph:
                 notes += (f"{opened.mode} became RGB",)
             pixels, alpha = _split(_decoded(opened, carried.icc))
         kind = "JPEG" if opened.format == "MPO" else str(opened.format)
-        return _photograph(Photograph(pixels, alpha, carried, kind, notes), orientation)
+        return _photograph(Photo(pixels, alpha, carried, kind, notes), orientation)
 
 
 def bits_became_8(bits: int) -> str:
@@ -97,7 +97,7 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
         return None
 
 
-def _of_deep(found: Deep, first: bytes, notes: tuple[str, ...]) -> Photograph:
+def _of_deep(found: Deep, first: bytes, notes: tuple[str, ...]) -> Photo:
     is_tiff = found.head[:4] in TIFF_HEADS
     carried, orientation = metadata.read(found.head, decode.info_of(found), first)
     known = found.notes + carried.notes
@@ -108,10 +108,10 @@ def _of_deep(found: Deep, first: bytes, notes: tuple[str, ...]) -> Photograph:
             notes = notes_on(image, found.head, 1, known)
     pixels, alpha = _split(found.samples)
     bits = found.bits if found.samples.dtype == np.uint16 else 16
-    return _photograph(Photograph(pixels, alpha, carried, "TIFF" if is_tiff else "JPEG", notes, bits), orientation)
+    return _photograph(Photo(pixels, alpha, carried, "TIFF" if is_tiff else "JPEG", notes, bits), orientation)
 
 
-def _photograph(found: Photograph, orientation: int) -> Photograph:
+def _photograph(found: Photo, orientation: int) -> Photo:
     """The photograph turned upright, without an alpha or a profile that does nothing."""
     alpha = found.alpha
     if alpha is not None and alpha.size and int(alpha.min()) == np.iinfo(alpha.dtype).max:

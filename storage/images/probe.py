@@ -11,7 +11,7 @@ import zlib
 from PIL import Image
 
 from storage.images import decode as codec
-from storage.images.formats import ImageError, refuse_size
+from storage.images.formats import ImageError, check_size
 
 PNG, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\rIHDR", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 TURNING, TURNING_TEXTS = b"eXIf", (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
@@ -24,7 +24,7 @@ FRAME = struct.Struct(">BHHB")
 CHUNK, PNG_FRAME = struct.Struct(">I4s"), struct.Struct(">II5sI")
 
 
-def measure(data: bytes) -> tuple[int, int]:
+def probe_size(data: bytes) -> tuple[int, int]:
     """(width, height) of the upright image in `data`; ImageError where it is none, or is cut off.
 
     Pixels are not decoded: damage between a sound beginning and a sound end shows only to `images.decode`.
@@ -39,7 +39,7 @@ def measure(data: bytes) -> tuple[int, int]:
     if size is None:
         height, width = codec.decode(data).shape[:2]
         return width, height
-    refuse_size(*size)
+    check_size(*size)
     return size
 
 

@@ -13,7 +13,7 @@ from threading import Condition, Lock, get_ident, local
 import humanize
 
 from storage.images import limits
-from storage.stores.errands import Errand, current, refuse_given_up, waiting
+from storage.stores.errands import Errand, current, check_given_up, waiting
 from storage.images.formats import ImageError
 
 SMALL = 64 * 2**20
@@ -79,7 +79,7 @@ class Room:
         with waiting(), self._turn:  # who came first goes first: many of middle size do not keep a large one waiting
             with self._changed:
                 while (claimed := self._claimed) and size > self._free() - claimed:
-                    refuse_given_up()
+                    check_given_up()
                     self._changed.wait(STEP)
             if not claimed:
                 self._refuse(size, size, way_out)

@@ -10,9 +10,9 @@ import tifffile
 
 from storage.images.exif import TIFF_HEADS
 
-MOST_PAGES = 1000
+MAX_PAGES = 1000
 """Further pages of a file are not looked at."""
-PARTS, MOST_PARTS = (273, 279, 324, 325), 50_000_000
+PARTS, MAX_PARTS = (273, 279, 324, 325), 50_000_000
 """The tables of strips and tiles, and how many numbers of theirs are read: one table may serve many pages."""
 REDUCED, MASK = 1, 4
 OLD_SUBFILE_TYPE, OLD_REDUCED = 255, 2
@@ -36,7 +36,7 @@ def image_page(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     except Exception:  # whatever tifffile makes of damaged files
         return data, ()
     chosen = images[0] if images else first
-    notes = frame_notes(len(images), most=MOST_PAGES)
+    notes = frame_notes(len(images), most=MAX_PAGES)
     if any(kind & MASK for _, kind in pages):
         notes += (MASK_LEFT_OUT,)
     return data if chosen == first else _starting_at(chosen, data), notes
@@ -52,10 +52,10 @@ def frame_notes(count: int, most: int | None = None) -> tuple[str, ...]:
 def _first(pages: Iterable[Any]) -> Iterator[Any]:
     """The pages that are looked at."""
     parts = 0
-    for page in islice(pages, MOST_PAGES + 1):
+    for page in islice(pages, MAX_PAGES + 1):
         yield page
         parts += sum(tag.count for tag in map(page.tags.get, PARTS) if tag is not None)
-        if parts > MOST_PARTS:
+        if parts > MAX_PARTS:
             return
 
 

@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 LARGEST = 1 << 24
 """Bytes of a packet that is read."""
-MOST_NAMES, DEEPEST = 50_000, 100
+MAX_NAMES, DEEPEST = 50_000, 100
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 USUAL = {
     "rdf": RDF,
@@ -175,10 +175,10 @@ class _Reader:
         while match := ATTRIBUTE.match(self.data, end):
             end = match.end()
             found.append(match)
-            if self.count + len(found) > MOST_NAMES:
+            if self.count + len(found) > MAX_NAMES:
                 break
         self.count += 1 + len(found)
-        if self.count > MOST_NAMES or depth > DEEPEST:
+        if self.count > MAX_NAMES or depth > DEEPEST:
             raise PacketError("too large")
         self._declare(element, found)
         element.name = element.named(name)

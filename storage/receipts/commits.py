@@ -13,7 +13,7 @@ from threading import Semaphore
 from typing import Self
 
 from storage.stores.durable import SYNCS_AT_ONCE, names_later, sync_folders
-from storage.stores.errors import told
+from storage.stores.errors import translating_errors
 from storage.stores.location import Location
 
 SMALL = 2**20
@@ -69,5 +69,5 @@ class Commits:
 def sync_names(target: Location, keys: Iterable[str]) -> None:
     """Bring to the disk which files there are, where that matters to what comes next."""
     if target.local is not None:
-        with told(str(target)):
+        with translating_errors(str(target)):
             sync_folders({Path(target.path(key)).parent for key in keys}, target.local)

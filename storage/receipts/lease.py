@@ -170,13 +170,13 @@ def hold(
         lease.leave()
 
 
-def is_left_over(key: str) -> bool:
+def is_stale(key: str) -> bool:
     """Whether `key` may be of a run that was killed: a temporary file, a lease, or what asked for names."""
     is_lease = key.startswith(LEASES) and key.endswith(".json")
     return is_lease or key.startswith(PROBES) or bool(TEMPORARY.fullmatch(key))
 
 
-def is_free(target: Location, key: str = LEASE) -> bool:
+def is_released(target: Location, key: str = LEASE) -> bool:
     """Whether nobody works on a target, by its lease, as far as that can be told without waiting."""
     owner = owner_of(target, key)
     return owner is None or owner.has_died or _is_old(target, key)
@@ -187,8 +187,8 @@ def sweep(target: Location, keys: Iterable[str], nested: Sequence[str] = ()) -> 
 
     Uploads to `nested` targets below it are others'.
     """
-    for key in filter(is_left_over, keys):
-        if not key.startswith(LEASES) or (key != LEASE and is_free(target, key)):
+    for key in filter(is_stale, keys):
+        if not key.startswith(LEASES) or (key != LEASE and is_released(target, key)):
             target.delete(key)
     target.abort_uploads(nested)
     sweep_scratch()

@@ -68,7 +68,7 @@ class Owner:
         return False
 
     @property
-    def is_gone(self) -> bool:
+    def is_dead(self) -> bool:
         """Whether it seems to have ended, for people only: by this machine's clock, which may not be its own."""
         return self.has_died or time.time() > self.expires
 

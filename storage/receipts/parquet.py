@@ -61,7 +61,7 @@ def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
     yield from _File(path, path.stat().st_size, None).batches()
 
 
-def refuse_large(path: Path) -> None:
+def check_large(path: Path) -> None:
     """TooLargeError for a file that stands for far more than it looks, another of DAMAGED for none of tables."""
     _File(path, path.stat().st_size, None).read()
 
@@ -75,7 +75,7 @@ class _File:
         schema = self.known.schema.to_arrow_schema()
         self.wanted = _wanted(schema, columns)
         self.schema = pa.schema([_plain(schema.field(name)) for name in self.wanted], schema.metadata)
-        _refuse_more(max(self._kept(), self.known.num_rows * max(1, len(self.wanted)) * CELL), size)
+        _check_more(max(self._kept(), self.known.num_rows * max(1, len(self.wanted)) * CELL), size)
 
     def _kept(self) -> int:
         """Bytes of all columns before they are compressed: what the footer says, or the pages, if that is more.
@@ -111,7 +111,7 @@ class _File:
         taken = 0
         for batch in file.iter_batches(ROWS, columns=self.wanted, use_threads=False):
             taken += sum(map(_bytes_of, batch.columns))
-            _refuse_more(taken, self.size)
+            _check_more(taken, self.size)
             yield batch
 
 
@@ -148,6 +148,6 @@ def _bytes_of(column: pa.Array) -> int:
     return int(pc.sum(lengths, min_count=0).as_py()) + CELL * len(column)
 
 
-def _refuse_more(taken: int, size: int) -> None:
+def _check_more(taken: int, size: int) -> None:
     if taken > max(FLOOR, RATIO * size):
         raise TooLargeError(f"its {size:,} bytes would take {taken:,} or more of memory")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from storage.stores.errors import told
+from storage.stores.errors import translating_errors
 from storage.stores.location import Location
 from storage.stores.scratch import scratch_folder
 from storage.receipts.units import Row
@@ -74,7 +74,7 @@ def _proof(target: Location, key: str) -> tuple[int, str] | None:
     """
     if target.local is None and not target.exists(key):
         return None
-    with told(target.address(key)):
+    with translating_errors(target.address(key)):
         try:
             with at_hand(target, key) as path, path.open("rb") as file:
                 return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()

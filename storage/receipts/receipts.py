@@ -28,8 +28,8 @@ from storage.parallel import ordered_map
 from storage.receipts.parquet import DAMAGED, read_parquet, read_table
 from storage.receipts.schemas import LATER, PLAN, SAMPLES
 from storage.receipts.seals import FIELD, SEALS, Seal, broken, seals_in, tagged
-from storage.receipts.survey import UNFINISHED, Before, Plan, Survey, list_target
-from storage.receipts.units import Row, Unit, fingerprint_of, is_passing
+from storage.receipts.survey import UNFINISHED, Before, Plan, TargetState, list_target
+from storage.receipts.units import Row, Unit, fingerprint_of, is_transient
 
 SOURCE = f"{STATE}/source.json"
 PLANNED = f"{STATE}/plan.parquet"
@@ -37,7 +37,7 @@ MANIFEST = "manifest.parquet"
 SKIPPED = "dtls.skipped"
 """The field of the table's metadata that has, as JSON by kind, what of the source was skipped."""
 ROW_GROUP = 16_384
-MOST_JSON = 2**30
+MAX_JSON = 2**30
 """Bytes of what a run says of itself, most of it the names of what goes at its end."""
 
 
@@ -76,7 +76,7 @@ class Receipts:
         divisible: bool = True,
         output: Callable[[str], str] | None = None,
         again: Callable[[Row], bool] = lambda _: False,
-    ) -> Survey:
+    ) -> TargetState:
         """What a listing of the target says of a plan; rows are kept only if samples of a unit can be done alone.
 
         output: the file of a sample's result by its key, where each has one. again: whether a result with such a row
@@ -97,10 +97,10 @@ class Receipts:
         before = self._before(record) if record is not None else Before({}, is_agreed=False)
         plan = Plan(units, divisible, output, again, self.manifest, self.outputs, before)
         if not receipts and PLANNED not in sizes:
-            plan.refuse_strangers(self.target, sizes)
+            plan.check_strangers(self.target, sizes)
         found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
         if receipts and not found.done and record is not None:
-            self._refuse_unknown_source(record)
+            self._check_unknown_source(record)
         orphans = {*found.orphans, *(unfinished(self.target).orphans if UNFINISHED in sizes else ())}
         gathered = UNFINISHED not in sizes and self._is_gathered(kept)
         return replace(found, orphans=tuple(sorted(orphans & own.keys())), gathered=gathered)
@@ -110,7 +110,7 @@ class Receipts:
         seals = seals_in(self.target, kept.get(SEALS))
         return self.manifest in seals and not broken(self.target, seals, kept)
 
-    def _refuse_unknown_source(self, record: "Record") -> None:
+    def _check_unknown_source(self, record: "Record") -> None:
         """StorageError where nothing says what source the results are of, and the plan fits none of them."""
         if self.source is not None and record.source is None:
             raise StorageError(
@@ -144,7 +144,7 @@ class Receipts:
         receipts = [e.key for e in list_target(self.target) if e.key.startswith(f"{STATE}/receipts/{self.flow}/")]
         for rows in ordered_map(self._read, receipts, workers=16):
             for row in rows or []:
-                if not is_passing(row):
+                if not is_transient(row):
                     entry = Entry(row["key"], row["source_bytes"], row["source_tag"])
                     yield entry, row.get("options") == made_with, row["status"] == "ok"
 
@@ -199,7 +199,7 @@ class Receipts:
         rows = (row for receipt in receipts for row in self._read(receipt) or [])
         return {row["key"]: row["output"] for row in rows if row.get("output") is not None}
 
-    def begin(self, units: Iterable[Unit], survey: Survey) -> None:
+    def begin(self, units: Iterable[Unit], survey: TargetState) -> None:
         """Keep the plan of the run, its options and the address of its source; now the table is an old one.
 
         What the survey says goes at the end is kept for the run that ends it.
@@ -317,10 +317,10 @@ def unfinished(target: Location) -> Unfinished:
 def _json(target: Location, key: str, listed: Entry | None = None) -> Any:
     """What a file has as JSON; None where it is missing or damaged. Where it is listed, its size is not asked for."""
     try:
-        if listed is not None and listed.size <= MOST_JSON:
+        if listed is not None and listed.size <= MAX_JSON:
             with suppress(ChangedError):
                 return json.loads(target.fetch(listed))
-        return json.loads(target.read_if_there(key, most=MOST_JSON) or b"null")
+        return json.loads(target.read_if_there(key, most=MAX_JSON) or b"null")
     except (ValueError, RecursionError):
         return None
 

@@ -20,7 +20,7 @@ SEALS = f"{STATE}/seals.json"
 PUBLISHED = f"{STATE}/published.json"
 """Of the files of a report."""
 FIELD = "seals"
-MOST = 2**26
+MAX = 2**26
 """Bytes of a file of seals."""
 
 
@@ -49,7 +49,7 @@ def tagged(seals: Mapping[str, Seal], entries: Iterable[Entry]) -> dict[str, Any
 
 def seals_in(target: Location, entry: Entry | None) -> dict[str, Seal]:
     """The seals that a file of the target holds, as it was listed; none where it is missing, damaged, or another."""
-    if entry is None or entry.size > MOST:
+    if entry is None or entry.size > MAX:
         return {}
     try:
         return seals_of(json.loads(target.fetch(entry)))

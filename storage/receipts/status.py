@@ -20,7 +20,7 @@ RECEIPTS = f"{STATE}/receipts/"
 
 
 @dataclass
-class Standing:
+class RunStatus:
     """What is planned, and what of that is done.
 
     units and samples: in the plan; done: units whose receipts are there; ok, failed and skipped: samples of these.
@@ -69,7 +69,7 @@ def standing(
     workers: int,
     progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
     namer: Callable[[Mapping[str, Any]], Namer | None] = lambda _: None,
-) -> Standing:
+) -> RunStatus:
     """How far the run over `target` is; StorageError where no run has planned anything there.
 
     progress: is called with the number of receipts, for what is told of each that was read. namer: by the options
@@ -80,7 +80,7 @@ def standing(
         raise StorageError(f"{target}: no run has planned anything there")
     planned = _planned(target)
     current = [key for key in keys if _file_of(key) in planned]
-    found = Standing(len(planned), sum(map(len, planned.values())), owner_of(target), UNFINISHED not in keys)
+    found = RunStatus(len(planned), sum(map(len, planned.values())), owner_of(target), UNFINISHED not in keys)
     with progress(len(current)) as advance:
         for key, rows in zip(current, ordered_map(lambda key: _rows(target, key), current, workers), strict=True):
             advance(1)

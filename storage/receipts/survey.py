@@ -8,7 +8,7 @@ from typing import Any
 
 from storage.stores.entry import LINK_OUT, STATE, UNLISTED, is_named_only
 from storage.stores.folding import folded
-from storage.receipts.lease import is_left_over
+from storage.receipts.lease import is_stale
 from storage.stores.location import Entry, Location, StorageError
 from storage.receipts.units import ATTEMPTS, Row, Unit, is_current, is_plain, unit_name
 
@@ -44,7 +44,7 @@ class Stale:
 
 
 @dataclass(frozen=True)
-class Survey:
+class TargetState:
     """What one listing of a target says of a plan."""
 
     done: dict[str, list[Row]]
@@ -96,12 +96,12 @@ class Plan:
     outputs: re.Pattern[str] | None
     before: Before
 
-    def refuse_strangers(self, target: Location, sizes: Mapping[str, int]) -> None:
+    def check_strangers(self, target: Location, sizes: Mapping[str, int]) -> None:
         """StorageError where files lie at a new target that the run would overwrite, or take for its own."""
-        if strangers := sorted(self._strangers(target, sizes)):
-            more = f", nor are {len(strangers) - 1:,} others" if len(strangers) > 1 else ""
+        if foreign_files := sorted(self._strangers(target, sizes)):
+            more = f", nor are {len(foreign_files) - 1:,} others" if len(foreign_files) > 1 else ""
             raise StorageError(
-                f"{target}: {strangers[0]} is there already, and not made by dtls{more}; choose another folder, or "
+                f"{target}: {foreign_files[0]} is there already, and not made by dtls{more}; choose another folder, or "
                 "move away what is there"
             )
 
@@ -124,7 +124,7 @@ class Plan:
         if self.output is not None and sizes:
             yield from (self.output(sample.key) for unit in self.units for sample in unit.samples)
 
-    def survey(self, sizes: Mapping[str, int], receipts: Iterable[tuple[str, list[Row] | None]]) -> Survey:
+    def survey(self, sizes: Mapping[str, int], receipts: Iterable[tuple[str, list[Row] | None]]) -> TargetState:
         """What the files of a target, by their sizes, and the rows of its receipts say of the plan.
 
         A unit is done when the receipt of its fingerprint is there, and the outputs it names are, with their sizes.
@@ -157,11 +157,11 @@ class Plan:
         unclear = taken.values() if self.before.made_with and not self.before.is_agreed else ()
         orphans = (orphans | earlier.replaced(self.units)) - named
         nested = _nested(sizes)
-        return Survey(
+        return TargetState(
             done,
             stale=tuple(stale),
             kept=kept,
-            leftovers=tuple(key for key in sizes if is_left_over(key) and not key.startswith(_folders(nested))),
+            leftovers=tuple(key for key in sizes if is_stale(key) and not key.startswith(_folders(nested))),
             nested=nested,
             orphans=tuple(sorted(orphans)),
             there={unit: len(places) for unit, places in taken.items()},

@@ -117,7 +117,7 @@ def is_plain(row: Row) -> bool:
     return row["status"] == "ok" and not {COPIED, CROPPED} & {*(row.get("note") or "").split("; ")}
 
 
-def is_passing(row: Row) -> bool:
+def is_transient(row: Row) -> bool:
     """Whether a failure says nothing of the source as it was listed."""
     return "source_tag" in row and row["source_tag"] is None
 

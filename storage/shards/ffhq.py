@@ -23,7 +23,7 @@ Events = Iterator[tuple[str, Any]]
 
 IMAGES, TRAINING_IMAGES = 70_000, 60_000
 """The published split: so many of FFHQ's images are for training, the others for validation."""
-MOST_BYTES, MOST_ENTRIES = 2**30, 1_000_000
+MAX_BYTES, MAX_ENTRIES = 2**30, 1_000_000
 """Of a file of metadata, which is FFHQ's or one like it."""
 CATEGORIES: dict[str | None, Split | None] = {"training": "train", "validation": "validation", None: None}
 TEXTS = ("author", "license", "license_url", "photo_url")
@@ -66,10 +66,10 @@ def by_hash(key: str, share: float) -> Split:
     return "validation" if int.from_bytes(digest[:8], "big") < share * 2**64 else "train"
 
 
-def refuse_large(name: str, size: int) -> None:
+def check_large(name: str, size: int) -> None:
     """StorageError for a file of so many bytes, called `name`, that is too large to be FFHQ's metadata."""
-    if size > MOST_BYTES:
-        raise StorageError(f"{name}: {size:,} bytes, and FFHQ's metadata have {MOST_BYTES:,} at most")
+    if size > MAX_BYTES:
+        raise StorageError(f"{name}: {size:,} bytes, and FFHQ's metadata have {MAX_BYTES:,} at most")
 
 
 def read_metadata(file: BinaryIO, name: str) -> dict[int, Origin]:
@@ -83,8 +83,8 @@ def read_metadata(file: BinaryIO, name: str) -> dict[int, Origin]:
                 raise _ShapeError(f"{key[:40]!r} is no image's number")
             if number in origins:
                 raise _ShapeError(f"entry {number} is there twice")
-            if len(origins) == MOST_ENTRIES:
-                raise _ShapeError(f"more than {MOST_ENTRIES:,} entries")
+            if len(origins) == MAX_ENTRIES:
+                raise _ShapeError(f"more than {MAX_ENTRIES:,} entries")
             origins[number] = _origin(events, f"entry {number}")
         if not origins:
             raise _ShapeError("no entries")

@@ -111,7 +111,7 @@ class Sharding:
                     suffix = _suffix(entry.key, data)
                     if self.checked:
                         codec.decode(data)
-                    width, height = probe.measure(data)
+                    width, height = probe.probe_size(data)
         except UnavailableError:
             raise
         except (ImageError, StorageError) as error:

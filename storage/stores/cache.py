@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from storage.stores.entry import TEMPORARY_NAME
-from storage.stores.errors import ChangedError, StorageError, told
+from storage.stores.errors import ChangedError, StorageError, translating_errors
 from storage.stores.location import Entry, Location
 
 DAY = 86_400.0
@@ -50,7 +50,7 @@ class Cache:
         ChangedError where it is not as it was listed, StorageError for another sha256 than the known one.
         """
         wanted = {_prefix(source, entry): entry for entry in entries}
-        with told(f"{self.folder} (--cache)"):
+        with translating_errors(f"{self.folder} (--cache)"):
             self._prepare()
             files = self._listed(wanted)
         try:
@@ -123,7 +123,7 @@ class Cache:
 
     def _make_room(self, coming: float) -> None:
         """Remove what nobody uses: what is old, what killed runs left, and as much as `coming` bytes want."""
-        with told(f"{self.folder} (--cache)"), self._alone():
+        with translating_errors(f"{self.folder} (--cache)"), self._alone():
             used = self._used()
             sizes = {path: path.stat() for path in self._kept()}
             total = coming + sum(info.st_size for info in sizes.values())

@@ -113,7 +113,7 @@ def current() -> Errand:
     return _own.get()
 
 
-def refuse_given_up() -> None:
+def check_given_up() -> None:
     """StorageError where this thread was left behind."""
     if _own.get().is_given_up:
         raise StorageError("given up")

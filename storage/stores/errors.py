@@ -126,7 +126,7 @@ PACKAGE = re.compile(r"""(?:install|requires?) (?:the )?["']?(?!to\b)([a-z][\w-]
 
 PATIENCE, IMPATIENCE = 120.0, 10.0
 """Seconds for which a place that has answered before, or never has, is tried again."""
-FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
+FIRST_WAIT, MAX_WAIT = 0.2, 10.0
 
 
 class StorageError(OSError):
@@ -149,7 +149,7 @@ DAMAGED = (DamagedError, ChecksumError, FlexibleChecksumError)
 
 
 @contextmanager
-def told(address: str) -> Iterator[None]:
+def translating_errors(address: str) -> Iterator[None]:
     """Turn whatever a file system raises into one line that names the address."""
     try:
         yield
@@ -180,7 +180,7 @@ def retried(do: Callable[[], Out], patience: float = PATIENCE) -> Out:
 
     again = Retrying(
         retry=retry_if_exception(may_pass),
-        wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT, max=MAX_WAIT),
         stop=enough,
         reraise=True,
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from storage.stores.entry import STATE
-from storage.stores.errands import refuse_given_up
+from storage.stores.errands import check_given_up
 
 LEASES = f"{STATE}/lease"
 """What the names of leases begin with. They are not fenced: they are how one asks."""
@@ -58,7 +58,7 @@ def fenced(store: Hashable, root: str, ask: Ask) -> Iterator[None]:
 
 def ask_before_changing(store: Hashable, path: str) -> None:
     """Called by a store immediately before it changes what is at `path`."""
-    refuse_given_up()
+    check_given_up()
     own = [fence for fence in _own.get() if fence.is_around(store, path)]
     for fence in own or [fence for fence in _fences if fence.is_around(store, path)]:
         fence.ask()

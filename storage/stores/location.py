@@ -21,7 +21,7 @@ from storage.stores import s3
 from storage.stores import web
 from storage.stores.addresses import without_secrets
 from storage.stores.entry import STATE, Entry
-from storage.stores.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, told
+from storage.stores.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, translating_errors
 from storage.stores.fence import Ask, fenced
 from storage.stores.local import TEMPORARY, LocalDisk, renamed
 from storage.stores.scratch import scratch_folder
@@ -73,8 +73,8 @@ class Location:
         follow_links: of this machine, whether a listing goes through links that lead out of the folder.
         """
         address = os.fspath(url)
-        refuse_secrets(address)
-        with told(address):
+        check_secrets(address)
+        with translating_errors(address):
             parts = urlsplit(address)
         if not address:
             raise StorageError("an empty address is no place")
@@ -89,7 +89,7 @@ class Location:
                 f"{address}: {what} missing: write {scheme}://{address[lacking.end() :]}, or "
                 f"./{address} for a folder of that name"
             )
-        with told(address):
+        with translating_errors(address):
             store, root = _connect(address, parts.scheme)
             if follow_links and isinstance(store, LocalDisk):
                 store = LocalDisk(follow_links=True)
@@ -137,20 +137,20 @@ class Location:
 
     def list(self) -> list[Entry]:
         """Every file below, sorted by key, from one fresh listing; empty where there is nothing."""
-        with told(self.url):
+        with translating_errors(self.url):
             return sorted(self.store.list(self.root))
 
     def read(self, key: str, most: int | None = None) -> bytes:
         """What is at `key` now; StorageError where that is not a file, or has more than `most` bytes."""
         if most is not None:
-            self._refuse_more(key, self.info(key).size, most)
-        with told(self.address(key)):
+            self._check_more(key, self.info(key).size, most)
+        with translating_errors(self.address(key)):
             data = self.store.read(self.path(key))
         if most is not None:
-            self._refuse_more(key, len(data), most)
+            self._check_more(key, len(data), most)
         return data
 
-    def _refuse_more(self, key: str, size: int, most: int) -> None:
+    def _check_more(self, key: str, size: int, most: int) -> None:
         if size > most:
             raise StorageError(f"{self.address(key)}: {size:,} bytes, and such a file has {most:,} at most")
 
@@ -181,34 +181,34 @@ class Location:
 
     def info(self, key: str) -> Entry:
         """What a listing would say of `key` now."""
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             return self.store.info(self.path(key), key)
 
     def versions(self, keys: Sequence[str]) -> dict[str, Entry] | None:
         """What a listing would say of some keys now, those that are there; None where its tags do not prove bytes."""
         for key in keys:
             self.path(key)
-        with told(self.url):
+        with translating_errors(self.url):
             return self.store.versions(self.root, keys)
 
     def exists(self, key: str) -> bool:
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             return self.store.kind(self.path(key)) != "nothing"
 
     def what_is_there(self) -> str:
         """`nothing`, a `file`, or a `folder` (or prefix, or bucket)."""
-        with told(self.url):
+        with translating_errors(self.url):
             return self.store.kind(self.root)
 
     @property
     def is_file(self) -> bool:
         """Whether this is a file; on S3 one request, where `what_is_there` may take two."""
-        with told(self.url):
+        with translating_errors(self.url):
             return self.store.is_file(self.root)
 
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole."""
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             self.store.write(self.path(key), data)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -217,7 +217,7 @@ class Location:
         Exact on a local disk that has hard links and on S3 servers that know conditional puts, whoever else tries;
         elsewhere a look and then a write.
         """
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             return self.store.create(self.path(key), data)
 
     def replace(self, entry: Entry, data: bytes) -> bool:
@@ -226,17 +226,17 @@ class Location:
         Exact on a local disk that has locks and on S3 servers that know conditional puts, whoever else tries;
         elsewhere a look and then a write.
         """
-        with told(self.address(entry.key)):
+        with translating_errors(self.address(entry.key)):
             return self.store.replace(self.path(entry.key), entry, data)
 
     def remove(self, entry: Entry) -> bool:
         """Remove what is at the key of `entry` if it is still as it was listed; else False. As exact as `replace`."""
-        with told(self.address(entry.key)):
+        with translating_errors(self.address(entry.key)):
             return self.store.remove(self.path(entry.key), entry)
 
     def age(self, key: str) -> float | None:
         """Seconds since `key` was written, by the store's own clock; None where it does not tell its time."""
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             return self.store.age(self.path(key))
 
     @contextmanager
@@ -262,7 +262,7 @@ class Location:
                 with scratch_folder() as folder:
                     temporary = folder / PurePosixPath(key).name
                     yield temporary
-                    with told(address):
+                    with translating_errors(address):
                         self.store.upload(path, temporary)
         except StorageError:
             raise
@@ -271,26 +271,26 @@ class Location:
 
     def upload(self, key: str, file: Path) -> None:
         """Put a local file at `key`, whole."""
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             self.store.upload(self.path(key), file)
 
     def download(self, key: str, file: Path) -> None:
         """Get `key` as a local file that appears whole."""
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             self.store.download(self.path(key), file)
 
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens where it is gone already."""
-        with told(self.address(key)):
+        with translating_errors(self.address(key)):
             self.store.delete(self.path(key))
 
     def abort_uploads(self, but_below: Sequence[str] = ()) -> None:
         """Give up the uploads below that a killed run left unfinished, but for those below some folders."""
-        with told(self.url):
+        with translating_errors(self.url):
             self.store.abort_uploads(self.root, but_below)
 
 
-def refuse_secrets(address: str) -> None:
+def check_secrets(address: str) -> None:
     """StorageError, which shows none, for an address with a password, a signature or a token in it."""
     if (shown := without_secrets(address)) != address:
         raise StorageError(

@@ -17,7 +17,7 @@ from storage.stores.location import Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
 
 LOOKS = f"{STATE}/looks.json"
-MOST = 2**28
+MAX = 2**28
 """Bytes of what is kept, most of it the keys of changed files."""
 READERS = 16
 
@@ -40,7 +40,7 @@ class Looks:
     def at(cls, target: Location) -> "Looks | None":
         """What the last run over a target saw; None where nothing tells."""
         try:
-            found = json.loads(target.read_if_there(LOOKS, most=MOST) or b"null")
+            found = json.loads(target.read_if_there(LOOKS, most=MAX) or b"null")
             looks = cls(int(found["newest"]), {str(key): str(tag) for key, tag in found["tags"].items()})
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None

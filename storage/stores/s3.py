@@ -45,7 +45,7 @@ CONFIG = {
 """Of botocore, which tries once: `retried` does the rest."""
 PART = 16 * 2**20
 """Bytes of one part of an upload; what is below two of them goes up in one piece."""
-MOST_PARTS = 10_000
+MAX_PARTS = 10_000
 PIECE = 4 * 2**20
 """Bytes of a file that are fetched at once; some nine such pieces are under way."""
 PARTS_AT_ONCE = 4
@@ -241,7 +241,7 @@ class S3:
         """Put a file as parts; DamagedError where the upload was given up by another, or its last answer was lost."""
         upload = {**to, "UploadId": self._call("create_multipart_upload", **to, **_typed(file))["UploadId"]}
         size = file.stat().st_size
-        length = max(PART, -(-size // MOST_PARTS))
+        length = max(PART, -(-size // MAX_PARTS))
 
         def put(number: int) -> dict[str, Any]:
             with file.open("rb") as data:

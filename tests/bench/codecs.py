@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from storage.images.encode import Encoding
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 
 TWICE = 2
 FEW = 16
@@ -45,7 +45,7 @@ def recoding(files: Sequence[Path], pool: Executor) -> float:
 
 def recoded(path: Path, alike: Path) -> bytes:
     """The result of one file; its pixels were made before, of a file with the same ones."""
-    photograph = open_photograph(path.read_bytes())
+    photograph = open_photo(path.read_bytes())
     return Encoding().encode(replace(photograph, pixels=_enlarged(alike)), ".png", None).data
 
 
@@ -56,7 +56,7 @@ def make_enlarged(files: Sequence[Path]) -> None:
 
 @cache
 def _enlarged(path: Path) -> NDArray[Any]:
-    return open_photograph(path.read_bytes()).pixels.repeat(TWICE, axis=0).repeat(TWICE, axis=1)
+    return open_photo(path.read_bytes()).pixels.repeat(TWICE, axis=0).repeat(TWICE, axis=1)
 
 
 def _length(path: Path, alike: Path) -> int:

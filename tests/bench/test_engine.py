@@ -34,7 +34,7 @@ sys.exit(main(["--quick", "--device", "cpu", "--presets", "16-128", "--repeats",
 """
 
 
-def twins(multipliers: tuple[int, ...], *, residual: bool) -> tuple[PlainUNet, UNet]:
+def duplicates(multipliers: tuple[int, ...], *, residual: bool) -> tuple[PlainUNet, UNet]:
     """Both networks in float64 with the same random weights, norms and last layer included."""
     torch.manual_seed(0)
     ours = UNet(8, multipliers, residual=residual).double()
@@ -48,7 +48,7 @@ def twins(multipliers: tuple[int, ...], *, residual: bool) -> tuple[PlainUNet, U
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("preset", ["16-128", pytest.param("32-512", marks=pytest.mark.nightly)])
 def test_the_plain_network_is_ours_with_every_gradient(preset: str, residual: bool) -> None:
-    networks = twins(SHAPES[preset].multipliers, residual=residual)
+    networks = duplicates(SHAPES[preset].multipliers, residual=residual)
     side = networks[1].multiple
     x, t = torch.rand(3, 3, side, 2 * side, dtype=torch.float64), torch.tensor([1, 7, 28])
     made = [network(x, t) for network in networks]

@@ -21,7 +21,7 @@ from dtls.inference.trained import Trained
 from dtls.inference.pixels import to_unit
 from flows.upscale import UpscaleOptions, upscale
 from storage.images.encode import PNG_LEVEL
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 from tests.bench import ncnn
 from tests.bench.codecs import TWICE
 from tests.bench.measure import psnr, seconds
@@ -78,7 +78,7 @@ class Sampler:
 
     def __init__(self, model: Path, files: Sequence[Path], device: str, batch: int, scale: int) -> None:
         self.method, self.device = Trained(model, device), device
-        pixels = np.stack([open_photograph(path.read_bytes()).pixels for path in files])
+        pixels = np.stack([open_photo(path.read_bytes()).pixels for path in files])
         self.batches = to_unit(pixels).to(device).split(batch)
         self.size = (pixels.shape[1] * scale, pixels.shape[2] * scale)
 

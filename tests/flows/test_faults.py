@@ -114,7 +114,7 @@ def bucket(
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     monkeypatch.setattr("storage.stores.errors.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("storage.stores.errors.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("storage.stores.errors.MAX_WAIT", 0.05)
     monkeypatch.setattr("storage.stores.s3.PATIENCE", PATIENCE)
     monkeypatch.setattr("storage.stores.s3.IMPATIENCE", PATIENCE)
     monkeypatch.setitem(CONFIG, "read_timeout", READ_TIMEOUT)

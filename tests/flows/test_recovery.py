@@ -25,7 +25,7 @@ from flows.evaluation.collection import Collection
 from flows.interface.console import Advance
 from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.evaluation.gallery import Gallery
-from flows.engine.job import Elsewhere, Job
+from flows.engine.job import WorkerSpec, Job
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
 from flows.evaluation.publish import Publication
@@ -285,7 +285,7 @@ def test_in_a_prefect_flow_run_a_unit_in_flight_ends_before_the_lease_is_given_b
 
     @flow
     def run() -> None:
-        elsewhere = Elsewhere(lambda _: work, is_heavy=False)
+        elsewhere = WorkerSpec(lambda _: work, uses_gpu=False)
         with pytest.raises(StorageError, match="no network; stopped, run it again to go on"):
             fanout.run(Job("upscale", units, work, elsewhere, Receipts(target, "upscale")), BatchOptions(in_flight=2))
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from flows.evaluation import measure
 from flows.evaluation import publish
-from flows.evaluation.measure import Comparison
+from flows.evaluation.measure import Measurement
 from flows.interface.console import Advance
 from flows.interface.outcome import RunError
 from reports.figures import fonts
@@ -67,14 +67,14 @@ def test_large_images_are_measured_one_by_one_with_the_same_numbers(
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The unit with image 0 comes to nothing."""
-    work = Comparison.work
+    work = Measurement.work
 
-    def breaking(self: Comparison, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+    def breaking(self: Measurement, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
         if any(sample.key.endswith("/0") for sample in samples):
             raise MemoryError("out of memory")
         return work(self, unit, samples, advance)
 
-    monkeypatch.setattr(Comparison, "work", breaking)
+    monkeypatch.setattr(Measurement, "work", breaking)
 
 
 @pytest.mark.usefixtures("broken")

@@ -133,7 +133,7 @@ def test_the_models_of_every_row_can_be_trained(table: str, tmp_path: Path) -> N
     made = Reproduction(ReproduceOptions(table=table, protocol="antialias", **folders))
     made.check()
     for row in made.experiment.rows:
-        if row.has_model:
+        if row.needs_training:
             options = made._training(row)
             low = row.low if "method" in row.train else made.preset.model.lr_size
             assert (options.model().size, options.model().lr_size) == (made.size, low)

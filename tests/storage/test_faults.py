@@ -131,7 +131,7 @@ def proxy(running: FaultyS3, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     monkeypatch.setattr("storage.stores.errors.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("storage.stores.errors.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("storage.stores.errors.MAX_WAIT", 0.05)
     monkeypatch.setattr("storage.stores.s3.PATIENCE", PATIENCE)
     monkeypatch.setattr("storage.stores.s3.IMPATIENCE", PATIENCE)
     monkeypatch.setattr("storage.stores.s3.PART", PART)
@@ -621,8 +621,8 @@ def waits(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[float]:
 
 def test_waits_grow_and_are_drawn_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = [waits(monkeypatch, 12) for _ in range(100)]
-    ceilings = [min(errors.LONGEST_WAIT, errors.FIRST_WAIT * 2**number) for number in range(12)]
-    assert ceilings[-1] == errors.LONGEST_WAIT
+    ceilings = [min(errors.MAX_WAIT, errors.FIRST_WAIT * 2**number) for number in range(12)]
+    assert ceilings[-1] == errors.MAX_WAIT
     for waited, ceiling in zip(zip(*drawn, strict=True), ceilings, strict=True):
         assert all(0 <= seconds <= ceiling for seconds in waited)
         assert len(set(waited)) > 90
@@ -632,7 +632,7 @@ def test_waits_grow_and_are_drawn_at_random(monkeypatch: pytest.MonkeyPatch) -> 
 def test_patience_ends_and_the_last_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(errors, "IMPATIENCE", 0.1)
-    monkeypatch.setattr(errors, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(errors, "MAX_WAIT", 0.05)
     for error, patience, least in ((ConnectionResetError("x"), 0.3, 0.3), (DamagedError("x"), 10.0, 0.1)):
         started = time.monotonic()
         with pytest.raises(type(error)):

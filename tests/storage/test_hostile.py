@@ -313,7 +313,7 @@ fields = st.fixed_dictionaries(texts | {"pid": numbers, "expires": numbers})
 def test_any_bytes_are_a_lease_or_none(data: bytes) -> None:
     owner = Owner.of(data)
     if owner is not None:
-        assert isinstance(owner.is_gone, bool)
+        assert isinstance(owner.is_dead, bool)
         assert Owner.of(owner.until(1.0)) is not None
 
 

@@ -15,7 +15,7 @@ from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.archives.writer import Packing
 from storage.receipts.receipts import MANIFEST, PLANNED, SOURCE, Receipts
 from storage.receipts.seals import PUBLISHED, SEALS
-from storage.receipts.survey import UNFINISHED, Survey
+from storage.receipts.survey import UNFINISHED, TargetState
 from storage.receipts.units import Row, Unit, failed
 from storage.verification import Verification
 
@@ -48,7 +48,7 @@ def finish(target: Location, made: Unit, data: bytes = PIXELS) -> list[Row]:
 def gather(target: Location, *units: Unit) -> None:
     """The end of a run over units whose receipts are there."""
     receipts = Receipts(target, "upscale", source="/source")
-    receipts.begin(units, Survey({}, (), {}))
+    receipts.begin(units, TargetState({}, (), {}))
     receipts.gather(units)
     receipts.end()
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from flows.engine.apart import Apart
-from flows.engine.job import Elsewhere
+from flows.engine.job import WorkerSpec
 from storage.receipts.claims import Claim
 from storage.stores.scratch import NAME
 from storage.receipts.units import Unit
@@ -143,7 +143,7 @@ def test_what_is_tried_alone_lies_where_the_next_run_sweeps_what_a_killed_one_le
         tried.append(Path(folder).name)
         raise KeyboardInterrupt
 
-    elsewhere = Elsewhere(lambda _: lambda *_: [], is_heavy=False, trial=trial)
+    elsewhere = WorkerSpec(lambda _: lambda *_: [], uses_gpu=False, trial=trial)
     apart = Apart(lambda *_: [], elsewhere, Claim(str(tmp_path), "", 1.0), None)
     with pytest.raises(KeyboardInterrupt):
         apart(Unit.of("shard", "shard-000000", (), {}), [], lambda *_: None)

@@ -29,7 +29,7 @@ from flows.engine import runners
 from flows.engine.cluster import Workers
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.worker import do_unit
-from flows.engine.job import Elsewhere, Work
+from flows.engine.job import WorkerSpec, Work
 from flows.interface.options import BatchOptions
 from flows.report import ReportOptions, report
 from flows.engine.runners import Cluster
@@ -391,7 +391,7 @@ def test_processes_listen_to_this_machine_alone_and_want_no_certificate(
     elsewhere |= {f"distributed.comm.tls.{role}.cert": missing for role in ("client", "worker", "scheduler")}
     for name, value in elsewhere.items():
         monkeypatch.setenv(f"DASK_{name.upper().replace('.', '__').replace('-', '_')}", str(value))
-    with dask.config.set(elsewhere), cluster.connected(options, is_heavy=False) as client:
+    with dask.config.set(elsewhere), cluster.connected(options, uses_gpu=False) as client:
         assert cluster.workers_of(client)
         heard = [host for pid in (*client.run(os.getpid).values(), os.getpid()) for host in listening(pid)]
     assert set(heard) == {"0100007F"}
@@ -413,7 +413,7 @@ def test_an_error_travels_without_what_it_comes_from(
     claim = Claim(str(tmp_path), "run", 1.0)
     with Client(scheduler.address, set_as_default=False) as client:
         unit = Unit("upscale", "unit", (), "", "")
-        future = client.submit(do_unit, Elsewhere(fails, is_heavy=False), 1, unit, "run", claim, sync=True)
+        future = client.submit(do_unit, WorkerSpec(fails, uses_gpu=False), 1, unit, "run", claim, sync=True)
         error = future.exception()
     assert isinstance(error, UnavailableError)
     assert str(error) == "no network"
@@ -455,13 +455,13 @@ def test_a_run_without_workers_says_so_and_does_not_wait_for_ever(
     monkeypatch.setattr(time, "monotonic", lambda: time.perf_counter() + 10**6)
     told: list[str] = []
     with hold(Location.of(tmp_path), "upscale") as lease:
-        lonely = Cluster(None, Elsewhere(fails, is_heavy=False), BatchOptions(), lease, workers, 1, tell=told.append)
+        lonely = Cluster(None, WorkerSpec(fails, uses_gpu=False), BatchOptions(), lease, workers, 1, tell=told.append)
         with pytest.raises(UnavailableError, match="no worker is connected that does this"):
-            lonely._refuse_desertion()
+            lonely._check_desertion()
     assert lease.target.exists(LEASE)  # the worker may still be there, and write
     monkeypatch.setattr(runners, "DESERTED", 10.0**9)
-    lonely._refuse_desertion()
-    lonely._refuse_desertion()
+    lonely._check_desertion()
+    lonely._check_desertion()
     assert told == ["the processes: no worker is connected that does this; waiting for one, ten minutes at most"]
 
 
@@ -484,7 +484,7 @@ def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
     with (
         dask.config.set({cluster.CA_FILE: str(tmp_path / "dask.pem")}),
         pytest.raises(StorageError, match=r"/dask\.pem: no certificate there for tls://127\.0\.0\.1:9"),
-        cluster.connected(options, is_heavy=False),
+        cluster.connected(options, uses_gpu=False),
     ):
         pass
 

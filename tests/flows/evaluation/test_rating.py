@@ -14,7 +14,7 @@ from flows.evaluation import rating
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
-from reports.rating.answers import LARGEST_FILE
+from reports.rating.answers import MAX_FILE
 from storage.stores.location import Location, StorageError
 from tests.flows.reporting import answers
 
@@ -224,7 +224,7 @@ def test_answers_to_another_study_and_files_that_are_none_are_refused(compared: 
         made(compared, tmp_path / "without", rating="none", ratings=[saved])
     with pytest.raises(StorageError, match="no file there"):
         made(compared, out, ratings=[str(tmp_path / "nobody.json")])
-    for text in ("[]", " " * (LARGEST_FILE + 1)):
+    for text in ("[]", " " * (MAX_FILE + 1)):
         (tmp_path / "odd.json").write_text(text)
         with pytest.raises(StorageError, match=rf"^{tmp_path}/odd\.json:? "):
             made(compared, out, ratings=[str(tmp_path / "odd.json")])

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from flows.inputs.contents import SourceOptions, contents_of
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
-from flows.inputs.sources import Reopened
+from flows.inputs.sources import SourceSpec
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source
 from storage.stores.location import Location, StorageError
@@ -210,7 +210,7 @@ def test_a_listed_key_is_meant_in_whatever_unicode_form(tmp_path: Path, capsys: 
     assert run(source, tmp_path / "out", key_list=str(tmp_path / "keys")) == "1 done"
     assert "not in the source" not in capsys.readouterr().err
     forms = [unicodedata.normalize(form, "\u212b.png") for form in ("NFC", "NFD")]
-    source = filled(tmp_path / "twins", *forms)
+    source = filled(tmp_path / "duplicates", *forms)
     (tmp_path / "keys").write_text("\u212b.png")
     (tmp_path / "one").write_text(forms[0])
     with pytest.raises(StorageError, match="none of the 2 images is chosen"):
@@ -268,7 +268,7 @@ def test_another_process_reads_names_in_the_same_encoding(tmp_path: Path) -> Non
     (tmp_path / "in.zip").write_bytes(raw_zip((JAPANESE[1].encode("gbk"), image()), system=0))
     source = open_source(str(tmp_path / "in.zip"), "gbk")
     [entry] = contents_of(source).images
-    assert Reopened.of(str(tmp_path / "in.zip"), source, "gbk").open().fetch(entry) == image()
+    assert SourceSpec.of(str(tmp_path / "in.zip"), source, "gbk").open().fetch(entry) == image()
 
 
 @pytest.mark.parametrize("encoding", ["nonsense", "utf-16", "rot13", "idna", "base64", ""])

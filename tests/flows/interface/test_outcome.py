@@ -11,7 +11,7 @@ from prefect import State
 from flows.interface import outcome
 from flows.interface.console import shown
 from flows.interface.outcome import NothingToDo, one_line
-from flows.transform.spec import Making
+from flows.transform.spec import TransformSpec
 from flows.train import train
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
@@ -83,7 +83,7 @@ def test_a_unit_that_comes_to_nothing_has_one_line_and_an_error_nobody_expected_
         def fail(*_: object, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(Making, "work", lambda *_: fail)
+        monkeypatch.setattr(TransformSpec, "work", lambda *_: fail)
         state = upscaled(photographs, tmp_path / type(error).__name__)
         assert state.message == message
         is_expected = isinstance(error, StorageError)

@@ -25,7 +25,7 @@ from storage.images.encode import Encoding
 from storage.stores.entry import Entry
 from storage.images.extents import Extent
 from storage.stores.location import StorageError, UnavailableError
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 from storage.images.room import ROOM
 from storage.shards.write import Sample
 from storage.receipts.units import Row
@@ -108,7 +108,7 @@ def enlarged(lr: Tensor, size: tuple[int, int]) -> Tensor:
         (AssertionError(), "AssertionError"),
     ],
 )
-@pytest.mark.parametrize("where", ["open_photograph", "method", "encode"])
+@pytest.mark.parametrize("where", ["open_photo", "method", "encode"])
 def test_whatever_goes_wrong_with_a_image_is_its_own_reason(
     where: str, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +118,7 @@ def test_whatever_goes_wrong_with_a_image_is_its_own_reason(
     elif where == "encode":
         monkeypatch.setattr(Encoding, "encode", raises(error))
     else:
-        monkeypatch.setattr(pipeline, "open_photograph", raises(error))
+        monkeypatch.setattr(pipeline, "open_photo", raises(error))
     assert made(Memory((8, 8, 3), (8, 8, 3)), method) == {"000.png": reason, "001.png": reason}
 
 
@@ -146,7 +146,7 @@ def test_one_image_of_a_batch_that_fails_fails_alone() -> None:
     assert all(isinstance(item, Sample) for item in found.values())
 
 
-class Elsewhere(Tensor):
+class WorkerSpec(Tensor):
     """A tensor of another device: it takes no part in what those of the CPU do."""
 
     @classmethod
@@ -161,7 +161,7 @@ class Elsewhere(Tensor):
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_results_may_come_from_another_device(channels: int) -> None:
     def run(lr: Tensor, size: tuple[int, int]) -> Tensor:
-        return enlarged(lr, size).as_subclass(Elsewhere)
+        return enlarged(lr, size).as_subclass(WorkerSpec)
 
     source = Memory((8, 8, channels))
     assert made(source, Stub(run))["000.png"].data == made(source, Stub(enlarged))["000.png"].data  # type: ignore[union-attr]
@@ -174,8 +174,8 @@ def test_interpolation_is_the_same_channel_by_channel() -> None:
 
 
 def test_a_result_that_would_be_too_large_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "MOST_PIXELS", 1000)
-    monkeypatch.setattr(pipeline, "open_photograph", raises(AssertionError("decoded in vain")))
+    monkeypatch.setattr(pipeline, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(pipeline, "open_photo", raises(AssertionError("decoded in vain")))
     found = made(Memory((16, 20, 3)), Interpolation("bicubic"))
     assert found == {"000.png": "40×32 would be more than 1,000 pixels: take at most --scale 1.7 or --size 34"}
 
@@ -209,7 +209,7 @@ def test_no_more_memory_is_on_its_way_than_there_may_be(method: Method, monkeypa
             live += 1
             if live > 3:
                 many.set()
-        return open_photograph(data)
+        return open_photo(data)
 
     def keep(item: Sample | Row) -> Sample | Row:
         nonlocal live
@@ -218,7 +218,7 @@ def test_no_more_memory_is_on_its_way_than_there_may_be(method: Method, monkeypa
             live -= 1
         return item
 
-    monkeypatch.setattr(pipeline, "open_photograph", opened)
+    monkeypatch.setattr(pipeline, "open_photo", opened)
     source = Memory(*[(8, 8, 3)] * 12)
     each = needed(Extent(8, 8, 3, 1, 0), (16, 16), method)
     mapping = transform(source, method, batch_size=1, bytes_at_once=each)

@@ -242,13 +242,13 @@ def test_where_no_part_is_divided_the_image_is_too_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "scale"), [(None, 4), ("model-8", 4), ("model-2", 2), ("model-1.6", 1.6), ("shipped", 4)]
+    ("model", "scale"), [(None, 4), ("model-8", 4), ("model-2", 2), ("model-1.6", 1.6), ("bundled", 4)]
 )
 def test_the_scale_is_four_or_the_models_own_where_nothing_is_said(
     model: str | None, scale: float, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options: dict[str, Any] = {"size": None, "limit": 1, "include": ["small.png"]}
-    if model == "shipped":
+    if model == "bundled":
         options["method"] = None
     elif model is not None:
         low = round(40 / float(model.partition("-")[2]))

@@ -15,7 +15,7 @@ from PIL import Image
 from reports.figures import fonts
 from reports.figures.crops import comparison_figure
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
-from reports.figures.fonts import Face, FontError, families, missing, readable, refuse_unreadable
+from reports.figures.fonts import Face, FontError, families, missing, readable, check_unreadable
 from reports.figures.contact_sheet import COLUMN, LINE, MARGIN, GalleryItem, GalleryImage, contact_sheet
 from reports.tables.table import METRICS
 from tests.reports.samples import row
@@ -102,7 +102,7 @@ def test_names_that_no_font_has_are_refused_with_what_to_install(
 ) -> None:
     install()
     with pytest.raises(FontError) as refused:
-        refuse_unreadable(name, "--figures")
+        check_unreadable(name, "--figures")
     assert str(refused.value) == (
         f"--figures: no installed font has {letters}; install one, such as that of the package {package}, or give "
         "other names"

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from reports.figures.contact_sheet import GalleryItem
-from reports.page.render import Page, Scene, Shown, render
+from reports.page.render import Page, GalleryRow, Shown, render
 from reports.tables.table import SET_METRICS
 from tests.reports.browsing import PATIENCE, until
 from tests.reports.page.test_render import HOSTILE, compared, embedded
@@ -245,7 +245,7 @@ def test_the_error_map_is_the_difference_amplified(tab: "Tab", tmp_path: Path) -
     colours = {"same": (100, 100, 100), "off": (110, 95, 100), "HR": (100, 100, 100)}
     roles: dict[str, Literal["sr", "hr"]] = {"same": "sr", "off": "sr", "HR": "hr"}
     shown = [Shown(name, roles[name], embedded(plain(colour)), (64, 64)) for name, colour in colours.items()]
-    open_page(tab, replace(compared(rows), scenes=[Scene("a", shown)]), tmp_path, "#key=a&mode=error&gain=8")
+    open_page(tab, replace(compared(rows), scenes=[GalleryRow("a", shown)]), tmp_path, "#key=a&mode=error&gain=8")
     until(tab, "Array.from(document.querySelectorAll('.panes img')).every((image) => image.complete)")
     windows = tab.locator(".panes .window")
     found = []
@@ -344,7 +344,7 @@ def test_hostile_names_are_shown_and_do_nothing(tab: "Tab", tmp_path: Path) -> N
     row: dict[str, Any] = {"method": HOSTILE, "key": HOSTILE, "psnr": 30.0, "lpips": 0.1}
     rows = [row | {"status": "ok"}, row | {"method": "b", "status": "failed", "error": HOSTILE}]
     shown = [Shown(HOSTILE, "sr", embedded(plain((9, 9, 9))), (64, 64), maps={HOSTILE: embedded(plain((8, 8, 8)))})]
-    page = replace(compared(rows, title=HOSTILE), scenes=[Scene(HOSTILE, shown)])
+    page = replace(compared(rows, title=HOSTILE), scenes=[GalleryRow(HOSTILE, shown)])
     open_page(tab, page, tmp_path)
     tab.locator("#rows .open").click()
     for mode in tab.locator("#modes button:enabled").all():
@@ -366,7 +366,7 @@ def many(count: int, images: Callable[[int], list[Shown]], scenes: int) -> Page:
             psnr = round(25 + quality + random.normal(), 3)
             numbers = {"psnr": psnr, "ssim": 0.7, "lpips": abs(random.normal()), "consistency": 1e-5}
             rows.append({"method": method, "key": f"{place:05}", "status": "ok", "width": 64, "height": 64} | numbers)
-    return replace(compared(rows), scenes=[Scene(f"{place:05}", images(place)) for place in range(scenes)])
+    return replace(compared(rows), scenes=[GalleryRow(f"{place:05}", images(place)) for place in range(scenes)])
 
 
 def test_ten_thousand_keys_make_fifty_lines_at_a_time(
@@ -443,7 +443,7 @@ def test_what_failed_shows_its_reason_and_never_a_stretched_image(tab: "Tab", tm
         Shown("odd", "sr", narrow, (60, 64)),
         Shown("HR", "hr", square, (64, 64)),
     ]
-    open_page(tab, replace(compared(rows), scenes=[Scene("a", shown)]), tmp_path)
+    open_page(tab, replace(compared(rows), scenes=[GalleryRow("a", shown)]), tmp_path)
     assert tab.locator("#rows .lacking").all_inner_texts() == [
         "SR is 60×64, HR is 64×64",
         "60×64, not 64×64",
@@ -460,7 +460,7 @@ def test_what_failed_shows_its_reason_and_never_a_stretched_image(tab: "Tab", tm
 def test_an_lr_image_of_other_proportions_is_not_stretched(tab: "Tab", tmp_path: Path) -> None:
     square, low, narrow = (embedded(plain((8, 8, 8), size)) for size in ((64, 64), (16, 16), (13, 16)))
     scenes = [
-        Scene(key, [Shown("LR", "lr", source, size), Shown("HR", "hr", square, (64, 64))])
+        GalleryRow(key, [Shown("LR", "lr", source, size), Shown("HR", "hr", square, (64, 64))])
         for key, source, size in (("a", low, (16, 16)), ("b", narrow, (13, 16)))
     ]
     rows = [{"method": "x", "key": key, "status": "failed", "psnr": None, "error": "not there"} for key in "ab"]
@@ -472,7 +472,7 @@ def test_the_map_of_ssim_has_a_legend(tab: "Tab", tmp_path: Path) -> None:
     one = embedded(plain((9, 9, 9)))
     shown = [Shown("x", "sr", one, (64, 64), None, {"SSIM": one}), Shown("HR", "hr", one, (64, 64))]
     rows = [{"method": "x", "key": "a", "status": "ok", "psnr": 30.0}]
-    open_page(tab, replace(compared(rows), scenes=[Scene("a", shown)]), tmp_path, "#key=a&mode=map:SSIM")
+    open_page(tab, replace(compared(rows), scenes=[GalleryRow("a", shown)]), tmp_path, "#key=a&mode=map:SSIM")
     legend = tab.get_by_text("alike 1", exact=False).locator("..")
     assert legend.is_visible()
     tab.get_by_role("button", name="Error", exact=True).click()
@@ -497,7 +497,7 @@ def test_numbers_of_all_images_are_in_the_summary_and_not_in_the_table_of_result
 def test_without_ground_truth_there_is_no_error_map(tab: "Tab", tmp_path: Path) -> None:
     rows = [{"method": name, "key": "a", "status": "ok", "consistency": 1e-5} for name in ("x", "y")]
     shown = [Shown(name, "sr", embedded(plain((9, 9, 9))), (64, 64)) for name in ("x", "y")]
-    open_page(tab, replace(compared(rows), scenes=[Scene("a", shown)]), tmp_path, "#key=a&mode=error")
+    open_page(tab, replace(compared(rows), scenes=[GalleryRow("a", shown)]), tmp_path, "#key=a&mode=error")
     assert tab.get_by_role("button", name="Error", exact=True).is_disabled()
     assert tab.locator(".panes .window").count() == 2
     assert tab.get_by_role("button", name="All", exact=True).get_attribute("aria-pressed") == "true"

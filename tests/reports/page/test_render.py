@@ -17,7 +17,7 @@ import pytest
 
 import reports.page.render as page_module
 from reports.figures.contact_sheet import GalleryItem
-from reports.page.render import Page, Scene, Shown, render
+from reports.page.render import Page, GalleryRow, Shown, render
 from reports.page.verdict import verdict
 from reports.tables.table import METRICS, SET_METRICS, Metric
 
@@ -56,7 +56,7 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def scene(item: GalleryItem) -> Scene:
+def scene(item: GalleryItem) -> GalleryRow:
     shown = []
     for image in item.images:
         role: Any = {"LR": "lr", "HR": "hr"}.get(image.label, "sr")
@@ -64,7 +64,7 @@ def scene(item: GalleryItem) -> Scene:
         shown.append(
             Shown(image.label, role, source, image.size, maps={"SSIM map": source} if role == "sr" else {})
         )
-    return Scene(item.key, shown)
+    return GalleryRow(item.key, shown)
 
 
 def embedded(png: bytes) -> str:
@@ -182,7 +182,7 @@ def test_pairs_are_a_table_with_signs_and_p() -> None:
 def test_hostile_names_stay_text() -> None:
     row: dict[str, Any] = {"method": HOSTILE, "key": HOSTILE, "protocol": HOSTILE, "scale": 4.0, "psnr": 1.0}
     rows = [row | {"status": "ok"}, row | {"status": "failed", "error": HOSTILE}]
-    item = Scene(HOSTILE, [Shown(HOSTILE, "sr", "data:image/png;base64,", (1, 1), maps={HOSTILE: "data:image/png,"})])
+    item = GalleryRow(HOSTILE, [Shown(HOSTILE, "sr", "data:image/png;base64,", (1, 1), maps={HOSTILE: "data:image/png,"})])
     metric = Metric("psnr", HOSTILE, HOSTILE, "higher", ".2f", HOSTILE)
     changes: dict[str, Any] = {
         "title": HOSTILE,
@@ -240,7 +240,7 @@ def test_only_the_scripts_and_the_style_of_the_page_may_run(rows: list[dict[str,
 
 def test_images_beside_the_page_are_allowed_and_those_of_the_network_refused(rows: list[dict[str, Any]]) -> None:
     def shown(source: str) -> Page:
-        return replace(compared(rows), scenes=[Scene("a", [Shown("HR", "hr", source, (8, 8))])])
+        return replace(compared(rows), scenes=[GalleryRow("a", [Shown("HR", "hr", source, (8, 8))])])
 
     assert "img-src data: &#39;self&#39; file:;" in render(shown("images/a%20b.png"))
     for source in (

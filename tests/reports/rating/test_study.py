@@ -26,7 +26,7 @@ from torch import Tensor
 
 from reports.rating.study import SCRIPTS, Study, StudyItem, rating_page, read_study, study_key, write_study
 from reports.rating.analysis import mean_interval, share_interval, summarise_ratings
-from reports.rating.answers import LARGEST_FILE, RATINGS_SCHEMA, ratings_table, read_session, write_ratings
+from reports.rating.answers import MAX_FILE, RATINGS_SCHEMA, ratings_table, read_session, write_ratings
 from tests.reports.conftest import png
 
 METHODS = {"bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST, "dtls": Image.Resampling.LANCZOS}
@@ -354,7 +354,7 @@ def test_a_hostile_session_is_refused_in_one_line(
     assert_refused(write(tmp_path / "hostile.json", person | change), study)
 
 
-@pytest.mark.parametrize("text", [b"", b"null", b"{", b"\xff\xfe", b"[" * 200_000, b" " * (LARGEST_FILE + 1)])
+@pytest.mark.parametrize("text", [b"", b"null", b"{", b"\xff\xfe", b"[" * 200_000, b" " * (MAX_FILE + 1)])
 def test_what_is_no_json_of_ours_is_refused_in_one_line(text: bytes, study: Study, tmp_path: Path) -> None:
     path = tmp_path / "hostile.json"
     path.write_bytes(text)

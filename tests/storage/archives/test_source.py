@@ -691,7 +691,7 @@ def test_members_of_a_gzip_are_read_in_any_order_from_many_threads(
 ) -> None:
     """With few points that lie far apart, and with many."""
     monkeypatch.setattr(gzips, "SPACING", 100_000)
-    monkeypatch.setattr(gzips, "MOST_POINTS", most)
+    monkeypatch.setattr(gzips, "MAX_POINTS", most)
     members = noise(300, 10_000)
     source = opened(tmp_path, "tar.gz", packed("tar.gz", members))
     entries = source.list()
@@ -725,7 +725,7 @@ def test_a_member_of_a_gzip_costs_what_lies_between_it_and_a_point_or_the_one_be
 
 def test_the_points_in_a_gzip_take_a_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gzips, "SPACING", 2**16)
-    monkeypatch.setattr(gzips, "MOST_POINTS", 20)
+    monkeypatch.setattr(gzips, "MAX_POINTS", 20)
     monkeypatch.setattr(gzips, "AHEAD", 2**18)
     source = opened(tmp_path, "tar.gz", packed("tar.gz", noise(100, 300_000)))
     tracemalloc.start()

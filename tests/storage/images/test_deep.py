@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from storage.images import decode as codec
 from storage.images.encode import Encoding
 from storage.images.decode import ImageError
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 from tests.storage.images.test_jpeg import said_of
 
 ODD = [2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15]
@@ -82,7 +82,7 @@ def expected(values: NDArray[Any], bits: int) -> NDArray[Any]:
 
 def seen(data: bytes) -> NDArray[Any]:
     """The pixels and alpha, in the shape that they were made of."""
-    found = open_photograph(data)
+    found = open_photo(data)
     joined = found.pixels if found.alpha is None else np.dstack([found.pixels, found.alpha])
     assert found.notes == ()
     return joined[..., 0] if joined.shape[2] == 1 else joined
@@ -131,7 +131,7 @@ def test_premultiplied_alpha_becomes_straight(bits: int) -> None:
     most = (1 << bits) - 1
     values = np.array([[[most, 0, most // 3, most], [most // 3, 0, 0, most // 3], [0, 0, 0, 0]]])
     data = tiff([packed(values.astype(np.uint8 if bits < 8 else np.uint16), bits)], bits, values.shape, (338, 3, 1))
-    found, full = open_photograph(data), 255 if bits <= 8 else 65535
+    found, full = open_photo(data), 255 if bits <= 8 else 65535
     assert found.alpha is not None
     assert found.pixels[0, 1].tolist() == [full, 0, 0]
     assert found.alpha.tolist() == [[full, full // 3, 0]]
@@ -145,7 +145,7 @@ def test_half_a_tiff_of_an_odd_depth_is_no_image(bits: int) -> None:
         tiff([packed(values, bits)], bits, values.shape, (279, 4, 100_000)),
         tiff([b"", packed(values[10:], bits)], bits, values.shape, (278, 4, 10)),
     ):
-        for opening in (open_photograph, codec.decode):
+        for opening in (open_photo, codec.decode):
             with pytest.raises(ImageError, match="cut off"):
                 opening(data)
 
@@ -154,7 +154,7 @@ def test_what_has_a_depth_of_its_own_in_each_channel_is_refused_in_one_line() ->
     values = samples(8, 3)
     data = tiff([values.tobytes()], 8, values.shape, (258, 3, (5, 6, 5)))
     with pytest.raises(ImageError) as refused:
-        open_photograph(data)
+        open_photo(data)
     assert "\n" not in str(refused.value)
 
 
@@ -171,8 +171,8 @@ def test_damaged_tiffs_of_odd_depths_give_a_image_or_an_image_error() -> None:
 
 def test_the_note_says_how_many_bits_were_lost() -> None:
     values = samples(12, 3)
-    found = open_photograph(tiff([packed(values, 12)], 12, values.shape))
+    found = open_photo(tiff([packed(values, 12)], 12, values.shape))
     assert Encoding().encode(found, ".jpg", None).notes == ("12 bits became 8",)
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values, photometric="rgb")
-    assert Encoding().encode(open_photograph(buffer.getvalue()), ".jpg", None).notes == ("16 bits became 8",)
+    assert Encoding().encode(open_photo(buffer.getvalue()), ".jpg", None).notes == ("16 bits became 8",)

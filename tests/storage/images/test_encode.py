@@ -17,7 +17,7 @@ from storage.images import decode as codec
 from storage.images.encode import Encoded, Encoding, Format
 from storage.images.decode import ImageError
 from storage.images.metadata import Carried
-from storage.images.photo import Photograph, open_photograph
+from storage.images.photo import Photo, open_photo
 
 GHOSTSCRIPT_GREY = Path("/usr/share/color/icc/ghostscript/sgray.icc")
 STAMP = "dtls 0.1.0 lanczos ×2"
@@ -74,7 +74,7 @@ def grey_profile() -> bytes:
 
 def exif() -> bytes:
     block = Image.Exif()
-    block.update({0x010F: "Elsewhere", 0x0110: "E 5", 0x0131: "Camera 1.0", 0x0100: 20, 0x0101: 10, 0x8298: "Jane"})
+    block.update({0x010F: "WorkerSpec", 0x0110: "E 5", 0x0131: "Camera 1.0", 0x0100: 20, 0x0101: 10, 0x8298: "Jane"})
     block.get_ifd(0x8769).update(
         {0xA002: 20, 0xA003: 10, 0x8827: 400, 0x927C: b"maker's own", 0x9003: "2024:05:06 07:08:09"}
     )
@@ -83,17 +83,17 @@ def exif() -> bytes:
     return block.tobytes()[6:]
 
 
-def photograph(depth: int = 8, channels: int = 3, **carried: Any) -> Photograph:
+def photograph(depth: int = 8, channels: int = 3, **carried: Any) -> Photo:
     """A result of 40×30 whose source was 20×10: a smooth image, half transparent where it has alpha."""
     y, x, c = np.mgrid[0:30, 0:40, 0:channels]
     samples = ((3 * x + 2 * y + 20 * c) * (1 if depth == 8 else 257) + (depth - 8) * x).astype(f"uint{depth}")
     alpha = samples[..., -1].copy() if channels in (2, 4) else None
     pixels = samples if alpha is None else np.ascontiguousarray(samples[..., :-1])
     everything = {"exif": exif(), "xmp": XMP, "dpi": (300.0, 300.0), "icc": profile() if channels > 2 else None}
-    return Photograph(pixels, alpha, Carried(**(everything | carried)), "PNG", ())
+    return Photo(pixels, alpha, Carried(**(everything | carried)), "PNG", ())
 
 
-def together(image: Photograph) -> NDArray[Any]:
+def together(image: Photo) -> NDArray[Any]:
     return image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
 
 
@@ -108,7 +108,7 @@ def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffi
     expected = {
         "IFD0:ProcessingSoftware": None if suffix == ".tif" else STAMP,
         "IFD0:Software": f"Camera 1.0; {STAMP}" if suffix == ".tif" else "Camera 1.0",
-        "IFD0:Make": "Elsewhere",
+        "IFD0:Make": "WorkerSpec",
         "IFD0:Model": "E 5",
         "IFD0:Copyright": "Jane",
         "IFD0:ImageWidth": 40,
@@ -191,8 +191,8 @@ def test_the_same_photograph_gives_the_same_bytes(depth: int, channels: int, suf
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_what_is_written_can_be_opened_again_and_carries_the_same(depth: int, channels: int, suffix: str) -> None:
-    again = open_photograph(Encoding().encode(photograph(depth, channels), suffix, STAMP).data)
-    once_more = open_photograph(Encoding().encode(again, suffix, None).data)
+    again = open_photo(Encoding().encode(photograph(depth, channels), suffix, STAMP).data)
+    once_more = open_photo(Encoding().encode(again, suffix, None).data)
     assert once_more.carried.icc == again.carried.icc
     assert once_more.carried == again.carried
     if suffix in (".png", ".tif"):
@@ -212,7 +212,7 @@ def test_nothing_carried_and_no_stamp_leave_no_metadata(suffix: str, tmp_path: P
     path = tmp_path / f"a{suffix}"
     bare = replace(photograph(), carried=Carried())
     path.write_bytes(Encoding().encode(bare, suffix, None).data)
-    carried = open_photograph(path.read_bytes()).carried
+    carried = open_photo(path.read_bytes()).carried
     assert (carried.icc, carried.xmp, carried.dpi) == (None, None, None)
     names = " ".join(seen_by_exiftool(path))
     assert not any(word in names for word in ("Software", "DateTime", "ICC", "XMP", "GPS", "Description"))
@@ -229,13 +229,13 @@ def test_a_grey_profile_goes_with_grey_only(channels: int, suffix: str) -> None:
 
 def test_webp_keeps_the_colours_of_what_is_transparent() -> None:
     image = replace(photograph(8, 4), alpha=np.zeros((30, 40), np.uint8))
-    again = open_photograph(Encoding(quality=100).encode(image, ".webp", None).data)
+    again = open_photo(Encoding(quality=100).encode(image, ".webp", None).data)
     assert abs(again.pixels.astype(int) - image.pixels).mean() < 3
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65_501), (".jpeg", 65_501), (".webp", 16_384)])
 def test_a_side_too_long_for_a_format_is_refused_with_what_to_take(suffix: str, side: int) -> None:
-    image = Photograph(np.zeros((1, side, 1), np.uint8), None, Carried(), "PNG", ())
+    image = Photo(np.zeros((1, side, 1), np.uint8), None, Carried(), "PNG", ())
     with pytest.raises(
         ImageError, match=rf"{side}×1 is more than the {side - 1:,} pixels a side of .*: take png or tiff"
     ):
@@ -253,7 +253,7 @@ def test_metadata_that_a_jpeg_cannot_hold_is_left_out_with_a_note(part: str, siz
     image = photograph(**found)
     encoded = Encoding().encode(image, ".jpg", STAMP)
     assert [note.split(" of ")[0] for note in encoded.notes] == [part.upper()]
-    assert open_photograph(encoded.data).carried.icc == image.carried.icc
+    assert open_photo(encoded.data).carried.icc == image.carried.icc
     assert Encoding().encode(image, ".tif", STAMP).notes == ()
 
 
@@ -281,7 +281,7 @@ def test_a_result_is_named_by_its_format(form: Format, key: str, suffix: str) ->
 )
 def test_the_suffix_says_the_format(suffix: str, kind: str) -> None:
     encoded: Encoded = Encoding("same").encode(photograph(), suffix, None)
-    assert open_photograph(encoded.data).format == kind
+    assert open_photo(encoded.data).format == kind
 
 
 def test_quality_is_what_jpeg_and_webp_take() -> None:
@@ -319,7 +319,7 @@ def test_the_iptc_of_a_tiff_goes_along(tmp_path: Path) -> None:
     source, exiftool = tmp_path / "a.tif", program("exiftool", "libimage-exiftool-perl")
     Image.new("RGB", (8, 8)).save(source)
     subprocess.run([exiftool, "-q", "-overwrite_original", "-IPTC:City=Paris", str(source)], check=True)
-    found = open_photograph(source.read_bytes())
+    found = open_photo(source.read_bytes())
     assert found.notes == ()
     result = tmp_path / "b.tif"
     result.write_bytes(Encoding().encode(found, ".tif", STAMP).data)
@@ -329,9 +329,9 @@ def test_the_iptc_of_a_tiff_goes_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", [8, 16])
 def test_every_row_of_a_tall_image_becomes_8_bits_over_white(depth: int) -> None:
     clear = np.zeros((600, 8), f"uint{depth}")
-    black = Photograph(np.repeat(clear[..., None], 3, axis=2), clear, Carried(), "PNG", ())
+    black = Photo(np.repeat(clear[..., None], 3, axis=2), clear, Carried(), "PNG", ())
     for image in (black, replace(black, pixels=~black.pixels, alpha=None)):
-        assert (open_photograph(Encoding().encode(image, ".jpg", None).data).pixels == 255).all()
+        assert (open_photo(Encoding().encode(image, ".jpg", None).data).pixels == 255).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -11,9 +11,9 @@ import tifffile
 from PIL import Image
 
 from storage.images.encode import Encoding
-from storage.images.exif import FARTHEST, MAKER_NOTE, Entry, Exif
+from storage.images.exif import FARTHEST, MAKER_NOTE, ExifEntry, Exif
 from storage.images.metadata import Carried, read
-from storage.images.photo import Photograph, open_photograph
+from storage.images.photo import Photo, open_photo
 from tests.storage.images.test_encode import STAMP, photograph, seen_by_exiftool, seen_by_vips
 from tests.storage.images.test_photo import with_chunks
 
@@ -70,7 +70,7 @@ def test_a_maker_s_note_keeps_its_place(at: int, order: str, stamp: str | None) 
 def test_a_note_in_another_directory_is_left_out_and_harms_nothing() -> None:
     note = canon("<", 200, 50)
     exif = Exif.parse(with_note("<", 200, note))
-    exif.image[MAKER_NOTE] = exif.gps[MAKER_NOTE] = Entry(7, 60, b"x" * 60)
+    exif.image[MAKER_NOTE] = exif.gps[MAKER_NOTE] = ExifEntry(7, 60, b"x" * 60)
     carried = read(b"", {"exif": exif.tobytes()}).carried
     assert carried.exif is not None
     again = Exif.parse(carried.exif)
@@ -83,8 +83,8 @@ def test_a_note_stands_between_all_directories() -> None:
     for at in range(8, 400, 13):
         note = canon("<", at, 50)
         exif = Exif.parse(with_note("<", at, note, (0x8298, b"Jane Doe\0")))
-        exif.gps = {1: Entry(2, 2, b"N\0"), 2: Entry(5, 3, bytes(24))}
-        exif.interop = {1: Entry(2, 4, b"R98\0"), 2: Entry(7, 30, bytes(30))}
+        exif.gps = {1: ExifEntry(2, 2, b"N\0"), 2: ExifEntry(5, 3, bytes(24))}
+        exif.interop = {1: ExifEntry(2, 4, b"R98\0"), 2: ExifEntry(7, 30, bytes(30))}
         again = Exif.parse(exif.tobytes())
         assert (again, exif.tobytes()[at : at + 50]) == (exif, note)
 
@@ -113,7 +113,7 @@ def test_exiftool_reads_the_note_in_every_format(at: int, order: str, suffix: st
     tags = seen_by_exiftool(path)
     assert tags["Canon:LensModel"] == LENS[:-1].decode()
     assert encoded.notes == ()
-    assert note_in(open_photograph(encoded.data).carried.exif or b"")[0] == at
+    assert note_in(open_photo(encoded.data).carried.exif or b"")[0] == at
 
 
 @pytest.mark.parametrize(("size", "channels"), [((30, 40), 1), ((900, 700), 3)])
@@ -121,18 +121,18 @@ def test_the_strips_of_a_tiff_stand_behind_a_note_unharmed(
     size: tuple[int, int], channels: int, tmp_path: Path
 ) -> None:
     pixels = np.random.default_rng(0).integers(65536, size=(*size, channels)).astype(np.uint16)
-    image = Photograph(pixels, None, Carried(exif=with_note("<", 3000, canon("<", 3000))), "PNG", ())
+    image = Photo(pixels, None, Carried(exif=with_note("<", 3000, canon("<", 3000))), "PNG", ())
     path = tmp_path / "a.tif"
     path.write_bytes(Encoding().encode(image, ".tif", STAMP).data)
     np.testing.assert_array_equal(seen_by_vips(path, channels, 16), pixels)
-    np.testing.assert_array_equal(open_photograph(path.read_bytes()).pixels, pixels)
+    np.testing.assert_array_equal(open_photo(path.read_bytes()).pixels, pixels)
 
 
 def test_a_note_that_makes_exif_too_large_for_a_jpeg_goes_alone() -> None:
     block = with_note("<", 8, canon("<", 8, 65_000), (0x8298, b"Jane Doe" * 200 + b"\0"))
     encoded = Encoding().encode(photograph(exif=block), ".jpg", STAMP)
     assert encoded.notes == ("maker's note left out, as JPEG holds 65,527 bytes of EXIF",)
-    kept = Exif.parse(open_photograph(encoded.data).carried.exif or b"")
+    kept = Exif.parse(open_photo(encoded.data).carried.exif or b"")
     assert 0x8298 in kept.image
     assert MAKER_NOTE not in kept.photo
 
@@ -140,24 +140,24 @@ def test_a_note_that_makes_exif_too_large_for_a_jpeg_goes_alone() -> None:
 def test_a_tiff_s_note_keeps_its_place_in_a_jpeg() -> None:
     block = with_note("<", 500, canon("<", 500))
     tiff = Encoding().encode(photograph(exif=block), ".tif", None).data
-    jpeg = Encoding().encode(open_photograph(tiff), ".jpg", None).data
-    assert note_in(open_photograph(jpeg).carried.exif or b"") == (500, canon("<", 500))
+    jpeg = Encoding().encode(open_photo(tiff), ".jpg", None).data
+    assert note_in(open_photo(jpeg).carried.exif or b"") == (500, canon("<", 500))
 
 
 def carried(size: tuple[int, int] = (20, 10), orientation: int = 1, **entries: Any) -> Carried:
-    exif = Exif(image={0x0112: Entry(3, 1, struct.pack("<H", orientation))})
+    exif = Exif(image={0x0112: ExifEntry(3, 1, struct.pack("<H", orientation))})
     for directory, found in entries.items():
         getattr(exif, directory).update(found)
     found = read(b"", {"exif": exif.tobytes()}).carried
     return Carried(exif=found.exif, size=size, notes=found.notes)
 
 
-def shorts(*values: int) -> Entry:
-    return Entry(3, len(values), struct.pack(f"<{len(values)}H", *values))
+def shorts(*values: int) -> ExifEntry:
+    return ExifEntry(3, len(values), struct.pack(f"<{len(values)}H", *values))
 
 
-def fraction(value: int) -> Entry:
-    return Entry(5, 1, struct.pack("<II", value, 1))
+def fraction(value: int) -> ExifEntry:
+    return ExifEntry(5, 1, struct.pack("<II", value, 1))
 
 
 def test_what_exif_counts_in_pixels_fits_the_result() -> None:
@@ -182,9 +182,9 @@ def test_what_exif_counts_in_pixels_fits_the_result() -> None:
     assert found.notes == ()
 
 
-@pytest.mark.parametrize("subject", [shorts(10, 5, 4, 2), Entry(7, 4, b"what"), shorts(1)])
-def test_a_subject_s_place_that_cannot_be_written_is_left_out_with_a_note(subject: Entry) -> None:
-    found = carried(photo={0x9214: subject, 0x9003: Entry(2, 2, b"2\0")}).into(200_000, 100_000, None)
+@pytest.mark.parametrize("subject", [shorts(10, 5, 4, 2), ExifEntry(7, 4, b"what"), shorts(1)])
+def test_a_subject_s_place_that_cannot_be_written_is_left_out_with_a_note(subject: ExifEntry) -> None:
+    found = carried(photo={0x9214: subject, 0x9003: ExifEntry(2, 2, b"2\0")}).into(200_000, 100_000, None)
     assert found.notes == ("place of the subject left out",)
     assert set(Exif.parse(found.exif or b"").photo) == {0x9003}
 
@@ -198,9 +198,9 @@ def test_a_subject_s_place_is_left_out_of_a_image_that_is_turned(orientation: in
 
 
 def test_what_describes_the_raw_image_or_the_ground_is_left_out_with_a_note() -> None:
-    longs = Entry(4, 2, struct.pack("<II", 20, 10))
-    doubles = Entry(12, 3, struct.pack("<3d", 1, 1, 0))
-    found = carried(image={50720: longs, 33550: doubles, 34735: shorts(1, 1, 0, 0), 0x0110: Entry(2, 2, b"E\0")})
+    longs = ExifEntry(4, 2, struct.pack("<II", 20, 10))
+    doubles = ExifEntry(12, 3, struct.pack("<3d", 1, 1, 0))
+    found = carried(image={50720: longs, 33550: doubles, 34735: shorts(1, 1, 0, 0), 0x0110: ExifEntry(2, 2, b"E\0")})
     assert found.notes == ("georeference left out", "crop of the raw image left out")
     assert set(Exif.parse(found.exif or b"").image) == {0x0110}
 
@@ -209,7 +209,7 @@ def test_the_ground_and_layers_of_a_tiff_are_noted_as_left_out() -> None:
     buffer = io.BytesIO()
     tags = [(33550, 12, 3, (1.0, 1.0, 0.0), True), (37724, 7, 4, b"8BPS", True), (301, 3, 3, (1, 2, 3), True)]
     tifffile.imwrite(buffer, np.zeros((8, 8), np.uint8), photometric="minisblack", metadata=None, extratags=tags)
-    assert open_photograph(buffer.getvalue()).notes == (
+    assert open_photo(buffer.getvalue()).notes == (
         "transfer function left out",
         "Photoshop's layers left out",
         "georeference left out",
@@ -230,7 +230,7 @@ def test_a_description_of_the_file_s_layout_is_not_that_of_the_result(
 ) -> None:
     stored = io.BytesIO()
     tifffile.imwrite(stored, np.zeros((20, 30), np.uint16), photometric="minisblack", **written)
-    carried = open_photograph(stored.getvalue()).carried
+    carried = open_photo(stored.getvalue()).carried
     assert read(stored.getvalue(), {}).carried.notes == notes
     described = Exif.parse(carried.exif or b"").image.get(0x010E)
     assert (described is not None) == ("description" in written)
@@ -245,7 +245,7 @@ def test_the_depth_of_a_volume_is_not_that_of_a_result() -> None:
 
 
 def test_texts_in_the_type_of_newer_exif_are_kept() -> None:
-    text = Entry(129, 5, "Jó\0".encode() + b"\0")
+    text = ExifEntry(129, 5, "Jó\0".encode() + b"\0")
     found = carried(image={0x013B: text._replace(values=len(text.value))}).into(40, 20, None)
     assert Exif.parse(found.exif or b"").image[0x013B].value == text.value
 
@@ -274,7 +274,7 @@ def test_the_shape_of_a_pixel_goes_along(kind: str, suffix: str, tmp_path: Path)
         pixels = np.zeros((8, 8, 3), np.uint8)
         tifffile.imwrite(buffer, pixels, photometric="rgb", metadata=None, resolution=(2, 1), resolutionunit="none")
         data = buffer.getvalue()
-    found = open_photograph(data)
+    found = open_photo(data)
     assert (found.carried.aspect, found.carried.dpi) == ((2, 1), None)
     encoded = Encoding().encode(found, suffix, None)
     assert len(encoded.notes) == (suffix == ".webp")
@@ -284,7 +284,7 @@ def test_the_shape_of_a_pixel_goes_along(kind: str, suffix: str, tmp_path: Path)
     where = {".png": "PNG-pHYs:PixelsPerUnit{}", ".jpg": "JFIF:{}Resolution", ".tif": "IFD0:{}Resolution"}
     if suffix in where:
         assert [tags[where[suffix].format(axis)] for axis in "XY"] == [2, 1]
-        assert open_photograph(encoded.data).carried.aspect == (2, 1)
+        assert open_photo(encoded.data).carried.aspect == (2, 1)
 
 
 def test_the_shape_of_a_pixel_turns_with_the_image() -> None:
@@ -292,5 +292,5 @@ def test_the_shape_of_a_pixel_turns_with_the_image() -> None:
     turned = [(0x0112, 3, 1, 6, True)]
     shape: dict[str, Any] = {"resolution": (2, 1), "resolutionunit": "none", "extratags": turned}
     tifffile.imwrite(buffer, np.zeros((4, 8, 3), np.uint8), photometric="rgb", metadata=None, **shape)
-    found = open_photograph(buffer.getvalue())
+    found = open_photo(buffer.getvalue())
     assert (found.pixels.shape, found.carried.aspect) == ((8, 4, 3), (1, 2))

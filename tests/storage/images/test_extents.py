@@ -16,7 +16,7 @@ from storage.images import decode as codec
 from storage.images.extents import Extent
 from storage.images.formats import ImageError
 from storage.images.kinds import Kind
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 from storage.images.room import ROOM
 from tests.peaks import peak_of
 from tests.storage.corpus import png, tiff, zeros
@@ -77,7 +77,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
 
 
 def peak_of_decoding(data: bytes) -> int:
-    return max(peak_of(partial(read, data)) for read in (codec.decode, open_photograph, Kind.of))
+    return max(peak_of(partial(read, data)) for read in (codec.decode, open_photo, Kind.of))
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_an_extent_has_the_channels_of_what_is_made_of_an_image(mode: str, chann
     assert (found.size, found.channels, found.depth) == ((3, 5), channels, depth)
 
 
-@pytest.mark.parametrize("read", [codec.decode, open_photograph], ids=["decode", "open"])
+@pytest.mark.parametrize("read", [codec.decode, open_photo], ids=["decode", "open"])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_an_image_that_memory_does_not_suffice_for_is_refused_before_it_is_decoded(
     kind: str, read: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch

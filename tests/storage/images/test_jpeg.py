@@ -13,9 +13,9 @@ from PIL import Image
 
 from storage.images import decode as codec
 from storage.images.encode import Encoding
-from storage.images.probe import measure
+from storage.images.probe import probe_size
 from storage.images.decode import ImageError
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 from tests.storage.images.test_encode import XMP, profile
 
 END = b"\xff\xd9"
@@ -44,14 +44,14 @@ def with_segments(jpeg: bytes, *segments: tuple[int, bytes]) -> bytes:
 def said_of(data: bytes) -> str:
     """What is said of an image that is refused."""
     try:
-        open_photograph(data)
+        open_photo(data)
     except ImageError as error:
         return str(error)
     return ""
 
 
 def pixels(data: bytes) -> NDArray[Any]:
-    return np.squeeze(open_photograph(data).pixels)
+    return np.squeeze(open_photo(data).pixels)
 
 
 def full(values: NDArray[Any], bits: int) -> Any:
@@ -63,8 +63,8 @@ def full(values: NDArray[Any], bits: int) -> Any:
 def test_a_lossless_jpeg_keeps_its_samples(bits: int, channels: int) -> None:
     data = lossless(bits, channels)
     np.testing.assert_array_equal(pixels(data), full(smooth(bits, channels), bits))
-    assert open_photograph(data).format == "JPEG"
-    assert measure(data) == (56, 40)
+    assert open_photo(data).format == "JPEG"
+    assert probe_size(data) == (56, 40)
     assert (extent := codec.extent(data)) is not None
     assert extent.size == (40, 56)
     decoded = codec.decode(data) if channels == 3 else codec.decode(data)[..., 0]
@@ -79,7 +79,7 @@ def test_a_jpeg_ls_keeps_its_samples(bits: int, channels: int) -> None:
     at = encoded.index(b"\xff\xf7") + 4
     used = encoded[at]  # the bits that the encoder has found in the samples
     np.testing.assert_array_equal(pixels(encoded), full(values, used))
-    assert measure(encoded) == (56, 40)
+    assert probe_size(encoded) == (56, 40)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -87,8 +87,8 @@ def test_a_jpeg_of_12_bits_has_the_whole_range(channels: int) -> None:
     data = twelve_bits(channels)
     error = np.abs(pixels(data) - full(smooth(12, channels), 12)).mean()
     assert error < 0.02 * 65535
-    assert measure(data) == (56, 40)
-    found = open_photograph(data)
+    assert probe_size(data) == (56, 40)
+    found = open_photo(data)
     assert found.notes == ()
     assert Encoding().encode(found, ".jpg", None).notes == ("12 bits became 8",)
 
@@ -107,11 +107,11 @@ def test_what_a_rare_jpeg_carries_is_found_and_it_is_turned(data: bytes) -> None
     icc = b"ICC_PROFILE\0\x01\x01" + profile()
     xmp = b"http://ns.adobe.com/xap/1.0/\0" + XMP
     turned = with_segments(data, (0xE1, exif.tobytes()), (0xE1, xmp), (0xE2, icc), (0xFE, b"by Jane"))
-    found = open_photograph(turned)
-    np.testing.assert_array_equal(found.pixels, np.rot90(open_photograph(data).pixels, -1))
+    found = open_photo(turned)
+    np.testing.assert_array_equal(found.pixels, np.rot90(open_photo(data).pixels, -1))
     assert (found.carried.icc, found.carried.xmp) == (profile(), XMP)
     assert found.notes == ("comment left out",)
-    assert measure(turned) == (40, 56)
+    assert probe_size(turned) == (40, 56)
     np.testing.assert_array_equal(codec.decode(turned), np.rot90(codec.decode(data), -1))
 
 
@@ -119,7 +119,7 @@ def test_what_a_rare_jpeg_carries_is_found_and_it_is_turned(data: bytes) -> None
 def test_a_bomb_of_a_rare_kind_is_refused_before_it_goes_off(data: bytes) -> None:
     at = next(at for marker in (b"\xff\xc1", b"\xff\xc3", b"\xff\xf7") if (at := data.find(marker)) > 0) + 5
     began = time.process_time()
-    for opening in (open_photograph, codec.decode, measure):
+    for opening in (open_photo, codec.decode, probe_size):
         with pytest.raises(ImageError, match="65535×65535 is more than"):
             opening(data[:at] + b"\xff" * 4 + data[at + 4 :])
     assert time.process_time() - began < 0.5
@@ -131,7 +131,7 @@ def test_a_bomb_of_a_rare_kind_is_refused_before_it_goes_off(data: bytes) -> Non
 )
 def test_kinds_that_nobody_decodes_are_called_by_their_name(marker: int, said: str) -> None:
     data = lossless(8).replace(b"\xff\xc3", bytes((0xFF, marker)), 1)
-    for opening in (open_photograph, codec.decode, measure):
+    for opening in (open_photo, codec.decode, probe_size):
         with pytest.raises(ImageError, match=f"^{said}, which is not read; convert it$"):
             opening(data)
 
@@ -140,7 +140,7 @@ def test_kinds_that_nobody_decodes_are_called_by_their_name(marker: int, said: s
 def test_half_a_jpeg_of_a_rare_kind_is_refused_and_trailing_bytes_are_nothing(data: bytes) -> None:
     for part in (0.3, 0.6, 0.9):
         with pytest.raises(ImageError, match=r"^broken image: "):
-            open_photograph(data[: int(len(data) * part)])
+            open_photo(data[: int(len(data) * part)])
     np.testing.assert_array_equal(pixels(data + bytes(100)), pixels(data))
 
 
@@ -181,7 +181,7 @@ def test_a_jpeg_that_only_lacks_its_end_marker_is_read_with_a_note(data: bytes, 
     if tail == bytes(64) and b"\xff\xf7" in data:  # its decoder takes no more bytes than there are
         assert said_of(data[:-2] + tail).startswith("broken image: ")
         return
-    found, whole = open_photograph(data[:-2] + tail), open_photograph(data)
+    found, whole = open_photo(data[:-2] + tail), open_photo(data)
     np.testing.assert_array_equal(found.pixels, whole.pixels)
     assert {*found.notes} == {*whole.notes, "no end marker"}
     np.testing.assert_array_equal(codec.decode(data[:-2] + tail), codec.decode(data))
@@ -193,10 +193,10 @@ def test_a_jpeg_that_lacks_pixels_is_refused_wherever_it_ends(data: bytes) -> No
     step = max(1, (len(data) - scan) // 50)
     for length in (*range(scan, len(data) - 12, step), *range(len(data) - 40, len(data) - 12)):
         with pytest.raises(ImageError):
-            open_photograph(data[:length])
+            open_photo(data[:length])
     for length in range(scan, len(data) - 200, step):
         with pytest.raises(ImageError):
-            open_photograph(data[:length] + bytes(5000))
+            open_photo(data[:length] + bytes(5000))
 
 
 def test_a_jpeg_cut_between_its_scans_or_at_a_restart_is_refused() -> None:
@@ -208,7 +208,7 @@ def test_a_jpeg_cut_between_its_scans_or_at_a_restart_is_refused() -> None:
     cut += [restarts[:at] for at in marks if restarts[at + 1] & 0xF8 == 0xD0]
     for data in cut:
         with pytest.raises(ImageError):
-            open_photograph(data)
+            open_photo(data)
 
 
 @pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE)
@@ -218,7 +218,7 @@ def test_a_jpeg_that_lacks_pixels_is_refused_though_an_end_marker_follows(data: 
     for part in (0.1, 0.4, 0.6):
         half = data[: scan + int((len(data) - scan) * part)].rstrip(b"\xff") + END
         with pytest.raises(ImageError, match=r"^broken image: "):
-            open_photograph(half)
+            open_photo(half)
         with pytest.raises(ImageError, match=r"^broken image: "):
             codec.decode(half)
 
@@ -226,9 +226,9 @@ def test_a_jpeg_that_lacks_pixels_is_refused_though_an_end_marker_follows(data: 
 def test_a_grey_image_and_one_without_its_last_scans_are_whole() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (56, 40), (128, 128, 128)).save(buffer, "JPEG")
-    assert open_photograph(buffer.getvalue()).notes == ()
+    assert open_photo(buffer.getvalue()).notes == ()
     scans = WHOLE["progressive"].rindex(b"\xff\xc4")
-    assert open_photograph(WHOLE["progressive"][:scans] + END).notes == ("some of its scans are missing",)
+    assert open_photo(WHOLE["progressive"][:scans] + END).notes == ("some of its scans are missing",)
 
 
 @pytest.mark.parametrize("tail", [b"", END])
@@ -248,5 +248,5 @@ TAILS = [bytes(100), b"\0" * 3, b"more", b"\xff\xd8\xff\xe0 a second image, cut 
 
 @pytest.mark.parametrize("tail", TAILS)
 def test_bytes_behind_the_end_change_nothing(tail: bytes) -> None:
-    found = open_photograph(WHOLE["baseline"] + tail)
+    found = open_photo(WHOLE["baseline"] + tail)
     assert found.notes == ()

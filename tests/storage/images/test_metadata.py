@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.images.exif import ASCII, LARGEST, PROCESSING_SOFTWARE, SOFTWARE, Entry, Exif
+from storage.images.exif import ASCII, LARGEST, PROCESSING_SOFTWARE, SOFTWARE, ExifEntry, Exif
 from storage.images.metadata import Carried, fitting, read
 
 RDF = b"<rdf:RDF><rdf:Description %s>%s</rdf:Description></rdf:RDF>"
@@ -60,12 +60,12 @@ def test_a_preview_is_left_out(order: str) -> None:
 
 def test_all_that_pillow_reads_is_there_after_being_put_together_again() -> None:
     made = Image.Exif()
-    made.update({0x010F: "Elsewhere", 0x0110: "E 5", 0x011A: 300.0})
+    made.update({0x010F: "WorkerSpec", 0x0110: "E 5", 0x011A: 300.0})
     made.get_ifd(0x8769).update({0x9003: "2024:05:06 07:08:09", 0x8827: 400, 0x927C: b"its own", 0xA005: {1: "R98"}})
     made.get_ifd(0x8825).update({1: "N", 2: (47.0, 22.0, 30.0)})
     again = Image.Exif()
     again.load(carried(made.tobytes()).exif or b"")
-    assert {tag: again[tag] for tag in (0x010F, 0x0110, 0x011A)} == {0x010F: "Elsewhere", 0x0110: "E 5", 0x011A: 300}
+    assert {tag: again[tag] for tag in (0x010F, 0x0110, 0x011A)} == {0x010F: "WorkerSpec", 0x0110: "E 5", 0x011A: 300}
     photo = again.get_ifd(0x8769)
     assert (photo[0x9003], photo[0x8827], photo[0x927C]) == ("2024:05:06 07:08:09", 400, b"its own")
     assert again.get_ifd(0x8825) == {1: "N", 2: (47, 22, 30)}
@@ -100,16 +100,16 @@ def test_the_stamp_is_exif_s_processing_software() -> None:
 )
 def test_in_software_the_stamp_stands_behind_what_is_there(before: bytes, after: bytes) -> None:
     exif = Exif()
-    exif.image[PROCESSING_SOFTWARE] = Entry(ASCII, 4, b"old\0")
+    exif.image[PROCESSING_SOFTWARE] = ExifEntry(ASCII, 4, b"old\0")
     if before:
-        exif.image[SOFTWARE] = Entry(ASCII, len(before), before)
+        exif.image[SOFTWARE] = ExifEntry(ASCII, len(before), before)
     result = parsed(Carried(exif=exif.tobytes()).into(4, 3, "dtls 0.1.0", SOFTWARE))
     assert result.image == {SOFTWARE: (ASCII, len(after), after)}
 
 
 def test_in_processing_software_the_stamp_stands_alone() -> None:
     exif = Exif()
-    exif.image[PROCESSING_SOFTWARE] = Entry(ASCII, 4, b"old\0")
+    exif.image[PROCESSING_SOFTWARE] = ExifEntry(ASCII, 4, b"old\0")
     assert parsed(Carried(exif=exif.tobytes()).into(4, 3, "new")).image == {PROCESSING_SOFTWARE: (ASCII, 4, b"new\0")}
 
 

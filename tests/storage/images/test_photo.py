@@ -21,7 +21,7 @@ from storage.images.encode import Encoding
 from storage.images.exif import Exif
 from storage.images.decode import MAX_PIXELS, ImageError
 from storage.images.metadata import Carried
-from storage.images.photo import Photograph, Samples, open_photograph
+from storage.images.photo import Photo, Samples, open_photo
 from tests.storage.corpus import png
 from tests.storage.images.test_encode import XMP, profile
 
@@ -75,7 +75,7 @@ def tiff(values: Samples, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def together(image: Photograph) -> NDArray[Any]:
+def together(image: Photo) -> NDArray[Any]:
     """The pixels and alpha as `samples` has them."""
     joined = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
     return joined[..., 0] if joined.shape[2] == 1 else joined
@@ -85,7 +85,7 @@ def together(image: Photograph) -> NDArray[Any]:
 @pytest.mark.parametrize("depth", [8, 16])
 def test_a_png_keeps_its_depth_and_channels(depth: int, channels: int) -> None:
     values = samples(channels, depth)
-    found = open_photograph(bytes(imagecodecs.png_encode(values)))
+    found = open_photo(bytes(imagecodecs.png_encode(values)))
     np.testing.assert_array_equal(together(found), values, strict=True)
     assert (found.format, found.notes, found.carried) == ("PNG", (), Carried())
 
@@ -102,7 +102,7 @@ def test_a_tiff_keeps_its_depth_and_channels(
     if channels > 1:
         stored = stored | {"planarconfig": planar}
     values = samples(channels, depth)
-    found = open_photograph(tiff(values, byteorder=order, **stored))
+    found = open_photo(tiff(values, byteorder=order, **stored))
     np.testing.assert_array_equal(together(found), values, strict=True)
     assert (found.format, found.notes) == ("TIFF", ())
 
@@ -111,23 +111,23 @@ def test_a_tiff_keeps_its_depth_and_channels(
 @pytest.mark.parametrize("depth", [8, 16])
 def test_a_tiff_whose_white_is_zero_is_turned_round(depth: int, order: str) -> None:
     values = samples(1, depth)
-    found = open_photograph(tiff(values, photometric="miniswhite", byteorder=order))
+    found = open_photo(tiff(values, photometric="miniswhite", byteorder=order))
     np.testing.assert_array_equal(together(found), 2**depth - 1 - values)
 
 
 def test_premultiplied_alpha_becomes_straight() -> None:
     values = np.array([[[65535, 1000, 0, 65535], [16384, 1000, 0, 32768], [0, 0, 0, 0]]], np.uint16)
-    found = open_photograph(tiff(values, extrasamples=["assocalpha"]))
+    found = open_photo(tiff(values, extrasamples=["assocalpha"]))
     assert found.pixels.tolist() == [[[65535, 1000, 0], [32768, 2000, 0], [0, 0, 0]]]
     assert found.alpha is not None
     assert found.alpha.tolist() == [[65535, 32768, 0]]
-    tall = open_photograph(tiff(np.tile(values, (600, 1, 1)), extrasamples=["assocalpha"]))
+    tall = open_photo(tiff(np.tile(values, (600, 1, 1)), extrasamples=["assocalpha"]))
     np.testing.assert_array_equal(tall.pixels, np.tile(found.pixels, (600, 1, 1)))
 
 
 def test_a_channel_that_means_nothing_is_no_alpha() -> None:
     values = samples(4)
-    found = open_photograph(tiff(values, extrasamples=["unspecified"]))
+    found = open_photo(tiff(values, extrasamples=["unspecified"]))
     np.testing.assert_array_equal(together(found), values[..., :3])
 
 
@@ -135,7 +135,7 @@ def test_a_channel_that_means_nothing_is_no_alpha() -> None:
 def test_alpha_that_hides_nothing_is_none(kind: str) -> None:
     image = Image.fromarray(samples(3, 8))
     image.putalpha(255)
-    assert open_photograph(saved(image, kind, **({"lossless": True} if kind == "WEBP" else {}))).alpha is None
+    assert open_photo(saved(image, kind, **({"lossless": True} if kind == "WEBP" else {}))).alpha is None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_alpha_that_hides_nothing_is_none(kind: str) -> None:
 def test_other_modes_become_grey_or_rgb(mode: str, kind: str, shape: int) -> None:
     image = Image.fromarray(samples(3, 8)).convert(mode)
     data = saved(image, kind)
-    found = open_photograph(data)
+    found = open_photo(data)
     with Image.open(io.BytesIO(data)) as read:
         np.testing.assert_array_equal(together(found), np.asarray(read.convert("L" if shape == 1 else "RGB")))
     assert (found.pixels.shape, found.alpha, found.format) == ((20, 30, shape), None, kind)
@@ -165,7 +165,7 @@ def test_other_modes_become_grey_or_rgb(mode: str, kind: str, shape: int) -> Non
 def test_a_palette_s_transparent_colour_is_alpha(kind: str, transparency: int | bytes) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), "P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
-    found = open_photograph(saved(image, kind, transparency=transparency))
+    found = open_photo(saved(image, kind, transparency=transparency))
     assert found.alpha is not None
     assert found.alpha.tolist() == [[255, 0, 255]]
     assert found.pixels[0, [0, 2]].tolist() == [[10, 20, 30], [70, 80, 90]]
@@ -182,12 +182,12 @@ def bmp(alphas: list[int], header: int, mask: int = 0xFF000000) -> bytes:
 @pytest.mark.parametrize("header", [40, 56, 64, 108, 124])
 def test_an_alpha_of_a_bmp_that_is_zero_everywhere_is_none(header: int) -> None:
     blank, half = bmp([0, 0, 0], header), bmp([0, 128, 0], header)
-    found = open_photograph(blank)
+    found = open_photo(blank)
     assert (found.alpha, found.notes, found.format) == (None, (), "BMP")
     assert found.pixels.tolist() == [[[255, 0, 0]] * 3]
     assert codec.decode(blank).tolist() == [[[255, 0, 0]] * 3]
     if header > 40:
-        alpha = open_photograph(half).alpha
+        alpha = open_photo(half).alpha
         assert alpha is not None
         assert alpha.tolist() == [[0, 128, 0]]
 
@@ -204,7 +204,7 @@ def test_an_interlaced_png_of_16_bits_is_read_without_a_warning(
         for row in range(top, 20, down)
     )
     data = png(30, 20, (b"IDAT", zlib.compress(rows)), depth=16, colour={3: 2, 4: 6}[channels], interlaced=True)
-    np.testing.assert_array_equal(together(open_photograph(data)), values)
+    np.testing.assert_array_equal(together(open_photo(data)), values)
     assert caplog.records == []
 
 
@@ -215,7 +215,7 @@ def test_a_png_s_transparent_colour_is_alpha(depth: int, channels: int) -> None:
     plain = bytes(imagecodecs.png_encode(values))
     body = b"tRNS" + np.atleast_1d(values[3, 4]).astype(">u2").tobytes()
     data = plain[:33] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + plain[33:]
-    found = open_photograph(data)
+    found = open_photo(data)
     np.testing.assert_array_equal(found.pixels.squeeze(), values)
     same = (values == values[3, 4]).reshape(20, 30, -1).all(axis=2)
     np.testing.assert_array_equal(found.alpha, np.where(same, 0, 2**depth - 1))
@@ -231,7 +231,7 @@ def test_a_png_s_transparent_colour_is_alpha(depth: int, channels: int) -> None:
 )
 def test_whole_numbers_that_16_bits_do_not_hold_are_refused_with_their_range(values: NDArray[Any], said: str) -> None:
     data = tiff(values)
-    for opening in (open_photograph, codec.decode):
+    for opening in (open_photo, codec.decode):
         with pytest.raises(ImageError, match=rf"{said}, not 16-bit \(0 to 65,535\)"):
             opening(data)
 
@@ -239,14 +239,14 @@ def test_whole_numbers_that_16_bits_do_not_hold_are_refused_with_their_range(val
 @pytest.mark.parametrize("kind", [np.int32, np.uint32, np.int16])
 def test_wide_whole_numbers_that_16_bits_hold_go_on_as_16_bits(kind: type) -> None:
     values: NDArray[Any] = np.array([[0, 257, 32767]], kind)
-    found = open_photograph(tiff(values))
+    found = open_photo(tiff(values))
     np.testing.assert_array_equal(together(found), values.astype(np.uint16), strict=True)
     assert codec.decode(tiff(values))[..., 0].tolist() == [[0, 1, 127]]
 
 
 def test_floating_point_pixels_are_refused() -> None:
     with pytest.raises(ImageError, match="floating-point"):
-        open_photograph(saved(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"))
+        open_photo(saved(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"))
 
 
 @pytest.mark.parametrize(("orientation", "seen"), UPRIGHT)
@@ -262,7 +262,7 @@ def test_images_and_their_alpha_stand_upright_once(orientation: int, seen: Calla
         body = b"eXIf" + exif.tobytes()[6:]  # behind the pixels, where some programs write it
         chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
         data = plain[:-12] + chunk + plain[-12:]
-    found = open_photograph(data)
+    found = open_photo(data)
     np.testing.assert_array_equal(together(found), seen(values))
     kept = Exif.parse(found.carried.exif or b"").image
     assert kept[0x0110].value == b"E 5\0"
@@ -282,7 +282,7 @@ def test_what_a_image_carries_is_found(kind: str) -> None:
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
     if kind == "TIFF":
         exif[0x02BC] = options.pop("xmp")
-    carried = open_photograph(saved(Image.fromarray(samples(3, 8)), kind, **options)).carried
+    carried = open_photo(saved(Image.fromarray(samples(3, 8)), kind, **options)).carried
     assert (carried.icc, carried.xmp) == (profile(), XMP)
     assert carried.dpi == pytest.approx((150, 150), abs=0.0127)  # PNG counts whole pixels a metre
     again = Image.Exif()
@@ -293,7 +293,7 @@ def test_what_a_image_carries_is_found(kind: str) -> None:
 
 
 def test_a_profile_of_another_colour_space_is_not_carried() -> None:
-    assert open_photograph(saved(Image.fromarray(samples(1, 8)), "PNG", icc_profile=profile())).carried.icc is None
+    assert open_photo(saved(Image.fromarray(samples(1, 8)), "PNG", icc_profile=profile())).carried.icc is None
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "TIFF16"])
@@ -303,12 +303,12 @@ def test_of_several_frames_the_first_counts_and_it_is_said(kind: str) -> None:
         tifffile.imwrite(
             buffer, np.stack([np.full((8, 8), v, np.uint16) for v in (1, 2, 3)]), photometric="minisblack"
         )
-        found = open_photograph(buffer.getvalue())
+        found = open_photo(buffer.getvalue())
         assert np.unique(found.pixels).tolist() == [1]
     else:
         frames = [Image.new("RGB", (8, 8), colour) for colour in ("#f00", "#00f", "#0f0")]
         lossless = {"lossless": True} if kind == "WEBP" else {}
-        found = open_photograph(saved(frames[0], kind, save_all=True, append_images=frames[1:], **lossless))
+        found = open_photo(saved(frames[0], kind, save_all=True, append_images=frames[1:], **lossless))
         assert np.unique(found.pixels.reshape(-1, 3), axis=0).tolist() == [[255, 0, 0]]
     assert found.notes == ("the first of 3 frames",)
 
@@ -316,7 +316,7 @@ def test_of_several_frames_the_first_counts_and_it_is_said(kind: str) -> None:
 def test_cmyk_without_a_profile_has_its_colours() -> None:
     red = Image.new("RGB", (16, 16), (220, 30, 40))
     for kind in ("JPEG", "TIFF"):
-        found = open_photograph(saved(red.convert("CMYK"), kind))
+        found = open_photo(saved(red.convert("CMYK"), kind))
         np.testing.assert_allclose(found.pixels, np.asarray(red), atol=4)
         assert found.notes == ("CMYK became RGB",)
 
@@ -326,7 +326,7 @@ def test_cmyk_becomes_srgb_through_its_profile(kind: str) -> None:
     if not CMYK.exists():
         pytest.skip("wants a CMYK profile: apt-get install libgs-common")
     image = Image.fromarray(np.full((16, 16, 4), (20, 200, 180, 10), np.uint8), "CMYK")
-    found = open_photograph(saved(image, kind, icc_profile=CMYK.read_bytes()))
+    found = open_photo(saved(image, kind, icc_profile=CMYK.read_bytes()))
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
     transform = ImageCms.buildTransform(
         str(CMYK), ImageCms.createProfile("sRGB"), "CMYK", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, flags
@@ -345,7 +345,7 @@ def test_lab_becomes_rgb() -> None:
         outputMode="LAB",
     )
     assert image is not None
-    found = open_photograph(saved(image, "TIFF"))
+    found = open_photo(saved(image, "TIFF"))
     np.testing.assert_allclose(found.pixels, np.full((8, 8, 3), (200, 100, 50)), atol=3)
 
 
@@ -353,7 +353,7 @@ def test_lab_becomes_rgb() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_damaged_metadata_never_stops_a_image(kind: str) -> None:
     image = Image.fromarray(samples(3, 8))
-    clean = open_photograph(saved(image, kind)).pixels
+    clean = open_photo(saved(image, kind)).pixels
     loop = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x8769, 4, 1, 8, 8)
     for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01", loop):
         options: dict[str, Any] = {"icc_profile": b"garbage" * 100}
@@ -362,7 +362,7 @@ def test_damaged_metadata_never_stops_a_image(kind: str) -> None:
         if kind in ("JPEG", "WEBP"):
             options["xmp"] = b"<" * 60_000
         began = time.process_time()
-        found = open_photograph(saved(image, kind, **options))
+        found = open_photo(saved(image, kind, **options))
         assert time.process_time() - began < 5
         np.testing.assert_array_equal(found.pixels, clean)
         assert (found.carried.icc, found.carried.xmp) == (None, None)
@@ -380,7 +380,7 @@ def test_sixteen_bits_that_are_damaged_give_a_image_or_an_image_error(kind: str,
         damaged[place] ^= 0xA5
         for data in (whole[:place], bytes(damaged)):
             try:
-                open_photograph(data)
+                open_photo(data)
             except ImageError as error:
                 reasons.append(str(error))
     assert len(reasons) > 60
@@ -392,7 +392,7 @@ def test_sixteen_bits_that_are_damaged_give_a_image_or_an_image_error(kind: str,
 def test_half_a_tiff_of_16_bits_is_no_image(stored: dict[str, Any], cut: float) -> None:
     whole = tiff(samples(3, height=32, width=32), **stored)
     with pytest.raises(ImageError):
-        open_photograph(whole[: int(len(whole) * cut)])
+        open_photo(whole[: int(len(whole) * cut)])
 
 
 def test_a_bomb_of_16_bits_is_refused_before_it_goes_off() -> None:
@@ -401,23 +401,23 @@ def test_a_bomb_of_16_bits_is_refused_before_it_goes_off() -> None:
         at = data.index(struct.pack("<HHI", tag, 4, 1)) + 8
         data[at : at + 4] = struct.pack("<I", 100_000)
     with pytest.raises(ImageError, match=f"100000×100000 is more than {MAX_PIXELS:,} pixels"):
-        open_photograph(bytes(data))
+        open_photo(bytes(data))
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"II*\0", b"MM\0*\0\0\0\x08", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"not an image|broken image"):
-        open_photograph(data)
+        open_photo(data)
 
 
 def test_a_jpeg_with_a_second_image_is_a_jpeg() -> None:
     first, second = (Image.new("RGB", (16, 16), colour) for colour in ("#f00", "#00f"))
-    found = open_photograph(saved(first, "MPO", save_all=True, append_images=[second]))
+    found = open_photo(saved(first, "MPO", save_all=True, append_images=[second]))
     assert (found.format, found.notes) == ("JPEG", ("the first of 2 frames",))
 
 
 def noted(data: bytes) -> tuple[str, ...]:
-    return open_photograph(data).notes
+    return open_photo(data).notes
 
 
 @pytest.mark.parametrize("resource", [0x0404, 0x0425])
@@ -499,7 +499,7 @@ def test_a_png_s_gamma_is_carried_into_a_png_and_noted_elsewhere_where_it_matter
         b"sRGB": b"\0",
         b"iCCP": b"a\0\0" + zlib.compress(profile()),
     }
-    found = open_photograph(with_chunks(plain, *((kind, bodies[kind]) for kind in chunks)))
+    found = open_photo(with_chunks(plain, *((kind, bodies[kind]) for kind in chunks)))
     assert found.notes == ()
     jpeg = Encoding().encode(found, ".jpg", None)
     assert [said for said in jpeg.notes if "gamma" in said] == ([note] if note else [])
@@ -511,7 +511,7 @@ def test_a_png_s_gamma_is_carried_into_a_png_and_noted_elsewhere_where_it_matter
 @pytest.mark.parametrize("name", [b"comment", b"gamma", b"photoshop", b"icc_profile", b"dpi", b"exif", b"xmp"])
 def test_a_text_named_as_something_else_is_a_text(name: bytes) -> None:
     plain = bytes(imagecodecs.png_encode(samples(3, 8)))
-    found = open_photograph(with_chunks(plain, (b"iTXt", name + b"\0\0\0\0\0Jane")))
+    found = open_photo(with_chunks(plain, (b"iTXt", name + b"\0\0\0\0\0Jane")))
     assert (found.carried, found.notes) == (Carried(), ("text left out",))
 
 
@@ -520,9 +520,9 @@ def test_a_text_named_as_something_else_is_a_text(name: bytes) -> None:
 def test_a_png_that_only_lacks_its_end_is_read_with_a_note(dtype: Any, missing: int) -> None:
     values = np.random.default_rng(0).integers(256, size=(9, 7, 3)).astype(dtype)
     data = bytes(imagecodecs.png_encode(values))
-    found = open_photograph(data[:-missing])
+    found = open_photo(data[:-missing])
     np.testing.assert_array_equal(found.pixels, values)
     assert found.notes == ("no end marker",)
-    assert open_photograph(data).notes == ()
+    assert open_photo(data).notes == ()
     with pytest.raises(ImageError, match=r"^broken image: cut off$"):
-        open_photograph(data[:-30])
+        open_photo(data[:-30])

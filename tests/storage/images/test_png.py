@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storage.images.encode import Encoding
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 from storage.images.png import Chunks, colour_chunks
 from tests.storage.images.test_encode import STAMP, profile, program, seen_by_exiftool
 from tests.storage.images.test_photo import with_chunks
@@ -43,7 +43,7 @@ def test_colour_chunks_are_carried_or_noted(
     chunks: Chunks, notes: tuple[str, ...], depth: int, tmp_path: Path
 ) -> None:
     plain = bytes(imagecodecs.png_encode(np.zeros((8, 8, 3), f"uint{depth}")))
-    found = open_photograph(with_chunks(plain, *chunks))
+    found = open_photo(with_chunks(plain, *chunks))
     assert found.notes == ()
     path = tmp_path / "a.png"
     result = Encoding().encode(found, ".png", STAMP)
@@ -62,10 +62,10 @@ def test_colour_chunks_are_carried_or_noted(
 def test_a_profile_tells_more_than_gamma_and_primaries_and_less_than_cicp() -> None:
     plain = bytes(imagecodecs.png_encode(np.zeros((8, 8, 3), np.uint8)))
     icc = (b"iCCP", b"a\0\0" + zlib.compress(profile()))
-    found = open_photograph(with_chunks(plain, icc, LINEAR, ADOBE))
+    found = open_photo(with_chunks(plain, icc, LINEAR, ADOBE))
     assert Encoding().encode(found, ".jpg", None).notes == ()
-    assert open_photograph(Encoding().encode(found, ".png", None).data).carried == found.carried
-    wide = open_photograph(with_chunks(plain, icc, PQ))
+    assert open_photo(Encoding().encode(found, ".png", None).data).carried == found.carried
+    wide = open_photo(with_chunks(plain, icc, PQ))
     assert len(Encoding().encode(wide, ".jpg", None).notes) == 1
 
 

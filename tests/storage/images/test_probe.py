@@ -1,6 +1,6 @@
 """Headers: the size that decoding would give, in microseconds, and nothing but an `ImageError` for what is none.
 
-Whatever `measure` refuses, `decode` refuses too, and where both take an image they agree on its size.
+Whatever `probe_size` refuses, `decode` refuses too, and where both take an image they agree on its size.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from storage.images import decode as codec
-from storage.images.probe import measure
+from storage.images.probe import probe_size
 from storage.images.decode import ImageError
 
 WIDTH, HEIGHT = 37, 21
@@ -48,7 +48,7 @@ def outcome(data: bytes) -> tuple[int, int] | None:
     except ImageError:
         decoded = None
     try:
-        size = measure(data)
+        size = probe_size(data)
     except ImageError as error:
         said = str(error)
         assert "\n" not in said
@@ -179,7 +179,7 @@ KINDS = {
 
 @pytest.mark.parametrize("data", KINDS.values(), ids=KINDS)
 def test_the_size_is_that_of_the_decoded_image(data: bytes) -> None:
-    assert measure(data) == decoded_size(data) == (WIDTH, HEIGHT)
+    assert probe_size(data) == decoded_size(data) == (WIDTH, HEIGHT)
 
 
 def turned_images(orientation: int) -> dict[str, bytes]:
@@ -213,8 +213,8 @@ def turned_images(orientation: int) -> dict[str, bytes]:
 def test_the_size_is_that_of_the_upright_image(orientation: int) -> None:
     lies = orientation in (5, 6, 7, 8)
     for name, data in turned_images(orientation).items():
-        assert measure(data) == decoded_size(data), name
-        assert measure(data) == ((HEIGHT, WIDTH) if lies else (WIDTH, HEIGHT)), name
+        assert probe_size(data) == decoded_size(data), name
+        assert probe_size(data) == ((HEIGHT, WIDTH) if lies else (WIDTH, HEIGHT)), name
 
 
 TRUNCATED = {
@@ -235,7 +235,7 @@ TRUNCATED = {
 
 @pytest.mark.parametrize("data", TRUNCATED.values(), ids=TRUNCATED)
 def test_a_image_cut_anywhere_but_in_a_jpeg_s_end_marker_is_refused(data: bytes) -> None:
-    assert measure(data)
+    assert probe_size(data)
     taken = [length for length in range(len(data)) if outcome(data[:length])]
     only_its_end = [len(data) - 2, len(data) - 1] if data.endswith(b"\xff\xd9") else []
     assert taken == only_its_end
@@ -274,15 +274,15 @@ def test_sizes_of_nothing_and_of_bombs_are_refused_without_decoding(
             continue
         started = time.process_time()
         with pytest.raises(ImageError):
-            measure(data)
+            probe_size(data)
         assert time.process_time() - started < 0.2, name
 
 
 def test_the_largest_size_is_let_in_and_the_next_is_not() -> None:
     side = int(codec.MAX_PIXELS**0.5)
-    assert measure(png(pixels(), width=side, height=side)) == (side, side)
+    assert probe_size(png(pixels(), width=side, height=side)) == (side, side)
     with pytest.raises(ImageError, match="more than 178,956,970 pixels"):
-        measure(png(pixels(), width=side + 1, height=side + 1))
+        probe_size(png(pixels(), width=side + 1, height=side + 1))
 
 
 def test_a_header_whose_sum_is_wrong_is_not_believed() -> None:
@@ -303,7 +303,7 @@ def test_it_takes_microseconds_however_large_the_image_is() -> None:
     for data in (encoded(image, "PNG", compress_level=0), encoded(image, "JPEG", quality=95)):
         started = time.process_time()
         for _ in range(100):
-            assert measure(data) == (1024, 1024)
+            assert probe_size(data) == (1024, 1024)
         assert time.process_time() - started < 0.1
 
 

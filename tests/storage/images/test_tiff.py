@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from storage.images import decode as codec
 from storage.images import tiff as tiff_pages
 from storage.images.exif import Exif
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 
 REDUCED, OF_MANY, MASK = 1, 2, 4
 IMAGE = np.random.default_rng(0).integers(256, size=(20, 30, 3)).astype(np.uint8)
@@ -63,7 +63,7 @@ def test_the_page_that_is_the_image_is_taken(
     pages: Pages, notes: tuple[str, ...], depth: int, options: dict[str, Any]
 ) -> None:
     data = tiff([(in_depth(values, depth), more) for values, more in pages], **options)
-    found = open_photograph(data)
+    found = open_photo(data)
     np.testing.assert_array_equal(found.pixels // (257 if depth == 16 else 1), IMAGE)
     assert found.notes == notes
     np.testing.assert_array_equal(codec.decode(data), IMAGE)
@@ -78,7 +78,7 @@ def test_an_image_below_its_thumbnail_is_taken_with_what_the_thumbnail_s_page_sa
     thumbnail = {"subfiletype": REDUCED, "subifds": 1, "extratags": model}
     values = IMAGE.astype(f"uint{depth}")
     data = tiff([(THUMBNAIL.astype(values.dtype), thumbnail), (values, {})], bigtiff=bigtiff)
-    found = open_photograph(data)
+    found = open_photo(data)
     np.testing.assert_array_equal(found.pixels, values)
     kept = Exif.parse(found.carried.exif or b"").image
     assert kept[0x0110].value == b"E 5\0"
@@ -91,15 +91,15 @@ def test_an_image_s_own_orientation_counts() -> None:
     for depth in (8, 16):
         values = IMAGE.astype(f"uint{depth}")
         data = tiff([(THUMBNAIL.astype(values.dtype), {"subfiletype": REDUCED}), (values, turned)])
-        np.testing.assert_array_equal(open_photograph(data).pixels, np.rot90(values, -1))
+        np.testing.assert_array_equal(open_photo(data).pixels, np.rot90(values, -1))
 
 
 def test_no_more_is_read_of_many_long_tables_than_has_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     page = np.zeros((8, 8), np.uint8)
     data = tiff([(page, {"rowsperstrip": 1})] * 5)
-    assert open_photograph(data).notes == ("the first of 5 frames",)
-    monkeypatch.setattr(tiff_pages, "MOST_PARTS", 40)  # two tables of eight numbers a page
-    assert open_photograph(data).notes == ("the first of 3 frames",)
+    assert open_photo(data).notes == ("the first of 5 frames",)
+    monkeypatch.setattr(tiff_pages, "MAX_PARTS", 40)  # two tables of eight numbers a page
+    assert open_photo(data).notes == ("the first of 3 frames",)
 
 
 def test_pages_without_end_are_not_counted_to_their_end() -> None:
@@ -110,7 +110,7 @@ def test_pages_without_end_are_not_counted_to_their_end() -> None:
     for _ in range(count):
         data += table + struct.pack("<I", len(data) + len(table) + 4)
     began = time.process_time()
-    found = open_photograph(bytes(data))
+    found = open_photo(bytes(data))
     assert time.process_time() - began < 2
     assert found.notes == ("the first of more than 1,000 frames",)
 
@@ -121,6 +121,6 @@ def test_a_volume_is_refused_in_one_line_and_none_of_its_slices_taken_for_an_ima
     tifffile.imwrite(
         buffer, np.zeros((3, 32, 48), depth), volumetric=True, tile=(1, 16, 16), photometric="minisblack"
     )
-    for read in (open_photograph, codec.decode):
+    for read in (open_photo, codec.decode):
         with pytest.raises(codec.ImageError, match="a TIFF volume of 3 slices, which is not read"):
             read(buffer.getvalue())

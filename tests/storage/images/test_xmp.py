@@ -15,7 +15,7 @@ from PIL import Image
 from storage.images import xmp
 from storage.images.encode import Encoding
 from storage.images.exif_sizes import Resizing
-from storage.images.photo import open_photograph
+from storage.images.photo import open_photo
 from storage.images.xmp_packet import Packet, PacketError
 from tests.storage.images.test_encode import STAMP, seen_by_exiftool
 from tests.storage.images.test_jpeg import with_segments
@@ -306,13 +306,13 @@ def test_the_gain_map_of_an_ultra_hdr_image_and_all_that_tells_of_it_are_left_ou
         with_segments(plain, (0xE2, b"urn:iso:std:iso:ts:21496:-1\0\0\0\0\0")),
         plain + b'xmlns:a="http://ns.apple.com/HDRGainMap/1.0/"',
     ):
-        found = open_photograph(data)
+        found = open_photo(data)
         assert found.notes == (GAIN_MAP,)
         path = tmp_path / "a.jpg"
         path.write_bytes(Encoding().encode(found, ".jpg", STAMP).data)
         assert not any(word in path.read_bytes() for word in (b"hdrgm", b"GainMap", b"Container", b"MPF\0"))
         seen_by_exiftool(path)
-    assert open_photograph(plain).notes == ("the first of 2 frames",)
+    assert open_photo(plain).notes == ("the first of 2 frames",)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
@@ -320,7 +320,7 @@ def test_exiftool_sees_a_panorama_that_fits(suffix: str, tmp_path: Path) -> None
     numbers = (
         'GPano:FullPanoWidthPixels="40" GPano:CroppedAreaLeftPixels="10" GPano:CroppedAreaImageHeightPixels="10"'
     )
-    found = open_photograph(jpeg(xmp=packet("", numbers, GPano=GPANO)))
+    found = open_photo(jpeg(xmp=packet("", numbers, GPano=GPANO)))
     larger = np.repeat(np.repeat(found.pixels, 2, axis=0), 2, axis=1)
     path = tmp_path / f"a{suffix}"
     encoded = Encoding().encode(replace(found, pixels=larger), suffix, STAMP)

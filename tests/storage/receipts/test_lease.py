@@ -25,7 +25,7 @@ import pytest
 from flows.engine import run as fanout
 from flows.interface.console import Advance
 from flows.inputs.contents import list_images
-from flows.engine.job import Elsewhere, Job
+from flows.engine.job import WorkerSpec, Job
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
 from storage.receipts import claims
@@ -107,7 +107,7 @@ def job(target: Location, work: Callable[[str], None] = lambda _: None, **option
 
     units = [Unit.of("upscale", f"unit-{i}", ENTRIES[i : i + 2], {}) for i in (0, 2, 4)]
     facts = {"title": "upscale", "units": units, "work": do, "receipts": Receipts(target, "upscale")}
-    return Job(**{**facts, "elsewhere": Elsewhere(lambda _: do, is_heavy=False), **options})
+    return Job(**{**facts, "elsewhere": WorkerSpec(lambda _: do, uses_gpu=False), **options})
 
 
 def lost_after(lease: Lease, harm: Callable[..., None], *given: Any) -> bool:

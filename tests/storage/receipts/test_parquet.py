@@ -12,7 +12,7 @@ import pytest
 
 from storage.receipts import parquet
 from storage.stores.location import Location, StorageError
-from storage.receipts.parquet import DAMAGED, TooLargeError, read_parquet, read_table, refuse_large
+from storage.receipts.parquet import DAMAGED, TooLargeError, read_parquet, read_table, check_large
 from storage.receipts.receipts import MANIFEST, Receipts, read_manifest
 from storage.receipts.schemas import SAMPLES
 from storage.receipts.status import standing
@@ -78,7 +78,7 @@ def test_a_small_file_that_stands_for_gigabytes_is_refused_before_they_are_there
 ) -> None:
     (tmp_path / MANIFEST).write_bytes(request.getfixturevalue(name))
     with pytest.raises(TooLargeError, match=r"its [\d,]+ bytes would take [\d,]+ or more of memory"):
-        refuse_large(tmp_path / MANIFEST)
+        check_large(tmp_path / MANIFEST)
     with pytest.raises(StorageError, match=rf"{MANIFEST}: not a readable Parquet file \(its "):
         read_manifest(Location.of(tmp_path), ["key", "status"])
 
@@ -184,7 +184,7 @@ def test_a_footer_that_says_less_than_its_pages_is_not_believed(version: str, tm
     with pytest.raises(TooLargeError):
         read_parquet(data)
     with pytest.raises(TooLargeError):
-        refuse_large(file)
+        check_large(file)
 
 
 @pytest.mark.parametrize(

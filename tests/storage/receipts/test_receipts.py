@@ -14,7 +14,7 @@ import pytest
 from storage.stores.location import Entry, Location, StorageError
 from storage.receipts.receipts import MANIFEST, Receipts, read_manifest
 from storage.receipts.schemas import SAMPLES
-from storage.receipts.survey import Survey
+from storage.receipts.survey import TargetState
 from storage.receipts.units import Row, Unit, cut_by_key, cut_evenly, failed, is_current
 
 ENTRIES = [Entry(f"{i:05d}.png", 100 + i, f"tag{i}") for i in range(2000)]
@@ -210,7 +210,7 @@ def test_the_rows_of_all_units_come_in_their_order(target: Location) -> None:
 
 def test_the_plan_lists_every_sample_with_its_unit(target: Location) -> None:
     units = [unit("a"), unit("b")]
-    Receipts(target, "upscale").begin(units, Survey({}, (), {}, gathered=False))
+    Receipts(target, "upscale").begin(units, TargetState({}, (), {}, gathered=False))
     plan = pd.read_parquet(Path(target.root) / ".dtls" / "plan.parquet")
     assert list(zip(plan.unit, plan.key, plan["size"], plan.etag, strict=True)) == [
         (made.name, entry.key, entry.size, entry.etag) for made in units for entry in ENTRIES[:2]

@@ -11,7 +11,7 @@ import ijson
 import pytest
 
 from storage.shards import ffhq
-from storage.shards.ffhq import Origin, by_hash, image_number, published, read_metadata, refuse_large
+from storage.shards.ffhq import Origin, by_hash, image_number, published, read_metadata, check_large
 from storage.stores.location import StorageError
 
 NAME = "s3://bucket/ffhq/ffhq-dataset-v2.json"
@@ -250,10 +250,10 @@ def test_a_large_file_of_another_shape_is_refused_at_its_start() -> None:
 
 
 def test_more_than_metadata_ever_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_large(NAME, 255_000_000)
+    check_large(NAME, 255_000_000)
     with pytest.raises(StorageError, match=f"{NAME}: 10,000,000,000 bytes, and FFHQ's metadata have "):
-        refuse_large(NAME, 10**10)
-    monkeypatch.setattr(ffhq, "MOST_ENTRIES", 2)
+        check_large(NAME, 10**10)
+    monkeypatch.setattr(ffhq, "MAX_ENTRIES", 2)
     entries = ", ".join(f'"{number}": {{"metadata": {{}}}}' for number in range(3))
     with pytest.raises(StorageError, match="more than 2 entries"):
         read(f"{{{entries}}}".encode())

@@ -21,7 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from storage.stores import errors
 from storage.archives.source import place_of
 from storage.stores.entry import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_named_only
-from storage.stores.errors import told
+from storage.stores.errors import translating_errors
 from storage.stores.local import BROKEN
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from tests.faulty_s3 import Fault, FaultyS3
@@ -543,7 +543,7 @@ def answered(code: str, status: int) -> ClientError:
     ids=repr,
 )
 def test_what_is_closed_to_us_as_a_whole_is_told_from_what_one_file_is(error: Exception, of_the_place: bool) -> None:
-    with pytest.raises(StorageError) as told_of, told("s3://bucket/key"):
+    with pytest.raises(StorageError) as told_of, translating_errors("s3://bucket/key"):
         raise error
     assert isinstance(told_of.value, UnavailableError) == of_the_place
 
