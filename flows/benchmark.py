@@ -22,19 +22,19 @@ from dtls.degradations.resize import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
 from dtls.inference.trained import Sampling
 from flows.engine.cancelling import obey_cancels
-from flows.interface.console import tell, tell_markdown
+from flows.engine.summary import counted
 from flows.experiments.benchmark_methods import CONTENDERS, chosen, training_of
+from flows.experiments.cost import cost_of, steps_in
+from flows.experiments.testbed import Testbed
+from flows.interface.console import tell, tell_markdown
 from flows.interface.options import Address, Options, command_line
 from flows.interface.outcome import one_line
-from flows.experiments.cost import cost_of, steps_in
-from flows.engine.summary import counted
 from flows.train import train
 from flows.training.options import TrainOptions
-from flows.experiments.testbed import Testbed
 from reports.tables.table import METRICS, PRIMARY, SET_METRICS
 from storage.receipts.lease import hold
-from storage.stores.location import Location
 from storage.receipts.receipts import read_manifest
+from storage.stores.location import Location
 
 PACE = "pace.json"
 UNTIMED = ("source", "target", "device", "resume", "shards", "image_ext", "max_failed")

@@ -16,10 +16,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 
+from flows.engine.stopping import TerminatedError, obeying_signals
 from flows.interface.commands import StoppedError, UsageError, command
 from flows.interface.console import printable, tell
 from flows.interface.outcome import failures
-from flows.engine.stopping import TerminatedError, obeying_signals
 
 VERSION = "--version"
 STOPPED = "stopped; run it again to go on"

@@ -12,12 +12,12 @@ from PIL import Image
 from prefect import flow
 from pydantic import Field
 
-from flows.engine.cancelling import obey_cancels
 from flows.downscale import DownscaleOptions, downscale
+from flows.engine.cancelling import obey_cancels
+from flows.inputs.sources import absolute
 from flows.interface.options import Address, Options
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
-from flows.inputs.sources import absolute
 from flows.train import train
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale

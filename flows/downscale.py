@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from dtls.degradations.resize import LRProtocol
 from flows.engine.cancelling import obey_cancels
 from flows.inputs.methods import Reduction
-from flows.transform.run import transform
+from flows.inputs.selection import SelectionOptions, Target
 from flows.interface.options import Address
 from flows.interface.outcome import one_line
-from flows.transform.spec import ImageTransform
-from flows.inputs.selection import SelectionOptions, Target
+from flows.transform.run import transform
 from flows.transform.sizes import Reduced, Smaller
+from flows.transform.spec import ImageTransform
 
 
 class DownscaleOptions(SelectionOptions):

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from dtls.authors_checkpoint import import_checkpoint as convert
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
-from flows.interface.options import Address, Options
 from flows.inputs.sources import file_at
+from flows.interface.options import Address, Options
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 from storage.stores.scratch import scratch_folder

@@ -15,27 +15,27 @@ from pydantic import BeforeValidator, Field, model_validator
 from dtls.degradations.resize import LRProtocol
 from flows.engine import run as fanout
 from flows.engine.cancelling import obey_cancels
+from flows.engine.job import Job, WorkerSpec
 from flows.evaluation.collection import Collection
-from flows.evaluation.spec import EvaluationSpec
-from flows.evaluation.measure import RECEIPT, as_in_table
-from flows.interface.console import tell
-from flows.inputs.contents import SourceOptions
 from flows.evaluation.history import compare
-from flows.engine.job import WorkerSpec, Job
 from flows.evaluation.matching import KEY, Keys, Naming, Template
-from flows.interface.options import Address
-from flows.interface.outcome import RunError, one_line
-from flows.inputs.compatibility import chosen_protocol
+from flows.evaluation.measure import RECEIPT, as_in_table
 from flows.evaluation.outputs import TABLE
 from flows.evaluation.publish import Publication
+from flows.evaluation.spec import EvaluationSpec
+from flows.inputs.compatibility import chosen_protocol
+from flows.inputs.contents import SourceOptions
 from flows.inputs.sources import SourceSpec, check_within
+from flows.interface.console import tell
+from flows.interface.options import Address
+from flows.interface.outcome import RunError, one_line
 from reports.figures.fonts import check_unreadable
 from reports.metrics.fidelity import Colour, Measure
 from reports.tables.table import write_metrics
-from storage.stores.durable import unsynced
-from storage.stores.location import Location, StorageError
 from storage.receipts.receipts import Receipts
 from storage.receipts.units import Row
+from storage.stores.durable import unsynced
+from storage.stores.location import Location, StorageError
 
 SHOWN_OPTIONS = {"sr", "hr", "lr", "title", "gallery", "figures", "rating", "ratings", "sets", "run"}
 RUN = r"[\w.+-]{1,64}"

@@ -17,13 +17,13 @@ from dtls.degradations.resize import Protocol, SizeError
 from dtls.devices import Precision, best_device
 from dtls.training.presets import PRESETS
 from flows.engine.cancelling import obey_cancels
-from flows.interface.console import tell_markdown
 from flows.experiments.paper_tables import EXPERIMENTS, Experiment, Row
+from flows.experiments.testbed import Testbed
+from flows.interface.console import tell_markdown
 from flows.interface.options import Address, Options, command_line
 from flows.interface.outcome import one_line
 from flows.train import train
 from flows.training.options import TrainOptions
-from flows.experiments.testbed import Testbed
 from reports.tables.table import METRICS, PRIMARY, Metric
 from storage.receipts.lease import hold
 from storage.stores.location import Location

@@ -13,21 +13,21 @@ from pydantic import Field, model_validator
 
 from flows.engine import run as fanout
 from flows.engine.cancelling import obey_cancels
-from flows.interface.console import tell
+from flows.engine.job import Job, WorkerSpec
 from flows.inputs.contents import Contents, SourceOptions, contents_of
-from flows.engine.job import WorkerSpec, Job
+from flows.inputs.sources import SourceSpec, absolute, check_within, file_at, identity
+from flows.inputs.unlisted import check_remaking, made_before
+from flows.interface.console import tell
 from flows.interface.options import Address, MakingOptions
 from flows.interface.outcome import one_line
 from flows.transform.sharding import METADATA, REFUSED, Found, ShardSpec
-from flows.inputs.sources import SourceSpec, absolute, file_at, identity, check_within
-from flows.inputs.unlisted import made_before, check_remaking
 from storage.archives.source import open_source
-from storage.shards.ffhq import Split, by_hash, published
-from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.receipts.receipts import Receipts
 from storage.receipts.schemas import SAMPLES_OF_SHARDS
-from storage.shards.write import SHARD, copies, shard_name
 from storage.receipts.units import Unit, cut_evenly
+from storage.shards.ffhq import Split, by_hash, published
+from storage.shards.write import SHARD, copies, shard_name
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 
 
 class ShardOptions(SourceOptions, MakingOptions):

@@ -5,17 +5,17 @@ from typing import Any, cast, get_args
 
 from pydantic import Field
 
-from flows.interface.console import progress, tell
-from flows.inputs.keys import Names
-from flows.interface.options import CORES, Address, Options
 from flows.engine.summary import counted
+from flows.inputs.keys import Names
+from flows.interface.console import progress, tell
+from flows.interface.options import CORES, Address, Options
 from flows.training.settings import LOSSES, states
-from storage.images.encode import Encoding, Format
-from storage.stores.location import Location
-from storage.receipts.owners import Owner, owner_of
 from storage.archives.writer import Packing, is_archive
+from storage.images.encode import Encoding, Format
+from storage.receipts.owners import Owner, owner_of
 from storage.receipts.receipts import PLANNED
 from storage.receipts.status import Namer, RunStatus, standing
+from storage.stores.location import Location
 
 REASONS = 5
 

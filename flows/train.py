@@ -18,25 +18,25 @@ from prefect.cache_policies import NO_CACHE
 
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, config_json, save_tensors
 from dtls.devices import DeviceError, best_device, best_precision
+from dtls.inference.trained import DEFAULT
 from dtls.models.base import Model
 from dtls.training.presets import preset_of
-from dtls.inference.trained import DEFAULT
 from dtls.training.trainer import TrainingError
 from flows.engine.cancelling import obey_cancels
-from flows.interface.console import Advance, flow_run, in_flow_run, progress, tell
 from flows.inputs.methods import load_checkpointed
+from flows.inputs.sources import folder_here
+from flows.interface.console import Advance, flow_run, in_flow_run, progress, tell
 from flows.interface.options import CORES
 from flows.interface.outcome import NothingToDo, one_line, raised
-from flows.inputs.sources import folder_here
 from flows.training.options import TrainOptions
 from flows.training.settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
-from storage.stores.cache import DAY, Cache
 from storage.receipts.lease import Lease, hold, sweep
-from storage.stores.location import Location, StorageError
 from storage.receipts.owners import LostError
-from storage.stores.scratch import scratch_folder
-from storage.shards.read import list_shards, local_shards
 from storage.receipts.survey import list_target
+from storage.shards.read import list_shards, local_shards
+from storage.stores.cache import DAY, Cache
+from storage.stores.location import Location, StorageError
+from storage.stores.scratch import scratch_folder
 
 GRACE_SECONDS = 25.0
 """How long a stopped training may take to save; Prefect gives a cancelled flow run 30 s."""

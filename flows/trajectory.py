@@ -8,17 +8,17 @@ import torch
 from pydantic import Field, model_validator
 
 from dtls.devices import Precision, best_device
-from dtls.samplers.dtls import SamplerName
+from dtls.inference.pixels import to_pixels, to_unit
 from dtls.inference.trained import Sampling
+from dtls.samplers.dtls import SamplerName
 from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
-from flows.interface.options import Address, Options
 from flows.inputs.sources import check_within
-from dtls.inference.pixels import to_pixels, to_unit
+from flows.interface.options import Address, Options
 from flows.upscale import check_misfits
-from reports.figures.contact_sheet import GalleryItem, GalleryImage, contact_sheet
-from storage.images import decode as codec
+from reports.figures.contact_sheet import GalleryImage, GalleryItem, contact_sheet
 from storage.archives.source import open_source
+from storage.images import decode as codec
 from storage.images.decode import ImageError
 from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError

@@ -10,24 +10,24 @@ from typing import Self
 from prefect import flow
 from pydantic import Field, field_validator, model_validator
 
+from dtls.checkpoints.bundled import SHIPPED, shipped_for
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.devices import Precision
 from dtls.inference.method import INTERPOLATIONS, MODELS, Method
-from dtls.checkpoints.bundled import SHIPPED, shipped_for
 from dtls.inference.spandrel import SpandrelModel
 from dtls.inference.tiling import SMALLEST, TILE
 from dtls.inference.trained import Sampling, Trained
 from flows.engine.cancelling import obey_cancels
-from flows.interface.console import tell
 from flows.inputs.methods import OURS, SPANDREL, MethodSpec
-from flows.transform.run import transform
+from flows.inputs.selection import SelectionOptions, Target
+from flows.inputs.sources import protocols
+from flows.interface.console import tell
 from flows.interface.options import Address
 from flows.interface.outcome import one_line
 from flows.transform.placement import device_here, precision_of
-from flows.transform.spec import ImageTransform, Results
-from flows.inputs.selection import SelectionOptions, Target
+from flows.transform.run import transform
 from flows.transform.sizes import Enlarged, Larger
-from flows.inputs.sources import protocols
+from flows.transform.spec import ImageTransform, Results
 from storage.images.encode import Encoding, Format
 
 DEFAULT_SCALE = 4.0
@@ -176,7 +176,9 @@ def upscale(options: UpscaleOptions) -> str:
     results = Results(
         Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
     )
-    recipe = ImageTransform("upscale", load, Enlarged(scale, options.size, options.larger), results, options.batch_size)
+    recipe = ImageTransform(
+        "upscale", load, Enlarged(scale, options.size, options.larger), results, options.batch_size
+    )
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
 
 

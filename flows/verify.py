@@ -8,15 +8,15 @@ from itertools import chain
 
 from pydantic import Field
 
+from flows.evaluation.outputs import TABLE
 from flows.interface.console import progress, tell
 from flows.interface.options import CORES, Address, Options
 from flows.interface.outcome import RunError
-from flows.evaluation.outputs import TABLE
+from storage.archives.writer import Packing, is_archive
 from storage.receipts.agreement import Gathered
 from storage.receipts.lease import hold
-from storage.stores.location import Location
-from storage.archives.writer import Packing, is_archive
 from storage.receipts.schemas import MADE_OF
+from storage.stores.location import Location
 from storage.verification import RECEIPT, Problem, Verification
 
 LINES, NAMES = 20, 5

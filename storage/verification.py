@@ -15,20 +15,20 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from storage.receipts.agreement import Agreement, Gathered
-from storage.stores.entry import STATE, is_hidden
-from storage.stores.location import TEMPORARY, Entry, Location, StorageError
-from storage.receipts.owners import owner_of
+from storage.archives.tars import Damaged
 from storage.archives.writer import Packing
 from storage.parallel import ordered_map
+from storage.receipts.agreement import Agreement, Gathered
+from storage.receipts.owners import owner_of
 from storage.receipts.parquet import DAMAGED, read_parquet
 from storage.receipts.proofs import at_hand, sha256_of
 from storage.receipts.receipts import PLANNED
 from storage.receipts.seals import FIELD, MAX, PUBLISHED, SEALS, broken, seals_of
-from storage.shards.read import image_members
 from storage.receipts.survey import UNFINISHED, list_target
-from storage.archives.tars import Damaged
 from storage.receipts.units import SKIPPED, Row
+from storage.shards.read import image_members
+from storage.stores.entry import STATE, is_hidden
+from storage.stores.location import TEMPORARY, Entry, Location, StorageError
 
 RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/(?:[^/]+/)*[^./][^/]*\.parquet")
 PROOF = ("output", "output_bytes", "sha256")

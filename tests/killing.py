@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 import s3fs
 from fsspec.asyn import sync_wrapper
 
-from storage.stores.location import Location
 from storage.receipts.seals import SEALS
+from storage.stores.location import Location
 from tests.services import S3Server
 
 PROCESSES = get_context("forkserver")

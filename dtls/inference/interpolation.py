@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dtls.degradations.resize import LRProtocol, SizeError, resize, scale_between
 from dtls.degradations.realworld import realworld, seeds_of
+from dtls.degradations.resize import LRProtocol, SizeError, resize, scale_between
 
 
 class Interpolation:

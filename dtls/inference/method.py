@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dtls.models.base import Model
     from dtls.inference.trained import Sampling
+    from dtls.models.base import Model
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 MODELS: Mapping[str, str] = {

@@ -20,11 +20,11 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from dtls.checkpoints.bounds import load_pickled
-from dtls.inference.channels import channel_by_channel, in_colour
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import scale_between
 from dtls.devices import Precision, best_precision
+from dtls.inference.channels import channel_by_channel, in_colour
 from dtls.inference.tiling import SMALLEST, Tiler
 from dtls.inference.trained import DEFAULT, Sampling
 

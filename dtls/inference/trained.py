@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.inference.channels import in_colour
 from dtls.checkpoints.checkpoint import CheckpointError, load_hashed
 from dtls.degradations.resize import project, scale_between
 from dtls.devices import Precision, accelerated, best_precision
-from dtls.models.base import Callback
+from dtls.inference.channels import in_colour
 from dtls.inference.tiling import SMALLEST, TILE, Tiler
+from dtls.models.base import Callback
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, NamedTuple, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from dtls.degradations.resize import LRProtocol, SizeError, resize
 from dtls.degradations.realworld import realworld
+from dtls.degradations.resize import LRProtocol, SizeError, resize
 
 MAX_TIMESTEPS = 100_000
 Network = Callable[[Tensor, Tensor], Tensor]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dtls.degradations.resize import Degradation, Protocol, SizeError
 from dtls.models.base import Callback, Compare, Draws, Model, Network, Sample
-from dtls.samplers.dtls import SAMPLERS, SamplerName
 from dtls.networks.unet import UNet
+from dtls.samplers.dtls import SAMPLERS, SamplerName
 
 Prediction = Literal["x0", "previous"]
 

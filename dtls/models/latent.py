@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from dtls.degradations.resize import SizeError
-from dtls.models.diffusion import Diffusion, DiffusionConfig, NoiseLoss, groups
 from dtls.models.base import Compare, Draws, Network, departing
+from dtls.models.diffusion import Diffusion, DiffusionConfig, NoiseLoss, groups
 
 LEVELS = 3
 """Of the autoencoder, each with half the sides of the one before: a latent has a fourth of the image's."""

@@ -6,8 +6,8 @@ The loss is L1, one of the two of its eq. 6; the thesis's (§5.2) is `noise_loss
 
 from torch import Tensor
 
-from dtls.models.diffusion import Diffusion
 from dtls.models.base import Compare, Draws, Network, departing
+from dtls.models.diffusion import Diffusion
 
 
 class SR3(Diffusion):

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dtls.models.diffusion import diffusers
 from dtls.models.base import Draws, Noise
+from dtls.models.diffusion import diffusers
 from dtls.models.latent import Latent, LatentConfig
 
 KL_WEIGHT = 1e-6

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import CheckpointError, load_weights
-from dtls.networks.critic import Critic
 from dtls.models.base import Draws, Model
+from dtls.networks.critic import Critic
 
 if TYPE_CHECKING:  # it takes seconds to import, and only the training process needs it
     from lightning_fabric import Fabric

@@ -20,12 +20,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from flows.engine.job import Work, WorkerSpec
 from flows.interface.console import Advance
-from flows.engine.job import WorkerSpec, Work
 from storage.receipts.claims import Claim
+from storage.receipts.units import Row, Unit
 from storage.stores.location import Entry, StorageError
 from storage.stores.scratch import scratch_folder
-from storage.receipts.units import Row, Unit
 
 POLL = 0.5
 """Seconds between two looks at whether the run was stopped, and in the process, whether the run is gone."""

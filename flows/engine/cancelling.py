@@ -26,8 +26,8 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from flows.interface.outcome import send_log
 from flows.engine.stopping import end_now
+from flows.interface.outcome import send_log
 
 INTERVAL_SECONDS, LOOK_SECONDS = 3.0, 0.5
 """Between two questions to the server, and between two looks at what the worker has said."""

@@ -204,7 +204,13 @@ def processes(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
     settings["distributed.scheduler.allowed-failures"] = 1  # the second death counts
     logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)  # which the run tells in its own words
     here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
-    common = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR, "preload": ["flows.engine.worker"]}
+    common = {
+        **here,
+        "nthreads": 1,
+        "memory_limit": 0,
+        "silence_logs": logging.ERROR,
+        "preload": ["flows.engine.worker"],
+    }
     own = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {GPU: 1}} for gpu in gpus] or [{}] * count
     workers = {place: {"cls": Nanny, "options": common | one} for place, one in enumerate(own)}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0, "dashboard": False}}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from flows.interface.console import Advance
 from flows.interface.options import BatchOptions
-from storage.stores.location import Entry, Location
 from storage.receipts.receipts import Receipts
 from storage.receipts.survey import Stale, TargetState
 from storage.receipts.units import Row, Unit, is_current, is_transient
+from storage.stores.location import Entry, Location
 
 Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 """Does some samples of a unit and returns a row for each; outputs are in their places by then."""

@@ -19,19 +19,19 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
 from flows.engine.cluster import scheduler_of
-from flows.interface.console import in_flow_run, log_failure, progress, publish, tell
 from flows.engine.job import Job, Remaining, outdated
-from flows.interface.options import BatchOptions
-from flows.interface.outcome import RunError, one_line
 from flows.engine.replacing import check_replacing
 from flows.engine.runners import MAX, Runner, runner_of
 from flows.engine.summary import Summary
-from storage.stores.durable import unsynced
+from flows.interface.console import in_flow_run, log_failure, progress, publish, tell
+from flows.interface.options import BatchOptions
+from flows.interface.outcome import RunError, one_line
 from storage.receipts.lease import Lease, hold, is_released, sweep
-from storage.stores.location import StorageError, UnavailableError
 from storage.receipts.owners import LostError
 from storage.receipts.proofs import unlike
 from storage.receipts.units import Row, Unit, is_transient
+from storage.stores.durable import unsynced
+from storage.stores.location import StorageError, UnavailableError
 
 
 def run(job: Job, options: BatchOptions) -> Summary:
@@ -46,7 +46,9 @@ def _run(job: Job, options: BatchOptions) -> Summary:
     left = Remaining.of(job, options)
     check_replacing(left)
     summary = skipped(left)
-    is_needed = bool(left) or job.receipts.has_news or (bool(left.survey.leftovers) and is_released(job.receipts.target))
+    is_needed = (
+        bool(left) or job.receipts.has_news or (bool(left.survey.leftovers) and is_released(job.receipts.target))
+    )
     del left  # another run may just have ended, so that it is found out anew
     if is_needed:
         with hold(job.receipts.target, job.receipts.flow, also=job.also) as lease:

@@ -14,14 +14,14 @@ from threading import Event
 from typing import Any
 
 from flows.engine.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
-from flows.interface.console import Advance, logger
-from flows.engine.job import WorkerSpec, Work
-from flows.interface.options import BatchOptions
+from flows.engine.job import Work, WorkerSpec
 from flows.engine.ticks import Ticks
 from flows.engine.watched import Watched
+from flows.interface.console import Advance, logger
+from flows.interface.options import BatchOptions
 from storage.receipts.lease import Lease
-from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.receipts.units import Row, Unit
+from storage.stores.location import Entry, StorageError, UnavailableError
 
 POLL = 1.0
 """Seconds between two looks at whether the run was stopped, and whether there are workers."""

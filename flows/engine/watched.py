@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from threading import Thread
 
 from flows.engine.apart import Apart
-from flows.interface.console import Advance
-from flows.engine.job import WorkerSpec, Work
+from flows.engine.job import Work, WorkerSpec
 from flows.engine.ticks import Ticks
+from flows.interface.console import Advance
 from storage.receipts.claims import Claim
+from storage.receipts.units import Row, Unit
 from storage.stores.errands import Errand
 from storage.stores.location import Entry
-from storage.receipts.units import Row, Unit
 
 LOOK_SECONDS = 1.0
 MAX_LEFT = 8

@@ -11,10 +11,10 @@ from distributed import get_worker
 from flows.engine.job import WorkerSpec
 from flows.engine.watched import Watched
 from storage.receipts.claims import Claim
-from storage.stores.durable import unsynced
-from storage.stores.location import Location, StorageError
 from storage.receipts.proofs import note_versions
 from storage.receipts.units import Row, Unit
+from storage.stores.durable import unsynced
+from storage.stores.location import Location, StorageError
 
 TELL_SECONDS = 1.0
 RUNNING = ("executing", "long-running", "resumed")

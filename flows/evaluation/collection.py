@@ -11,8 +11,8 @@ from torch import Tensor
 
 from flows.inputs.contents import SourceOptions, contents_of, reason_of_refusal
 from flows.inputs.keys import normalized
-from storage.images import decode as codec
 from storage.archives.source import Source, open_source
+from storage.images import decode as codec
 from storage.images.decode import ImageError
 from storage.images.kinds import Kind
 from storage.stores.location import Entry, StorageError

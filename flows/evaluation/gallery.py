@@ -12,14 +12,14 @@ from PIL import Image
 
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
-from reports.figures.contact_sheet import GalleryItem, GalleryImage
+from reports.figures.contact_sheet import GalleryImage, GalleryItem
 from reports.metrics.ssim_map import ssim_map
-from reports.page.model import Role, GalleryRow, Shown
+from reports.page.model import GalleryRow, Role, Shown
 from reports.tables.table import METRICS, PRIMARY
 from storage.images import decode as codec
 from storage.images.decode import ImageError, Pixels
-from storage.stores.location import Location, StorageError, UnavailableError
 from storage.parallel import ordered_map
+from storage.stores.location import Location, StorageError, UnavailableError
 
 FOLDER = "images/"
 EMBEDDED_BYTES = 12 * 2**20

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flows.interface.console import tell, tell_markdown
 from reports.tables.render import markdown
 from reports.tables.table import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
+from storage.parallel import ordered_map
 from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
-from storage.parallel import ordered_map
 
 HISTORY, HISTORY_TABLE = "history.md", "history.parquet"
 RUNS, RUN_SUMMARY = "runs/run=", "/_summary.json"

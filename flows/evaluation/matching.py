@@ -9,16 +9,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from flows.engine.summary import counted
 from flows.evaluation.collection import Collection, files_at
-from flows.interface.console import tell
 from flows.inputs.contents import SourceOptions
 from flows.inputs.keys import alike
 from flows.inputs.sources import manifest_beside
-from flows.engine.summary import counted
-from storage.images import decode
+from flows.interface.console import tell
 from storage.archives.source import SHARD, Single, Source
-from storage.stores.location import Entry, StorageError
+from storage.images import decode
 from storage.receipts.parquet import ROWS
+from storage.stores.location import Entry, StorageError
 
 KEY, METHOD = "{key}", "{method}"
 Named = Mapping[Entry, str]

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from dtls.degradations.resize import LRProtocol, SizeError
 from flows.evaluation.collection import Collection
-from flows.interface.console import Advance
 from flows.evaluation.samples import EvalSample, Stage
 from flows.inputs.grouping import in_batches
+from flows.interface.console import Advance
 from reports.metrics.fidelity import Measure, reduced_size
 from reports.metrics.score import score
 from reports.tables.table import NOTES, SCHEMA, SCHEMA_VERSION
-from storage.stores.errands import Turn, in_hand
 from storage.images.decode import ImageError
-from storage.stores.location import Entry
-from storage.parallel import ordered_map
 from storage.images.room import ROOM
+from storage.parallel import ordered_map
 from storage.receipts.schemas import MADE_OF, SAMPLES
 from storage.receipts.units import Row, Unit, cut_by_key
+from storage.stores.errands import Turn, in_hand
+from storage.stores.location import Entry
 
 UNIT_SIZE = 256
 WAITING_PIXELS = 2**24

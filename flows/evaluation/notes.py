@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from flows.engine.summary import counted
 from flows.evaluation.measure import Measurement
 from flows.evaluation.samples import SEPARATOR
-from flows.engine.summary import counted
 from reports.tables.table import NOTES
 
 NAMED = 5
@@ -66,9 +66,7 @@ def _cropped_away(comparison: Measurement, frame: pd.DataFrame) -> str | None:
     count = frame.loc[(frame["status"] == "ok") & frame["psnr"].isna(), "key"].nunique()
     if not count:
         return None
-    return (
-        f"PSNR and SSIM: inside a border of {border} pixels nothing is left of {count:,} image{'s' * (count > 1)}."
-    )
+    return f"PSNR and SSIM: inside a border of {border} pixels nothing is left of {count:,} image{'s' * (count > 1)}."
 
 
 def _unfit(frame: pd.DataFrame, so: str) -> str | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.receipts.commits import Commits
-from storage.stores.location import Entry, Location, StorageError
 from storage.receipts.seals import FIELD, MAX, PUBLISHED, Seal, broken, seals_of, tagged
+from storage.stores.location import Entry, Location, StorageError
 
 TABLE = "metrics.parquet"
 IMAGE = re.compile(r"images/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")

@@ -14,33 +14,33 @@ import pandas as pd
 
 from dtls.checkpoints.checkpoint import CheckpointError
 from flows.engine.apart import is_not_to_be_read
-from flows.evaluation.measure import Measurement
-from flows.interface.console import progress, publish, tell, tell_markdown
 from flows.evaluation.gallery import Gallery
 from flows.evaluation.history import RUN_SUMMARY, RUNS
+from flows.evaluation.measure import Measurement
 from flows.evaluation.notes import not_measured, notes_of
 from flows.evaluation.outputs import TABLE, Published, Recorder
 from flows.evaluation.rating import PAGE as RATING_PAGE
 from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
 from flows.evaluation.set_metrics import set_distances
-from reports.figures.crops import comparison_figure
-from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
-from reports.figures.fonts import lacking, missing
+from flows.interface.console import progress, publish, tell, tell_markdown
 from reports.figures.contact_sheet import NothingToDrawError, contact_sheet
+from reports.figures.crops import comparison_figure
+from reports.figures.fonts import lacking, missing
+from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
 from reports.metrics.inception import Inception, InceptionError
-from reports.tables.render import interval_table, latex_table, markdown
-from reports.page.render import render
 from reports.page.model import Page
+from reports.page.render import render
 from reports.rating.render import ratings_markdown
+from reports.tables.render import interval_table, latex_table, markdown
 from reports.tables.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables.table import METRICS, PRIMARY, read_metrics
 from storage.receipts.lease import hold
-from storage.stores.location import Location
 from storage.receipts.owners import LostError
 from storage.receipts.parquet import check_large
-from storage.stores.scratch import scratch_folder
 from storage.receipts.status import is_planned
 from storage.receipts.units import Unit
+from storage.stores.location import Location
+from storage.stores.scratch import scratch_folder
 
 SUMMARY, PAGE, SHEET = "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"

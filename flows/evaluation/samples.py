@@ -8,9 +8,9 @@ from torch import Tensor
 from dtls.degradations.resize import SizeError
 from flows.evaluation.collection import Collection, Seen
 from flows.transform.sizes import Reduced
-from storage.stores.errands import in_hand
 from storage.images.decode import ImageError
 from storage.images.kinds import unlike
+from storage.stores.errands import in_hand
 from storage.stores.location import ChangedError, Entry, StorageError, UnavailableError
 
 CROPPED = "HR is cropped at its right and bottom to whole LR pixels"

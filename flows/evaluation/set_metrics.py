@@ -9,8 +9,8 @@ from flows.evaluation.measure import Measurement
 from reports.metrics.fid_kid import FeatureSet, SetDistance, TooFewError, fid, kid
 from reports.metrics.inception import Inception
 from storage.images.decode import ImageError
-from storage.stores.location import StorageError, UnavailableError
 from storage.parallel import ordered_map
+from storage.stores.location import StorageError, UnavailableError
 
 BATCH = 32
 
@@ -44,7 +44,9 @@ def set_distances(
     return found, list(dict.fromkeys(notes))
 
 
-def _features(comparison: Measurement, label: str, inception: Inception, advance: Callable[[int], None]) -> FeatureSet:
+def _features(
+    comparison: Measurement, label: str, inception: Inception, advance: Callable[[int], None]
+) -> FeatureSet:
     collection = comparison.hr if label == "HR" else comparison.sr[label]
     features = FeatureSet()
     if collection is None:

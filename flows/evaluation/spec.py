@@ -8,13 +8,13 @@ from torch import nn
 from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
+from flows.engine.job import Work
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
-from flows.engine.job import Work
 from flows.inputs.sources import SourceSpec
+from reports.metrics.fidelity import Measure
 from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.lpips_vgg import WeightsError, load_lpips_vgg
-from reports.metrics.fidelity import Measure
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import torch
 
 from dtls.checkpoints.checkpoint import make_model
 from dtls.devices import best_device, best_precision
-from dtls.training.presets import preset_of
 from dtls.inference.trained import Sampling, Trained
+from dtls.training.presets import preset_of
 from dtls.training.trainer import Trainer, TrainingError
 from flows.inputs.methods import load_checkpointed
 from flows.training.options import TrainOptions

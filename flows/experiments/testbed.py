@@ -14,21 +14,21 @@ from prefect.flows import Flow
 
 from dtls.degradations.resize import Protocol, SizeError
 from dtls.inference.interpolation import Square
-from flows.interface.console import in_flow_run
 from flows.downscale import DownscaleOptions, downscale
-from flows.transform.run import transform
-from flows.interface.options import Options
-from flows.evaluation.publish import SUMMARY
-from flows.transform.spec import ImageTransform
-from flows.report import ReportOptions, report
-from flows.inputs.selection import SelectionOptions
-from flows.shard import ShardOptions, shard
-from flows.transform.sizes import Squared
-from flows.inputs.sources import check_within
 from flows.engine.summary import counted
+from flows.evaluation.publish import SUMMARY
+from flows.inputs.selection import SelectionOptions
+from flows.inputs.sources import check_within
+from flows.interface.console import in_flow_run
+from flows.interface.options import Options
+from flows.report import ReportOptions, report
+from flows.shard import ShardOptions, shard
+from flows.transform.run import transform
+from flows.transform.sizes import Squared
+from flows.transform.spec import ImageTransform
 from flows.upscale import UpscaleOptions, upscale
-from storage.images import decode
 from storage.archives.source import open_source
+from storage.images import decode
 from storage.stores.entry import is_named_only
 from storage.stores.location import Location, StorageError
 

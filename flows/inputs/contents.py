@@ -12,20 +12,20 @@ from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
-from flows.interface.console import tell
-from flows.inputs.keys import normalized
-from flows.interface.options import BatchOptions
 from flows.engine.summary import counted
+from flows.inputs.keys import normalized
+from flows.interface.console import tell
+from flows.interface.options import BatchOptions
 from storage.archives import kinds
-from storage.images import decode as codec
-from storage.stores.addresses import cleaned
-from storage.archives.source import Folder, Single, Source
-from storage.stores.entry import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
-from storage.stores.location import Entry, StorageError, UnavailableError
 from storage.archives.archive import MAX_FOREIGN, Refused, shown
+from storage.archives.source import Folder, Single, Source
+from storage.images import decode as codec
+from storage.images.unsupported import is_unread
 from storage.parallel import ordered_map
 from storage.receipts.receipts import MANIFEST
-from storage.images.unsupported import is_unread
+from storage.stores.addresses import cleaned
+from storage.stores.entry import FOLDER_LINK, HASHED, STATE, UNLISTED, is_hidden, is_junk, is_named_only
+from storage.stores.location import Entry, StorageError, UnavailableError
 
 REFUSED = "refused: "
 """What the tag of an entry begins with that stands for a file which cannot be read at all; the reason follows."""

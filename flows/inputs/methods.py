@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from dtls.checkpoints.bundled import SHIPPED
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from dtls.degradations.resize import LRProtocol
 from dtls.devices import best_device
 from dtls.inference.interpolation import Downscaling
 from dtls.inference.method import Method, load_method
-from dtls.checkpoints.bundled import SHIPPED
 from dtls.inference.trained import Sampling, Trained
 from flows.inputs.sources import absolute
 from storage.stores.location import Location, StorageError

@@ -10,17 +10,17 @@ from unicodedata import normalize
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flows.interface.console import tell
+from flows.engine.summary import counted
 from flows.inputs.contents import Contents, SourceOptions, reason_of_refusal, refused_entry
 from flows.inputs.keys import alike
-from flows.interface.options import Address, MakingOptions
 from flows.inputs.sources import file_at
-from flows.engine.summary import counted
+from flows.interface.console import tell
+from flows.interface.options import Address, MakingOptions
 from storage.archives import kinds
+from storage.archives.writer import is_archive
 from storage.images import decode as codec
 from storage.images import unsupported
 from storage.stores.location import ChangedError, Entry, StorageError
-from storage.archives.writer import is_archive
 
 MAX_BYTES = 2**29
 """Of a list of keys."""

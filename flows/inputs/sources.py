@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from storage.archives import kinds
 from storage.archives.source import Source, open_source
-from storage.stores.location import Location, StorageError
 from storage.archives.writer import Packing, is_archive
 from storage.receipts.parquet import ROWS
 from storage.receipts.receipts import read_manifest
+from storage.stores.location import Location, StorageError
 from storage.stores.s3 import S3
 
 

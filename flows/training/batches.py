@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from storage.images import probe
 from storage.images import decode as codec
+from storage.images import probe
 from storage.images.decode import ImageError, Pixels
-from storage.stores.location import StorageError
 from storage.shards.read import ShardReader
+from storage.stores.location import StorageError
 
 CACHE_BYTES = 512 * 2**20
 

@@ -10,11 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.training.trainer import TrainingError
-from flows.training.batches import Batches, load_batches
 from flows.engine.summary import REASONS_TOLD, counted
+from flows.training.batches import Batches, load_batches
 from flows.training.settings import Settings
-from storage.stores.location import StorageError
 from storage.shards.read import LocalShard, ShardReader
+from storage.stores.location import StorageError
 
 LOOK_SECONDS = 60.0
 """How long images are looked at before the first step; what is found later is skipped then."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import humanize
 
 from flows.engine import run
-from flows.interface.console import tell
 from flows.engine.job import Job, Remaining
-from flows.interface.options import BatchOptions
-from flows.transform.pipeline import Transform
 from flows.engine.replacing import replaced
 from flows.engine.summary import Summary, counted, duration, reason_of
+from flows.interface.console import tell
+from flows.interface.options import BatchOptions
+from flows.transform.pipeline import Transform
 from storage.images.encode import Format
-from storage.stores.location import Entry
 from storage.shards.write import Sample
+from storage.stores.location import Entry
 
 TRIED, SECONDS = 16, 20.0
 

@@ -16,26 +16,26 @@ import numpy as np
 import torch
 
 from dtls.degradations.resize import SizeError
+from dtls.inference.alpha import bounded, fill, of_alpha
 from dtls.inference.interpolation import Interpolation, Square, nearest
 from dtls.inference.method import Method
+from dtls.inference.pixels import to_pixels, to_unit
 from dtls.inference.tiling import TILE
-from dtls.inference.alpha import bounded, fill, of_alpha
-from flows.transform.memory import HOLES, needed
+from flows.inputs.grouping import in_batches
 from flows.inputs.keys import Names
 from flows.inputs.selection import check_absent
-from dtls.inference.pixels import to_pixels, to_unit
-from flows.inputs.grouping import in_batches
-from storage.images import decode
+from flows.transform.memory import HOLES, needed
 from storage.archives.source import Source
-from storage.images.encode import Encoded, Encoding
-from storage.stores.errands import Turn, in_hand
+from storage.images import decode
 from storage.images.decode import ImageError
-from storage.stores.location import Entry, StorageError, UnavailableError
-from storage.parallel import ordered_map
+from storage.images.encode import Encoded, Encoding
 from storage.images.photo import Photo, Samples, open_photo
 from storage.images.room import ROOM
-from storage.shards.write import Sample
+from storage.parallel import ordered_map
 from storage.receipts.units import COPIED, CROPPED, Row, SkippedError, failed, skipped
+from storage.shards.write import Sample
+from storage.stores.errands import Turn, in_hand
+from storage.stores.location import Entry, StorageError, UnavailableError
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of an image to that of its result; SizeError or SkippedError where there is none."""

@@ -21,24 +21,24 @@ import torch
 from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.engine import run as fanout
-from flows.interface.console import tell
-from flows.inputs.contents import Contents, contents_of, reason_of_refusal
-from flows.transform.estimate import tell_plan
-from flows.engine.job import WorkerSpec, Job, Remaining
-from flows.transform.memory import is_network
-from flows.transform.spec import TransformSpec, ImageTransform
-from flows.inputs.selection import SelectionOptions, listed_keys, select
-from flows.inputs.sources import SourceSpec, absolute, identity, check_within
+from flows.engine.job import Job, Remaining, WorkerSpec
 from flows.engine.summary import counted
-from flows.transform.targets import is_of_shards, pack, check_folded, tell_of_names_alike
-from flows.inputs.unlisted import made_before, check_remaking
+from flows.inputs.contents import Contents, contents_of, reason_of_refusal
+from flows.inputs.selection import SelectionOptions, listed_keys, select
+from flows.inputs.sources import SourceSpec, absolute, check_within, identity
+from flows.inputs.unlisted import check_remaking, made_before
+from flows.interface.console import tell
+from flows.transform.estimate import tell_plan
+from flows.transform.memory import is_network
+from flows.transform.spec import ImageTransform, TransformSpec
+from flows.transform.targets import check_folded, is_of_shards, pack, tell_of_names_alike
 from storage.archives.source import Folder, Source, open_source
-from storage.shards.choice import beside, extension
-from storage.stores.folding import pairs_alike
-from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.receipts.receipts import Receipts
 from storage.receipts.schemas import IMAGES
 from storage.receipts.units import Unit, cut_by_key
+from storage.shards.choice import beside, extension
+from storage.stores.folding import pairs_alike
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 
 SHARD = re.compile(r"shard-[0-9a-f]{16}\.tar")
 

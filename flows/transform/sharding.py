@@ -6,16 +6,16 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.interface.console import Advance
-from flows.inputs.contents import reason_of_refusal
 from flows.engine.job import Work
+from flows.inputs.contents import reason_of_refusal
 from flows.inputs.sources import SourceSpec
+from flows.interface.console import Advance
 from storage.archives.source import Source
-from storage.shards.ffhq import Origin, read_metadata, check_large
+from storage.receipts.units import Row, Unit, failed
+from storage.shards.ffhq import Origin, check_large, read_metadata
+from storage.shards.write import Sharding, shard_index
 from storage.stores.location import Entry, Location
 from storage.stores.scratch import scratch_folder
-from storage.shards.write import Sharding, shard_index
-from storage.receipts.units import Row, Unit, failed
 
 METADATA = "ffhq-dataset-v2.json"
 REFUSED = "refused"

@@ -13,19 +13,19 @@ import torch
 
 from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
-from flows.interface.console import Advance
 from flows.engine.job import Work
-from flows.transform.memory import bytes_at_once, is_network, keep_little
 from flows.inputs.keys import Names
+from flows.inputs.sources import SourceSpec
+from flows.interface.console import Advance
+from flows.transform.memory import bytes_at_once, is_network, keep_little
 from flows.transform.pipeline import Transform
 from flows.transform.sizes import Sizing
-from flows.inputs.sources import SourceSpec
 from flows.transform.targets import to_files, to_shard
 from storage.archives.source import Source
-from storage.images.encode import Encoding
-from storage.stores.location import Entry, Location, StorageError
 from storage.archives.writer import Packing, is_archive
+from storage.images.encode import Encoding
 from storage.receipts.units import Row, Unit, fingerprint_of
+from storage.stores.location import Entry, Location, StorageError
 
 THREADS = torch.get_num_threads()
 

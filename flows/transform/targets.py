@@ -6,20 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeGuard, TypeVar
 
-from flows.interface.console import Advance, progress, tell
-from flows.inputs.keys import Names, normalized
-from flows.transform.pipeline import Transform
-from flows.inputs.selection import SelectionOptions, is_absent
 from flows.engine.summary import counted
-from storage.images import decode
+from flows.inputs.keys import Names, normalized
+from flows.inputs.selection import SelectionOptions, is_absent
+from flows.interface.console import Advance, progress, tell
+from flows.transform.pipeline import Transform
 from storage.archives.source import Folder, Source
+from storage.archives.writer import Packing
+from storage.images import decode
 from storage.receipts.commits import Commits
+from storage.receipts.receipts import Receipts
+from storage.receipts.units import Row, Unit, failed, is_transient
+from storage.shards.write import Sample, write_shard
 from storage.stores.folding import Pair, pair_folded
 from storage.stores.location import Entry, Location, StorageError, UnavailableError
-from storage.archives.writer import Packing
-from storage.receipts.receipts import Receipts
-from storage.shards.write import Sample, write_shard
-from storage.receipts.units import Row, Unit, failed, is_transient
 
 MAX_NAME = 80
 """Of a sample in a shard: with its ending it fits into a tar's header."""

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports.figures.plots import DPI, TWO_COLUMNS, one_line, settings
 from reports.figures.contact_sheet import (
     ALARM,
     EMPTY,
     INK,
     MUTED,
+    GalleryImage,
     GalleryItem,
     NothingToDrawError,
-    GalleryImage,
     best_texts,
     chosen_metrics,
 )
+from reports.figures.plots import DPI, TWO_COLUMNS, one_line, settings
 from reports.tables.table import Metric
 
 if TYPE_CHECKING:
@@ -163,9 +163,7 @@ def _cell(
         return _Cell(image.label, None, [])
     row = image.metrics or {}
     texts = [(metric.text(row.get(metric.name)), best[metric.name]) for metric in metrics if row]
-    return _Cell(
-        image.label, pixels[image.label][crop.slices], [(text, text == winner) for text, winner in texts]
-    )
+    return _Cell(image.label, pixels[image.label][crop.slices], [(text, text == winner) for text, winner in texts])
 
 
 def _draw_panel(figure: "Figure", panel: _Panel, bottom: float) -> None:

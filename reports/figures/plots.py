@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from reports.figures.fonts import MAIN, Face, families, readable
 from reports.figures.contact_sheet import INK, MUTED, NothingToDrawError, cut
+from reports.figures.fonts import MAIN, Face, families, readable
 from reports.tables.statistics import mean_interval
 from reports.tables.table import Metric
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from reports.page.model import Page, GalleryRow, Shown
+from reports.page.model import GalleryRow, Page, Shown
 from reports.tables.table import SET_METRICS, Metric, finite_or_none
 
 DIGITS = 7

@@ -13,10 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.page.data import is_embedded, page_data
-from reports.page.model import Page, GalleryRow, Shown
+from reports.page.model import GalleryRow, Page, Shown
 from reports.page.verdict import interval, signed, verdict
-from reports.tables.ranking import best_of
 from reports.rating.render import ratings_facts, ratings_note, ratings_tables
+from reports.tables.ranking import best_of
 from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 __all__ = ["Page", "GalleryRow", "Shown", "render"]

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
 
-from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.archives.tars import Damaged, Member, Window
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 
 MAX_BYTES = 2**30
 """Larger files are not read: no image of images.MAX_PIXELS has more, at 16 bits a colour and uncompressed."""

@@ -12,9 +12,9 @@ from contextlib import closing
 from threading import Lock
 from typing import Any, NamedTuple
 
-from storage.stores.location import Entry, Location
-from storage.parallel import ordered_map
 from storage.archives.tars import Damaged, Member, members
+from storage.parallel import ordered_map
+from storage.stores.location import Entry, Location
 
 GZIP = 16 + zlib.MAX_WBITS
 SPACING, MAX_POINTS = 2**22, 4096

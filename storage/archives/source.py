@@ -16,18 +16,16 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from storage.archives import kinds
-from storage.archives import tars
-from storage.images import decode
-from storage.images import unsupported
-from storage.stores.entry import is_hidden, is_junk, is_named_only
-from storage.archives.gzips import Gzip
-from storage.stores.location import ChangedError, Entry, Location, StorageError
+from storage.archives import kinds, tars
 from storage.archives.archive import MAX_BYTES, Archive, Refused, check_large
-from storage.parallel import ordered_map
+from storage.archives.gzips import Gzip
 from storage.archives.tars import Damaged, Member, Window
 from storage.archives.unpacked import UNPACKERS, Unpacked
 from storage.archives.zips import Zip
+from storage.images import decode, unsupported
+from storage.parallel import ordered_map
+from storage.stores.entry import is_hidden, is_junk, is_named_only
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 
 SHARD = ".tar"
 WEB = ("http://", "https://")

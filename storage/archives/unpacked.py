@@ -13,10 +13,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from storage.stores.errors import StorageError, in_one_line
 from storage.archives.gzips import AHEAD, LARGE, MAX_TIMES
-from storage.stores.location import Entry, Location
 from storage.archives.tars import Damaged
+from storage.stores.errors import StorageError, in_one_line
+from storage.stores.location import Entry, Location
 
 PIECE = 2**20
 BROKEN = (lzma.LZMAError, pa.ArrowException, EOFError, ValueError)

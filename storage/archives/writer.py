@@ -13,14 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from storage.archives.archive import key_of
 from storage.archives.source import Source, TarGz, kind_of, open_source, place_of
+from storage.archives.tars import Damaged
+from storage.archives.zips import Zip
+from storage.parallel import ordered_map
 from storage.stores.entry import STATE, is_hidden
 from storage.stores.fence import ask_before_changing
 from storage.stores.location import Entry, Location, StorageError
-from storage.archives.archive import key_of
-from storage.parallel import ordered_map
-from storage.archives.tars import Damaged
-from storage.archives.zips import Zip
 
 WORKERS = 8
 """Threads that read members ahead, and delete; at most twice as many members and one more are in memory."""

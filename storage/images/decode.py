@@ -16,15 +16,20 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, _imaging
 
-from storage.images import deep
-from storage.images import jpeg
-from storage.images import metadata
-from storage.images import png
-from storage.images import tiff
-from storage.images import unsupported
+from storage.images import deep, jpeg, metadata, png, tiff, unsupported
 from storage.images.exif import TIFF_HEADS
 from storage.images.extents import Extent
-from storage.images.formats import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, Pixels, is_image, check_size, stem, suffix_of
+from storage.images.formats import (
+    FORMATS,
+    MAX_PIXELS,
+    SUFFIXES,
+    ImageError,
+    Pixels,
+    check_size,
+    is_image,
+    stem,
+    suffix_of,
+)
 from storage.images.room import ROOM
 from storage.images.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
 

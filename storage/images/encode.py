@@ -22,8 +22,8 @@ from storage.images.exif import (
     X_RESOLUTION,
     XMP,
     Y_RESOLUTION,
-    ExifEntry,
     Exif,
+    ExifEntry,
 )
 from storage.images.formats import ImageError, Pixels
 from storage.images.metadata import Carried

@@ -15,8 +15,8 @@ from storage.images.exif import (
     X_RESOLUTION,
     Y_RESOLUTION,
     Directory,
-    ExifEntry,
     Exif,
+    ExifEntry,
 )
 
 RELATED_WIDTH, RELATED_HEIGHT = 0x1001, 0x1002

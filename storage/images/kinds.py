@@ -9,10 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from storage.images import deep
-from storage.images import decode
-from storage.images import metadata
-from storage.images import tiff
+from storage.images import decode, deep, metadata, tiff
 from storage.images.deep import Deep
 from storage.images.extents import Extent
 from storage.images.formats import ImageError

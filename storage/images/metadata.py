@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from storage.images import exif_sizes
-from storage.images import xmp
+from storage.images import exif_sizes, xmp
 from storage.images.exif import (
     HEIGHT,
     ICC,

@@ -11,11 +11,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageCms
 
-from storage.images import deep
-from storage.images import decode
-from storage.images import metadata
-from storage.images import png
-from storage.images import tiff
+from storage.images import decode, deep, metadata, png, tiff
 from storage.images.deep import Deep
 from storage.images.exif import TIFF_HEADS
 from storage.images.left_out import notes_on

@@ -13,8 +13,8 @@ from threading import Condition, Lock, get_ident, local
 import humanize
 
 from storage.images import limits
-from storage.stores.errands import Errand, current, check_given_up, waiting
 from storage.images.formats import ImageError
+from storage.stores.errands import Errand, check_given_up, current, waiting
 
 SMALL = 64 * 2**20
 """Bytes that are taken without a claim."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
-from storage.stores.entry import STATE
-from storage.stores.location import Location
 from storage.receipts.parquet import DAMAGED, batches_of, read_parquet
 from storage.receipts.proofs import at_hand
 from storage.receipts.receipts import MANIFEST
 from storage.receipts.units import Row
+from storage.stores.entry import STATE
+from storage.stores.location import Location
 
 SHOWN, COLUMNS = 20, 3
 """Rows of a table that are told of, and columns of each, at most."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from storage.receipts.owners import LEASE, TRUSTED, LostError, Owner
 from storage.stores.fence import clock
 from storage.stores.location import Location
-from storage.receipts.owners import LEASE, TRUSTED, LostError, Owner
 
 LOOKS_EVERY = 10.0
 """Seconds for which one who works for the owner, in another process, trusts what it has seen."""

@@ -21,10 +21,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from storage.receipts.claims import Claim
+from storage.receipts.owners import LEASE, TRUSTED, LostError, Owner, owner_of
 from storage.stores.entry import PROBES, STATE
 from storage.stores.fence import LEASES, clock
 from storage.stores.location import TEMPORARY, ChangedError, Entry, Location, StorageError
-from storage.receipts.owners import LEASE, TRUSTED, LostError, Owner, owner_of
 from storage.stores.scratch import sweep_scratch
 
 LASTS = 120.0

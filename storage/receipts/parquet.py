@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.stores.location import Location, StorageError
 from storage.receipts.parquet_pages import unpacked_size
+from storage.stores.location import Location, StorageError
 
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 """What is raised for bytes that are no whole Parquet file, not of the schema, or far more than they look."""

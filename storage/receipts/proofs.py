@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from storage.receipts.units import Row
 from storage.stores.errors import translating_errors
 from storage.stores.location import Location
 from storage.stores.scratch import scratch_folder
-from storage.receipts.units import Row
 
 VERSION = "version"
 """In rows that come from another process: the tag of the output there, where tags stand for bytes."""

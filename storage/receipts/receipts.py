@@ -20,16 +20,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.receipts.commits import sync_names
-from storage.stores.entry import STATE
-from storage.stores.location import TEMPORARY, ChangedError, Entry, Location, StorageError
-from storage.stores.looks import Looks, settled
 from storage.parallel import ordered_map
+from storage.receipts.commits import sync_names
 from storage.receipts.parquet import DAMAGED, read_parquet, read_table
 from storage.receipts.schemas import LATER, PLAN, SAMPLES
 from storage.receipts.seals import FIELD, SEALS, Seal, broken, seals_in, tagged
 from storage.receipts.survey import UNFINISHED, Before, Plan, TargetState, list_target
 from storage.receipts.units import Row, Unit, fingerprint_of, is_transient
+from storage.stores.entry import STATE
+from storage.stores.location import TEMPORARY, ChangedError, Entry, Location, StorageError
+from storage.stores.looks import Looks, settled
 
 SOURCE = f"{STATE}/source.json"
 PLANNED = f"{STATE}/plan.parquet"

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from storage.receipts.proofs import at_hand, sha256_of
 from storage.stores.entry import STATE
 from storage.stores.location import ChangedError, Entry, Location, StorageError
-from storage.receipts.proofs import at_hand, sha256_of
 
 SEALS = f"{STATE}/seals.json"
 """Of the table of all rows, and of what is kept beside it."""

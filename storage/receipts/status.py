@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from storage.stores.entry import STATE
-from storage.stores.location import Location, StorageError
-from storage.receipts.owners import Owner, owner_of
 from storage.parallel import ordered_map
+from storage.receipts.owners import Owner, owner_of
 from storage.receipts.parquet import DAMAGED, read_parquet
 from storage.receipts.receipts import PLANNED, record_of, unfinished
 from storage.receipts.survey import UNFINISHED
 from storage.receipts.units import SKIPPED, Unit
+from storage.stores.entry import STATE
+from storage.stores.location import Location, StorageError
 
 RECEIPTS = f"{STATE}/receipts/"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from storage.receipts.lease import is_stale
+from storage.receipts.units import ATTEMPTS, Row, Unit, is_current, is_plain, unit_name
 from storage.stores.entry import LINK_OUT, STATE, UNLISTED, is_named_only
 from storage.stores.folding import folded
-from storage.receipts.lease import is_stale
 from storage.stores.location import Entry, Location, StorageError
-from storage.receipts.units import ATTEMPTS, Row, Unit, is_current, is_plain, unit_name
 
 UNFINISHED = f"{STATE}/unfinished"
 """There from before the first work of a run until its table is gathered and nothing of an earlier plan is left."""

@@ -12,17 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.archives import tars
-from storage.images import decode
-from storage.images import unsupported
-from storage.stores.cache import Cache
-from storage.shards.choice import Member, choose, extension
-from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
-from storage.stores.location import Entry, Location, StorageError
 from storage.archives.archive import resolved
+from storage.archives.tars import Damaged, Window
+from storage.images import decode, unsupported
 from storage.parallel import ordered_map
 from storage.receipts.receipts import read_manifest
 from storage.receipts.survey import UNFINISHED
-from storage.archives.tars import Damaged, Window
+from storage.shards.choice import Member, choose, extension
+from storage.stores.cache import Cache
+from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
+from storage.stores.location import Entry, Location, StorageError
 
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"})
 TRAINING = frozenset({"train", "training"})

@@ -15,17 +15,17 @@ from functools import cache, partial
 from itertools import chain
 from typing import Any
 
-from storage.images import probe
-from storage.images import decode as codec
 from storage.archives.source import Source, Tar
-from storage.stores.errands import current
-from storage.shards.ffhq import Origin, image_number
-from storage.images.decode import ImageError
-from storage.stores.location import Entry, Location, StorageError, UnavailableError
-from storage.parallel import ordered_map
-from storage.images.room import ROOM
 from storage.archives.tar_writer import TarWriter
+from storage.images import decode as codec
+from storage.images import probe
+from storage.images.decode import ImageError
+from storage.images.room import ROOM
+from storage.parallel import ordered_map
 from storage.receipts.units import Row, Unit, failed
+from storage.shards.ffhq import Origin, image_number
+from storage.stores.errands import current
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 
 VALIDATION = "validation-"
 SHARD = re.compile(r"(shard|train|validation)-\d{6,}\.tar")

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import IO
 
 from storage.stores.durable import make_folder, sync_file, sync_folder, unsynced
-from storage.stores.entry import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, TEMPORARY_NAME, TOUCHED, UNLISTED, Entry, is_junk
+from storage.stores.entry import (
+    FOLDER_LINK,
+    FOLDER_LINK_OUT,
+    LINK_OUT,
+    TEMPORARY_NAME,
+    TOUCHED,
+    UNLISTED,
+    Entry,
+    is_junk,
+)
 from storage.stores.errors import ChangedError, StorageError, in_one_line
 from storage.stores.fence import ask_before_changing
 

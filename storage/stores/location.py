@@ -16,12 +16,17 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError
 
-from storage.stores import fsspec_store
-from storage.stores import s3
-from storage.stores import web
+from storage.stores import fsspec_store, s3, web
 from storage.stores.addresses import without_secrets
 from storage.stores.entry import STATE, Entry
-from storage.stores.errors import FAILURES, ChangedError, StorageError, UnavailableError, in_one_line, translating_errors
+from storage.stores.errors import (
+    FAILURES,
+    ChangedError,
+    StorageError,
+    UnavailableError,
+    in_one_line,
+    translating_errors,
+)
 from storage.stores.fence import Ask, fenced
 from storage.stores.local import TEMPORARY, LocalDisk, renamed
 from storage.stores.scratch import scratch_folder

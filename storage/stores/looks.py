@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from storage.parallel import ordered_map
 from storage.stores.entry import STATE, TOUCHED, Entry
 from storage.stores.location import Location, StorageError, UnavailableError
-from storage.parallel import ordered_map
 
 LOOKS = f"{STATE}/looks.json"
 MAX = 2**28

@@ -19,6 +19,7 @@ import fsspec
 from botocore.exceptions import ClientError
 from fsspec.asyn import sync
 
+from storage.parallel import ordered_map
 from storage.stores.entry import Entry
 from storage.stores.errors import (
     FAILURES,
@@ -32,7 +33,6 @@ from storage.stores.errors import (
 )
 from storage.stores.fence import ask_before_changing
 from storage.stores.local import renamed
-from storage.parallel import ordered_map
 
 Out = TypeVar("Out")
 

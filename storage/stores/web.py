@@ -17,11 +17,11 @@ import fsspec
 from aiohttp import ClientResponse, ClientResponseError, ClientTimeout
 from fsspec.asyn import sync
 
+from storage.parallel import ordered_map
 from storage.stores.entry import HASHED, Entry
 from storage.stores.errors import ChangedError, DamagedError, is_of_the_place
-from storage.stores.local import BROKEN, renamed
-from storage.parallel import ordered_map
 from storage.stores.fsspec_store import WHOLE, Remote
+from storage.stores.local import BROKEN, renamed
 
 Out = TypeVar("Out")
 

@@ -20,8 +20,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
-from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.fidelity import lpips_to_one, psnr, ssim
+from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.score import score
 from tests.bench.measure import hardware, interleaved
 from tests.bench.report import head, line

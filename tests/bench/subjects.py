@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dtls.degradations.resize import Degradation, Protocol
 from dtls.devices import accelerated
-from dtls.samplers.dtls import current, two_call
 from dtls.networks.unet import UNet
+from dtls.samplers.dtls import current, two_call
 from tests.bench.plain import PlainUNet
 
 Weights = dict[str, Tensor]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
-from dtls.training.presets import PRESETS
 from dtls.networks.unet import UNet
+from dtls.training.presets import PRESETS
 from tests.bench.engine import main
 from tests.bench.kinds import KINDS, kind_of_kernel, kind_of_operator
 from tests.bench.measure import best_batch, forward_flops, psnr

@@ -18,7 +18,7 @@ from dtls.compat import allow_torchvision_import
 from dtls.inference.spandrel import SpandrelModel
 from tests.bench.codecs import FEW, recoded
 from tests.bench.ncnn import state_dict
-from tests.bench.sharding_subjects import Kind, files_of, make_links, make_images
+from tests.bench.sharding_subjects import Kind, files_of, make_images, make_links
 from tests.bench.subjects import SHAPES, images
 from tests.bench.test_sharding import assert_rates
 from tests.bench.upscaling import Number, main

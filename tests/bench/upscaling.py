@@ -35,7 +35,7 @@ import s3fs
 
 from tests.bench import report, side_by_side
 from tests.bench.codecs import FEW, TWICE, codecs, recoding
-from tests.bench.sharding_subjects import files_of, make_links, make_images
+from tests.bench.sharding_subjects import files_of, make_images, make_links
 from tests.bench.side_by_side import Subject, yes
 from tests.bench.subjects import SHAPES
 from tests.bench.upscaling_subjects import (

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dtls.checkpoints.checkpoint import save_checkpoint
-from dtls.models.dtls import DTLS, ModelConfig
-from dtls.inference.trained import Trained
 from dtls.inference.pixels import to_unit
+from dtls.inference.trained import Trained
+from dtls.models.dtls import DTLS, ModelConfig
 from flows.upscale import UpscaleOptions, upscale
 from storage.images.encode import PNG_LEVEL
 from storage.images.photo import open_photo

@@ -11,8 +11,8 @@ from dtls.authors_checkpoint import import_checkpoint
 from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.training.presets import PRESETS
 from dtls.samplers.dtls import two_call
+from dtls.training.presets import PRESETS
 
 
 class Intruder:

@@ -93,9 +93,7 @@ def test_a_seed_that_changes_nothing_is_refused(source: Path, tmp_path: Path, pr
         reduced(source, tmp_path / "lr", protocol=protocol, seed=1)
 
 
-def test_a_model_is_used_on_images_of_its_own_protocol_unless_asked_for_others(
-    source: Path, tmp_path: Path
-) -> None:
+def test_a_model_is_used_on_images_of_its_own_protocol_unless_asked_for_others(source: Path, tmp_path: Path) -> None:
     made = {"realworld": tmp_path / "realworld", "antialias": tmp_path / "antialias"}
     for protocol, folder in made.items():
         reduced(source, folder, protocol=protocol)

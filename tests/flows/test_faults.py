@@ -18,8 +18,8 @@ import s3fs
 
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
-from storage.stores.location import Location, StorageError
 from storage.receipts.owners import LEASE
+from storage.stores.location import Location, StorageError
 from storage.stores.s3 import CONFIG
 from tests.faulty_s3 import (
     Fault,

@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from flows.evaluation import gallery
-from flows.engine import run as fanout
-from flows.cli import main
 from flows.benchmark import CompareOptions, compare
+from flows.cli import main
 from flows.demo import DemoOptions, demo
+from flows.engine import run as fanout
+from flows.evaluation import gallery
 from flows.evaluation.history import compare as compare_reports
 from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.reproduce import ReproduceOptions, reproduce
@@ -32,10 +32,10 @@ from flows.shard import ShardOptions, shard
 from flows.training.settings import states
 from storage.receipts import lease as leases
 from storage.receipts.lease import hold
-from storage.stores.location import TEMPORARY, Location, StorageError
 from storage.receipts.owners import LEASE
+from storage.stores.location import TEMPORARY, Location, StorageError
 from tests.clocks import clock_set
-from tests.flows.reporting import made, images
+from tests.flows.reporting import images, made
 from tests.killing import PROCESSES
 from tests.services import wait_until
 

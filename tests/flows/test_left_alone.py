@@ -13,8 +13,8 @@ from flows.train import train
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
-from storage.stores.location import StorageError
 from storage.receipts.receipts import MANIFEST, SKIPPED
+from storage.stores.location import StorageError
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from dtls.checkpoints.bundled import SHIPPED
 from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.inference.method import MODELS
 from dtls.models.base import Model
 from dtls.models.edsr import EDSR
-from dtls.checkpoints.bundled import SHIPPED
 from dtls.training.trainer import TrainingError
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard

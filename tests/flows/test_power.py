@@ -13,9 +13,9 @@ from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.receipts.commits import Commits
-from storage.stores.location import Location
 from storage.receipts.owners import LEASE
 from storage.receipts.receipts import MANIFEST
+from storage.stores.location import Location
 from tests.power import Disk, disk_in
 
 

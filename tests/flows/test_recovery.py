@@ -19,28 +19,28 @@ import s3fs
 from PIL import Image
 from prefect import flow
 
-from flows.transform import run as mapping
 from flows.engine import run as fanout
+from flows.engine.job import Job, WorkerSpec
 from flows.evaluation.collection import Collection
-from flows.interface.console import Advance
-from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.evaluation.gallery import Gallery
-from flows.engine.job import WorkerSpec, Job
+from flows.evaluation.publish import Publication
+from flows.inputs.contents import Contents, SourceOptions, contents_of
+from flows.interface.console import Advance
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
-from flows.evaluation.publish import Publication
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
+from flows.transform import run as mapping
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import Source
-from storage.stores.cache import Cache
 from storage.receipts.lease import Lease, hold
-from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.receipts.owners import LEASE
 from storage.receipts.receipts import Receipts
-from storage.shards.read import ShardReader, list_shards, local_shards
 from storage.receipts.survey import UNFINISHED
 from storage.receipts.units import Row, Unit
+from storage.shards.read import ShardReader, list_shards, local_shards
+from storage.stores.cache import Cache
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from tests.faulty_s3 import FaultyS3, status
 from tests.killing import Place, Runs
 from tests.services import S3Server, wait_until

@@ -11,9 +11,8 @@ from PIL import Image
 
 from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.models.dtls import DTLS
-from flows.evaluation import gallery
-from flows.evaluation import publish
 from flows.downscale import DownscaleOptions, downscale
+from flows.evaluation import gallery, publish
 from flows.interface.outcome import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale

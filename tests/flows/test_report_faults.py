@@ -7,16 +7,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flows.evaluation import measure
-from flows.evaluation import publish
+from flows.evaluation import measure, publish
 from flows.evaluation.measure import Measurement
 from flows.interface.console import Advance
 from flows.interface.outcome import RunError
 from reports.figures import fonts
 from reports.figures.fonts import FontError
-from storage.stores.location import Entry
 from storage.receipts.units import Row, Unit
-from tests.flows.reporting import made, images, save
+from storage.stores.location import Entry
+from tests.flows.reporting import images, made, save
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from PIL import Image
 
 from flows.shard import ShardOptions, shard
 from flows.transform.sharding import METADATA
+from storage.shards.ffhq import by_hash
+from storage.shards.read import list_shards
 from storage.stores import local
 from storage.stores.entry import Entry
-from storage.shards.ffhq import by_hash
 from storage.stores.location import Location, StorageError, UnavailableError
-from storage.shards.read import list_shards
 
 LICENCE = {"license": "Attribution License", "license_url": "https://creativecommons.org/licenses/by/2.0/"}
 

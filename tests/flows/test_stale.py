@@ -19,10 +19,10 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.transform.sharding import METADATA
 from flows.upscale import UpscaleOptions, upscale
+from storage.receipts.seals import SEALS
 from storage.stores import local
 from storage.stores.entry import STATE, Entry
 from storage.stores.location import Location, StorageError
-from storage.receipts.seals import SEALS
 from tests.faulty_s3 import FaultyS3
 from tests.services import S3Server
 

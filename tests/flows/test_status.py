@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from flows.transform import pipeline
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.status import StatusOptions, status
 from flows.train import train
 from flows.training.options import TrainOptions
+from flows.transform import pipeline
 from flows.upscale import UpscaleOptions, upscale
-from storage.stores.location import Location, StorageError, UnavailableError
-from storage.receipts.owners import LEASE, Owner
 from storage.archives.writer import Packing
+from storage.receipts.owners import LEASE, Owner
 from storage.receipts.receipts import PLANNED
+from storage.stores.location import Location, StorageError, UnavailableError
 
 
 @pytest.fixture

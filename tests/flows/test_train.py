@@ -27,8 +27,8 @@ from flows.shard import ShardOptions, shard
 from flows.train import states_to_go_on_with, train
 from flows.training.options import TrainOptions
 from flows.training.settings import states
-from storage.stores.location import Location, StorageError
 from storage.receipts.owners import LEASE
+from storage.stores.location import Location, StorageError
 from tests.services import descendants, free_ports, is_running, wait_until
 
 SMALL: dict[str, Any] = {

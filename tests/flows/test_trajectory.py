@@ -41,9 +41,7 @@ def test_the_figure_has_a_row_a_image_and_a_column_a_step(folders: tuple[str, st
 
 def test_more_columns_than_steps_show_every_step(folders: tuple[str, str], tmp_path: Path) -> None:
     every = figure(folders, tmp_path / "every", images=1, columns=64)
-    six = figure(
-        folders, tmp_path / "six", images=1, columns=6
-    )  # t = 6 … 2, and the result, which is that of t = 1
+    six = figure(folders, tmp_path / "six", images=1, columns=6)  # t = 6 … 2, and the result, which is that of t = 1
     assert every.size == six.size
 
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.evaluation.measure import RECEIPT
 from flows.downscale import DownscaleOptions, downscale
+from flows.evaluation.measure import RECEIPT
 from flows.evaluation.samples import CROPPED
 from flows.upscale import UpscaleOptions, upscale
-from tests.flows.reporting import made, images, save
+from tests.flows.reporting import images, made, save
 
 OVER_WHITE = "HR is transparent in parts, SR is not: compared over white"
 

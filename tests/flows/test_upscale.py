@@ -154,9 +154,7 @@ def test_a_scale_beyond_the_model_is_refused_and_a_size_is_the_reason_of_each_fa
     assert set(pd.read_parquet(target / "manifest.parquet").reason) == {says}
 
 
-def test_any_scale_up_to_the_largest_takes_images_of_any_sides(
-    source: Path, target: Path, checkpoint: Path
-) -> None:
+def test_any_scale_up_to_the_largest_takes_images_of_any_sides(source: Path, target: Path, checkpoint: Path) -> None:
     sides = {"odd.png": (67, 45), "dot.png": (1, 1)}
     for name, size in sides.items():
         Image.effect_noise(size, 64).convert("RGB").save(source / name)

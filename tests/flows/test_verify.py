@@ -22,9 +22,9 @@ from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
-from storage.stores.location import Location, StorageError
 from storage.archives.writer import Packing
 from storage.receipts.schemas import IMAGES, SAMPLES
+from storage.stores.location import Location, StorageError
 
 IMAGE = "00000/00003.png"
 

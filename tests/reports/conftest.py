@@ -13,9 +13,9 @@ from skimage import data
 from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
-from reports.figures.contact_sheet import GalleryItem, GalleryImage
-from reports.metrics.lpips_alexnet import load_lpips
+from reports.figures.contact_sheet import GalleryImage, GalleryItem
 from reports.metrics.fidelity import consistency, lpips, psnr, ssim
+from reports.metrics.lpips_alexnet import load_lpips
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

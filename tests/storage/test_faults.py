@@ -26,9 +26,9 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from storage.receipts.lease import hold
 from storage.stores import errors
 from storage.stores.errors import DamagedError, in_one_line, may_pass, retried
-from storage.receipts.lease import hold
 from storage.stores.location import ChangedError, Entry, Location, StorageError, UnavailableError
 from storage.stores.s3 import CONFIG, S3
 from tests.faulty_s3 import (

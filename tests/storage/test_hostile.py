@@ -23,18 +23,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from storage.archives.source import open_source
-from storage.images.decode import MAX_PIXELS, ImageError, decode
-from storage.stores.location import Entry, Location, StorageError
 from storage.archives.archive import key_of
+from storage.archives.source import open_source
+from storage.archives.tars import Damaged
+from storage.images.decode import MAX_PIXELS, ImageError, decode
 from storage.receipts.owners import Owner
 from storage.receipts.receipts import Receipts, read_manifest
 from storage.receipts.schemas import SAMPLES
-from storage.shards.read import LocalShard, ShardReader
-from storage.archives.tars import Damaged
 from storage.receipts.units import Unit
-from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files
+from storage.shards.read import LocalShard, ShardReader
+from storage.stores.location import Entry, Location, StorageError
 from tests.storage.archives.test_source import KINDS, as_kind, packed, raw_zip, tarred
+from tests.storage.corpus import corpus, encoded, largest, many_scans, mutated, whole_files
 
 SECONDS = 20
 """That one image may take of a processor."""

@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from storage.receipts.lease import hold
-from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.archives.writer import Packing
+from storage.receipts.lease import hold
 from storage.receipts.receipts import MANIFEST, PLANNED, SOURCE, Receipts
 from storage.receipts.seals import PUBLISHED, SEALS
 from storage.receipts.survey import UNFINISHED, TargetState
 from storage.receipts.units import Row, Unit, failed
+from storage.stores.location import ChangedError, Entry, Location, StorageError
 from storage.verification import Verification
 
 PIXELS = b"pixels"

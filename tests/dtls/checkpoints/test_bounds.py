@@ -11,8 +11,8 @@ import torch
 from dtls.authors_checkpoint import import_checkpoint
 from dtls.checkpoints.bounds import SLACK_BYTES, TooLargeError, load_pickled, no_larger_than
 from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, make_model, save_checkpoint
-from dtls.models.base import MAX_TIMESTEPS
 from dtls.inference.spandrel import SpandrelModel
+from dtls.models.base import MAX_TIMESTEPS
 
 SMALL = {"method": "edsr", "size": 32, "lr_size": 8, "features": 4, "blocks": 1}
 

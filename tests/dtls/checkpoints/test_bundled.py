@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dtls.checkpoints.bundled import FOLDER, SHIPPED, Shipped, shipped_for
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.inference.interpolation import Downscaling
 from dtls.inference.method import Method, load_method
-from dtls.models.base import Model
-from dtls.checkpoints.bundled import FOLDER, SHIPPED, Shipped, shipped_for
 from dtls.inference.trained import Trained
+from dtls.models.base import Model
 
 CROPS = {
     "photo-x4": ("coffee.png", (260, 110, 388, 238), (32, 32)),

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import PROTOCOLS, SizeError, resize
+from dtls.inference.trained import Sampling, Trained
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.samplers.dtls import SAMPLERS, SamplerName, current, two_call
-from dtls.inference.trained import Sampling, Trained
 
 SMALL = ModelConfig(8, (1, 2, 2, 2), residual=True, size=32, stride=4, steps=6)
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import Protocol, SizeError, resize
-from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
 from dtls.inference.trained import Sampling, Trained
+from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
 from dtls.training.trainer import Recipe, Trainer, train
 from tests.dtls.models.drawing import draws, seeds
 

@@ -13,11 +13,11 @@ from torch import Tensor, distributed
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
+from dtls.inference.trained import Sampling, Trained
 from dtls.models.base import Draws
 from dtls.models.latent import Latent
 from dtls.models.vae_ddpm import VAEDDPM
 from dtls.models.vqvae_ddpm import VQVAEDDPM
-from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, Trainer, draw, train
 
 T = 20
@@ -190,9 +190,7 @@ def test_processes_have_one_estimate_of_the_statistics(hr: Tensor, monkeypatch: 
 
 @BOTH
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
-def test_results_follow_from_their_own_seed_and_image_alone(
-    kind: type[Latent], name: str, enlarged: Tensor
-) -> None:
+def test_results_follow_from_their_own_seed_and_image_alone(kind: type[Latent], name: str, enlarged: Tensor) -> None:
     model = made(kind)
     if kind is VQVAEDDPM:
         model.autoencoder.quantize.embedding.weight.data.normal_()  # at first, all codes are nearly the same
@@ -206,9 +204,7 @@ def test_results_follow_from_their_own_seed_and_image_alone(
 
 
 @BOTH
-def test_a_checkpoint_comes_back_and_upscales(
-    kind: type[Latent], hr: Tensor, images: Tensor, tmp_path: Path
-) -> None:
+def test_a_checkpoint_comes_back_and_upscales(kind: type[Latent], hr: Tensor, images: Tensor, tmp_path: Path) -> None:
     model = made(kind, size=32, lr_size=8)
     loss_of(model, hr, drawn(12), 0.0)
     save_checkpoint(model, tmp_path)

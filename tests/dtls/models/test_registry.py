@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_checkpoint, make_model, save_checkpoint
 from dtls.inference.method import MODELS
-from dtls.models.base import Model
 from dtls.inference.trained import Sampling, Trained
+from dtls.models.base import Model
 from dtls.training.trainer import Recipe, Trainer
 
 DTLS_TINY: dict[str, Any] = {

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, save_checkpoint, save_tensors
-from dtls.networks.critic import Critic
 from dtls.degradations.resize import SizeError, resize
 from dtls.inference.method import load_method, model_class
+from dtls.inference.spandrel import SpandrelModel
+from dtls.inference.trained import Sampling, Trained
 from dtls.models.base import Model
 from dtls.models.dtls import DTLS, Cold
 from dtls.models.edsr import EDSR
@@ -24,8 +25,7 @@ from dtls.models.fsrcnn import FSRCNN
 from dtls.models.regression import Regression
 from dtls.models.rrdb import RRDB
 from dtls.models.srcnn import SRCNN
-from dtls.inference.spandrel import SpandrelModel
-from dtls.inference.trained import Sampling, Trained
+from dtls.networks.critic import Critic
 from dtls.training.trainer import Recipe, Trainer, check_recipe, draw, train
 
 SMALL: dict[str, dict[str, int]] = {
@@ -340,9 +340,7 @@ def test_recipes_that_want_what_a_model_does_not_have_are_refused() -> None:
         compares = False
 
     for recipe in (Recipe(perceptual=0.1), Recipe(adversarial=0.1)):
-        with pytest.raises(
-            ValueError, match="own learns by its own loss, not between images: no perceptual, no adv"
-        ):
+        with pytest.raises(ValueError, match="own learns by its own loss, not between images: no perceptual, no adv"):
             check_recipe(Own, recipe)
         check_recipe(SRCNN, recipe)
     with pytest.raises(

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
+from dtls.inference.trained import Sampling, Trained
 from dtls.models.base import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts
-from dtls.inference.trained import Sampling, Trained
 from dtls.training.trainer import Recipe, Trainer, train
 from tests.dtls.models.drawing import draws, seeds
 

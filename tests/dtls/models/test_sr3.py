@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from dtls.degradations.resize import SizeError, resize
-from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
-from dtls.models.base import Draws
-from dtls.models.sr3 import SR3
 from dtls.inference.trained import Sampling, Trained
+from dtls.models.base import Draws
+from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
+from dtls.models.sr3 import SR3
 from dtls.training.trainer import Recipe, check_recipe, draw
 
 T = 20

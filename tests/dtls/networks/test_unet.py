@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from dtls.models.dtls import DTLS
-from dtls.training.presets import PRESETS
 from dtls.networks.unet import UNet
+from dtls.training.presets import PRESETS
 
 
 @pytest.mark.parametrize(("preset", "parameters"), [("16-128", 56_615_708), ("32-512", 73_260_508)])

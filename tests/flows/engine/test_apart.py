@@ -18,8 +18,8 @@ from PIL import Image
 from flows.engine.apart import Apart
 from flows.engine.job import WorkerSpec
 from storage.receipts.claims import Claim
-from storage.stores.scratch import NAME
 from storage.receipts.units import Unit
+from storage.stores.scratch import NAME
 
 POISON = """
 import io, os, signal, time

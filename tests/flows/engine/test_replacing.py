@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flows.transform import pipeline
 from flows.downscale import DownscaleOptions, downscale
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
+from flows.transform import pipeline
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import StorageError, UnavailableError
 

@@ -24,24 +24,23 @@ from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
-from flows.engine import cluster
-from flows.engine import runners
-from flows.engine.cluster import Workers
 from flows.downscale import DownscaleOptions, downscale
+from flows.engine import cluster, runners
+from flows.engine.cluster import Workers
+from flows.engine.job import Work, WorkerSpec
+from flows.engine.runners import Cluster
+from flows.engine.ticks import Ticks
 from flows.engine.worker import do_unit
-from flows.engine.job import WorkerSpec, Work
 from flows.interface.options import BatchOptions
 from flows.report import ReportOptions, report
-from flows.engine.runners import Cluster
 from flows.shard import ShardOptions, shard
-from flows.engine.ticks import Ticks
 from flows.upscale import UpscaleOptions, upscale
 from storage.receipts import lease as leases
 from storage.receipts.claims import Claim
 from storage.receipts.lease import hold
-from storage.stores.location import Location, StorageError, UnavailableError
 from storage.receipts.owners import LEASE
 from storage.receipts.units import Unit
+from storage.stores.location import Location, StorageError, UnavailableError
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place
 from tests.mounts import private_mounts

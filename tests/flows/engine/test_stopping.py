@@ -14,8 +14,8 @@ from threading import Event, Thread
 import pytest
 
 from storage.receipts.lease import hold
-from storage.stores.location import Location, StorageError
 from storage.receipts.owners import LEASE
+from storage.stores.location import Location, StorageError
 from tests.services import wait_until
 
 SOON = 60.0

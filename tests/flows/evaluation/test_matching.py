@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.evaluation.collection import Collection
 from flows.downscale import DownscaleOptions, downscale
+from flows.evaluation.collection import Collection
 from flows.evaluation.matching import Keys, Naming, Template
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import StorageError

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.evaluation import gallery
-from flows.evaluation import publish
+from flows.evaluation import gallery, publish
 from flows.report import report
 from reports.tables.summary import versions
-from storage.stores.location import Location, StorageError
 from storage.receipts.seals import PUBLISHED
-from tests.flows.reporting import made, options, images, save
+from storage.stores.location import Location, StorageError
+from tests.flows.reporting import images, made, options, save
 
 STRANGERS = ("index.html", "summary.json", "contact-sheet.png", "figures/tradeoff.pdf", "rating/index.html")
 

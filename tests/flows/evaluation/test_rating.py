@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from flows.evaluation import rating
 from flows.downscale import DownscaleOptions, downscale
+from flows.evaluation import rating
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports.rating.answers import MAX_FILE

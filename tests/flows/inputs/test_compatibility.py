@@ -9,7 +9,7 @@ import pytest
 from dtls.checkpoints.checkpoint import CheckpointError
 from flows.report import report
 from storage.stores.location import StorageError
-from tests.flows.reporting import made, options, images
+from tests.flows.reporting import images, made, options
 
 
 @pytest.fixture

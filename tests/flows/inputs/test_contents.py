@@ -13,9 +13,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from flows.inputs.contents import SourceOptions, contents_of
+from flows.inputs.sources import SourceSpec
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
-from flows.inputs.sources import SourceSpec
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source
 from storage.stores.location import Location, StorageError

@@ -182,9 +182,7 @@ def test_images_of_kinds_that_are_not_read_are_told_apart(mixed: Path, capsys: p
 
 
 def test_a_source_of_nothing_but_such_images_says_so(mixed: Path) -> None:
-    with pytest.raises(
-        StorageError, match=r"no images there but 5 images of kinds .*\(\.heic 2, .*; convert them"
-    ):
+    with pytest.raises(StorageError, match=r"no images there but 5 images of kinds .*\(\.heic 2, .*; convert them"):
         list_images(open_source(str(mixed)))
     with pytest.raises(StorageError, match=r"no images there but 1 image of kinds .*\(\.cr2 1\)"):
         list_images(open_source(str(mixed / "sub")))

@@ -11,9 +11,9 @@ from prefect import State
 from flows.interface import outcome
 from flows.interface.console import shown
 from flows.interface.outcome import NothingToDo, one_line
-from flows.transform.spec import TransformSpec
 from flows.train import train
 from flows.training.options import TrainOptions
+from flows.transform.spec import TransformSpec
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import StorageError, UnavailableError
 

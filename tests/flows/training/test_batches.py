@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flows.training.batches import Batches, load_batches
 from flows.shard import ShardOptions, shard
+from flows.training.batches import Batches, load_batches
 from storage.shards.read import LocalShard, ShardReader
 
 

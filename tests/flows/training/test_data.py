@@ -18,15 +18,15 @@ from torch import Tensor
 
 from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.training.trainer import TrainingError
-from flows.training.batches import Batches, load_batches
 from flows.interface.outcome import NothingToDo
 from flows.train import train
+from flows.training.batches import Batches, load_batches
 from flows.training.options import TrainOptions
 from flows.training.process import Run
 from flows.training.settings import Settings, states_in
 from storage.images import decode
-from storage.stores.location import StorageError
 from storage.shards.read import LocalShard, ShardReader
+from storage.stores.location import StorageError
 
 flow = sys.modules[train.__module__]
 SMALL: dict[str, Any] = {

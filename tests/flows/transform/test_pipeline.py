@@ -16,19 +16,19 @@ from torch import Tensor
 
 from dtls.inference.interpolation import Downscaling, Interpolation
 from dtls.inference.method import Method
+from flows.inputs.keys import Names
 from flows.transform import pipeline
 from flows.transform.memory import bytes_at_once, needed
-from flows.inputs.keys import Names
 from flows.transform.pipeline import Transform
 from storage.images import decode
 from storage.images.encode import Encoding
-from storage.stores.entry import Entry
 from storage.images.extents import Extent
-from storage.stores.location import StorageError, UnavailableError
 from storage.images.photo import open_photo
 from storage.images.room import ROOM
-from storage.shards.write import Sample
 from storage.receipts.units import Row
+from storage.shards.write import Sample
+from storage.stores.entry import Entry
+from storage.stores.location import StorageError, UnavailableError
 from tests.peaks import peak_of
 
 

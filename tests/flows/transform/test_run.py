@@ -17,8 +17,8 @@ from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source
-from storage.stores.location import StorageError
 from storage.archives.writer import Packing
+from storage.stores.location import StorageError
 
 ARCHIVES = ("large.zip", "large.tar", "large.tar.gz")
 

@@ -15,13 +15,13 @@ from dtls.models.dtls import DTLS
 from flows.cli import main
 from flows.downscale import DownscaleOptions, downscale
 from flows.interface.outcome import RunError
-from flows.transform.sizes import Reduced
 from flows.status import StatusOptions, status
+from flows.transform.sizes import Reduced
 from flows.upscale import UpscaleOptions, upscale
 from flows.verify import VerifyOptions, verify
 from storage.archives.source import open_source
-from storage.stores.location import StorageError
 from storage.receipts.units import SkippedError
+from storage.stores.location import StorageError
 
 SIZES = {
     "small.png": (30, 20),

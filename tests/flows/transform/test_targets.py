@@ -16,17 +16,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flows.transform import run as mapping
-from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.engine.job import outdated
+from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.interface.outcome import RunError
 from flows.shard import ShardOptions, shard
+from flows.transform import run as mapping
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import Source, open_source
-from storage.stores.location import Entry, StorageError
 from storage.receipts.receipts import Receipts
 from storage.receipts.survey import Stale
 from storage.receipts.units import Row, Unit
+from storage.stores.location import Entry, StorageError
 
 TARGETS = ("large", "large.zip", "large.tar.gz")
 

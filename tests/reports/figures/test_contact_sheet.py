@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reports.figures import contact_sheet as module
-from reports.figures.fonts import Face
 from reports.figures.contact_sheet import (
     ALARM,
     EMPTY,
@@ -18,12 +17,13 @@ from reports.figures.contact_sheet import (
     MARGIN,
     MUTED,
     TALLEST,
-    GalleryItem,
     GalleryImage,
+    GalleryItem,
     chosen_metrics,
     contact_sheet,
     cut,
 )
+from reports.figures.fonts import Face
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -125,7 +125,9 @@ def test_a_missing_image_leaves_its_cell_empty_and_says_so(written: list[Any]) -
 
 def test_a_failed_result_is_an_empty_cell_whatever_size_its_image_has(written: list[Any]) -> None:
     failure = {"status": "failed", "error": "SR is 900×30, HR is 64×64"}
-    item = GalleryItem("a", [GalleryImage("x", png(900, 30, "blue"), failure), GalleryImage("HR", png(64, 64, "red"))])
+    item = GalleryItem(
+        "a", [GalleryImage("x", png(900, 30, "blue"), failure), GalleryImage("HR", png(64, 64, "red"))]
+    )
     sheet = contact_sheet([item])
     assert item.size == (64, 64)
     assert not places(sheet, BLUE).any()
@@ -140,7 +142,9 @@ def test_large_images_keep_their_shape_are_reduced_smoothly_and_it_says_so(writt
     stripes[:, ::2] = 200
     file = io.BytesIO()
     Image.fromarray(stripes).save(file, "PNG")
-    sheet = contact_sheet([GalleryItem("a", [GalleryImage("HR", file.getvalue()), GalleryImage("LR", png(160, 90, "red"))])])
+    sheet = contact_sheet(
+        [GalleryItem("a", [GalleryImage("HR", file.getvalue()), GalleryImage("LR", png(160, 90, "red"))])]
+    )
     assert places(sheet, RED).sum() == 320 * 180
     inside = np.array(sheet)[places(sheet, RED).any(axis=1)][10:-10, left(1, 320) + 10 : left(1, 320) + 310]
     assert inside.min() >= 95
@@ -163,13 +167,17 @@ def test_tall_images_are_no_taller_than_the_sheet_allows(size: tuple[int, int], 
 
 
 def test_a_image_of_another_shape_is_not_stretched() -> None:
-    sheet = contact_sheet([GalleryItem("a", [GalleryImage("LR", png(32, 16, "red")), GalleryImage("HR", png(64, 64, "blue"))])])
+    sheet = contact_sheet(
+        [GalleryItem("a", [GalleryImage("LR", png(32, 16, "red")), GalleryImage("HR", png(64, 64, "blue"))])]
+    )
     red = places(sheet, RED)
     assert (red.any(axis=0).sum(), red.any(axis=1).sum()) == (256, 128)
 
 
 def test_labels_too_long_stay_in_their_column() -> None:
-    item = GalleryItem("key" * 999, [GalleryImage("method" * 9999, png(8, 8, "red")), GalleryImage("x\ny", png(8, 8, "red"))])
+    item = GalleryItem(
+        "key" * 999, [GalleryImage("method" * 9999, png(8, 8, "red")), GalleryImage("x\ny", png(8, 8, "red"))]
+    )
     sheet = np.array(contact_sheet([item]))
     top = int((sheet == RED).all(axis=-1).any(axis=1).argmax())
     labels = sheet[MARGIN : MARGIN + 24]

@@ -18,13 +18,13 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
+from reports.figures.contact_sheet import GalleryImage, GalleryItem, NothingToDrawError
 from reports.figures.crops import Crop, comparison_figure, most_disputed
 from reports.figures.plots import (
     distribution_figure,
     figure_bytes,
     tradeoff_figure,
 )
-from reports.figures.contact_sheet import GalleryItem, NothingToDrawError, GalleryImage
 from reports.tables.statistics import mean_interval
 from reports.tables.table import METRICS, SCHEMA
 

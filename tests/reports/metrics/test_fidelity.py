@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
-from reports.metrics.lpips_alexnet import load_lpips
 from reports.metrics.fidelity import (
     Measure,
     Window,
@@ -28,6 +27,7 @@ from reports.metrics.fidelity import (
     psnr,
     ssim,
 )
+from reports.metrics.lpips_alexnet import load_lpips
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 DISTORTIONS = ("noise", "blur", "jpeg", "bicubic", "darker", "shifted")

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
-from reports.metrics.lpips_vgg import FILE, WeightsError, load_lpips_vgg
 from reports.metrics.fidelity import lpips
+from reports.metrics.lpips_vgg import FILE, WeightsError, load_lpips_vgg
 
 
 @pytest.fixture(scope="module")

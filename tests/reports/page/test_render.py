@@ -17,7 +17,7 @@ import pytest
 
 import reports.page.render as page_module
 from reports.figures.contact_sheet import GalleryItem
-from reports.page.render import Page, GalleryRow, Shown, render
+from reports.page.render import GalleryRow, Page, Shown, render
 from reports.page.verdict import verdict
 from reports.tables.table import METRICS, SET_METRICS, Metric
 
@@ -61,9 +61,7 @@ def scene(item: GalleryItem) -> GalleryRow:
     for image in item.images:
         role: Any = {"LR": "lr", "HR": "hr"}.get(image.label, "sr")
         source = embedded(image.png)
-        shown.append(
-            Shown(image.label, role, source, image.size, maps={"SSIM map": source} if role == "sr" else {})
-        )
+        shown.append(Shown(image.label, role, source, image.size, maps={"SSIM map": source} if role == "sr" else {}))
     return GalleryRow(item.key, shown)
 
 
@@ -182,7 +180,9 @@ def test_pairs_are_a_table_with_signs_and_p() -> None:
 def test_hostile_names_stay_text() -> None:
     row: dict[str, Any] = {"method": HOSTILE, "key": HOSTILE, "protocol": HOSTILE, "scale": 4.0, "psnr": 1.0}
     rows = [row | {"status": "ok"}, row | {"status": "failed", "error": HOSTILE}]
-    item = GalleryRow(HOSTILE, [Shown(HOSTILE, "sr", "data:image/png;base64,", (1, 1), maps={HOSTILE: "data:image/png,"})])
+    item = GalleryRow(
+        HOSTILE, [Shown(HOSTILE, "sr", "data:image/png;base64,", (1, 1), maps={HOSTILE: "data:image/png,"})]
+    )
     metric = Metric("psnr", HOSTILE, HOSTILE, "higher", ".2f", HOSTILE)
     changes: dict[str, Any] = {
         "title": HOSTILE,

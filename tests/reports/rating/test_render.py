@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from reports.page.render import render
-from reports.rating.study import Study, StudyItem
 from reports.rating.analysis import summarise_ratings
 from reports.rating.render import percent, ratings_markdown, ratings_note, ratings_tables
+from reports.rating.study import Study, StudyItem
 from tests.reports.page.test_render import HOSTILE, compared, text_of
 from tests.reports.rating.test_study import answers_in, graded, items, pairs, people, preferred, study
 

@@ -24,9 +24,9 @@ from PIL import Image
 from scipy.stats import norm
 from torch import Tensor
 
-from reports.rating.study import SCRIPTS, Study, StudyItem, rating_page, read_study, study_key, write_study
 from reports.rating.analysis import mean_interval, share_interval, summarise_ratings
 from reports.rating.answers import MAX_FILE, RATINGS_SCHEMA, ratings_table, read_session, write_ratings
+from reports.rating.study import SCRIPTS, Study, StudyItem, rating_page, read_study, study_key, write_study
 from tests.reports.conftest import png
 
 METHODS = {"bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST, "dtls": Image.Resampling.LANCZOS}

@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 
-from reports.tables.render import interval_table, latex_table
 from reports.page.verdict import verdict
 from reports.tables.ranking import best_of, ranked_by
+from reports.tables.render import interval_table, latex_table
 from reports.tables.summary import Summary, summarise
 from reports.tables.table import METRICS, SCHEMA
-from tests.reports.samples import INF, row
 from tests.reports.page.test_render import compared
+from tests.reports.samples import INF, row
 
 PSNR = METRICS[0]
 

@@ -19,9 +19,9 @@ from PIL import Image
 
 from storage.archives import kinds as archive_kinds
 from storage.archives import unpacked
-from storage.stores import web as web_sources
 from storage.archives.kinds import by_content, by_name
 from storage.archives.source import Single, open_source
+from storage.stores import web as web_sources
 from storage.stores.location import ChangedError, Location
 from tests.storage.archives.test_source import content, opened, packed, refusal
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.archives.source import ARCHIVES, Source
-from storage.stores.location import Location
 from storage.archives.archive import key_of
+from storage.archives.source import ARCHIVES, Source
 from storage.shards.read import LocalShard, ShardReader
+from storage.stores.location import Location
 from tests.storage.archives.test_source import as_kind, content, opened, raw_zip, refusal, tarred
 
 KINDS = ("tar", "tar.gz")

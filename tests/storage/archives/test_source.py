@@ -24,9 +24,9 @@ import pytest
 from PIL import Image
 
 from storage.archives import gzips
+from storage.archives.archive import MAX_BYTES
 from storage.archives.source import Source, open_source
 from storage.stores.location import ChangedError, Entry, Location, StorageError, UnavailableError
-from storage.archives.archive import MAX_BYTES
 
 KINDS = ("zip", "tar", "tar.gz")
 MEMBERS = {f"{number // 4:05}/{number:05}.png": bytes([number]) * (500 * number) for number in range(12)}

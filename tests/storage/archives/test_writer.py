@@ -15,10 +15,10 @@ import fsspec
 import pytest
 
 from storage.archives.source import TarGz, open_source
-from storage.stores.entry import is_hidden
-from storage.receipts.lease import sweep
-from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from storage.archives.writer import Packing, _adding, is_archive
+from storage.receipts.lease import sweep
+from storage.stores.entry import is_hidden
+from storage.stores.location import Entry, Location, StorageError, UnavailableError
 from tests.storage.archives.test_source import content, refusal
 
 KINDS = ("zip", "tar", "tar.gz", "tgz")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from storage.images import decode as codec
-from storage.images.encode import Encoded, Encoding, Format
 from storage.images.decode import ImageError
+from storage.images.encode import Encoded, Encoding, Format
 from storage.images.metadata import Carried
 from storage.images.photo import Photo, open_photo
 

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from storage.images.encode import Encoding
-from storage.images.exif import FARTHEST, MAKER_NOTE, ExifEntry, Exif
+from storage.images.exif import FARTHEST, MAKER_NOTE, Exif, ExifEntry
 from storage.images.metadata import Carried, read
 from storage.images.photo import Photo, open_photo
 from tests.storage.images.test_encode import STAMP, photograph, seen_by_exiftool, seen_by_vips

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.images import decode as codec
-from storage.images.encode import Encoding
-from storage.images.probe import probe_size
 from storage.images.decode import ImageError
+from storage.images.encode import Encoding
 from storage.images.photo import open_photo
+from storage.images.probe import probe_size
 from tests.storage.images.test_encode import XMP, profile
 
 END = b"\xff\xd9"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.images.exif import ASCII, LARGEST, PROCESSING_SOFTWARE, SOFTWARE, ExifEntry, Exif
+from storage.images.exif import ASCII, LARGEST, PROCESSING_SOFTWARE, SOFTWARE, Exif, ExifEntry
 from storage.images.metadata import Carried, fitting, read
 
 RDF = b"<rdf:RDF><rdf:Description %s>%s</rdf:Description></rdf:RDF>"

@@ -18,8 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from storage.images import decode as codec
-from storage.images.probe import probe_size
 from storage.images.decode import ImageError
+from storage.images.probe import probe_size
 
 WIDTH, HEIGHT = 37, 21
 ORIENTATION = 0x0112

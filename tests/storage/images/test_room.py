@@ -7,9 +7,9 @@ from threading import Event
 import pytest
 
 from storage.images import room
-from storage.stores.errands import Errand, in_hand
 from storage.images.formats import ImageError
 from storage.images.room import SMALL, Room
+from storage.stores.errands import Errand, in_hand
 
 MUCH = 10 * SMALL
 """What a room of these tests has."""

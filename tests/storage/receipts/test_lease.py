@@ -23,23 +23,23 @@ from unittest.mock import Mock
 import pytest
 
 from flows.engine import run as fanout
-from flows.interface.console import Advance
+from flows.engine.job import Job, WorkerSpec
 from flows.inputs.contents import list_images
-from flows.engine.job import WorkerSpec, Job
+from flows.interface.console import Advance
 from flows.interface.options import BatchOptions
 from flows.interface.outcome import RunError
+from storage.archives.source import Folder
+from storage.parallel import ordered_map
 from storage.receipts import claims
 from storage.receipts import lease as leases
-from storage.stores import local
-from storage.archives.source import Folder
-from storage.stores.fence import clock
 from storage.receipts.lease import LASTS, Lease, hold
-from storage.stores.local import LocalDisk
-from storage.stores.location import Entry, Location, StorageError
 from storage.receipts.owners import LEASE, LostError, Owner
-from storage.parallel import ordered_map
 from storage.receipts.receipts import Receipts
 from storage.receipts.units import Row, Unit, failed
+from storage.stores import local
+from storage.stores.fence import clock
+from storage.stores.local import LocalDisk
+from storage.stores.location import Entry, Location, StorageError
 from tests.clocks import clock_set
 from tests.services import wait_until
 

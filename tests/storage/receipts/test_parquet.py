@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from storage.receipts import parquet
-from storage.stores.location import Location, StorageError
-from storage.receipts.parquet import DAMAGED, TooLargeError, read_parquet, read_table, check_large
+from storage.receipts.parquet import DAMAGED, TooLargeError, check_large, read_parquet, read_table
 from storage.receipts.receipts import MANIFEST, Receipts, read_manifest
 from storage.receipts.schemas import SAMPLES
 from storage.receipts.status import standing
+from storage.stores.location import Location, StorageError
 
 MILLIONS = 4_000_000
 LONG = "x" * 100_000

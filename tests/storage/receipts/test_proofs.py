@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.stores.location import Location
 from storage.receipts.proofs import note_versions, unlike
 from storage.receipts.units import Row
+from storage.stores.location import Location
 
 OUTPUTS = ["a/0.png", "a/1 é+%.png", "b.png", "b/2.png", "b0/3.png"]
 

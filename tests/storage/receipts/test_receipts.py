@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage.stores.location import Entry, Location, StorageError
 from storage.receipts.receipts import MANIFEST, Receipts, read_manifest
 from storage.receipts.schemas import SAMPLES
 from storage.receipts.survey import TargetState
 from storage.receipts.units import Row, Unit, cut_by_key, cut_evenly, failed, is_current
+from storage.stores.location import Entry, Location, StorageError
 
 ENTRIES = [Entry(f"{i:05d}.png", 100 + i, f"tag{i}") for i in range(2000)]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.stores.location import Entry, Location, StorageError
 from storage.receipts.receipts import MANIFEST, PLANNED, SOURCE, Receipts
 from storage.receipts.seals import SEALS
 from storage.receipts.units import Unit, failed
+from storage.stores.location import Entry, Location, StorageError
 
 KEPT = (MANIFEST, PLANNED, SOURCE, SEALS)
 UNIT = Unit.of("upscale", "a", [Entry("0.png", 1, "tag"), Entry("1.png", 1, "tag")], {})

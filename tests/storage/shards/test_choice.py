@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.stores.location import Location, StorageError
 from storage.shards.read import LocalShard, ShardReader, is_held_out, list_shards
+from storage.stores.location import Location, StorageError
 
 Reading = tuple[list[str], list[str]]
 

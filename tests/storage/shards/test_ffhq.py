@@ -11,7 +11,7 @@ import ijson
 import pytest
 
 from storage.shards import ffhq
-from storage.shards.ffhq import Origin, by_hash, image_number, published, read_metadata, check_large
+from storage.shards.ffhq import Origin, by_hash, check_large, image_number, published, read_metadata
 from storage.stores.location import StorageError
 
 NAME = "s3://bucket/ffhq/ffhq-dataset-v2.json"

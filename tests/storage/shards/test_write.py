@@ -14,10 +14,10 @@ from PIL import Image
 
 from flows.shard import ShardOptions, shard
 from storage.images import decode as codec
-from storage.stores.cache import Cache
-from storage.stores.location import Location, StorageError
 from storage.receipts.receipts import read_manifest
 from storage.shards.read import LocalShard, ShardReader, list_shards, local_shards
+from storage.stores.cache import Cache
+from storage.stores.location import Location, StorageError
 
 
 def make(source: Path, target: Path, **options: object) -> list[Path]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.stores.folding import pair_folded, pairs_alike
 from storage.receipts.lease import sweep
+from storage.stores.folding import pair_folded, pairs_alike
 from storage.stores.local import LocalDisk
 from storage.stores.location import Location
 from tests.folding import FoldingDisk

@@ -18,8 +18,8 @@ import s3fs
 from botocore.exceptions import ClientError
 from fsspec.implementations.memory import MemoryFileSystem
 
-from storage.stores import errors
 from storage.archives.source import place_of
+from storage.stores import errors
 from storage.stores.entry import FOLDER_LINK, FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_named_only
 from storage.stores.errors import translating_errors
 from storage.stores.local import BROKEN
