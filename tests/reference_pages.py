@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from flows.cli import COMMANDS, _app
 from flows.interface.options import Options
+from reports.rating.answers import RATINGS_SCHEMA
 from reports.tables.table import SCHEMA
 from storage.receipts.schemas import IMAGES, PLAN, SAMPLES, SAMPLES_OF_SHARDS
 
@@ -87,7 +88,8 @@ def tables() -> str:
     described = pa.schema([field.with_metadata({"description": PLANNED[field.name]}) for field in PLAN])
     plan = f"\n## plan.parquet\n\nOne row per image: `.dtls/plan.parquet` of a target.\n\n{_columns(described)}"
     metrics = f"\n## metrics.parquet\n\nOne row per image and method of a report.\n\n{_columns(SCHEMA)}"
-    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics
+    ratings = f"\n## ratings.parquet\n\nOne row per answer of a person.\n\n{_columns(RATINGS_SCHEMA)}"
+    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics + ratings
 
 
 PAGES: Mapping[Path, Callable[[], str]] = {
