@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import is_released
+from tests.services import is_released, is_running, wait_until
 from tests.workers import turn
 
 ROOT = Path(__file__).parents[1]
 CONFTEST = """
-    import os
+    import os, signal
     from pathlib import Path
     import pytest
     from tests.workers import SHARED, Workers, shared_s3_server
@@ -25,6 +25,7 @@ CONFTEST = """
         for mark in ("integration", "quiet", "slow"):
             config.addinivalue_line("markers", mark)
         config.pluginmanager.register(Workers(config))
+        signal.signal(signal.SIGTERM, lambda number, frame: pytest.exit("terminated", returncode=143))
 
     @pytest.fixture(scope="session")
     def prefect_server():
@@ -60,19 +61,27 @@ TWO = """
 
 def nested(folder: Path, *options: str, **modules: str) -> tuple[str, list[list[str]]]:
     """What two processes print that run these tests, and when each test began and ended, by what it is called."""
+    said, _ = started(folder, *options, **modules).communicate()
+    return said, log_of(folder)
+
+
+def log_of(folder: Path) -> list[list[str]]:
+    return [line.split() for line in (folder / "log").read_text().splitlines()]
+
+
+def started(folder: Path, *options: str, **modules: str) -> subprocess.Popen[str]:
     for name, text in {"conftest": CONFTEST, **modules}.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(text))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-n2", "--no-loadscope-reorder", *options, str(folder)]
-    done = subprocess.run(
+    return subprocess.Popen(
         [*command, f"--rootdir={folder}", "-p", "no:cacheprovider"],
         cwd=folder,
         env=environment | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
-    return done.stdout + done.stderr, [line.split() for line in (folder / "log").read_text().splitlines()]
 
 
 @pytest.mark.slow
@@ -136,6 +145,33 @@ def test_the_processes_share_an_s3_server_that_ends_with_them(tmp_path: Path) ->
     assert len({worker for _, _, worker in log}) == 2
     assert len(ports) == 1
     assert all(map(is_released, ports))
+
+
+SERVER = """
+    import pytest, subprocess, time
+    from pathlib import Path
+
+    @pytest.fixture(scope="session")
+    def server():
+        with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
+            Path(__file__).with_name("pid").write_text(str(process.pid))
+            yield
+            process.kill()
+
+    def test_forever(server):
+        time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_stops_its_servers(number: signal.Signals, tmp_path: Path) -> None:
+    with started(tmp_path, test_a=SERVER) as run:
+        assert wait_until((tmp_path / "pid").exists, 60)
+        run.send_signal(number)
+        run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert not is_running(int((tmp_path / "pid").read_text()))
 
 
 def test_a_turn_is_given_back_although_a_child_was_forked(tmp_path: Path) -> None:

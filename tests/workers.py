@@ -13,7 +13,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,10 +23,13 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.services import Adopted, S3Server
+from tests.services import Adopted, S3Server, is_running, wait_until
 
 SHARED = "DTLS_TESTS_SHARED"
 """Names the folder that the processes of one session share."""
+MAIN = "main"
+"""The process that is no worker."""
+STOP_SECONDS = 60.0
 GROUPS = {"prefect_server": "prefect", "flows_harness": "harness", "browser": "browser"}
 """The group of the tests that ask for a fixture. The harness comes before the browser: Playwright leaves an event
 loop running in its process, and where one runs Prefect's flows are coroutines."""
@@ -56,10 +59,10 @@ class Workers:
 
     def __init__(self, config: pytest.Config) -> None:
         if hasattr(config, "workerinput"):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             self.name = str(config.workerinput["workerid"])
+            _pid_file(self.name).write_text(str(os.getpid()))
         else:
-            self.name = "main"
+            self.name = MAIN
             folder = Path(mkdtemp(prefix="dtls-tests-"))
             config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
             config.add_cleanup(lambda: stop_shared(folder))
@@ -93,6 +96,21 @@ class Workers:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         with turn(Path(os.environ[SHARED]), alone=item.get_closest_marker("quiet") is not None):
             return (yield)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Let nothing disturb a worker that stops what it has started."""
+        if self.name != MAIN:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Iterator[None]:
+        """Where the session is cut short, ask the workers to end and wait; xdist kills them in ten seconds."""
+        if self.name == MAIN:
+            stop_workers(Path(os.environ[SHARED]))
+        yield
+        if self.name != MAIN:
+            _pid_file(self.name).unlink()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and report.nodeid not in self.failed:
@@ -151,6 +169,19 @@ def shared_s3_server(folder: Path) -> S3Server:
 def stop_shared(folder: Path) -> None:
     if _known(folder).exists():
         _adopted(folder).stop()
+
+
+def stop_workers(folder: Path) -> None:
+    """End the processes that still run tests, so that they stop the servers of theirs."""
+    at_work = {path: int(path.read_text()) for path in folder.glob("*.pid")}
+    for pid in at_work.values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not any(path.exists() and is_running(pid) for path, pid in at_work.items()), STOP_SECONDS)
+
+
+def _pid_file(worker: str) -> Path:
+    return Path(os.environ[SHARED], f"{worker}.pid")
 
 
 def _known(folder: Path) -> Path:
