@@ -147,7 +147,11 @@ def test_the_processes_share_an_s3_server_that_ends_with_them(tmp_path: Path) ->
     assert all(map(is_released, ports))
 
 
-SERVER = """
+PATIENCE = """
+    from xdist.workermanage import NodeManager
+    NodeManager.EXIT_TIMEOUT = 1
+"""
+SLOW_SERVER = """
     import pytest, subprocess, time
     from pathlib import Path
 
@@ -156,6 +160,7 @@ SERVER = """
         with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
             Path(__file__).with_name("pid").write_text(str(process.pid))
             yield
+            time.sleep(3)
             process.kill()
 
     def test_forever(server):
@@ -166,7 +171,7 @@ SERVER = """
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_stopped_stops_its_servers(number: signal.Signals, tmp_path: Path) -> None:
-    with started(tmp_path, test_a=SERVER) as run:
+    with started(tmp_path, conftest=CONFTEST + PATIENCE, test_a=SLOW_SERVER) as run:
         assert wait_until((tmp_path / "pid").exists, 60)
         run.send_signal(number)
         run.communicate(timeout=60)
