@@ -87,8 +87,14 @@ COMMANDS = {
         (
             "dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",
             "dtls report --hr hr --sr edsr=results --colour y --border 4 --figures --out report",
-            "dtls report --compare report --compare other/report --out history",
         ),
+        printed=True,
+    ),
+    "compare-reports": Command(
+        "compare_reports",
+        "CompareReportsOptions",
+        ("reports",),
+        ("dtls compare-reports report other/report --out history",),
         printed=True,
     ),
     "reproduce": Command(
@@ -102,13 +108,13 @@ COMMANDS = {
         ),
         printed=True,
     ),
-    "compare": Command(
-        "compare",
-        "CompareOptions",
+    "benchmark": Command(
+        "benchmark",
+        "BenchmarkOptions",
         (),
         (
-            "dtls compare --source faces --test others --out compared --minutes 8",
-            "dtls compare --source faces --test others --out small --methods bicubic,srcnn,dtls --size 64 "
+            "dtls benchmark --source faces --test others --out compared --minutes 8",
+            "dtls benchmark --source faces --test others --out small --methods bicubic,srcnn,dtls --size 64 "
             "--lr-sizes 8 --minutes 1",
         ),
         printed=True,
@@ -137,6 +143,8 @@ COMMANDS = {
         printed=True,
     ),
 }
+ALIASES = {"compare": "benchmark"}
+"""Commands by the names that they had in the version before."""
 
 
 def _version(asked: bool) -> None:
@@ -148,7 +156,7 @@ def _version(asked: bool) -> None:
 def main() -> None:
     """Run the command line; whatever goes wrong as it may go wrong ends in one line and an exit code."""
     called = sys.argv[1] if len(sys.argv) > 1 else ""
-    names = [called] if called in COMMANDS else [] if called == VERSION else list(COMMANDS)
+    names = [called] if called in (*COMMANDS, *ALIASES) else [] if called == VERSION else list(COMMANDS)
     try:
         with obeying_signals():
             _app(names)()
@@ -183,7 +191,7 @@ def _app(names: list[str]) -> typer.Typer:
         callback=_options,  # with it, one command alone is still called by its name
     )
     for name in names:
-        found = COMMANDS[name]
+        found = COMMANDS[ALIASES.get(name, name)]
         module = import_module(f"flows.{found.module}")
         flow = getattr(module, found.module)
         run: Callable[[Any], Any] = _demo(flow) if name == "demo" else getattr(flow, "fn", flow)

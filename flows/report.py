@@ -17,7 +17,6 @@ from flows.engine import run as fanout
 from flows.engine.cancelling import obey_cancels
 from flows.engine.job import Job, WorkerSpec
 from flows.evaluation.collection import Collection
-from flows.evaluation.history import compare
 from flows.evaluation.matching import KEY, Keys, Naming, Template
 from flows.evaluation.measure import RECEIPT, as_in_table
 from flows.evaluation.outputs import TABLE
@@ -77,9 +76,6 @@ class ReportOptions(SourceOptions):
     )
     lr_name: str | None = Field(None, description="file names of LR images without a manifest, like '{key}x4'")
     out: Address = Field(description="folder or URL for the table, the summary, the page and the images")
-    compare: list[Address] = Field(
-        default_factory=list, description="instead of these: reports made before, to put in one table over time"
-    )
     protocol: LRProtocol | None = Field(
         None,
         description="what made the LR images; by default what their manifest says, else what the results' models "
@@ -110,16 +106,12 @@ class ReportOptions(SourceOptions):
 
     @model_validator(mode="after")
     def _says_what(self) -> Self:
-        if self.compare:
-            if self.sr or self.hr or self.lr or self.sr_name:
-                raise ValueError("--compare puts reports together; leave --sr, --hr and --lr out")
-            return self
         if not self.sr:
-            raise ValueError("say what to compare: --sr NAME=FOLDER, or --compare REPORT")
+            raise ValueError("--sr is required, e.g. --sr bicubic=results")
         if self.hr is None and self.lr_name is not None:
             raise ValueError("--lr-name goes with --hr; without it, results are matched to the LR images' names")
         if self.hr is None and self.lr is None:
-            raise ValueError("say what to compare with: --hr, --lr, or both")
+            raise ValueError("--hr or --lr is required: what the results are compared with")
         if self.lr_name is not None:
             Template(self.lr_name)
         _ = self.templates
@@ -156,8 +148,6 @@ def report(options: ReportOptions) -> str:
 
 
 def _report(options: ReportOptions) -> str:
-    if options.compare:
-        return compare(options.compare, options.out)
     out = Location.of(options.out)
     for address in filter(None, (options.hr, options.lr, *options.sr.values())):
         check_within(out, address)

@@ -2,8 +2,8 @@
 
 A thread cannot be ended. The one that does a unit, and those that it started, are given up together as soon as an
 image is too long in hand: whatever they come to, their stores refuse them any change. Then the images of the unit are
-done apart, in a process that can be ended (see `flows.engine.apart`), where each may take as long again, but alone. Looking
-at what is in hand costs a second's look a unit, and nothing an image.
+done apart, in a process that can be ended (see `flows.engine.apart`), where each may take as long again, but alone.
+Looking at what is in hand costs a second's look a unit, and nothing an image.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What `dtls/compare` compares: each method's training and sampling, as data."""
+"""What `dtls/benchmark` compares: each method's training and sampling, as data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """How long a training step takes on a device, and what an SR image costs: measured, not counted.
 
-`python -m flows.experiments.cost CHECKPOINT SIDE SIZE DEVICE OPTIONS` is a process of its own, so that its peak of memory is the
-method's.
+`python -m flows.experiments.cost CHECKPOINT SIDE SIZE DEVICE OPTIONS` is a process of its own, so that its peak of
+memory is the method's.
 """
 
 import json

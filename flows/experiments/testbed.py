@@ -1,7 +1,7 @@
 """Methods tested alike: the test images as HR squares and as LR images, what methods make of these, and a report.
 
-What `dtls/reproduce` and `dtls/compare` share. Everything is done by the other flows, so that a second run does only
-what is missing.
+What `dtls/reproduce` and `dtls/benchmark` share. Everything is done by the other flows, so that a second run does
+only what is missing.
 """
 
 import json

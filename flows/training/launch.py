@@ -1,6 +1,7 @@
-"""Several training processes: `python -m flows.training.launch --nproc-per-node=2 -m flows.training.process SETTINGS.json`.
+"""Several training processes, started by torchrun.
 
-torchrun, without its tracebacks: what went wrong, the training processes have told already.
+`python -m flows.training.launch --nproc-per-node=2 -m flows.training.process SETTINGS.json` is torchrun
+without its tracebacks: the training processes have printed already what went wrong.
 """
 
 import json

@@ -19,7 +19,7 @@ from reports.rating.render import ratings_facts, ratings_note, ratings_tables
 from reports.tables.ranking import best_of
 from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
-__all__ = ["Page", "GalleryRow", "Shown", "render"]
+__all__ = ["GalleryRow", "Page", "Shown", "render"]
 
 TEMPLATES = Path(__file__).with_name("templates")
 THEME = "report.theme.js"

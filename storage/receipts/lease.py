@@ -7,8 +7,8 @@ after its clock was set back, the lease is watched for so long. The clocks of tw
 several that try, the one takes it over that first makes a lease on the lease, named after its bytes: to delete the
 lease and create it again would not be enough, as the second would delete what the first has just created.
 
-Whoever holds a lease asks before each change of the target whether it is still its own (see `storage.stores.fence`): for a
-minute and a half after it was last written without looking, then by looking. So a run that was paused, or whose
+Whoever holds a lease asks before each change of the target whether it is still its own (`storage.stores.fence`): for
+a minute and a half after it was last written without looking, then by looking. So a run that was paused, or whose
 machine slept, finds that another took over before it changes anything, and stops with one line.
 
 A run that ends while one of its threads is still at work does not remove its lease: it runs out.

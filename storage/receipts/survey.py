@@ -101,8 +101,8 @@ class Plan:
         if foreign_files := sorted(self._strangers(target, sizes)):
             more = f", nor are {len(foreign_files) - 1:,} others" if len(foreign_files) > 1 else ""
             raise StorageError(
-                f"{target}: {foreign_files[0]} is there already, and not made by dtls{more}; choose another folder, or "
-                "move away what is there"
+                f"{target}: {foreign_files[0]} is there already, and not made by dtls{more}; choose another folder, "
+                "or move away what is there"
             )
 
     def _strangers(self, target: Location, sizes: Mapping[str, int]) -> set[str]:

@@ -1,8 +1,8 @@
 """Whose work a thread does, and which image it has in hand.
 
 A thread cannot be ended. One that is inside a library's call for too long, or still there when its run has ended, is
-left behind: its errand is given up, and from then on its stores refuse any change by it (see `storage.stores.fence`). The
-threads that `storage.parallel` starts are on the errand of the thread that starts them.
+left behind: its errand is given up, and from then on its stores refuse any change by it (`storage.stores.fence`).
+The threads that `storage.parallel` starts are on the errand of the thread that starts them.
 """
 
 import time

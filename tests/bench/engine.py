@@ -1,11 +1,12 @@
 """The benchmark's program: the paper's sampler and a plain training loop against ours, as Markdown and as JSON.
 
 Plain is the textbook network (`plain.PlainUNet`): fp32, eager, NCHW, all T calls of the sampler `current`. Ours is
-`dtls.networks.unet.UNet` through `dtls.devices.accelerated` with the sampler `two_call`, and `dtls.training.trainer.Trainer`. Both run
-under torch's default settings, on the same images, in sampling with the same weights. The best batch is searched
-with single calls of the network, ours before it is compiled. Rates are medians over repetitions in which the two
-take turns, after a warm-up. Memory is the peak of what torch allocated on a GPU for a variant, weights included. A
-training step counts three forwards; the median leaves out the one step in ten in which `Trainer` averages weights.
+`dtls.networks.unet.UNet` through `dtls.devices.accelerated` with the sampler `two_call`, and
+`dtls.training.trainer.Trainer`. Both run under torch's default settings, on the same images, in sampling with the
+same weights. The best batch is searched with single calls of the network, ours before it is compiled. Rates are
+medians over repetitions in which the two take turns, after a warm-up. Memory is the peak of what torch allocated on a
+GPU for a variant, weights included. A training step counts three forwards; the median leaves out the one step in ten
+in which `Trainer` averages weights.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The U-Net of DTLS in its textbook form: what `dtls.networks.unet.UNet` computes, written as the papers write it.
 
 Images are NCHW and contiguous, normalisation is its formula, attention makes q, k and v for every pixel, and
-nothing is arranged for speed. Parameters have the names and shapes of `dtls.networks.unet.UNet`, so either loads the other's
-state_dict. This is the baseline of the benchmark, and a reference to test against.
+nothing is arranged for speed. Parameters have the names and shapes of `dtls.networks.unet.UNet`, so either loads the
+other's state_dict. This is the baseline of the benchmark, and a reference to test against.
 """
 
 import math

@@ -14,7 +14,8 @@ from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.degradations.resize import SizeError
 from dtls.inference.method import MODELS
 from dtls.models.base import Model
-from flows.benchmark import CompareOptions, Comparison, compare
+from flows.benchmark import BenchmarkOptions, benchmark
+from flows.experiments.benchmark import Benchmark
 from flows.experiments.benchmark_methods import CONTENDERS, chosen, training_of
 from flows.experiments.cost import steps_in
 from flows.training.options import TrainOptions
@@ -74,9 +75,9 @@ def test_steps_fit_into_the_time_by_what_one_takes(monkeypatch: pytest.MonkeyPat
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
     with pytest.raises(ValidationError, match="there is no 'magic'; there are nearest, "):
-        CompareOptions(**folders, methods=("magic",))
+        BenchmarkOptions(**folders, methods=("magic",))
     with pytest.raises(StorageError, match="a model is not tested on what it learned from"):
-        compare.fn(CompareOptions(**{**folders, "test": folders["source"]}))
+        benchmark.fn(BenchmarkOptions(**{**folders, "test": folders["source"]}))
 
 
 @pytest.mark.parametrize(("size", "lr_sizes"), [(40, (8,)), (128, (16, 3)), (192, (12,))])
@@ -85,19 +86,19 @@ def test_sizes_that_some_method_cannot_have_are_refused_before_any_work(
 ) -> None:
     folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
     with pytest.raises(SizeError):
-        compare.fn(CompareOptions(**folders, size=size, lr_sizes=lr_sizes))
+        benchmark.fn(BenchmarkOptions(**folders, size=size, lr_sizes=lr_sizes))
     assert not (tmp_path / "out").exists()
 
 
 def test_images_that_are_trained_on_are_refused_as_tests(photographs: Path, others: Path, tmp_path: Path) -> None:
     tested = Path(shutil.copytree(others, tmp_path / "test"))
     shutil.copy(photographs / "00000" / "00003.png", tested / "other.png")
-    options = CompareOptions(
+    options = BenchmarkOptions(
         source=str(photographs), test=str(tested), out=str(tmp_path / "out"), methods=("fsrcnn",), **TINY
     )
     expected = f"{tested}: 1 image of {photographs}, too, such as other.png: a model is not tested on "
     with pytest.raises(StorageError, match=re.escape(expected)):
-        compare.fn(options)
+        benchmark.fn(options)
     assert not (tmp_path / "out").exists()
 
 
@@ -105,7 +106,7 @@ def test_the_kernel_distance_is_shown_where_it_is_asked_for(tmp_path: Path) -> N
     folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
     told = {4: {"bicubic": {"psnr": 20.0, "kid": 0.0125}}}
     tables = [
-        Comparison(CompareOptions(**folders, methods=("bicubic",), sets=sets, **TINY)).table(told)
+        Benchmark(BenchmarkOptions(**folders, methods=("bicubic",), sets=sets, **TINY)).table(told)
         for sets in (True, False)
     ]
     assert "| Consistency ↓ | KID ↓ | steps |" in tables[0]
@@ -122,11 +123,11 @@ def test_how_fast_all_train_is_measured_before_any_of_them_does(
     def begin(_: TrainOptions) -> None:
         raise StartedError
 
-    monkeypatch.setattr("flows.benchmark.train", SimpleNamespace(fn=begin))
-    monkeypatch.setattr("flows.benchmark.steps_in", lambda *_: 1)
+    monkeypatch.setattr("flows.experiments.benchmark.train", SimpleNamespace(fn=begin))
+    monkeypatch.setattr("flows.experiments.benchmark.steps_in", lambda *_: 1)
     folders = {"source": str(photographs), "test": str(others), "out": str(tmp_path / "out")}
     with pytest.raises(StartedError):
-        compare.fn(CompareOptions(**folders, methods=("fsrcnn", "dtls", "cold"), **TINY))
+        benchmark.fn(BenchmarkOptions(**folders, methods=("fsrcnn", "dtls", "cold"), **TINY))
     assert len(json.loads((tmp_path / "out" / "pace.json").read_text())) == 3
 
 
@@ -136,14 +137,14 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
 ) -> None:
     monkeypatch.setattr("flows.experiments.cost.SECONDS", 0.0)
     out = tmp_path / "out"
-    options = CompareOptions(
+    options = BenchmarkOptions(
         source=str(photographs),
         test=str(others),
         out=str(out),
         methods=("bicubic", "fsrcnn", "dtls", "cold"),
         **TINY,
     )
-    assert compare.fn(options) == str(out / "table.md")
+    assert benchmark.fn(options) == str(out / "table.md")
     table = (out / "table.md").read_text()
     for low in (4, 8):
         part = table.partition(f"## {low}→32")[2].partition("##")[0]
@@ -173,6 +174,6 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
     assert len(pace) == len(models)
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    compare.fn(options)
+    benchmark.fn(options)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
     assert json.loads((out / "pace.json").read_text()) == pace

@@ -78,6 +78,13 @@ def test_help_shows_an_example(dtls: Command, command: str) -> None:
     assert f"dtls {command}" in result.stdout.split("Example")[-1]
 
 
+def test_a_command_answers_to_its_former_name_and_help_lists_the_new_one(dtls: Command) -> None:
+    assert "--lr-sizes" in dtls("compare", "--help").stdout
+    commands = dtls("--help").stdout
+    assert "benchmark" in commands
+    assert " compare " not in commands
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

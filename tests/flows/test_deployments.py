@@ -33,7 +33,7 @@ from tests.services import S3Server, Service, wait_until
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
-DEPLOYMENTS = ("shard", "train", "upscale", "report", "reproduce", "compare")
+DEPLOYMENTS = ("shard", "train", "upscale", "report", "reproduce", "compare", "benchmark")
 SCHEDULED = DEPLOYMENTS[:4]
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -316,7 +316,7 @@ def test_a_flow_run_that_cannot_do_its_work_ends_with_the_line_of_the_command_li
         "upscale": {"source": nothing, "target": out, "method": "bicubic", "scale": 2},
         "report": {"hr": nothing, "sr": {"a": other}, "out": out},
         "reproduce": {"table": "B1", **small},
-        "compare": {"lr_sizes": [8], **small},
+        "benchmark": {"lr_sizes": [8], **small},
     }
     runs = {name: deployed.start_run(f"dtls/{name}", {"options": given}) for name, given in options.items()}
     wrong = deployed.cli(

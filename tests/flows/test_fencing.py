@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from flows.benchmark import CompareOptions, compare
+from flows.benchmark import BenchmarkOptions, benchmark
 from flows.cli import main
 from flows.demo import DemoOptions, demo
 from flows.engine import run as fanout
@@ -332,7 +332,7 @@ def test_what_writes_without_units_is_refused_where_another_run_works(
     writers: list[Callable[[], object]] = [
         lambda: import_checkpoint(ImportOptions(source=str(authors), target=str(out))),
         lambda: compare_reports([str(report)], str(out)),
-        lambda: compare.fn(CompareOptions(**common, lr_sizes=(8,))),
+        lambda: benchmark.fn(BenchmarkOptions(**common, lr_sizes=(8,))),
         lambda: reproduce.fn(ReproduceOptions(**common, table="4", dim=8)),
         lambda: demo.fn(DemoOptions(out=str(out))),
     ]

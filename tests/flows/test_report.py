@@ -11,6 +11,7 @@ from PIL import Image
 
 from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from dtls.models.dtls import DTLS
+from flows.compare_reports import CompareReportsOptions, compare_reports
 from flows.downscale import DownscaleOptions, downscale
 from flows.evaluation import gallery, publish
 from flows.interface.outcome import RunError
@@ -235,7 +236,7 @@ def test_runs_are_kept_side_by_side_and_read_as_one_table(compared: Path, tmp_pa
     assert means["second"] > means["first"] + 0.5
     runs = duckdb.read_parquet(f"{out}/runs/*/*.parquet", hive_partitioning=True).df()
     assert runs.groupby("run").psnr.mean().tolist() == pytest.approx(means.tolist())
-    page = report.fn(ReportOptions(compare=[str(out)], out=str(tmp_path / "history")))
+    page = compare_reports(CompareReportsOptions(reports=[str(out)], out=str(tmp_path / "history")))
     lines = Path(page).read_text().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| first", "| second"]
     history = pd.read_parquet(tmp_path / "history" / "history.parquet")
@@ -244,20 +245,19 @@ def test_runs_are_kept_side_by_side_and_read_as_one_table(compared: Path, tmp_pa
 
 def test_a_comparison_of_what_is_no_report_is_refused(compared: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no report there; give the folder that `dtls report --out` was given"):
-        report.fn(ReportOptions(compare=[str(compared)], out=str(tmp_path)))
+        compare_reports(CompareReportsOptions(reports=[str(compared)], out=str(tmp_path)))
     broken = tmp_path / "broken" / "runs" / "run=x"
     broken.mkdir(parents=True)
     (broken / "_summary.json").write_text("[]")
     with pytest.raises(StorageError, match="not the summary of a report"):
-        report.fn(ReportOptions(compare=[str(tmp_path / "broken")], out=str(tmp_path / "out")))
+        compare_reports(CompareReportsOptions(reports=[str(tmp_path / "broken")], out=str(tmp_path / "out")))
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"sr": {}}, "say what to compare"),
-        ({"hr": None, "lr": None}, "say what to compare with"),
-        ({"compare": ["x"]}, "leave --sr, --hr and --lr out"),
+        ({"sr": {}}, "--sr is required, e.g. --sr bicubic=results"),
+        ({"hr": None, "lr": None}, "--hr or --lr is required"),
         ({"run": "../x"}, "should match pattern"),
     ],
 )

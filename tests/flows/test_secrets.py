@@ -93,7 +93,7 @@ def test_a_command_that_fails_on_s3_tells_no_secret(
         ["upscale", "in", "out", *UPSCALE, "--runner", "dask", "--scheduler", "ADDRESS"],
         ["train", "in", "out", "--start", "simplecache::ADDRESS"],
         ["report", "--hr", "in", "--sr", "a=ADDRESS", "--out", "out"],
-        ["report", "--compare", "ADDRESS", "--out", "out"],
+        ["compare-reports", "ADDRESS", "--out", "out"],
         ["verify", "ADDRESS"],
         ["status", "ADDRESS"],
     ],

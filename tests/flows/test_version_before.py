@@ -258,7 +258,7 @@ def test_answers_of_people_are_read_with_the_key_to_their_study(folder: Path, dt
 
 
 def test_reports_over_time_are_read_side_by_side(folder: Path, dtls: Command) -> None:
-    dtls("report --compare reports/first --compare reports/second --out history")
+    dtls("compare-reports reports/first reports/second --out history")
     found = pd.read_parquet(folder / "history/history.parquet")
     assert list(found["run"]) == ["monday", "monday", "tuesday", "tuesday"]
     for name, run in (("first", "monday"), ("second", "tuesday")):

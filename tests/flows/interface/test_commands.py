@@ -69,7 +69,7 @@ def test_a_bound_that_is_not_kept_is_told_in_one_line(app: typer.Typer, value: s
 
 
 def test_what_is_wrong_with_a_part_is_not_told_of_the_whole_again() -> None:
-    model: type[Options] = import_module("flows.benchmark").CompareOptions
+    model: type[Options] = import_module("flows.benchmark").BenchmarkOptions
     with pytest.raises(UsageError) as error:
         checked(model, {"source": "a", "test": "b", "out": "c", "lr_sizes": "eight"})
     assert str(error.value) == "--lr-sizes must be a whole number (got eight)"
@@ -118,7 +118,8 @@ def test_a_command_with_no_more_than_it_needs_takes_the_defaults(name: str) -> N
     model: type[Options] = getattr(import_module(f"flows.{found.module}"), found.options)
     command(app, name, model, taken.append, found.arguments)
     needed = [field for field, info in model.model_fields.items() if info.is_required()]
-    wanted = {**dict.fromkeys(needed, "2"), **({"scale": "2"} if name == "upscale" else {})}
+    lists = {"reports": ["2"]} if name == "compare-reports" else {}
+    wanted = {**dict.fromkeys(needed, "2"), **lists, **({"scale": "2"} if name == "upscale" else {})}
     flags = [word for field in wanted if field not in found.arguments for word in (f"--{field}", "2")]
     assert CliRunner().invoke(app, [name, *("2" for _ in found.arguments), *flags]).exception is None
     assert taken == [model.model_validate(wanted)]

@@ -1,0 +1,18 @@
+"""`dtls compare-reports`: the runs of reports as one table over time, in `history.parquet` and `history.md`."""
+
+from pydantic import Field
+
+from flows.evaluation.history import compare
+from flows.interface.options import Address, Options
+
+
+class CompareReportsOptions(Options):
+    """Which reports are put into one table."""
+
+    reports: list[Address] = Field(min_length=1, description="folders or URLs of reports, one or more")
+    out: Address = Field(description="folder or URL for history.parquet and history.md")
+
+
+def compare_reports(options: CompareReportsOptions) -> str:
+    """Put the runs of several reports into one table, the oldest first."""
+    return compare(options.reports, options.out)

@@ -1,0 +1,224 @@
+"""A benchmark: methods trained on the same data for the same time, and tested on the same images.
+
+How many training steps each method gets is measured once, and kept in `pace.json`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
+
+import pyarrow.compute as pc
+import torch
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from dtls.checkpoints.checkpoint import make_model
+from dtls.degradations.resize import Protocol, downscale_size
+from dtls.devices import Precision, best_device, best_precision
+from dtls.inference.trained import Sampling
+from flows.engine.summary import counted
+from flows.experiments.benchmark_methods import CONTENDERS, chosen, training_of
+from flows.experiments.cost import cost_of, steps_in
+from flows.experiments.testbed import Testbed
+from flows.interface.console import tell
+from flows.interface.options import Address, Options, command_line
+from flows.train import train
+from flows.training.options import TrainOptions
+from reports.tables.table import METRICS, PRIMARY, SET_METRICS
+from storage.receipts.receipts import read_manifest
+from storage.stores.location import Location
+
+PACE = "pace.json"
+UNTIMED = ("source", "target", "device", "resume", "shards", "image_ext", "max_failed")
+"""Options of a training that say nothing of how long a step takes."""
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    chosen(names)
+    return names
+
+
+class BenchmarkOptions(Options):
+    """What to train and test, on what data, and for how long each method is trained."""
+
+    source: Address = Field(description="folder or URL of the images to train on")
+    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
+    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
+    methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
+        (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(CONTENDERS)}"
+    )
+    minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
+    size: int = Field(128, ge=32, le=1024, description="side of the HR images")
+    lr_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
+        (16, 32),
+        min_length=1,
+        description="sides of the LR images, by comma; all train for the first, and networks that enlarge by one "
+        "scale alone once more for each other",
+    )
+    protocol: Protocol = Field("antialias", description="downscaling for training and testing")
+    sets: bool = Field(False, description="KID and FID as well; wants the extra fid, and images by the hundred")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Precision = Field("auto", description="bf16 or fp32 in training; auto is bf16 on GPUs that have it")
+    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
+
+
+class Benchmark:
+    """One benchmark on given data."""
+
+    def __init__(self, options: BenchmarkOptions) -> None:
+        self.options = options
+        self.contenders = chosen(options.methods)
+        common = {"workers": options.workers} if options.workers else {}
+        self.trial = Testbed(
+            options.source, options.test, options.out, options.size, options.protocol, options.device, common
+        )
+
+    def check(self) -> None:
+        """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
+        self.trial.check()
+        for low in self.options.lr_sizes:
+            downscale_size((self.options.size, self.options.size), self.options.size / low)
+            for name in filter(None, map(training_of, self.contenders)):
+                self._training(name, self._trained_for(name, low)).model()
+
+    def train(self) -> None:
+        """Every model that is wanted, trained if it is missing, or gone on with."""
+        for training in [self._timed(training) for training in self._trainings()]:
+            self.trial.run(train, training)
+
+    def tested(self, low: int) -> dict[str, dict[str, Any]]:
+        """By contender, the means of a report on what it makes of LR images of `low` pixels, and its cost."""
+        self.trial.make_lr(low)
+        results, costs = {}, dict[str, dict[str, Any]]()
+        for name, contender in self.contenders.items():
+            options = dict(contender.upscale)
+            if (model := training_of(name)) is not None:
+                training = self._timed(self._training(model, self._trained_for(model, low)))
+                options["checkpoint"] = training.target
+                how = Sampling(sampler=options.get("sampler"), projected=bool(options.get("project")))
+                device = best_device(self.options.device)
+                cost = cost_of(training.target, low, self.options.size, device, how)
+                costs[name] = {"steps": training.steps, **cost._asdict()}
+            results[name] = self.trial.upscaled(low, f"sr-{low}/{name}", **options)
+        title = f"Methods trained for {self.options.minutes:g} minutes each, {low}→{self.options.size}"
+        summary = self.trial.reported(low, f"report-{low}", results, title=title, sets=self.options.sets)
+        return {row["method"]: {**row, **costs.get(row["method"], {})} for row in summary["methods"]}
+
+    def _is_of_one_scale(self, name: str) -> bool:
+        training = self._training(name, self.options.lr_sizes[0])
+        with torch.device("meta"):
+            return make_model({"method": training.method, **asdict(training.model())}).scale > 1
+
+    def _trainings(self) -> list[TrainOptions]:
+        """All that are wanted, but for their steps."""
+        made = []
+        for name in dict.fromkeys(filter(None, map(training_of, self.contenders))):
+            lows = self.options.lr_sizes if self._is_of_one_scale(name) else self.options.lr_sizes[:1]
+            made += [self._training(name, low) for low in lows]
+        return made
+
+    def _trained_for(self, name: str, low: int) -> int:
+        return low if self._is_of_one_scale(name) else self.options.lr_sizes[0]
+
+    def _training(self, name: str, low: int) -> TrainOptions:
+        """How a contender is trained, but for the steps."""
+        given = self.options.model_dump(include={"size", "protocol", "device", "precision", "seed"})
+        said = CONTENDERS[name].train or {}
+        span = self.options.size - low
+        stride = next((s for s in range(max(1, span // 28), 0, -1) if span % s == 0), 1)
+        geometry = {"lr_size": low, **({"stride": stride} if said["method"] == "dtls" else {})}
+        chosen = {**given, **geometry, **said}
+        told = json.dumps([self.options.source, self.options.minutes, chosen], sort_keys=True)
+        target = self.trial.at(f"models/{name}-{low}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
+        return TrainOptions(source=self.trial.shards, target=target, resume=True, **chosen)
+
+    def _timed(self, training: TrainOptions) -> TrainOptions:
+        """With the steps that fit into the time, measured once for each training on this kind of device."""
+        out, device = Location.of(self.options.out), best_device(self.options.device)
+        told = training.model_dump(exclude={*UNTIMED}, exclude_none=True)
+        said = json.dumps([self.options.minutes, device.partition(":")[0], told], sort_keys=True)
+        kept: dict[str, int] = json.loads(out.read_if_there(PACE) or b"{}")
+        if said not in kept:
+            tell(f"measuring how fast {training.target.rpartition('/')[2]} trains here")
+            kept[said] = steps_in(60 * self.options.minutes, training)
+            out.write(PACE, json.dumps(kept, indent=2).encode())
+        return training.model_copy(update={"steps": kept[said]})
+
+    def table(self, numbers: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+        """The numbers of all methods as Markdown, a table for each LR size, the best of each column in bold."""
+        names = (*PRIMARY, *(("kid",) if self.options.sets else ()))
+        shown = [m for m in (*METRICS, *SET_METRICS) if m.name in names]
+        parts = [f"# Methods trained alike\n\n{self._conditions()}"]
+        for low, rows in numbers.items():
+            head = ["Method", *(f"{m.label} {m.arrow}" for m in shown), *(cost.label for cost in COSTS)]
+            lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+            best = {m: m.best(row.get(m.name) for row in rows.values()) for m in shown}
+            for name in self.contenders:
+                row = rows.get(name, {})
+                said = {m: m.text(row.get(m.name)) for m in shown}
+                marked = [f"**{text}**" if text == best[m] else text for m, text in said.items()]
+                lines.append([name, *marked, *(cost.text(row.get(cost.name)) for cost in COSTS)])
+            text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+            link = f"[Intervals, differences and images](report-{low}/index.html)"
+            parts.append(f"## {low}→{self.options.size}\n\n{text}\n\n{' '.join([*_winners(rows), link])}")
+        return "\n\n".join(parts) + "\n"
+
+    def _conditions(self) -> str:
+        """Under what the numbers were taken."""
+        options = self.options
+        device = best_device(options.device)
+        facts = [
+            f"Protocol {options.protocol}",
+            f"trained on {_count(self.trial.shards)} of {options.source}",
+            f"tested on {_count(self.trial.hr)} of {options.test}",
+            f"{options.minutes:g} minutes of training each on {device}, {best_precision(options.precision, device)}",
+            f"{datetime.now(UTC):%Y-%m-%d}",
+        ]
+        return f"{' · '.join(facts)}\n\n`{command_line('benchmark', options)}`"
+
+
+class Column(NamedTuple):
+    """What a method costs: how it is called and printed, in which unit."""
+
+    name: str
+    label: str
+    form: str
+    unit: float = 1
+
+    def text(self, value: float | None) -> str:
+        return "–" if value is None else format(value / self.unit if self.unit != 1 else value, self.form)
+
+
+COSTS = (
+    Column("steps", "steps", ",d"),
+    Column("parameters", "parameters", ",d"),
+    Column("seconds", "s an image", ".3f"),
+    Column("memory", "MB an image", ".0f", 1e6),
+)
+
+
+def _count(target: str) -> str:
+    """How many images a flow has made."""
+    manifest = read_manifest(Location.of(target), ["status"])
+    return counted(manifest.filter(pc.equal(manifest["status"], "ok")).num_rows if manifest else 0, "image")
+
+
+def _winners(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Who is best by distortion, and who by perception."""
+    by_psnr = {name: row["psnr"] for name, row in rows.items() if row.get("psnr") is not None}
+    by_lpips = {name: row["lpips"] for name, row in rows.items() if row.get("lpips") is not None}
+    told = []
+    if by_psnr:
+        best = max(by_psnr, key=by_psnr.__getitem__)
+        told.append(f"Least distortion: {best} ({by_psnr[best]:.2f} dB).")
+    if by_lpips:
+        best = min(by_lpips, key=by_lpips.__getitem__)
+        told.append(f"Nearest to the eye: {best} (LPIPS {by_lpips[best]:.4f}).")
+    return told
