@@ -6,6 +6,8 @@ import re
 from unicodedata import normalize
 from urllib.parse import unquote
 
+WEB = ("http", "https")
+"""The schemes of web servers."""
 HIDDEN = "…"
 USER = re.compile(
     r"""((?:(?<=:)|^)//)                        # after the scheme, or where there is none

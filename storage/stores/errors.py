@@ -7,32 +7,18 @@ stops, to be run again.
 
 import errno
 import re
-from asyncio import IncompleteReadError
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
-from typing import TypeVar
-
-from aiohttp import ClientError as HTTPError
-from aiohttp import ClientResponseError, ClientSSLError, InvalidURL
-from botocore.exceptions import (
-    BotoCoreError,
-    ChecksumError,
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    ParamValidationError,
-)
-from botocore.exceptions import ConnectionError as NoConnectionError
-from botocore.exceptions import IncompleteReadError as ShortReadError
-from botocore.parsers import ResponseParserError
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined]
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from storage.stores.addresses import cleaned
 
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
 Out = TypeVar("Out")
+Kinds = tuple[type[Any], ...]
 
 CLOSED = frozenset(
     {
@@ -99,28 +85,63 @@ FULL_OR_CLOSED = frozenset(
     }
 )
 """What disks answer that say nothing of the file at hand."""
-NETWORK = (
-    HTTPClientError,
-    NoConnectionError,
-    HTTPError,
-    HubError,
-    HTTPException,
-    ResponseParserError,
-    ShortReadError,
-    IncompleteReadError,
-    ConnectionError,
-    TimeoutError,
-)
-NOT_PASSING = (InvalidURL, ClientSSLError, OfflineModeIsEnabled)
-"""What looks like trouble with the network, and stays as it is however often one tries."""
+
+
+def _errors_of(module: str, *names: str) -> Kinds:
+    """Errors of a library. There are none where it is not imported, as nobody has raised them.
+
+    The libraries of remote stores take half a second to import, and local files need none of them.
+    """
+    loaded = sys.modules.get(module)
+    return tuple(getattr(loaded, name) for name in names) if loaded is not None else ()
+
+
+def aws_errors(*names: str) -> Kinds:
+    """Errors of botocore, by their names there."""
+    return _errors_of("botocore.exceptions", *names)
+
+
+def _web(*names: str) -> Kinds:
+    return _errors_of("aiohttp", *names)
+
+
+def _hub(*names: str) -> Kinds:
+    return _errors_of("huggingface_hub.errors", *names)
+
+
+def _network() -> Kinds:
+    """What says that the network is in trouble."""
+    return (
+        *aws_errors("HTTPClientError", "ConnectionError", "IncompleteReadError"),
+        *_errors_of("botocore.parsers", "ResponseParserError"),
+        *_web("ClientError"),
+        *_hub("HTTPError"),
+        *_errors_of("http.client", "HTTPException"),
+        *_errors_of("asyncio", "IncompleteReadError"),
+        *(ConnectionError, TimeoutError),
+    )
+
+
+def _not_passing() -> Kinds:
+    """What looks like trouble with the network, and stays as it is however often one tries."""
+    return (*_web("InvalidURL", "ClientSSLError"), *_hub("OfflineModeIsEnabled"))
+
+
+def failures() -> Kinds:
+    """What file systems raise."""
+    return (
+        *(OSError, EOFError, ImportError, ValueError, TypeError, RuntimeError),
+        *aws_errors("ClientError", "BotoCoreError"),
+        *_errors_of("botocore.parsers", "ResponseParserError"),
+        *_web("ClientError"),
+        *_hub("HTTPError"),
+        *_errors_of("http.client", "HTTPException"),
+    )
+
+
 NO_ACCESS = frozenset({401, 407})
 PASSING_STATUS, LASTING_STATUS = frozenset({408, 425, 429}), frozenset({501, 505})
 """Of HTTP: to whom we are, refusals that may pass, and failures of a server that do not."""
-FAILURES = (
-    *(OSError, ClientError, BotoCoreError, HTTPError, HubError, HTTPException, ResponseParserError, EOFError),
-    *(ImportError, ValueError, TypeError, RuntimeError),
-)
-"""What file systems raise."""
 PACKAGE = re.compile(r"""(?:install|requires?) (?:the )?["']?(?!to\b)([a-z][\w-]*)""", re.IGNORECASE)
 """How fsspec names what a kind of address wants installed."""
 
@@ -145,7 +166,8 @@ class DamagedError(OSError):
     """Bytes that came short or changed, though the answer was whole; worth another try."""
 
 
-DAMAGED = (DamagedError, ChecksumError, FlexibleChecksumError)
+def _damaged() -> Kinds:
+    return (DamagedError, *aws_errors("ChecksumError", "FlexibleChecksumError"))
 
 
 @contextmanager
@@ -157,7 +179,7 @@ def translating_errors(address: str) -> Iterator[None]:
         raise ChangedError(f"{address}: {error}") from error
     except StorageError:
         raise
-    except FAILURES as error:
+    except failures() as error:
         raise in_one_line(address, error) from error
 
 
@@ -173,9 +195,11 @@ def retried(do: Callable[[], Out], patience: float = PATIENCE) -> Out:
     A file that comes damaged again and again is as it is: it is given up earlier.
     """
 
-    def enough(state: RetryCallState) -> bool:
+    from tenacity import Retrying, retry_if_exception, wait_random_exponential
+
+    def enough(state: "RetryCallState") -> bool:
         error = state.outcome and state.outcome.exception()
-        limit = IMPATIENCE if error and _has(error, DAMAGED) else patience
+        limit = IMPATIENCE if error and _has(error, _damaged()) else patience
         return (state.seconds_since_start or 0.0) >= limit
 
     again = Retrying(
@@ -193,7 +217,7 @@ def may_pass(error: BaseException) -> bool:
         return refusal["Code"] in BUSY or refusal["Status"] == "429" or "500" <= refusal["Status"] != "501"
     if (status := _status(error)) is not None:
         return status in PASSING_STATUS or (status >= 500 and status not in LASTING_STATUS)
-    return _has(error, (*NETWORK, *DAMAGED)) and not _has(error, NOT_PASSING)
+    return _has(error, (*_network(), *_damaged())) and not _has(error, _not_passing())
 
 
 def is_of_the_place(error: BaseException) -> bool:
@@ -203,32 +227,38 @@ def is_of_the_place(error: BaseException) -> bool:
         return closed or refusal["Code"] in CLOSED or refusal["Code"].startswith("KMS.") or may_pass(error)
     if (status := _status(error)) is not None:
         return status in NO_ACCESS or may_pass(error)
-    if _has(error, (*DAMAGED, ParamValidationError, InvalidURL)):
+    if _has(error, (*_damaged(), *aws_errors("ParamValidationError"), *_web("InvalidURL"))):
         return False
-    return _has(error, (*NETWORK, BotoCoreError)) or (isinstance(error, OSError) and error.errno in FULL_OR_CLOSED)
+    if _has(error, (*_network(), *aws_errors("BotoCoreError"))):
+        return True
+    return isinstance(error, OSError) and error.errno in FULL_OR_CLOSED
 
 
 def refused(error: BaseException) -> dict[str, str] | None:
     """What an S3 server said, if it was one that refused: Code, Message, Status (of HTTP)."""
-    for cause in _causes(error):
-        if isinstance(cause, ClientError):
-            status = str(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-            return {"Code": "?", "Message": "no message", **cause.response.get("Error", {}), "Status": status}
+    for cause in _found(error, aws_errors("ClientError")):
+        status = str(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+        return {"Code": "?", "Message": "no message", **cause.response.get("Error", {}), "Status": status}
     return None
 
 
 def _status(error: BaseException) -> int | None:
     """What a web server said, if it was one that refused."""
-    for cause in _causes(error):
-        if isinstance(cause, ClientResponseError):
-            return cause.status
-        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+    for cause in _found(error, (*_web("ClientResponseError"), *_hub("HfHubHTTPError"))):
+        if isinstance(cause, _web("ClientResponseError")):
+            return int(cause.status)
+        if cause.response is not None:
             return int(cause.response.status_code)
     return None
 
 
-def _has(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    return any(isinstance(cause, kinds) for cause in _causes(error))
+def _has(error: BaseException, kinds: Kinds) -> bool:
+    return any(True for _ in _found(error, kinds))
+
+
+def _found(error: BaseException, kinds: Kinds) -> Iterator[Any]:
+    """An error and its causes, those that are of some kinds."""
+    return (cause for cause in _causes(error) if isinstance(cause, kinds))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -238,18 +268,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Any) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file, folder or bucket"
     if refusal := refused(error):
         return f"refused by the S3 server: {refusal['Code']} ({refusal['Message']})"
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, _hub("OfflineModeIsEnabled")):
         return "out of reach: HF_HUB_OFFLINE is set"
-    if isinstance(error, HfHubHTTPError) and (status := _status(error)) is not None:
+    if isinstance(error, _hub("HfHubHTTPError")) and (status := _status(error)) is not None:
         return f"refused by the hub: {status} ({error.response.reason_phrase})"
     if isinstance(error, ImportError) and (package := PACKAGE.search(str(error))):
         return f"a package is missing for such addresses: pip install {package[1]}"
-    if isinstance(error, ClientResponseError):
+    if isinstance(error, _web("ClientResponseError")):
         return f"refused by the web server: {error.status} ({error.message})"
     if isinstance(error, PermissionError):
         return f"no permission ({error.strerror or error})"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from storage.stores.entry import Entry
-from storage.stores.errors import FAILURES, IMPATIENCE, PATIENCE, ChangedError, DamagedError, may_pass, retried
+from storage.stores.errors import IMPATIENCE, PATIENCE, ChangedError, DamagedError, failures, may_pass, retried
 from storage.stores.fence import ask_before_changing
 from storage.stores.local import renamed
 
@@ -149,7 +149,7 @@ class Remote:
         place = self._place(path)
         try:
             out = retried(do, PATIENCE if place in _answered else IMPATIENCE)
-        except FAILURES as error:
+        except failures() as error:
             (_answered.discard if may_pass(error) else _answered.add)(place)
             raise
         _answered.add(place)

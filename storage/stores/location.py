@@ -14,16 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError
-
-from storage.stores import fsspec_store, s3, web
-from storage.stores.addresses import without_secrets
+from storage.stores.addresses import WEB, without_secrets
 from storage.stores.entry import STATE, Entry
 from storage.stores.errors import (
-    FAILURES,
     ChangedError,
     StorageError,
     UnavailableError,
+    aws_errors,
+    failures,
     in_one_line,
     translating_errors,
 )
@@ -181,7 +179,7 @@ class Location:
             raise ChangedError(f"{self.address(entry.key)}: {error}") from error
         except FileNotFoundError as error:
             raise ChangedError(f"{self.address(entry.key)}: gone since it was listed") from error
-        except FAILURES as error:
+        except failures() as error:
             raise in_one_line(self.address(entry.key), error) from error
 
     def info(self, key: str) -> Entry:
@@ -271,7 +269,9 @@ class Location:
                         self.store.upload(path, temporary)
         except StorageError:
             raise
-        except (OSError, BotoCoreError) as error:
+        except Exception as error:
+            if not isinstance(error, (OSError, *aws_errors("BotoCoreError"))):
+                raise
             raise in_one_line(address, error) from error
 
     def upload(self, key: str, file: Path) -> None:
@@ -320,12 +320,13 @@ def _reason(key: str) -> str:
 
 
 def _connect(address: str, scheme: str) -> tuple[Store, str]:
+    """The store behind an address, and its path there; the libraries of others than this machine's take seconds."""
+    if "://" not in address and scheme not in ("s3", "s3a", "file", *WEB):
+        return LocalDisk(), str(Path(address).expanduser().absolute())
+    from storage.stores import fsspec_store, s3, web
+
     if scheme in ("s3", "s3a"):
         return s3.connect(address)
     if scheme == "file":
         return LocalDisk(), fsspec_store.connect(address)[1]
-    if scheme in web.SCHEMES:
-        return web.connect(address)
-    if "://" in address:
-        return fsspec_store.connect(address)
-    return LocalDisk(), str(Path(address).expanduser().absolute())
+    return web.connect(address) if scheme in WEB else fsspec_store.connect(address)

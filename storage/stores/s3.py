@@ -22,11 +22,11 @@ from fsspec.asyn import sync
 from storage.parallel import ordered_map
 from storage.stores.entry import Entry
 from storage.stores.errors import (
-    FAILURES,
     IMPATIENCE,
     PATIENCE,
     ChangedError,
     DamagedError,
+    failures,
     may_pass,
     refused,
     retried,
@@ -256,7 +256,7 @@ class S3:
             parts = list(ordered_map(put, range(1, -(-size // length) + 1), PARTS_AT_ONCE))
             self._call("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
         except BaseException as error:
-            with suppress(*FAILURES):
+            with suppress(*failures()):
                 self._call("abort_multipart_upload", **upload)
             if (refused(error) or {}).get("Code") == "NoSuchUpload":
                 raise DamagedError("the upload in parts is gone") from None
@@ -346,7 +346,7 @@ class S3:
         """`do`, with patience for a server that answered the last time."""
         try:
             out = retried(do, PATIENCE if getattr(self.fs, "answered", False) else IMPATIENCE)
-        except FAILURES as error:
+        except failures() as error:
             self.fs.answered = not may_pass(error)
             raise
         self.fs.answered = True

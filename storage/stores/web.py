@@ -18,6 +18,7 @@ from aiohttp import ClientResponse, ClientResponseError, ClientTimeout
 from fsspec.asyn import sync
 
 from storage.parallel import ordered_map
+from storage.stores.addresses import WEB
 from storage.stores.entry import HASHED, Entry
 from storage.stores.errors import ChangedError, DamagedError, is_of_the_place
 from storage.stores.fsspec_store import WHOLE, Remote
@@ -25,7 +26,6 @@ from storage.stores.local import BROKEN, renamed
 
 Out = TypeVar("Out")
 
-SCHEMES = ("http", "https")
 TIMEOUT = ClientTimeout(total=None, sock_connect=10, sock_read=30)
 """Seconds for a connection, and between two pieces of an answer; a large file may take hours."""
 AT_ONCE = 16
@@ -261,7 +261,7 @@ def _hash(data: bytes) -> str:
 def connect(address: str) -> tuple[Web, str]:
     """The connection for an address, with the user's fsspec options, and the path in it."""
     given: dict[str, Any] = {"timeout": TIMEOUT}
-    for scheme in SCHEMES:
+    for scheme in WEB:
         given |= fsspec.config.conf.get(scheme, {}).get("client_kwargs", {})
     fs, root = fsspec.core.url_to_fs(address, client_kwargs=given)
     return Web(fs), root
