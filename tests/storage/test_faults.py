@@ -151,7 +151,7 @@ def hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 def soon(proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon."""
     for name in ("errors.IMPATIENCE", "s3.PATIENCE", "s3.IMPATIENCE"):
-        monkeypatch.setattr(f"storage.{name}", SOON)
+        monkeypatch.setattr(f"storage.stores.{name}", SOON)
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon."""
-    for name in ("remote.PATIENCE", "remote.IMPATIENCE", "errors.IMPATIENCE"):
-        monkeypatch.setattr(f"storage.{name}", 0.2)
+    for name in ("fsspec_store.PATIENCE", "fsspec_store.IMPATIENCE", "errors.IMPATIENCE"):
+        monkeypatch.setattr(f"storage.stores.{name}", 0.2)
     monkeypatch.setattr("storage.stores.errors.FIRST_WAIT", 0.01)
 
 
