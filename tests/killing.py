@@ -103,10 +103,11 @@ def _content(key: str, data: bytes) -> Content:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that is over: whether it was killed, its steps by kind, the images it read, and its seconds."""
+    """A run that is over: whether it was killed, its steps and the file of each, what it read, and its seconds."""
 
     killed: bool
     steps: list[str]
+    places: list[str]
     read: frozenset[str]
     seconds: float
 
@@ -140,7 +141,8 @@ class Runs:
             raise RuntimeError(f"a run into {target.url} ended with {process.exitcode}:\n{said}")
         lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
         read = frozenset(where for what, where in lines if what == "read")
-        return Ended(process.exitcode != 0, [what for what, _ in lines if what != "read"], read, seconds)
+        steps = [(what, where) for what, where in lines if what != "read"]
+        return Ended(process.exitcode != 0, [what for what, _ in steps], [where for _, where in steps], read, seconds)
 
 
 def _run(

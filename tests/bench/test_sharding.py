@@ -67,8 +67,8 @@ def test_a_quick_run_has_every_local_number(tmp_path: Path, capsys: pytest.Captu
     assert all(f"| {row['what']} | ×{row['best']:.2f} |" in printed for row in found["ratios"])
 
 
+@pytest.mark.nightly
 @pytest.mark.quiet  # it compares rates
-@pytest.mark.slow
 def test_one_core_is_compared_with_two_where_there_are_two(tmp_path: Path) -> None:
     found = quick(tmp_path, "resize")
     if len(os.sched_getaffinity(0)) > 1:
@@ -78,13 +78,14 @@ def test_one_core_is_compared_with_two_where_there_are_two(tmp_path: Path) -> No
 
 
 @pytest.mark.integration
+@pytest.mark.nightly
 def test_the_upload_is_compared_with_the_aws_client(tmp_path: Path) -> None:
     before = dict(os.environ)
     assert_rates(quick(tmp_path, "upload"), {"upload": ["ours", "AWS client"]})
     assert dict(os.environ) == before
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_is_measured_for_every_number_of_entries(tmp_path: Path) -> None:
     found = quick(tmp_path, "memory")
     assert found["errors"] == []

@@ -77,6 +77,7 @@ def test_the_growth_of_memory_follows_from_its_peaks(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.integration
+@pytest.mark.nightly
 def test_s3_is_compared_with_folders(tmp_path: Path) -> None:
     before = dict(os.environ)
     assert_rates(quick(tmp_path, "s3"), {"s3": ["s3 to s3", "folder to folder"]})

@@ -115,6 +115,19 @@ PASSING: dict[str, Fault] = {
     "silently truncated": truncate_silently(3),
     "hanging": hang(),
 }
+LASTING = {"busy": "SlowDown|503", "reset": "onnect", "hanging": "Read timeout"}
+"""Faults that do not pass, with what the message says of each."""
+
+
+def each(place: int, faults: int) -> list[str]:
+    """Operations for one of so many faults: reading and writing for all, and each other one for one of them."""
+    return ["read", "write", *list(OPERATIONS)[place::faults]]
+
+
+def with_operations(faults: list[Any]) -> list[Any]:
+    """Faults with what is tried with each: some operations, every night all of them."""
+    some = [(fault, each(place, len(faults))) for place, fault in enumerate(faults)]
+    return some + [pytest.param(fault, [*OPERATIONS], marks=pytest.mark.nightly) for fault in faults]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +176,7 @@ def location(proxy: FaultyS3, s3: str) -> Location:
     return location
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def direct(s3_server: S3Server) -> Any:
     """Give a client that goes past the proxy."""
     return s3_server.client()
@@ -203,9 +216,12 @@ def is_conditional(request: Request) -> bool:
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("hangs")
-@pytest.mark.parametrize("fault", PASSING)
-def test_what_passes_leaves_no_trace(fault: str, proxy: FaultyS3, location: Location, tmp_path: Path) -> None:
-    for name, (operation, expected) in OPERATIONS.items():
+@pytest.mark.parametrize(("fault", "operations"), with_operations([*PASSING]))
+def test_what_passes_leaves_no_trace(
+    fault: str, operations: list[str], proxy: FaultyS3, location: Location, tmp_path: Path
+) -> None:
+    for name in operations:
+        operation, expected = OPERATIONS[name]
         proxy.inject(PASSING[fault], times=1 if fault == "hanging" else 2)
         assert operation(location, tmp_path) in expected, name
         assert proxy.requests[0].fault, name
@@ -218,20 +234,14 @@ def test_what_passes_leaves_no_trace(fault: str, proxy: FaultyS3, location: Loca
 @pytest.mark.quiet  # each operation has a few seconds
 @pytest.mark.integration
 @pytest.mark.usefixtures("hangs")
-@pytest.mark.parametrize(
-    ("fault", "cause"),
-    [
-        (status(503, "SlowDown"), "SlowDown|503"),
-        (reset(), "onnect"),
-        (hang(), "Read timeout"),
-    ],
-    ids=["busy", "resets", "hangs"],
-)
+@pytest.mark.parametrize(("fault", "operations"), with_operations([*LASTING]))
 def test_a_server_that_does_not_recover_is_named_in_time(
-    fault: Fault, cause: str, proxy: FaultyS3, location: Location, soon: None, tmp_path: Path
+    fault: str, operations: list[str], proxy: FaultyS3, location: Location, soon: None, tmp_path: Path
 ) -> None:
-    proxy.inject(fault)
-    for name, (operation, _) in OPERATIONS.items():
+    cause = LASTING[fault]
+    proxy.inject(PASSING[fault])
+    for name in operations:
+        operation = OPERATIONS[name][0]
         proxy.requests.clear()
         started = time.monotonic()
         message = refusal(UnavailableError, lambda do=operation: do(location, tmp_path), str(location))  # type: ignore[misc]
@@ -275,8 +285,17 @@ def test_credentials_that_are_refused_are_the_places_fault_and_told_at_once(
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
-@pytest.mark.parametrize("operation", READS)
+@pytest.mark.parametrize(
+    ("operation", "checksums"),
+    [
+        ("read", "when_supported"),
+        ("read", "when_required"),
+        ("fetch", "when_required"),
+        ("download", "when_supported"),
+        pytest.param("fetch", "when_supported", marks=pytest.mark.nightly),
+        pytest.param("download", "when_required", marks=pytest.mark.nightly),
+    ],
+)
 def test_damaged_bodies_are_never_taken_for_data(
     operation: str,
     checksums: str,

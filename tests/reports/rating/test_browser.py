@@ -71,8 +71,15 @@ def taken(page: "Page", folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("answer", [press, click])
-@pytest.mark.parametrize("mode", ["grades", "pairs"])
+@pytest.mark.parametrize(
+    ("mode", "answer"),
+    [
+        ("grades", press),
+        ("pairs", click),
+        pytest.param("grades", click, marks=pytest.mark.nightly),
+        pytest.param("pairs", press, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_whole_session(
     visitor: "BrowserContext", items: list[StudyItem], mode: Any, answer: Any, tmp_path: Path
 ) -> None:

@@ -1,8 +1,6 @@
 """Results in each format, seen by two other programs, exiftool and vips: pixels, sizes, and all that is carried."""
 
 import io
-import json
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from storage.images.decode import ImageError
 from storage.images.encode import Encoded, Encoding, Format
 from storage.images.metadata import Carried
 from storage.images.photo import Photo, open_photo
+from tests.storage.programs import exiftool, program, seen_by_exiftool, seen_by_vips
 
 GHOSTSCRIPT_GREY = Path("/usr/share/color/icc/ghostscript/sgray.icc")
 STAMP = "dtls 0.1.0 lanczos ×2"
@@ -30,36 +29,6 @@ XMP = (
     b'tiff:ImageWidth="20" exif:PixelXDimension="20" photoshop:City="Z\xc3\xbcrich">'
     b"<tiff:ImageLength>10</tiff:ImageLength></rdf:Description></rdf:RDF></x:xmpmeta>"
 )
-
-
-def program(name: str, package: str) -> str:
-    """The program, or a skipped test that says what to install."""
-    if not (path := shutil.which(name)):
-        pytest.skip(f"wants {name}: apt-get install {package}")
-    return path
-
-
-def seen_by_exiftool(path: Path) -> dict[str, Any]:
-    command = [program("exiftool", "libimage-exiftool-perl"), "-j", "-n", "-G1", str(path)]
-    tags: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[0]
-    assert "ExifTool:Error" not in tags
-    assert "ExifTool:Warning" not in tags
-    return tags
-
-
-def seen_by_vips(path: Path, channels: int, depth: int) -> NDArray[Any]:
-    """The pixels (H, W, channels) as vips decodes them."""
-    vips = program("vips", "libvips-tools")
-    raw = path.with_suffix(".raw")
-    subprocess.run([vips, "rawsave", path, raw], check=True, capture_output=True)
-    header = subprocess.run(
-        [program("vipsheader", "libvips-tools"), "-a", path], check=True, capture_output=True, text=True
-    ).stdout
-    fields = dict(line.strip().split(": ", 1) for line in header.splitlines() if ": " in line)
-    assert fields["bands"] == str(channels)
-    assert fields["format"] == {8: "uchar", 16: "ushort"}[depth]
-    samples = np.fromfile(raw, np.uint8 if depth == 8 else np.uint16)
-    return samples.reshape(int(fields["height"]), int(fields["width"]), channels)
 
 
 def profile() -> bytes:
@@ -133,8 +102,7 @@ def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffi
         assert (tags["PNG-pHYs:PixelsPerUnitX"], tags["PNG-pHYs:PixelUnits"]) == (11811, 1)
     if suffix == ".jpg":
         assert (tags["JFIF:XResolution"], tags["JFIF:ResolutionUnit"]) == (300, 1)
-    command = [program("exiftool", "libimage-exiftool-perl"), "-icc_profile", "-b", str(path)]
-    assert subprocess.run(command, check=True, capture_output=True).stdout == (image.carried.icc or b"")
+    assert exiftool("-icc_profile", "-b", str(path)) == (image.carried.icc or b"")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -316,9 +284,9 @@ def test_quality_is_part_of_the_identity_where_it_changes_results(form: Format, 
 
 
 def test_the_iptc_of_a_tiff_goes_along(tmp_path: Path) -> None:
-    source, exiftool = tmp_path / "a.tif", program("exiftool", "libimage-exiftool-perl")
+    source = tmp_path / "a.tif"
     Image.new("RGB", (8, 8)).save(source)
-    subprocess.run([exiftool, "-q", "-overwrite_original", "-IPTC:City=Paris", str(source)], check=True)
+    exiftool("-q", "-overwrite_original", "-IPTC:City=Paris", str(source))
     found = open_photo(source.read_bytes())
     assert found.notes == ()
     result = tmp_path / "b.tif"

@@ -14,8 +14,9 @@ from storage.images.encode import Encoding
 from storage.images.exif import FARTHEST, MAKER_NOTE, Exif, ExifEntry
 from storage.images.metadata import Carried, read
 from storage.images.photo import Photo, open_photo
-from tests.storage.images.test_encode import STAMP, photograph, seen_by_exiftool, seen_by_vips
+from tests.storage.images.test_encode import STAMP, photograph
 from tests.storage.images.test_photo import with_chunks
+from tests.storage.programs import seen_by_exiftool, seen_by_vips
 
 ORDERS = ["<", ">"]
 LENS = b"EF50mm f/1.8 of a test\0"

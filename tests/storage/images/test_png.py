@@ -12,8 +12,9 @@ import pytest
 from storage.images.encode import Encoding
 from storage.images.photo import open_photo
 from storage.images.png import Chunks, colour_chunks
-from tests.storage.images.test_encode import STAMP, profile, program, seen_by_exiftool
+from tests.storage.images.test_encode import STAMP, profile
 from tests.storage.images.test_photo import with_chunks
+from tests.storage.programs import program, seen_by_exiftool
 
 PQ = (b"cICP", b"\x09\x10\0\x01")
 P3 = (b"cICP", b"\x0c\x0d\0\x01")

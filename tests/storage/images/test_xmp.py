@@ -17,8 +17,9 @@ from storage.images.encode import Encoding
 from storage.images.exif_sizes import Resizing
 from storage.images.photo import open_photo
 from storage.images.xmp_packet import Packet, PacketError
-from tests.storage.images.test_encode import STAMP, seen_by_exiftool
+from tests.storage.images.test_encode import STAMP
 from tests.storage.images.test_jpeg import with_segments
+from tests.storage.programs import seen_by_exiftool
 
 GPANO = "http://ns.google.com/photos/1.0/panorama/"
 REGIONS = "http://www.metadataworkinggroup.com/schemas/regions/"
