@@ -182,7 +182,7 @@ def test_a_run_whose_server_goes_away_stops_in_time_and_the_next_does_what_is_le
     calm, target = bucket.target("calm"), bucket.target("target")
     flow(bucket.source.url, calm.url)
     for name in ("errors.IMPATIENCE", "s3.PATIENCE", "s3.IMPATIENCE"):
-        monkeypatch.setattr(f"storage.{name}", SOON)
+        monkeypatch.setattr(f"storage.stores.{name}", SOON)
     bucket.proxy.requests.clear()
     read: list[Request] = []
 

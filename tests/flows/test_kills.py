@@ -158,15 +158,8 @@ def middles(kinds: Iterable[tuple[str, str] | None]) -> list[int]:
 
 
 ON_S3 = pytest.mark.integration
-PLACES = pytest.mark.parametrize(
-    ("flow", "where"),
-    [
-        (sharded, "local"),
-        (upscaled, "local"),
-        pytest.param(sharded, "s3", marks=ON_S3),
-        pytest.param(upscaled, "s3", marks=[ON_S3, pytest.mark.nightly]),
-    ],
-)
+NIGHTLY_ON_S3 = [pytest.mark.integration, pytest.mark.nightly]
+LOCAL = [(sharded, "local"), (upscaled, "local")]
 
 
 @pytest.fixture
@@ -182,8 +175,9 @@ def images(photographs: Path) -> dict[str, bytes]:
         pytest.param(sharded, "s3", one_of_a_call, marks=ON_S3),
         pytest.param(sharded, "local", every, marks=pytest.mark.nightly),
         pytest.param(upscaled, "local", every, marks=pytest.mark.nightly),
-        pytest.param(sharded, "s3", every, marks=[ON_S3, pytest.mark.nightly]),
-        pytest.param(upscaled, "s3", every, marks=[ON_S3, pytest.mark.nightly]),
+        pytest.param(upscaled, "s3", one_of_a_call, marks=NIGHTLY_ON_S3),
+        pytest.param(sharded, "s3", every, marks=NIGHTLY_ON_S3),
+        pytest.param(upscaled, "s3", every, marks=NIGHTLY_ON_S3),
     ],
 )
 def test_a_run_killed_at_any_step_is_made_whole_by_the_next(
@@ -205,7 +199,9 @@ def test_a_run_killed_at_any_step_is_made_whole_by_the_next(
     assert kills >= len({what for step, what in enumerate(tried.undisturbed.steps, 1) if step in chosen})
 
 
-@PLACES
+@pytest.mark.parametrize(
+    ("flow", "where"), [*LOCAL, *(pytest.param(flow, "s3", marks=NIGHTLY_ON_S3) for flow in (sharded, upscaled))]
+)
 @pytest.mark.parametrize("first", [2, pytest.param(5, marks=pytest.mark.nightly)])
 def test_runs_killed_in_a_row_each_further_on_than_the_last_come_to_the_same_end(
     request: pytest.FixtureRequest, flow: Flow, first: int, where: str, images: dict[str, bytes]
@@ -213,7 +209,10 @@ def test_runs_killed_in_a_row_each_further_on_than_the_last_come_to_the_same_end
     assert trial(request, flow, where, images).kill_in_a_row(range(first, 1000, FURTHER)) >= 2
 
 
-@PLACES
+@pytest.mark.parametrize(
+    ("flow", "where"),
+    [*LOCAL, pytest.param(sharded, "s3", marks=ON_S3), pytest.param(upscaled, "s3", marks=NIGHTLY_ON_S3)],
+)
 @pytest.mark.parametrize("least", [4, pytest.param(16, marks=pytest.mark.nightly)])
 def test_runs_killed_again_and_again_at_random_come_to_the_same_end(
     request: pytest.FixtureRequest, flow: Flow, least: int, where: str, images: dict[str, bytes]
@@ -238,8 +237,13 @@ def bmp(width: int, height: int) -> bytes:
 
 
 @pytest.mark.integration
-def test_uploads_in_parts_that_were_killed_leave_nothing(request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    ("further", "least"), [(2 * FURTHER, 2), pytest.param(FURTHER, 4, marks=pytest.mark.nightly)], ids=["few", "many"]
+)
+def test_uploads_in_parts_that_were_killed_leave_nothing(
+    request: pytest.FixtureRequest, further: int, least: int
+) -> None:
     images = {"a.bmp": bmp(2048, 1800), "b.bmp": bmp(8, 8), "c.bmp": bmp(8, 8)}
     tried = trial(request, sharded_one_by_one, "s3", images, ("storage.stores.s3", "PART", PART))
     assert {"create_multipart_upload", "upload_part", "complete_multipart_upload"} <= set(tried.undisturbed.steps)
-    assert tried.kill_in_a_row(range(5, 1000, FURTHER)) >= 4
+    assert tried.kill_in_a_row(range(9, 1000, further)) >= least

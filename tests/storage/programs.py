@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -42,7 +43,7 @@ def exiftool(*arguments: str) -> bytes:
     process.stdin.flush()
     printed = b""
     while not printed.endswith(END):
-        more = process.stdout.read1()
+        more = os.read(process.stdout.fileno(), 2**16)
         assert more, f"exiftool ended: {printed!r}"
         printed += more
     return printed.removesuffix(END)
