@@ -6,11 +6,11 @@ holds its lease; a run that finds nothing to do writes nothing.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from contextvars import copy_context
+from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
@@ -182,26 +182,35 @@ def _check_out_of_sight(job: Job, rows: Sequence[Row]) -> None:
 def _outcomes(
     units: Iterable[Unit], do: Callable[[Unit], Any], window: Callable[[], int], stopping: Event
 ) -> Generator[tuple[Unit, Any]]:
-    """`do` each unit, at most `window()` at a time, and hand out its result, or the exception it raised."""
-    with _submitter(do) as submit:
-        pending: deque[tuple[Unit, Callable[[], Any]]] = deque()
+    """`do` each unit, at most `window()` at a time; its result, or the exception it raised, as soon as it has ended.
+
+    So a slow unit holds back no other.
+    """
+    ended: SimpleQueue[Unit] = SimpleQueue()
+    pending: dict[str, Callable[[], Any]] = {}
+
+    def first_ended() -> tuple[Unit, Any]:
+        unit = ended.get()
+        return unit, pending.pop(unit.name)()
+
+    with _submitter(do, ended.put) as submit:
         try:
             for unit in units:
                 while len(pending) >= window():
-                    oldest, outcome = pending.popleft()
-                    yield oldest, outcome()
-                pending.append((unit, submit(unit)))
+                    yield first_ended()
+                pending[unit.name] = submit(unit)
             while pending:
-                oldest, outcome = pending.popleft()
-                yield oldest, outcome()
+                yield first_ended()
         except BaseException:  # Ctrl-C, a cancelled flow run, a lost lease: units in flight end at their next sample
             stopping.set()
             raise
 
 
 @contextmanager
-def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[[], Any]]]:
-    """A function that starts a unit and returns another, which waits for its outcome."""
+def _submitter(
+    do: Callable[[Unit], Any], on_end: Callable[[Unit], None]
+) -> Iterator[Callable[[Unit], Callable[[], Any]]]:
+    """A function that starts a unit and returns another, for its outcome, which is there once `on_end` was called."""
     if in_flow_run():
         units: dict[str, Unit] = {}
         futures: dict[str, PrefectFuture[Any]] = {}
@@ -213,10 +222,11 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
 
         def submit(unit: Unit) -> Callable[[], Any]:
             units[unit.name] = unit
-            futures[unit.name] = do_unit.submit(unit.name)
-            return lambda: ended(unit)
+            future = futures[unit.name] = do_unit.submit(unit.name)
+            future.add_done_callback(lambda _: on_end(unit))
+            return lambda: outcome_of(unit)
 
-        def ended(unit: Unit) -> Any:
+        def outcome_of(unit: Unit) -> Any:
             outcome = futures[unit.name].result(raise_on_failure=False)
             del futures[unit.name]  # not before: a run that is stopped meanwhile has to wait for it
             return outcome
@@ -230,6 +240,7 @@ def _submitter(do: Callable[[Unit], Any]) -> Iterator[Callable[[Unit], Callable[
 
         def submit_thread(unit: Unit) -> Callable[[], Any]:
             future = pool.submit(copy_context().run, do, unit)
+            future.add_done_callback(lambda _: on_end(unit))
             return lambda: future.exception() or future.result()
 
         yield submit_thread
