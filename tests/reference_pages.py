@@ -101,7 +101,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
 
 def _command(command: Command) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    usage = " ".join([f"dtls {command.name}", "[OPTIONS]", *(str(p.name).upper() for p in arguments)])
+    usage = " ".join([f"dtls {command.name}", "[OPTIONS]", *map(_usage, arguments)])
     examples = (command.epilog or "").removeprefix("Examples:").split("\n\n")
     shown = "\n".join(filter(None, examples))
     return (
@@ -109,6 +109,10 @@ def _command(command: Command) -> str:
         + "".join(_panels(command))
         + f"\nExamples:\n\n```sh\n{shown}\n```\n"
     )
+
+
+def _usage(argument: Command) -> str:
+    return f"{argument.name}".upper() + ("…" if argument.nargs == -1 else "")
 
 
 def _sentence(command: Command) -> str:
