@@ -179,6 +179,24 @@ def test_a_run_that_is_stopped_stops_its_servers(number: signal.Signals, tmp_pat
     assert not is_running(int((tmp_path / "pid").read_text()))
 
 
+LINGERING = """
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish():
+        yield
+        time.sleep(0.5)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_told_its_end_is_not_disturbed(tmp_path: Path) -> None:
+    conftest = CONFTEST + "    import time\n" + LINGERING
+    with started(tmp_path, conftest=conftest, test_a=TWO, test_b=TWO) as run:
+        said, _ = run.communicate(timeout=60)
+    assert "4 passed" in said
+    assert run.returncode == 0
+    assert "terminated" not in said
+
+
 def test_a_turn_is_given_back_although_a_child_was_forked(tmp_path: Path) -> None:
     with turn(tmp_path, alone=True):
         child = os.fork()

@@ -98,18 +98,20 @@ class Workers:
             return (yield)
 
     def pytest_keyboard_interrupt(self) -> None:
-        """Let nothing disturb a worker that stops what it has started."""
         if self.name != MAIN:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+            leave_in_peace()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Iterator[None]:
         """Where the session is cut short, ask the workers to end and wait; xdist kills them in ten seconds."""
         if self.name == MAIN:
             stop_workers(Path(os.environ[SHARED]))
-        yield
-        if self.name != MAIN:
+            yield
+            return
+        leave_in_peace()
+        try:
+            yield
+        finally:
             _pid_file(self.name).unlink()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -171,12 +173,19 @@ def stop_shared(folder: Path) -> None:
         _adopted(folder).stop()
 
 
+def leave_in_peace() -> None:
+    """Let no signal disturb a worker that stops what it has started; the main process may ask it to while it does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def stop_workers(folder: Path) -> None:
     """End the processes that still run tests, so that they stop the servers of theirs."""
-    at_work = {path: int(path.read_text()) for path in folder.glob("*.pid")}
-    for pid in at_work.values():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    at_work = {}
+    for path in folder.glob("*.pid"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has come to its end meanwhile
+            at_work[path] = int(path.read_text())
+            os.kill(at_work[path], signal.SIGTERM)
     wait_until(lambda: not any(path.exists() and is_running(pid) for path, pid in at_work.items()), STOP_SECONDS)
 
 
