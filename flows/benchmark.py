@@ -22,11 +22,9 @@ def benchmark(options: BenchmarkOptions) -> str:
     """Train methods for the same time, test them on the same images, and set the numbers side by side."""
     made = Benchmark(options)
     made.check()
-    made.trial.check_learned()
+    made.testbed.check_learned()
     out = Location.of(options.out)
     with hold(out, "benchmark"):
-        made.trial.make_shards()
-        made.trial.make_hr()
         made.train()
         table = made.table({low: made.tested(low) for low in options.lr_sizes})
         out.write("table.md", table.encode())

@@ -4,65 +4,16 @@ Unit: a row. Proof: the receipts and training states of the flows it calls, so t
 missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in the target.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Literal, Self
-
 from prefect import flow
-from pydantic import Field, model_validator
 
-from dtls.degradations.resize import Protocol, SizeError
-from dtls.devices import Precision, best_device
-from dtls.training.presets import PRESETS
 from flows.engine.cancelling import obey_cancels
-from flows.experiments.paper_tables import EXPERIMENTS, Experiment, Row
-from flows.experiments.testbed import Testbed
+from flows.experiments.reproduction import ReproduceOptions, Reproduction
 from flows.interface.console import tell_markdown
-from flows.interface.options import Address, Options, command_line
 from flows.interface.outcome import one_line
-from flows.train import train
-from flows.training.options import TrainOptions
-from reports.tables.table import METRICS, PRIMARY, Metric
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 
-SATISFIED = Metric("satisfied", "Satisfied", "", "higher", ".0%", "people who graded 3 (good) or 4 (excellent)")
-
-
-class ReproduceOptions(Options):
-    """Which table, on what data, and how large; by default the paper's sizes and steps."""
-
-    table: Literal["1", "2", "3", "4", "B1", "5.1", "5.2", "prediction", "stride", "plus"] = Field(
-        description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, tables 5.1 and 5.2 "
-        "of a thesis, or our own, plus"
-    )
-    source: Address = Field(description="folder or URL of the images to train on")
-    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
-    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
-    protocol: Protocol = Field(
-        "reference", description="downscaling for training and testing; the paper's by default"
-    )
-    size: int | None = Field(
-        None,
-        ge=32,
-        le=1024,
-        description="side of the HR images, the paper's if not said; others shrink with it",
-    )
-    dim: int | None = Field(None, ge=4, le=1024, description="width of the network; the paper's if not said")
-    steps: int | None = Field(None, ge=1, description="training steps; the paper's if not said")
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="images a training step")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
-    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
-    ratings: list[Address] = Field(default_factory=list, description="for table 5.2: what people saved there")
-
-    @model_validator(mode="after")
-    def _people_rate_what_is_rated(self) -> Self:
-        if self.ratings and not EXPERIMENTS[self.table].rated:
-            raise ValueError(f"table {self.table} is not of ratings; leave them out, or make table 5.2")
-        return self
+__all__ = ["ReproduceOptions", "reproduce"]
 
 
 @flow(name="dtls", flow_run_name="reproduce table {options.table}", on_running=[obey_cancels])
@@ -71,160 +22,10 @@ def reproduce(options: ReproduceOptions) -> str:
     """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
     made = Reproduction(options)
     made.check()
+    made.testbed.check_learned()
     out, name = Location.of(options.out), f"table-{options.table}.md"
     with hold(out, "reproduce"):
-        table = made.table(made.measured())
+        table = made.markdown(made.measured())
         out.write(name, table.encode())
     tell_markdown(table)
     return out.address(name)
-
-
-class Reproduction:
-    """One experiment on given data at a given size."""
-
-    def __init__(self, options: ReproduceOptions) -> None:
-        self.options = options
-        self.experiment: Experiment = EXPERIMENTS[options.table]
-        self.preset = PRESETS[self.experiment.preset]
-        self.size = options.size or self.preset.model.size
-        self.trial = Testbed(
-            options.source,
-            options.test,
-            options.out,
-            self.size,
-            options.protocol,
-            options.device,
-            {"workers": options.workers} if options.workers else {},
-        )
-
-    def check(self) -> None:
-        """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
-        self.trial.check()
-        for row in self.experiment.rows:
-            self._shrunk(row.low)
-            if row.needs_training:
-                self._training(row).model()
-
-    def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
-        """The means of every row of ours, by label and LR size."""
-        self.trial.check_learned()
-        self.trial.make_hr()
-        self._train()
-        numbers: dict[tuple[str, int], Mapping[str, Any]] = {}
-        for low in dict.fromkeys(row.low for row in self.experiment.rows if row.ours):
-            rows = [row for row in self.experiment.rows if row.ours and row.low == low]
-            shrunk = self._shrunk(low)
-            self.trial.make_lr(shrunk)
-            results = {row.label: self._upscaled(row) for row in rows}
-            summary = self.trial.reported(
-                shrunk,
-                f"report-{self.options.table}-{shrunk}",
-                results,
-                title=f"{self.experiment.title}, {shrunk}→{self.size}",
-                rating="grades" if self.experiment.rated else "none",
-                ratings=self.options.ratings,
-            )
-            satisfied = {row["method"]: row for row in summary.get("ratings", {}).get("grades", [])}
-            numbers |= {
-                (method["method"], low): {**satisfied.get(method["method"], {}), **method}
-                for method in summary["methods"]
-            }
-        return numbers
-
-    def _upscaled(self, row: Row) -> str:
-        """Where the row's SR images are, made if they were missing."""
-        chosen = dict(row.upscale)
-        if row.needs_training:
-            chosen |= {"checkpoint": self._training(row).target, "precision": self.options.precision}
-        low = self._shrunk(row.low)
-        return self.trial.upscaled(low, f"sr/{self.options.table}-{low}/{row.label}", **chosen)
-
-    def _train(self) -> None:
-        """Every model of the experiment, trained if it is missing, or gone on with; rows may share one."""
-        trainings = {(t := self._training(row)).target: t for row in self.experiment.rows if row.needs_training}
-        self.trial.make_shards()
-        for training in trainings.values():
-            self.trial.run(train, training)
-
-    def _training(self, row: Row) -> TrainOptions:
-        """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
-        same = self.options.model_dump(include={"protocol", "precision"})
-        same["batch_size"] = self.options.batch_size or self.preset.batch_size
-        method = row.train.get("method", "dtls")
-        if method == "dtls":
-            same |= {"dim": self.options.dim, "preset": self.experiment.preset}
-        steps = max(1, round((self.options.steps or self.preset.recipe.steps) * row.share))
-        chosen = {**same, **row.train, **self.geometry(row), "steps": steps}
-        base = self.experiment.preset if method == "dtls" else f"{method}-{chosen['lr_size']}-{self.size}"
-        departed = {name: value for name, value in row.train.items() if name not in ("method", "network")}
-        departures = "".join(f"-{name}-{value}" for name, value in departed.items())
-        digest = hashlib.sha256(json.dumps([self.options.source, chosen], sort_keys=True).encode()).hexdigest()[:8]
-        return TrainOptions(
-            source=self.trial.shards,
-            target=self.trial.at(f"models/{base}{departures}-{digest}"),
-            device=self.options.device,
-            resume=True,
-            **chosen,
-        )
-
-    def geometry(self, row: Row) -> dict[str, int]:
-        """HR side, LR side and stride of the row's model at the size of this run; a stride of one pixel stays one.
-
-        Models of other methods are trained for the LR side of their row.
-        """
-        if "method" in row.train:
-            return {"size": self.size, "lr_size": self._shrunk(row.low)}
-        stride = row.train.get("stride", self.preset.model.stride)
-        return {
-            "size": self.size,
-            "lr_size": self._shrunk(self.preset.model.lr_size),
-            "stride": self._shrunk(stride) if stride > 1 else 1,
-        }
-
-    def _shrunk(self, pixels: int) -> int:
-        """A number of pixels of the paper at the size of this run."""
-        shrunk, rest = divmod(pixels * self.size, self.preset.model.size)
-        if rest or not shrunk:
-            raise SizeError(
-                f"size {self.size}: {pixels} of {self.preset.model.size} pixels would be no whole number; "
-                "halve the paper's size once or more"
-            )
-        return shrunk
-
-    def table(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
-        """The experiment as Markdown: our means, the published ones in brackets."""
-        authors = any("authors_consistency" in row.published for row in self.experiment.rows)
-        shown = [m for m in METRICS if m.name in PRIMARY] + [METRICS[-1]] * authors
-        shown += [SATISFIED] * self.experiment.rated
-        head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in shown)]
-        lines = [head, ["---", "---"] + ["---:"] * (len(head) - 2)]
-        for row in self.experiment.rows:
-            ours = numbers.get((row.label, row.low), {}) if row.ours else {}
-            cells = [_cell(m, ours.get(m.name), row.published.get(m.name)) for m in shown]
-            lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells])
-        text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        notes = [self.experiment.note]
-        if any(row.published for row in self.experiment.rows):
-            notes.append("In brackets: as published, on other data.")
-        if self.options.size or self.options.dim or self.options.steps:
-            notes.append(
-                "This is a smaller experiment than the published one; its numbers cannot be compared with those."
-            )
-        return f"# {self.experiment.title}\n\n{self._conditions()}\n\n{text}\n\n{' '.join(notes).strip()}\n"
-
-    def _conditions(self) -> str:
-        """Under what the numbers were taken."""
-        options, recipe = self.options, self.preset.recipe
-        facts = [
-            f"Protocol {options.protocol}",
-            f"trained on {options.source}, tested on {options.test}",
-            f"preset {self.experiment.preset}, dim {options.dim or self.preset.model.dim}",
-            f"{options.steps or recipe.steps:,} steps of {options.batch_size or self.preset.batch_size}",
-            f"device {best_device(options.device)}",
-            f"{datetime.now(UTC):%Y-%m-%d}",
-        ]
-        return f"{' · '.join(facts)}\n\n`{command_line('reproduce', options)}`"
-
-
-def _cell(metric: Metric, ours: object, published: float | None) -> str:
-    return f"{metric.text(ours)} ({metric.text(published)})" if published is not None else metric.text(ours)

@@ -19,12 +19,12 @@ from dtls.degradations.resize import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
 from dtls.inference.trained import Sampling
 from flows.engine.summary import counted
-from flows.experiments.benchmark_methods import CONTENDERS, chosen, training_of
+from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen, training_of
 from flows.experiments.cost import cost_of, steps_in
+from flows.experiments.experiment import Experiment, Row
 from flows.experiments.testbed import Testbed
 from flows.interface.console import tell
 from flows.interface.options import Address, Options, command_line
-from flows.train import train
 from flows.training.options import TrainOptions
 from reports.tables.table import METRICS, PRIMARY, SET_METRICS
 from storage.receipts.receipts import read_manifest
@@ -51,7 +51,7 @@ class BenchmarkOptions(Options):
     test: Address = Field(description="folder or URL of the images to test on; none of them in source")
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
-        (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(CONTENDERS)}"
+        (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(BENCHMARK_METHODS)}"
     )
     minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
     size: int = Field(128, ge=32, le=1024, description="side of the HR images")
@@ -74,42 +74,49 @@ class Benchmark:
 
     def __init__(self, options: BenchmarkOptions) -> None:
         self.options = options
-        self.contenders = chosen(options.methods)
+        self.methods = chosen(options.methods)
         common = {"workers": options.workers} if options.workers else {}
-        self.trial = Testbed(
+        self.testbed = Testbed(
             options.source, options.test, options.out, options.size, options.protocol, options.device, common
         )
 
     def check(self) -> None:
         """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
-        self.trial.check()
+        self.testbed.check()
         for low in self.options.lr_sizes:
             downscale_size((self.options.size, self.options.size), self.options.size / low)
-            for name in filter(None, map(training_of, self.contenders)):
+            for name in filter(None, map(training_of, self.methods)):
                 self._training(name, self._trained_for(name, low)).model()
 
     def train(self) -> None:
-        """Every model that is wanted, trained if it is missing, or gone on with."""
-        for training in [self._timed(training) for training in self._trainings()]:
-            self.trial.run(train, training)
+        """Every model that is needed, trained if it is missing, or resumed."""
+        Experiment(self.testbed).train([self._timed(training) for training in self._trainings()])
 
     def tested(self, low: int) -> dict[str, dict[str, Any]]:
-        """By contender, the means of a report on what it makes of LR images of `low` pixels, and its cost."""
-        self.trial.make_lr(low)
-        results, costs = {}, dict[str, dict[str, Any]]()
-        for name, contender in self.contenders.items():
-            options = dict(contender.upscale)
-            if (model := training_of(name)) is not None:
-                training = self._timed(self._training(model, self._trained_for(model, low)))
-                options["checkpoint"] = training.target
-                how = Sampling(sampler=options.get("sampler"), projected=bool(options.get("project")))
-                device = best_device(self.options.device)
-                cost = cost_of(training.target, low, self.options.size, device, how)
-                costs[name] = {"steps": training.steps, **cost._asdict()}
-            results[name] = self.trial.upscaled(low, f"sr-{low}/{name}", **options)
-        title = f"Methods trained for {self.options.minutes:g} minutes each, {low}→{self.options.size}"
-        summary = self.trial.reported(low, f"report-{low}", results, title=title, sets=self.options.sets)
+        """By method, the means of a report on what it makes of LR images of `low` pixels, and its cost."""
+        rows = [self._row(name, low) for name in self.methods]
+        summary = Experiment(self.testbed).measured(
+            low,
+            rows,
+            results=f"sr-{low}",
+            report=f"report-{low}",
+            title=f"Methods trained for {self.options.minutes:g} minutes each, {low}→{self.options.size}",
+            sets=self.options.sets,
+        )
+        costs = {row.label: self._cost(row.training, row.upscale, low) for row in rows if row.training is not None}
         return {row["method"]: {**row, **costs.get(row["method"], {})} for row in summary["methods"]}
+
+    def _row(self, name: str, low: int) -> Row:
+        model = training_of(name)
+        training = None if model is None else self._timed(self._training(model, self._trained_for(model, low)))
+        return Row(name, self.methods[name].upscale, training)
+
+    def _cost(self, training: TrainOptions, upscale: Mapping[str, Any], low: int) -> dict[str, Any]:
+        """What a trained method costs: its training steps, and what an image takes."""
+        sampling = Sampling(sampler=upscale.get("sampler"), projected=bool(upscale.get("project")))
+        device = best_device(self.options.device)
+        cost = cost_of(training.target, low, self.options.size, device, sampling)
+        return {"steps": training.steps, **cost._asdict()}
 
     def _is_of_one_scale(self, name: str) -> bool:
         training = self._training(name, self.options.lr_sizes[0])
@@ -119,7 +126,7 @@ class Benchmark:
     def _trainings(self) -> list[TrainOptions]:
         """All that are wanted, but for their steps."""
         made = []
-        for name in dict.fromkeys(filter(None, map(training_of, self.contenders))):
+        for name in dict.fromkeys(filter(None, map(training_of, self.methods))):
             lows = self.options.lr_sizes if self._is_of_one_scale(name) else self.options.lr_sizes[:1]
             made += [self._training(name, low) for low in lows]
         return made
@@ -128,16 +135,16 @@ class Benchmark:
         return low if self._is_of_one_scale(name) else self.options.lr_sizes[0]
 
     def _training(self, name: str, low: int) -> TrainOptions:
-        """How a contender is trained, but for the steps."""
+        """How a method is trained, but for the steps."""
         given = self.options.model_dump(include={"size", "protocol", "device", "precision", "seed"})
-        said = CONTENDERS[name].train or {}
+        said = BENCHMARK_METHODS[name].train or {}
         span = self.options.size - low
         stride = next((s for s in range(max(1, span // 28), 0, -1) if span % s == 0), 1)
         geometry = {"lr_size": low, **({"stride": stride} if said["method"] == "dtls" else {})}
         chosen = {**given, **geometry, **said}
         told = json.dumps([self.options.source, self.options.minutes, chosen], sort_keys=True)
-        target = self.trial.at(f"models/{name}-{low}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
-        return TrainOptions(source=self.trial.shards, target=target, resume=True, **chosen)
+        target = self.testbed.at(f"models/{name}-{low}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
+        return TrainOptions(source=self.testbed.shards, target=target, resume=True, **chosen)
 
     def _timed(self, training: TrainOptions) -> TrainOptions:
         """With the steps that fit into the time, measured once for each training on this kind of device."""
@@ -160,7 +167,7 @@ class Benchmark:
             head = ["Method", *(f"{m.label} {m.arrow}" for m in shown), *(cost.label for cost in COSTS)]
             lines = [head, ["---", *["---:"] * (len(head) - 1)]]
             best = {m: m.best(row.get(m.name) for row in rows.values()) for m in shown}
-            for name in self.contenders:
+            for name in self.methods:
                 row = rows.get(name, {})
                 said = {m: m.text(row.get(m.name)) for m in shown}
                 marked = [f"**{text}**" if text == best[m] else text for m, text in said.items()]
@@ -176,8 +183,8 @@ class Benchmark:
         device = best_device(options.device)
         facts = [
             f"Protocol {options.protocol}",
-            f"trained on {_count(self.trial.shards)} of {options.source}",
-            f"tested on {_count(self.trial.hr)} of {options.test}",
+            f"trained on {_count(self.testbed.shards)} of {options.source}",
+            f"tested on {_count(self.testbed.hr)} of {options.test}",
             f"{options.minutes:g} minutes of training each on {device}, {best_precision(options.precision, device)}",
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]

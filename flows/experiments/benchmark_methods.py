@@ -9,7 +9,7 @@ from typing import Any
 class BenchmarkMethod:
     """A method as it takes part. train: its options of training; None for what needs none. upscale: of upscaling.
 
-    trained_as: another contender whose weights it uses, too. slow: only taken when it is named.
+    trained_as: another method whose weights it uses, too. slow: only taken when it is named.
     """
 
     train: Mapping[str, Any] | None = None
@@ -25,7 +25,7 @@ PLUS = {"preset": "16-128-plus", **NETWORK}
 """DTLS as this project improved it."""
 LATENT = {"levels": "2", "ae_width": "16"}
 
-CONTENDERS: Mapping[str, BenchmarkMethod] = {
+BENCHMARK_METHODS: Mapping[str, BenchmarkMethod] = {
     "nearest": BenchmarkMethod(upscale={"method": "nearest"}),
     "bilinear": BenchmarkMethod(upscale={"method": "bilinear"}),
     "bicubic": BenchmarkMethod(upscale={"method": "bicubic"}),
@@ -54,13 +54,13 @@ CONTENDERS: Mapping[str, BenchmarkMethod] = {
 
 
 def chosen(names: Sequence[str]) -> dict[str, BenchmarkMethod]:
-    """The contenders with these names, or all that are not slow; ValueError for a name that there is not."""
-    if unknown := [name for name in names if name not in CONTENDERS]:
-        raise ValueError(f"there is no {unknown[0]!r}; there are {', '.join(CONTENDERS)}")
-    return {name: c for name, c in CONTENDERS.items() if (name in names if names else not c.slow)}
+    """The methods with these names, or all that are not slow; ValueError for a name that there is not."""
+    if unknown := [name for name in names if name not in BENCHMARK_METHODS]:
+        raise ValueError(f"there is no {unknown[0]!r}; there are {', '.join(BENCHMARK_METHODS)}")
+    return {name: c for name, c in BENCHMARK_METHODS.items() if (name in names if names else not c.slow)}
 
 
 def training_of(name: str) -> str | None:
-    """The contender whose training makes the weights of `name`; None where it has none."""
-    contender = CONTENDERS[name]
-    return contender.trained_as or (name if contender.train is not None else None)
+    """The method whose training makes the weights of `name`; None where it has none."""
+    method = BENCHMARK_METHODS[name]
+    return method.trained_as or (name if method.train is not None else None)

@@ -9,7 +9,7 @@ Numbers = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One line of a table: a method at one LR size.
 
     low: side of the LR images at the preset's full size. train and upscale: what departs from the preset and from
@@ -32,26 +32,26 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class PaperTable:
     """One table: its rows, all of one preset; rated: by the share of people whom results satisfy, too."""
 
     title: str
     preset: Literal["16-128", "32-512"]
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
     note: str = ""
     rated: bool = False
 
 
-def _theirs(label: str, low: int, **published: float) -> Row:
-    return Row(label, low, published=published, ours=False)
+def _theirs(label: str, low: int, **published: float) -> PaperRow:
+    return PaperRow(label, low, published=published, ours=False)
 
 
-def _dtls(low: int, **published: float) -> Row:
-    return Row("dtls", low, published=published)
+def _dtls(low: int, **published: float) -> PaperRow:
+    return PaperRow("dtls", low, published=published)
 
 
-def _momentum(sampler: str, label: str, **published: float) -> Row:
-    return Row(label, 32, upscale={"sampler": sampler}, published=published)
+def _momentum(sampler: str, label: str, **published: float) -> PaperRow:
+    return PaperRow(label, 32, upscale={"sampler": sampler}, published=published)
 
 
 BICUBIC = {"method": "bicubic"}
@@ -59,12 +59,12 @@ RATE = {"learning_rate": 1e-3, "schedule": "cosine", "warmup": 40, "clip": 1.0}
 RESIDUAL = {**RATE, "residual": True, "loss": "mse"}
 SAMPLED = {**RESIDUAL, "inputs": "sampled"}
 
-EXPERIMENTS: dict[str, Experiment] = {
-    "1": Experiment(
+PAPER_TABLES: dict[str, PaperTable] = {
+    "1": PaperTable(
         "Table 1: face super-resolution to 512×512",
         "32-512",
         (
-            *(Row("bicubic", low, upscale=BICUBIC) for low in (32, 64, 128)),
+            *(PaperRow("bicubic", low, upscale=BICUBIC) for low in (32, 64, 128)),
             _theirs("Face-SPARNet", 32, ssim=0.6044, psnr=21.9249),
             _theirs("Face-SPARNet", 64, ssim=0.7288, psnr=26.1935),
             _theirs("Face-SPARNet", 128, ssim=0.8179, psnr=29.2282),
@@ -82,11 +82,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             _dtls(128, ssim=0.8921, psnr=32.4579),
         ),
     ),
-    "2": Experiment(
+    "2": PaperTable(
         "Table 2: face super-resolution to 128×128",
         "16-128",
         (
-            *(Row("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
+            *(PaperRow("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
             _theirs("SR3", 16, ssim=0.6922, psnr=23.5806),
             _theirs("SR3", 32, ssim=0.4890, psnr=18.0262),
             _theirs("IDM", 16, ssim=0.6426, psnr=23.0934),
@@ -96,24 +96,24 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         "SR3 and IDM were trained on antialiased LR images and tested on the authors', which are not.",
     ),
-    "3": Experiment(
+    "3": PaperTable(
         "Table 3: consistency to 128×128",
         "16-128",
         (
-            *(Row("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
+            *(PaperRow("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
             _theirs("SR3", 16, authors_consistency=0.394),
             _theirs("SR3", 32, authors_consistency=2.439),
             _theirs("IDM", 16, authors_consistency=0.442),
             _theirs("IDM", 32, authors_consistency=1.597),
             _dtls(16, authors_consistency=0.125),
             _dtls(32, authors_consistency=0.648),
-            Row("dtls-projected", 16, upscale={"project": True}),
-            Row("dtls-projected", 32, upscale={"project": True}),
+            PaperRow("dtls-projected", 16, upscale={"project": True}),
+            PaperRow("dtls-projected", 32, upscale={"project": True}),
         ),
         "The authors' consistency sums 8-bit differences that wrap modulo 256; the true one is the mean of "
         "(A·SR − LR)² on [0, 1]. The two columns cannot be compared with each other.",
     ),
-    "4": Experiment(
+    "4": PaperTable(
         "Table 4: the momentum M",
         "32-512",
         (
@@ -129,78 +129,80 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         "One network for all. two-call is current, one-call is in-HR-domain, in fewer passes.",
     ),
-    "B1": Experiment(
+    "B1": PaperTable(
         "Table B1: the loss",
         "16-128",
         (
-            Row("l1", 16, published={"psnr": 24.0065, "ssim": 0.7367, "authors_consistency": 0.12523}),
-            Row("mse", 16, {"loss": "mse"}, {}, {"psnr": 23.9653, "ssim": 0.7274, "authors_consistency": 0.14142}),
+            PaperRow("l1", 16, published={"psnr": 24.0065, "ssim": 0.7367, "authors_consistency": 0.12523}),
+            PaperRow(
+                "mse", 16, {"loss": "mse"}, {}, {"psnr": 23.9653, "ssim": 0.7274, "authors_consistency": 0.14142}
+            ),
         ),
         "The paper's consistency is its own formula; see Table 3.",
     ),
-    "5.1": Experiment(
+    "5.1": PaperTable(
         "Thesis, Table 5.1: methods on faces",
         "16-128",
         (
-            Row("bicubic", 32, upscale=BICUBIC),
-            Row("SRCNN", 32, {"method": "srcnn"}, published={"psnr": 26.30, "ssim": 0.723}),
-            Row("FSRCNN", 32, {"method": "fsrcnn"}, published={"psnr": 26.47, "ssim": 0.748}),
-            Row(
+            PaperRow("bicubic", 32, upscale=BICUBIC),
+            PaperRow("SRCNN", 32, {"method": "srcnn"}, published={"psnr": 26.30, "ssim": 0.723}),
+            PaperRow("FSRCNN", 32, {"method": "fsrcnn"}, published={"psnr": 26.47, "ssim": 0.748}),
+            PaperRow(
                 "ESRGAN", 32, {"method": "rrdb", "network": {"blocks": "8"}}, published={"psnr": 27.24, "ssim": 0.838}
             ),
-            Row("DDPM", 32, {"method": "sr3"}, published={"psnr": 29.28, "ssim": 0.864}),
-            Row("VAE-DDPM", 32, {"method": "vae-ddpm"}, published={"psnr": 28.45, "ssim": 0.856}),
-            Row("VQVAE-DDPM", 32, {"method": "vqvae-ddpm"}, published={"psnr": 29.81, "ssim": 0.878}),
-            Row("dtls", 32),
+            PaperRow("DDPM", 32, {"method": "sr3"}, published={"psnr": 29.28, "ssim": 0.864}),
+            PaperRow("VAE-DDPM", 32, {"method": "vae-ddpm"}, published={"psnr": 28.45, "ssim": 0.856}),
+            PaperRow("VQVAE-DDPM", 32, {"method": "vqvae-ddpm"}, published={"psnr": 29.81, "ssim": 0.878}),
+            PaperRow("dtls", 32),
         ),
         "The thesis does not say at which size and scale; 32→128 is our reading, and CelebA its data. Its diffusion "
         "models are larger than ours (308,569 and 114,446 thousand parameters), its ESRGAN as large (5,949).",
     ),
-    "5.2": Experiment(
+    "5.2": PaperTable(
         "Thesis, Table 5.2: people whom results satisfy",
         "16-128",
         (
-            Row("bicubic", 32, upscale=BICUBIC),
-            Row("SRCNN", 32, {"method": "srcnn"}, published={"satisfied": 0.10}),
-            Row("FSRCNN", 32, {"method": "fsrcnn"}, published={"satisfied": 0.11}),
-            Row("ESRGAN", 32, {"method": "rrdb", "network": {"blocks": "8"}}, published={"satisfied": 0.40}),
-            Row("DDPM", 32, {"method": "sr3"}, published={"satisfied": 0.70}),
-            Row("VAE-DDPM", 32, {"method": "vae-ddpm"}, published={"satisfied": 0.62}),
-            Row("VQVAE-DDPM", 32, {"method": "vqvae-ddpm"}, published={"satisfied": 0.75}),
-            Row("dtls", 32),
+            PaperRow("bicubic", 32, upscale=BICUBIC),
+            PaperRow("SRCNN", 32, {"method": "srcnn"}, published={"satisfied": 0.10}),
+            PaperRow("FSRCNN", 32, {"method": "fsrcnn"}, published={"satisfied": 0.11}),
+            PaperRow("ESRGAN", 32, {"method": "rrdb", "network": {"blocks": "8"}}, published={"satisfied": 0.40}),
+            PaperRow("DDPM", 32, {"method": "sr3"}, published={"satisfied": 0.70}),
+            PaperRow("VAE-DDPM", 32, {"method": "vae-ddpm"}, published={"satisfied": 0.62}),
+            PaperRow("VQVAE-DDPM", 32, {"method": "vqvae-ddpm"}, published={"satisfied": 0.75}),
+            PaperRow("dtls", 32),
         ),
         "Other people, other images: hand out rating/ of the report, and give what they save by --ratings.",
         rated=True,
     ),
-    "prediction": Experiment(
+    "prediction": PaperTable(
         "Fig. B2: predict x₀ or the previous step",
         "16-128",
-        (Row("x0", 16), Row("previous-step", 16, {"predicts": "previous"})),
+        (PaperRow("x0", 16), PaperRow("previous-step", 16, {"predicts": "previous"})),
         "The paper shows images and no numbers.",
     ),
-    "stride": Experiment(
+    "stride": PaperTable(
         "Fig. B3: the stride",
         "32-512",
-        (Row("stride-16", 32), Row("stride-1", 32, {"stride": 1})),
+        (PaperRow("stride-16", 32), PaperRow("stride-1", 32, {"stride": 1})),
         "The paper shows images and no numbers.",
     ),
-    "plus": Experiment(
+    "plus": PaperTable(
         "Ours: one change after the other, trained for the same time",
         "16-128",
         (
-            Row("bicubic", 16, upscale=BICUBIC),
-            Row("paper", 16),
-            Row("paper-projected", 16, upscale={"project": True}),
-            Row("learning-rate", 16, RATE, share=0.9),
-            Row("residual-l1", 16, {**RATE, "residual": True}, share=0.9),
-            Row("residual", 16, RESIDUAL, share=0.9),
-            Row("residual-one-call", 16, RESIDUAL, {"sampler": "one-call"}, share=0.9),
-            Row("residual-lpips", 16, {**RESIDUAL, "perceptual": 0.01}, share=0.88),
-            Row("sampled", 16, SAMPLED, share=0.84),
-            Row("sampled-one-call", 16, SAMPLED, {"sampler": "one-call"}, share=0.84),
-            Row("sampled-ensemble", 16, SAMPLED, {"ensemble": True}, share=0.84),
-            Row("plus", 16, SAMPLED, {"project": True}, share=0.84),
-            Row("plus-ensemble", 16, SAMPLED, {"project": True, "ensemble": True}, share=0.84),
+            PaperRow("bicubic", 16, upscale=BICUBIC),
+            PaperRow("paper", 16),
+            PaperRow("paper-projected", 16, upscale={"project": True}),
+            PaperRow("learning-rate", 16, RATE, share=0.9),
+            PaperRow("residual-l1", 16, {**RATE, "residual": True}, share=0.9),
+            PaperRow("residual", 16, RESIDUAL, share=0.9),
+            PaperRow("residual-one-call", 16, RESIDUAL, {"sampler": "one-call"}, share=0.9),
+            PaperRow("residual-lpips", 16, {**RESIDUAL, "perceptual": 0.01}, share=0.88),
+            PaperRow("sampled", 16, SAMPLED, share=0.84),
+            PaperRow("sampled-one-call", 16, SAMPLED, {"sampler": "one-call"}, share=0.84),
+            PaperRow("sampled-ensemble", 16, SAMPLED, {"ensemble": True}, share=0.84),
+            PaperRow("plus", 16, SAMPLED, {"project": True}, share=0.84),
+            PaperRow("plus-ensemble", 16, SAMPLED, {"project": True, "ensemble": True}, share=0.84),
         ),
         "plus is the recipe of the preset 16-128-plus with a warm-up of 40 steps, and --project. Steps are fewer "
         "where a step takes longer.",

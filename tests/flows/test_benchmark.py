@@ -16,7 +16,7 @@ from dtls.inference.method import MODELS
 from dtls.models.base import Model
 from flows.benchmark import BenchmarkOptions, benchmark
 from flows.experiments.benchmark import Benchmark
-from flows.experiments.benchmark_methods import CONTENDERS, chosen, training_of
+from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen, training_of
 from flows.experiments.cost import steps_in
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions
@@ -37,21 +37,23 @@ HEADS = [
 
 
 def training(name: str, **changes: Any) -> TrainOptions:
-    return TrainOptions(source="shards", target="model", **{**(CONTENDERS[name].train or {}), **changes})
+    return TrainOptions(source="shards", target="model", **{**(BENCHMARK_METHODS[name].train or {}), **changes})
 
 
 def test_contenders_depart_by_options_that_there_are() -> None:
-    assert {key for c in CONTENDERS.values() for key in c.train or ()} <= set(TrainOptions.model_fields)
-    assert {key for c in CONTENDERS.values() for key in c.upscale} <= set(UpscaleOptions.model_fields)
-    assert {training_of(name) for name in CONTENDERS} - {None} <= {n for n, c in CONTENDERS.items() if c.train}
+    assert {key for c in BENCHMARK_METHODS.values() for key in c.train or ()} <= set(TrainOptions.model_fields)
+    assert {key for c in BENCHMARK_METHODS.values() for key in c.upscale} <= set(UpscaleOptions.model_fields)
+    assert {training_of(name) for name in BENCHMARK_METHODS} - {None} <= {
+        n for n, c in BENCHMARK_METHODS.items() if c.train
+    }
 
 
 def test_every_model_takes_part() -> None:
-    methods = {c.train["method"] for c in CONTENDERS.values() if c.train}
+    methods = {c.train["method"] for c in BENCHMARK_METHODS.values() if c.train}
     assert methods | {"cold"} == set(MODELS)
 
 
-@pytest.mark.parametrize("name", [name for name, c in CONTENDERS.items() if c.train])
+@pytest.mark.parametrize("name", [name for name, c in BENCHMARK_METHODS.items() if c.train])
 def test_contenders_can_be_trained(name: str) -> None:
     options = training(name)
     assert (options.model().size, options.model().lr_size) == (128, 16)
@@ -123,7 +125,7 @@ def test_how_fast_all_train_is_measured_before_any_of_them_does(
     def begin(_: TrainOptions) -> None:
         raise StartedError
 
-    monkeypatch.setattr("flows.experiments.benchmark.train", SimpleNamespace(fn=begin))
+    monkeypatch.setattr("flows.experiments.experiment.train", SimpleNamespace(fn=begin))
     monkeypatch.setattr("flows.experiments.benchmark.steps_in", lambda *_: 1)
     folders = {"source": str(photographs), "test": str(others), "out": str(tmp_path / "out")}
     with pytest.raises(StartedError):

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from dtls.degradations.resize import SizeError
-from flows.experiments.paper_tables import EXPERIMENTS
-from flows.reproduce import ReproduceOptions, Reproduction, reproduce
+from flows.experiments.paper_tables import PAPER_TABLES
+from flows.experiments.reproduction import Reproduction
+from flows.reproduce import ReproduceOptions, reproduce
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions
 from storage.stores.location import StorageError
@@ -20,11 +21,11 @@ TINY: dict[str, Any] = {"size": 32, "dim": 8, "steps": 2, "batch_size": 2, "devi
 
 
 def test_every_experiment_can_be_asked_for() -> None:
-    assert set(get_args(ReproduceOptions.model_fields["table"].annotation)) == set(EXPERIMENTS)
+    assert set(get_args(ReproduceOptions.model_fields["table"].annotation)) == set(PAPER_TABLES)
 
 
 def test_every_row_departs_from_its_preset_by_options_that_there_are() -> None:
-    rows = [row for experiment in EXPERIMENTS.values() for row in experiment.rows]
+    rows = [row for experiment in PAPER_TABLES.values() for row in experiment.rows]
     assert set().union(*(row.train for row in rows)) <= set(TrainOptions.model_fields)
     assert set().union(*(row.upscale for row in rows)) <= set(UpscaleOptions.model_fields)
 
@@ -36,7 +37,7 @@ def test_the_numbers_of_the_paper_are_those_it_printed() -> None:
             metric: round(sum(row.published.get(metric, 0) for row in experiment.rows), 5)
             for metric in ("ssim", "psnr", "authors_consistency")
         }
-        for name, experiment in EXPERIMENTS.items()
+        for name, experiment in PAPER_TABLES.items()
         if name in ("1", "2", "4", "B1", "5.1")
     }
     assert sums["1"] == {"ssim": 11.0008, "psnr": 393.6362, "authors_consistency": 0}
@@ -44,7 +45,7 @@ def test_the_numbers_of_the_paper_are_those_it_printed() -> None:
     assert sums["4"] == {"ssim": 2.9568, "psnr": 114.5783, "authors_consistency": 0}
     assert sums["B1"] == {"ssim": 1.4641, "psnr": 47.9718, "authors_consistency": 0.26665}
     assert sums["5.1"] == {"ssim": 4.907, "psnr": 167.55, "authors_consistency": 0}
-    assert round(sum(row.published.get("satisfied", 0) for row in EXPERIMENTS["5.2"].rows), 5) == 2.68
+    assert round(sum(row.published.get("satisfied", 0) for row in PAPER_TABLES["5.2"].rows), 5) == 2.68
 
 
 @pytest.mark.slow
@@ -77,9 +78,9 @@ def test_a_table_is_trained_measured_and_set_beside_the_published_numbers(
 def test_the_table_of_ratings_has_what_people_said_beside_what_was_published(
     photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = EXPERIMENTS["5.2"]
+    experiment = PAPER_TABLES["5.2"]
     rows = [replace(row, ours=row.ours and row.label in ("bicubic", "SRCNN", "dtls")) for row in experiment.rows]
-    monkeypatch.setitem(EXPERIMENTS, "5.2", replace(experiment, rows=tuple(rows)))
+    monkeypatch.setitem(PAPER_TABLES, "5.2", replace(experiment, rows=tuple(rows)))
     settings = {
         "table": "5.2",
         "source": str(photographs),
@@ -123,16 +124,16 @@ def test_sizes_that_shrink_to_parts_of_pixels_are_refused(tmp_path: Path) -> Non
 
 def test_a_stride_of_one_pixel_stays_one(tmp_path: Path) -> None:
     options = ReproduceOptions(table="stride", source="a", test="b", out=str(tmp_path), **TINY | {"size": 64})
-    strides = [Reproduction(options).geometry(row)["stride"] for row in EXPERIMENTS["stride"].rows]
+    strides = [Reproduction(options).geometry(row)["stride"] for row in PAPER_TABLES["stride"].rows]
     assert strides == [2, 1]
 
 
-@pytest.mark.parametrize("table", EXPERIMENTS)
+@pytest.mark.parametrize("table", PAPER_TABLES)
 def test_the_models_of_every_row_can_be_trained(table: str, tmp_path: Path) -> None:
     folders = {"source": str(tmp_path / "a"), "test": str(tmp_path / "b"), "out": str(tmp_path / "out")}
     made = Reproduction(ReproduceOptions(table=table, protocol="antialias", **folders))
     made.check()
-    for row in made.experiment.rows:
+    for row in made.table.rows:
         if row.needs_training:
             options = made._training(row)
             low = row.low if "method" in row.train else made.preset.model.lr_size

@@ -1,0 +1,50 @@
+"""An experiment: rows that are trained where they need it, upscaled on one testbed, and measured together.
+
+What `dtls/benchmark` and `dtls/reproduce` are made of. The other flows do the work, so that a second run does only
+what is missing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.experiments.testbed import Testbed
+from flows.train import train
+from flows.training.options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table of results. upscale: options of upscaling. training: of the model that it needs, if any."""
+
+    label: str
+    upscale: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainOptions | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Rows on one testbed."""
+
+    testbed: Testbed
+
+    def train(self, trainings: Iterable[TrainOptions]) -> None:
+        """Make the training data and every model, each once; a training that was stopped resumes."""
+        by_target = {training.target: training for training in trainings}
+        self.testbed.make_shards()
+        self.testbed.make_hr()
+        for training in by_target.values():
+            self.testbed.run(train, training)
+
+    def measured(self, low: int, rows: Sequence[Row], *, results: str, report: str, **options: Any) -> dict[str, Any]:
+        """The summary of a report on what the rows make of LR images of `low` pixels.
+
+        results, report: the folders of the SR images and of the report. options: of the report.
+        """
+        self.testbed.make_lr(low)
+        made = {row.label: self._upscaled(low, f"{results}/{row.label}", row) for row in rows}
+        return self.testbed.reported(low, report, made, **options)
+
+    def _upscaled(self, low: int, name: str, row: Row) -> str:
+        model = {} if row.training is None else {"checkpoint": row.training.target}
+        return self.testbed.upscaled(low, name, **row.upscale, **model)
