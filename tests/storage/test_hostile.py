@@ -204,6 +204,7 @@ def file(name: str, data: bytes) -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @fuzz
 @given(drawn=st.data())
@@ -229,6 +230,7 @@ def test_any_bytes_are_an_archive_or_a_storage_error(kind: str, drawn: st.DataOb
 names = st.text(st.characters(codec="utf-8"), max_size=40) | st.sampled_from(["../a", "a", "./a", "a/b", "C:a"])
 
 
+@pytest.mark.slow
 @fuzz
 @given(
     members=st.lists(
@@ -285,6 +287,7 @@ def whole_receipts() -> list[bytes]:
         return [target.read(UNIT.receipt)]
 
 
+@pytest.mark.slow
 @fuzz
 @given(data=damaged(whole_receipts))
 def test_any_bytes_are_a_receipt_or_none(data: bytes) -> None:

@@ -234,6 +234,7 @@ def test_a_source_that_changed_while_it_was_read_has_no_tag_to_compare(tmp_path:
     assert problems(target) == {}
 
 
+@pytest.mark.slow
 def test_damage_of_any_kind_to_a_receipt_is_a_problem_or_changes_nothing_that_is_checked(target: Location) -> None:
     made, generator = unit("a.png", "b.png"), random.Random(0)
     finish(target, made)

@@ -109,6 +109,7 @@ def test_names_that_no_font_has_are_refused_with_what_to_install(
     )
 
 
+@pytest.mark.slow
 def test_figures_draw_names_of_other_scripts_without_warnings(install: Install, bars: Path) -> None:
     install(bars)
     frame = pd.DataFrame([row(SUPER, "a", 30.0), row(SUPER, "b", 31.0), row("plain", "a", 28.0)])

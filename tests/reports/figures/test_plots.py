@@ -67,6 +67,7 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
+@pytest.mark.slow
 def test_the_crops_are_those_of_lr_each_method_and_hr_at_one_place(gallery: list[GalleryItem]) -> None:
     item = gallery[0]
     whole, lr, *crops = images(comparison_figure([item], {item.key: CROP}))
@@ -226,6 +227,7 @@ def three(gallery: list[GalleryItem], frame: pd.DataFrame) -> list[Figure]:
     ]
 
 
+@pytest.mark.slow
 def test_hostile_names_are_drawn_as_they_are(gallery: list[GalleryItem], frame: pd.DataFrame) -> None:
     lr, *methods, hr = gallery[0].images
     hostile = [GalleryImage(f"{n}{HOSTILE}", p.png, p.metrics) for n, p in enumerate(methods)]
@@ -251,6 +253,7 @@ def test_saving_a_figure_does_not_change_it(frame: pd.DataFrame) -> None:
     assert not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)  # it would creep with each saving
 
 
+@pytest.mark.slow
 def test_figures_are_as_wide_as_journals_want_with_300_dpi_and_embedded_truetype(
     gallery: list[GalleryItem], frame: pd.DataFrame
 ) -> None:

@@ -68,6 +68,7 @@ def test_squared_mmd_of_one_distribution_is_zero_on_the_average() -> None:
     assert min(values) < 0
 
 
+@pytest.mark.slow
 def test_fid_and_kid_grow_with_the_distance() -> None:
     sets = [feature_set(features(2_500, seed, shift)) for seed, shift in ((0, 0.0), (1, 0.0), (2, 0.2), (3, 1.0))]
     for distance in (fid, kid):

@@ -87,6 +87,7 @@ def test_120_pairs_of_photographs_have_skimages_numbers(pairs: tuple[Tensor, Ten
         assert ssim(a, b, window=window).tolist() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_120_pairs_of_photographs_have_torchmetrics_numbers(pairs: tuple[Tensor, Tensor]) -> None:
     allow_torchvision_import()
     from torchmetrics.functional import image
@@ -101,6 +102,7 @@ def test_120_pairs_of_photographs_have_torchmetrics_numbers(pairs: tuple[Tensor,
     torch.testing.assert_close(ssim(*pairs, window="gaussian"), inside, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_lpips_of_120_pairs_is_what_the_package_says(pairs: tuple[Tensor, Tensor], model: nn.Module) -> None:
     with torch.inference_mode():
         expected = model(*(x.float() / 127.5 - 1 for x in pairs)).flatten()

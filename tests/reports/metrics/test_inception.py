@@ -21,6 +21,7 @@ def network() -> Inception:
     return Inception()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(128, 128), (96, 200), (512, 384), (1, 1)])
 def test_images_are_resized_as_tensorflow_did(size: tuple[int, int]) -> None:
     x = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -254,6 +254,7 @@ def test_images_beside_the_page_are_allowed_and_those_of_the_network_refused(row
             render(shown(source))
 
 
+@pytest.mark.slow
 def test_many_rows_take_little_more_memory_than_the_page_they_make(rows: list[dict[str, Any]]) -> None:
     table = pd.concat([pd.DataFrame(rows)] * 1500, ignore_index=True)
     table["key"] = [f"{place:06}" for place in range(len(table))]

@@ -562,6 +562,7 @@ def test_files_larger_than_any_image_are_not_read(tmp_path: Path) -> None:
         refusal(partial(source.fetch, entry), "a.png", "more than an image may have")
 
 
+@pytest.mark.slow
 def test_zip64_is_read(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -651,6 +652,7 @@ def test_what_other_tools_packed_is_read(photographs: Path, tmp_path: Path) -> N
         assert content(open_source(str(tmp_path / name))) == expected
 
 
+@pytest.mark.slow
 def test_a_zip_of_members_that_would_grow_without_end_is_refused_before_they_grow(tmp_path: Path) -> None:
     path = tmp_path / "bombs.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -86,6 +86,7 @@ def test_an_archive_is_known_by_its_name(address: str, expected: bool) -> None:
     assert is_archive(address) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_packed_is_read_back_by_the_same_keys(kind: str, place: str) -> None:
     packing = staged(Packing(f"{place}/x.{kind}"), MANY)
@@ -99,6 +100,7 @@ def test_what_is_packed_is_read_back_by_the_same_keys(kind: str, place: str) -> 
     assert packing.staging.read(RECEIPT) == b"receipt"
 
 
+@pytest.mark.slow
 def test_other_tools_read_what_is_packed(tmp_path: Path) -> None:
     for kind in KINDS:
         pack(staged(Packing(str(tmp_path / f"x.{kind}")), MANY), *MANY)
@@ -314,6 +316,7 @@ def test_an_upload_that_fails_leaves_the_old_archive_and_what_waits(
     assert content(open_source(str(packing))) == {"a.png": b"old", "b.png": b"new"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_packing_takes_the_memory_of_some_members(kind: str, tmp_path: Path) -> None:
     members = {f"{n:03}.png": n for n in range(100)}

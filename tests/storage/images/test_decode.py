@@ -178,7 +178,7 @@ def test_of_several_images_the_first_counts(kind: str) -> None:
     [
         ("truncated.jpg", "broken image: "),
         ("truncated.png", "broken image: "),
-        ("text.png", "not an image (20 bytes)"),
+        ("text.png", "not an image (18 bytes)"),
         ("empty.png", "not an image (0 bytes)"),
     ],
 )

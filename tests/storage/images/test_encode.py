@@ -66,6 +66,7 @@ def together(image: Photo) -> NDArray[Any]:
     return image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffix: str, tmp_path: Path) -> None:
@@ -105,6 +106,7 @@ def test_other_programs_see_all_that_is_carried(depth: int, channels: int, suffi
     assert exiftool("-icc_profile", "-b", str(path)) == (image.carried.icc or b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_vips_sees_every_sample_of_what_is_without_loss(
@@ -118,6 +120,7 @@ def test_vips_sees_every_sample_of_what_is_without_loss(
     assert encoded.notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_vips_sees_a_webp_nearly_and_its_transparency_exactly(depth: int, channels: int, tmp_path: Path) -> None:
     image = photograph(depth, channels)
@@ -131,6 +134,7 @@ def test_vips_sees_a_webp_nearly_and_its_transparency_exactly(depth: int, channe
         np.testing.assert_array_equal(seen[..., 3], (image.alpha.astype(int) + scale // 2) // scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "channels"), KINDS)
 def test_vips_sees_a_jpeg_nearly_and_transparency_as_white(depth: int, channels: int, tmp_path: Path) -> None:
     image = photograph(depth, channels)

@@ -104,6 +104,7 @@ def test_a_note_too_far_back_is_left_out_with_a_note_unless_it_counts_from_itsel
     assert len(moved.exif or b"") < 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("order", "at"), [("<", 8), (">", 5000)])
 def test_exiftool_reads_the_note_in_every_format(at: int, order: str, suffix: str, tmp_path: Path) -> None:
@@ -258,6 +259,7 @@ def test_damaged_values_are_counted() -> None:
     assert set(Exif.parse(found.exif or b"").image) == {0x0110}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "GIF"])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 def test_the_shape_of_a_pixel_goes_along(kind: str, suffix: str, tmp_path: Path) -> None:

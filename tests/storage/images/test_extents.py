@@ -101,6 +101,7 @@ def test_an_extent_has_the_channels_of_what_is_made_of_an_image(mode: str, chann
     assert (found.size, found.channels, found.depth) == ((3, 5), channels, depth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [codec.decode, open_photo], ids=["decode", "open"])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_an_image_that_memory_does_not_suffice_for_is_refused_before_it_is_decoded(

@@ -38,6 +38,7 @@ CASES: list[tuple[Chunks, tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize(("chunks", "notes"), CASES)
 def test_colour_chunks_are_carried_or_noted(

@@ -317,6 +317,7 @@ def test_whatever_the_bytes_are_they_are_measured_or_refused(data: bytes, start:
         outcome(start + data + end)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     "kind", [*(f"PNG, {n}" for n in PNGS), *(f"JPEG, {n}" for n in JPEGS), *(f", {n}" for n in OTHERS)]

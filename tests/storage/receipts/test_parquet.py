@@ -153,6 +153,7 @@ def test_what_is_no_table_is_damaged(data: bytes, tmp_path: Path) -> None:
         read_table(Location.of(tmp_path), "t", ["key"])
 
 
+@pytest.mark.slow
 def test_no_damaged_byte_ends_the_process() -> None:
     data = file_of({"key": ["a", "b"], "n": [1, 2]})
     refused = 0

@@ -160,6 +160,7 @@ def test_a_row_is_current_for_the_same_source_and_options_only(target: Location)
     assert not is_current(row, Entry("00000.png", 100, "new"), unit())
 
 
+@pytest.mark.slow
 def test_damage_of_any_kind_undoes_a_receipt_and_is_a_line_for_the_manifest(target: Location) -> None:
     receipts, generator = Receipts(target, "upscale"), random.Random(0)
     finish(receipts, unit())

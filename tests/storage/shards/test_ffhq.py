@@ -214,6 +214,7 @@ class Stream(io.RawIOBase):
         return count
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_what_is_not_kept() -> None:
     marks = json.dumps(LANDMARKS).encode()[1:-1] + b", "
     stream = Stream(b'{"1": {"metadata": {}, "landmarks": [', marks, 5_000, b"1]}}")
@@ -325,6 +326,7 @@ def test_the_split_by_hash_knows_the_folder() -> None:
     assert {by_hash(f"person{n}/1.png", 0.5) for n in range(20)} == {"train", "validation"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.001, 0.1, 1 / 7, 0.5, 0.9])
 def test_the_split_by_hash_has_its_share_within_four_standard_errors(share: float) -> None:
     error = (share * (1 - share) / len(KEYS)) ** 0.5
