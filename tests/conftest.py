@@ -81,6 +81,13 @@ def prefect_worker(
 
 
 @pytest.fixture(scope="session")
+def deployed(prefect_server: PrefectServer, prefect_worker: PrefectWorker) -> PrefectServer:
+    """The server and its worker, with everything in prefect.yaml deployed, and one GPU."""
+    prefect_server.deploy_all()
+    return prefect_server
+
+
+@pytest.fixture(scope="session")
 def flows_harness() -> Iterator[None]:
     """Let flows be called in this process, against a temporary server."""
     from prefect.testing.utilities import prefect_test_harness

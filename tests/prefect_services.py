@@ -6,17 +6,20 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.settings.legacy import Setting
+from prefect.testing.cli import CycloptsCliRunner
 
-from tests.services import Service, free_ports, isolated_environment, wait_until
+from tests.services import Service, descendants, free_ports, is_running, isolated_environment, wait_until
 
+ROOT = Path(__file__).parents[1]
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -90,20 +93,24 @@ class PrefectServer(Service):
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call the REST API, as Prefect's client does again while it is too busy; an error raises with the answer."""
-        with httpx.Client(trust_env=False, timeout=30, auth=("admin", self.password)) as client:
-            if method != "GET":
-                client.headers.update(self.proof)
-            answers: list[httpx.Response] = []
+        proof = self.proof if method != "GET" else {}
+        answers: list[httpx.Response] = []
 
-            def is_answered() -> bool:
-                answers.append(client.request(method, self.api_url + path, json=body))
-                return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+        def is_answered() -> bool:
+            answers.append(self.client.request(method, self.api_url + path, json=body, headers=proof))
+            return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
 
-            wait_until(is_answered, timeout=20)
-            answer = answers[-1]
+        wait_until(is_answered, timeout=20)
+        answer = answers[-1]
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
+
+    @cached_property
+    def client(self) -> httpx.Client:
+        """One for all calls, as each takes 25 ms to make its TLS context; it keeps no connection open."""
+        nothing_kept = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(trust_env=False, timeout=30, auth=("admin", self.password), limits=nothing_kept)
 
     @cached_property
     def proof(self) -> dict[str, str]:
@@ -126,10 +133,26 @@ class PrefectServer(Service):
             check=False,
         )
 
-    def create_work_pool(self, name: str) -> None:
-        done = self.cli("work-pool", "create", name, "--type", "process")
+    def invoke(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same from the checkout's root, within this process, which has loaded Prefect; not for `--watch`."""
+        with temporary_settings(self.settings()), chdir(ROOT):
+            done = CycloptsCliRunner().invoke(list(arguments))
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.output)
+
+    def ask(self, *arguments: str) -> str:
+        """What the command line answers, called within this process; an error raises with the answer."""
+        done = self.invoke(*arguments)
         if done.returncode != 0:
-            raise RuntimeError(f"no work pool {name}:\n{done.stdout}")
+            raise RuntimeError(f"prefect {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}")
+        return done.stdout
+
+    def create_work_pool(self, name: str) -> None:
+        self.ask("work-pool", "create", name, "--type", "process")
+
+    def deploy_all(self) -> None:
+        """Make what prefect.yaml declares, and the limit of one run on the GPU that it speaks of."""
+        self.ask("deploy", "--all")
+        self.ask("work-queue", "set-concurrency-limit", "gpu", "1", "--pool", PrefectWorker.pool)
 
     def run_deployment(
         self, name: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = 300
@@ -170,7 +193,7 @@ class PrefectServer(Service):
 
     def wait_for_final_state(self, flow_run_id: str, timeout: float = 60) -> str:
         """Return the final state's type, or the present one when there is none in time."""
-        wait_until(lambda: self.flow_run_state(flow_run_id) in FINAL_STATES, timeout)
+        wait_until(lambda: self.flow_run_state(flow_run_id) in FINAL_STATES, timeout, every=0.3)
         return self.flow_run_state(flow_run_id)
 
     def flow_run_state(self, flow_run_id: str) -> str:
@@ -200,7 +223,11 @@ class PrefectWorker(Service):
         self.server = server
         self.cwd = cwd
         self.extra_environment = environment
-        self.worker_name = f"test-{secrets.token_hex(4)}"
+        self.worker_name = ""
+
+    def __enter__(self) -> Self:
+        self.worker_name = f"test-{secrets.token_hex(4)}"  # a new one each time: the server goes on to know the old
+        return super().__enter__()
 
     def command(self) -> list[str]:
         name = ["--pool", self.pool, "--name", self.worker_name]
@@ -216,3 +243,7 @@ class PrefectWorker(Service):
         except RuntimeError:  # the pool is not there yet
             return False
         return any(worker["name"] == self.worker_name and worker["status"] == "ONLINE" for worker in workers)
+
+    def flow_runs(self) -> list[int]:
+        """The processes of its flow runs that are there now."""
+        return [pid for pid in descendants(self.process.pid) if is_running(pid)] if self.process else []

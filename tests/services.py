@@ -36,13 +36,13 @@ def isolated_environment(*additions: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+def wait_until(condition: Callable[[], bool], timeout: float, every: float = POLL_SECONDS) -> bool:
     """Ask again and again until the condition holds; False when it did not in time."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)
     return True
 
 

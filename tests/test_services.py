@@ -133,6 +133,7 @@ def deployed(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_prefect_runs_a_deployment_in_the_workers_process(deployed: PrefectServer) -> None:
     good = deployed.run_deployment("probe/probe", {"answer": 42}, timeout=120)
     assert (good.exit_code, good.state) == (0, "COMPLETED"), good.report
@@ -143,6 +144,7 @@ def test_prefect_runs_a_deployment_in_the_workers_process(deployed: PrefectServe
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_cancelling_a_run_lets_its_child_finish(deployed: PrefectServer, tmp_path: Path) -> None:
     child = ["-c", textwrap.dedent(CHILD), str(tmp_path)]
     flow_run_id = deployed.start_deployment("probe/wait_for", {"child": child})

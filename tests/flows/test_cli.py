@@ -3,8 +3,6 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,45 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from s3fs import S3FileSystem
 
-from flows.cli import main
+from storage.stores import s3 as room
+from tests.command_line import Command, Result
 from tests.services import wait_until
 
 COMMANDS = ("demo", "shard", "train", "downscale", "upscale", "report", "import-checkpoint")
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command ended and what it said."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def dtls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """The command line, called in this process: `dtls("shard", source, target, AWS_PROFILE="x")`."""
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object, **environment: str) -> Result:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        S3FileSystem.clear_instance_cache()
-        monkeypatch.setattr(sys, "argv", ["dtls", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(bool(end.code))
-        return Result(code, *capsys.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def complaint(result: Result, code: int = 1) -> str:
@@ -192,7 +157,8 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(dtls: Command, t
     assert "sesame" not in result.stderr
 
 
-def test_an_s3_server_that_is_not_there(dtls: Command, tmp_path: Path) -> None:
+def test_an_s3_server_that_is_not_there(dtls: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "IMPATIENCE", 0.1)
     environment = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_ACCESS_KEY_ID": "a",
@@ -266,9 +232,16 @@ def test_the_installed_command_ends_with_the_exit_code(tmp_path: Path) -> None:
 
 
 def test_a_command_that_needs_no_torch_does_not_load_it() -> None:
-    code = "import sys; from flows.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
-    for command in ("shard", "verify"):
-        done = subprocess.run(
-            [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    code = """
+import sys
+from contextlib import suppress
+from flows.cli import main
+for command in ("shard", "verify"):
+    sys.argv = ["dtls", command, "--help"]
+    with suppress(SystemExit):
+        main()
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Examples") == 2

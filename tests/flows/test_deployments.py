@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import uuid
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -27,7 +24,9 @@ from pydantic import SecretStr
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.training.settings import states
+from storage.receipts.owners import LEASE
 from storage.stores.location import Location
+from tests.command_line import Command
 from tests.prefect_services import UUID, PrefectServer, PrefectWorker
 from tests.services import S3Server, Service, wait_until
 
@@ -37,14 +36,6 @@ DEPLOYMENTS = ("shard", "train", "upscale", "report", "reproduce", "compare", "b
 SCHEDULED = DEPLOYMENTS[:4]
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def deployed(prefect_server: PrefectServer, prefect_worker: PrefectWorker) -> PrefectServer:
-    """The server, with everything in prefect.yaml deployed."""
-    result = prefect_server.cli("deploy", "--all", cwd=ROOT)
-    assert result.returncode == 0, result.stdout
-    return prefect_server
 
 
 class Keyless(PrefectWorker):
@@ -59,9 +50,16 @@ def upload(folder: Path, target: Location) -> None:
 
 
 def run(server: PrefectServer, name: str, options: dict[str, Any]) -> str:
+    """Run a deployment as a user does, who watches it; what was told."""
     result = server.run_deployment(f"dtls/{name}", {"options": options})
     assert result.exit_code == 0, result.report
     return result.report
+
+
+def complete(server: PrefectServer, name: str, options: dict[str, Any]) -> None:
+    """The same, asked of the API, and nobody watches."""
+    flow_run = server.start_run(f"dtls/{name}", {"options": options})
+    assert server.wait_for_final_state(flow_run, 300) == "COMPLETED", server.flow_run_logs(flow_run)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +76,10 @@ def reported(deployed: PrefectServer, s3_server: S3Server, photographs: Path) ->
 
     hr, lr, sr, shards, model = (f"{address}/{name}" for name in ("hr", "lr", "sr", "shards", "model"))
     run(deployed, "shard", {"source": hr, "target": shards, "samples_per_shard": 5})
-    run(deployed, "train", {"source": shards, "target": model, "steps": 3, "batch_size": 2, **MODEL})
-    run(deployed, "upscale", {"source": lr, "target": sr, "checkpoint": model, "scale": 4})
+    complete(deployed, "train", {"source": shards, "target": model, "steps": 3, "batch_size": 2, **MODEL})
+    complete(deployed, "upscale", {"source": lr, "target": sr, "checkpoint": model, "scale": 4})
     report = {"hr": hr, "lr": lr, "sr": {"dtls": sr}, "out": f"{address}/report", "max_failed": 0.2}
-    run(deployed, "report", report)
+    complete(deployed, "report", report)
     return address
 
 
@@ -194,25 +192,21 @@ def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_na
         for block, value in blocks.values():
             Secret(value=SecretStr(value)).save(block)
 
-    def ask(*arguments: str) -> str:
-        result = deployed.cli(*arguments, cwd=ROOT)
-        assert result.returncode == 0, result.stdout
-        return result.stdout
-
     template = deployed.api("GET", f"/work_pools/{PrefectWorker.pool}")["base_job_template"]
     template["variables"]["properties"]["env"]["default"] = {
         name: f"{{{{ prefect.blocks.secret.{block} }}}}" for name, (block, _) in blocks.items()
     }
     (tmp_path / "pool.json").write_text(json.dumps(template))
-    ask("work-pool", "create", Keyless.pool, "--type", "process", "--base-job-template", str(tmp_path / "pool.json"))
-    ask("deploy", "flows/shard.py:shard", "--name", "keyless", "--pool", Keyless.pool)
+    template_file = ("--base-job-template", str(tmp_path / "pool.json"))
+    deployed.ask("work-pool", "create", Keyless.pool, "--type", "process", *template_file)
+    deployed.ask("deploy", "flows/shard.py:shard", "--name", "keyless", "--pool", Keyless.pool)
 
-    options = {"options": {"source": f"{s3}/hr", "target": f"{s3}/shards"}}
+    options = {"source": f"{s3}/hr", "target": f"{s3}/shards"}
     missing = json.dumps({"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.nowhere }}"})
     with Keyless(tmp_path / "worker", deployed, cwd=ROOT, environment=environment) as worker:
-        run(deployed, "keyless", options["options"])
+        complete(deployed, "keyless", options)
         crashed = deployed.cli(
-            *("deployment", "run", "dtls/keyless", "--watch", "--params", json.dumps(options)),
+            *("deployment", "run", "dtls/keyless", "--watch", "--params", json.dumps({"options": options})),
             *("--job-variable", f"env={missing}"),
         )
         told = telling(chain(on_disk(worker), on_disk(deployed), shown(deployed)), s3_server, deployed)[1]
@@ -225,53 +219,65 @@ def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_na
     assert told == []
 
 
-def test_a_cancelled_training_has_saved_and_the_next_run_goes_on(
+def steps_done(bucket: Location) -> int:
+    """Those that a training in a bucket has written down; it does so when it saves."""
+    return len(bucket.read("model/loss.csv").splitlines()) - 1
+
+
+def test_a_training_has_the_gpu_until_it_is_cancelled_and_its_retry_goes_on(
+    deployed: PrefectServer, prefect_worker: PrefectWorker, s3: str, photographs: Path, tmp_path: Path
+) -> None:
+    """Another run on the GPU waits for it, and one on the CPU does not; what it has done is saved."""
+    bucket = Location.of(s3)
+    shard.fn(ShardOptions(source=str(photographs), target=f"{s3}/shards"))
+    options = {"source": f"{s3}/shards", "target": f"{s3}/model", "batch_size": 2, "cache": str(tmp_path), **MODEL}
+    endless = {"options": {**options, "steps": 100_000, "save_every": 1}}
+    training = deployed.start_run("dtls/train", endless)
+    assert wait_until(lambda: deployed.flow_run_state(training) == "RUNNING", 60), deployed.flow_run_logs(training)
+    large = {"source": str(photographs), "target": str(tmp_path / "large"), "method": "lanczos", "scale": 2}
+    waiting = deployed.start_run("dtls/upscale", {"options": large})
+    complete(deployed, "shard", {"source": str(photographs), "target": str(tmp_path / "again")})
+    saved = bucket / "model"
+    assert wait_until(lambda: bool(states(entry.key for entry in saved.list())), 60), deployed.flow_run_logs(training)
+    assert (deployed.flow_run_state(training), deployed.flow_run_state(waiting)) == ("RUNNING", "SCHEDULED")
+    deployed.cancel(training)
+    assert deployed.wait_for_final_state(training) == "CANCELLED"
+    assert not bucket.exists(f"model/{LEASE}")
+    assert deployed.wait_for_final_state(waiting) == "COMPLETED", deployed.flow_run_logs(waiting)
+    done = steps_done(bucket)
+    assert done > 0
+
+    deployed.ask("flow-run", "retry", training)  # with its options, which do not say that it resumes
+    assert wait_until(lambda: steps_done(bucket) > done, timeout=60), deployed.flow_run_logs(training)
+    deployed.cancel(training)
+    assert deployed.wait_for_final_state(training) == "CANCELLED"
+    assert f"going on after step {done:,}" in deployed.flow_run_logs(training)
+    assert wait_until(lambda: not prefect_worker.flow_runs(), timeout=30)
+
+
+@pytest.mark.nightly
+def test_a_training_that_is_run_again_goes_on_until_nothing_is_left_to_do(
     deployed: PrefectServer, s3: str, photographs: Path, tmp_path: Path
 ) -> None:
     bucket = Location.of(s3)
     shard.fn(ShardOptions(source=str(photographs), target=f"{s3}/shards"))
     options = {"source": f"{s3}/shards", "target": f"{s3}/model", "batch_size": 2, "cache": str(tmp_path), **MODEL}
-
-    flow_run = deployed.start_deployment("dtls/train", {"options": {**options, "steps": 100_000, "save_every": 1}})
-    model = bucket / "model"
-    assert wait_until(lambda: bool(states(entry.key for entry in model.list())), timeout=60), deployed.flow_run_logs(
-        flow_run
-    )
-    deployed.cancel(flow_run)
-    assert deployed.wait_for_final_state(flow_run) == "CANCELLED"
-
-    done = len(bucket.read("model/loss.csv").splitlines()) - 1
-    assert done > 0
-
-    retried = deployed.cli("flow-run", "retry", flow_run)  # with its options, which do not say that it resumes
-    assert retried.returncode == 0, retried.stdout
-    assert wait_until(lambda: len(bucket.read("model/loss.csv").splitlines()) - 1 > done, timeout=60), (
-        deployed.flow_run_logs(flow_run)
-    )
-    deployed.cancel(flow_run)
-    assert deployed.wait_for_final_state(flow_run) == "CANCELLED"
-    assert f"going on after step {done:,}" in deployed.flow_run_logs(flow_run)
-
-    done = len(bucket.read("model/loss.csv").splitlines()) - 1
-    run(deployed, "train", {**options, "steps": done + 2, "save_every": 1, "resume": True})
-    assert len(bucket.read("model/loss.csv").splitlines()) - 1 == done + 2
-    told = run(deployed, "train", {**options, "steps": done + 2, "save_every": 1, "resume": True})
+    for steps in (2, 4):
+        run(deployed, "train", {**options, "steps": steps, "save_every": 1, "resume": True})
+        assert steps_done(bucket) == steps
+    told = run(deployed, "train", {**options, "steps": 4, "save_every": 1, "resume": True})
     assert "finished successfully in 'NothingToDo'" in told
-    assert f"nothing left to do: {done + 2:,} of {done + 2:,} steps are done; a larger steps trains on" in told
+    assert "nothing left to do: 4 of 4 steps are done; a larger steps trains on" in told
 
 
 @pytest.mark.usefixtures("prefect_worker")
-def test_a_schedule_that_is_switched_on_runs_a_training_by_itself(
+def test_a_schedule_that_is_switched_on_runs_a_deployment_by_itself(
     prefect_server: PrefectServer, photographs: Path, tmp_path: Path
 ) -> None:
-    shard.fn(ShardOptions(source=str(photographs), target=str(tmp_path / "shards")))
-    model = tmp_path / "model"
-    options = {"source": str(tmp_path / "shards"), "target": str(model), "steps": 2, "batch_size": 2, **MODEL}
-    deploy = ["deploy", "flows/train.py:train", "--name", "scheduled", "--pool", PrefectWorker.pool]
+    options = {"source": str(photographs), "target": str(tmp_path / "shards")}
+    deploy = ["deploy", "flows/shard.py:shard", "--name", "scheduled", "--pool", PrefectWorker.pool]
     once = ["--concurrency-limit", "1", "--collision-strategy", "CANCEL_NEW"]
-    schedule = ["--interval", "20", *once, "--params", json.dumps({"options": options})]
-    deployed = prefect_server.cli(*deploy, *schedule, cwd=ROOT)
-    assert deployed.returncode == 0, deployed.stdout
+    prefect_server.ask(*deploy, "--interval", "10", *once, "--params", json.dumps({"options": options}))
     deployment = prefect_server.api("GET", "/deployments/name/dtls/scheduled")["id"]
     wanted = {"flow_runs": {"deployment_id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
     try:
@@ -281,33 +287,38 @@ def test_a_schedule_that_is_switched_on_runs_a_training_by_itself(
     finally:
         prefect_server.api("DELETE", f"/deployments/{deployment}")  # with the runs to come
     assert scheduled["auto_scheduled"]
-    assert (model / "model.safetensors").exists()
+    assert (tmp_path / "shards" / "shard-000000.tar").exists()
     assert prefect_server.tracebacks() == []
-
-
-def said_by_the_command_line(*arguments: str, **environment: str) -> str:
-    """The one line of a command that fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", *arguments],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("dtls: ")]
-    return line.removeprefix("dtls: ")
 
 
 def has_finished(server: PrefectServer, run: str) -> bool:
     return "Finished" in server.flow_run_logs(run)
 
 
-def test_a_flow_run_that_cannot_do_its_work_ends_with_the_line_of_the_command_line(
-    deployed: PrefectServer, s3: str, tmp_path: Path
+def test_a_flow_run_that_s3_refuses_ends_with_the_line_of_the_command_line(
+    deployed: PrefectServer, s3: str, dtls: Command
 ) -> None:
-    """A folder that is missing, in each flow; and a key that is wrong."""
+    places = {"source": f"{s3}/nothing", "target": f"{s3}/shards"}
+    wrong = deployed.cli(
+        *("deployment", "run", "dtls/shard", "--watch", "--job-variable", 'env={"AWS_SECRET_ACCESS_KEY": "wrong"}'),
+        *("--params", json.dumps({"options": places})),
+    )
+    said = dtls("shard", *places.values(), AWS_SECRET_ACCESS_KEY="wrong")
+    assert said.code == 1
+    [line] = [line for line in said.stderr.splitlines() if line.startswith("dtls: ")]
+    refused = line.removeprefix("dtls: ")
+    flow_run = UUID.search(wrong.stdout)
+    assert flow_run, wrong.stdout
+    assert deployed.api("GET", f"/flow_runs/{flow_run[0]}")["state"]["message"] == refused
+    assert "".join(refused.split()) in "".join(wrong.stdout.split())  # it is cut into lines
+    assert "Traceback" not in wrong.stdout
+    assert len(deployed.flow_run_logs(flow_run[0]).splitlines()) < 12
+
+
+@pytest.mark.nightly
+def test_each_flow_run_whose_folder_is_missing_ends_with_the_line_of_the_command_line(
+    deployed: PrefectServer, tmp_path: Path
+) -> None:
     nothing, other, out = (str(tmp_path / name) for name in ("nothing", "other", "out"))
     small = {"source": nothing, "test": other, "out": out, "size": 32}
     options: dict[str, dict[str, Any]] = {
@@ -319,10 +330,6 @@ def test_a_flow_run_that_cannot_do_its_work_ends_with_the_line_of_the_command_li
         "benchmark": {"lr_sizes": [8], **small},
     }
     runs = {name: deployed.start_run(f"dtls/{name}", {"options": given}) for name, given in options.items()}
-    wrong = deployed.cli(
-        *("deployment", "run", "dtls/shard", "--watch", "--job-variable", 'env={"AWS_SECRET_ACCESS_KEY": "wrong"}'),
-        *("--params", json.dumps({"options": {"source": f"{s3}/nothing", "target": f"{s3}/shards"}})),
-    )
     missing = [f"{folder}: no such folder, prefix or bucket" for folder in (nothing, other)]  # either comes first
     for name, run_id in runs.items():
         assert deployed.wait_for_final_state(run_id, timeout=120) == "FAILED", name
@@ -332,17 +339,10 @@ def test_a_flow_run_that_cannot_do_its_work_ends_with_the_line_of_the_command_li
         log = deployed.flow_run_logs(run_id)
         assert "Traceback" not in log, name
         assert [line for line in log.splitlines() if message in line and "Finished" not in line] == [message], name
-    refused = said_by_the_command_line("shard", f"{s3}/nothing", f"{s3}/shards", AWS_SECRET_ACCESS_KEY="wrong")
-    flow_run = UUID.search(wrong.stdout)
-    assert flow_run, wrong.stdout
-    assert deployed.api("GET", f"/flow_runs/{flow_run[0]}")["state"]["message"] == refused
-    assert "".join(refused.split()) in "".join(wrong.stdout.split())  # it is cut into lines
-    assert "Traceback" not in wrong.stdout
-    assert len(deployed.flow_run_logs(flow_run[0]).splitlines()) < 12
 
 
 def test_wrong_options_are_refused_before_there_is_a_run(deployed: PrefectServer) -> None:
-    result = deployed.cli(
+    result = deployed.invoke(
         "deployment", "run", "dtls/train", "--params", '{"options": {"source": "a", "target": "b", "steps": 0}}'
     )
     assert result.returncode == 1

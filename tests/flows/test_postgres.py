@@ -34,7 +34,7 @@ MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "
 TRAINING = {**MODEL, "batch_size": 2, "steps": 20, "save_every": 5}
 UPSCALING = {"method": "lanczos", "scale": 2, "unit_size": 2, "workers": 1}
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.nightly]
 
 
 def postgres_program(name: str) -> str:
@@ -103,12 +103,8 @@ class PrefectServerOnPostgres(PrefectServer):
         ours["PREFECT_SERVER_API_AUTH_STRING"] = self.auth_string
         return super().process_environment() | composed | ours
 
-    def ask(self, *arguments: str) -> None:
-        done = self.cli(*arguments, cwd=ROOT)
-        assert done.returncode == 0, done.stdout
-
     def start(self, name: str, options: dict[str, Any]) -> str:
-        return self.start_deployment(f"dtls/{name}", {"options": options})
+        return self.start_run(f"dtls/{name}", {"options": options})
 
     def heartbeats(self, run: str, since: datetime) -> int:
         """How many of a run's heartbeats the server has had since then."""
@@ -187,8 +183,8 @@ def test_runs_outlive_half_a_minute_without_their_server_and_can_be_cancelled_af
     server = PrefectServerOnPostgres(tmp_path / "server", postgres)
     with FaultyS3(s3_server) as proxy, server:
         server.create_work_pool(PrefectWorker.pool)
-        server.ask("--no-prompt", "deploy", "--all")
-        server.ask("--no-prompt", "deploy", "flows/train.py:train", "--name", "endless", "--pool", PrefectWorker.pool)
+        server.ask("deploy", "--all")
+        server.ask("deploy", "flows/train.py:train", "--name", "endless", "--pool", PrefectWorker.pool)
         with PrefectWorker(tmp_path / "worker", server, cwd=ROOT, environment=proxy.environment()):
             runs = Outage(server, s3, proxy, tmp_path)
             back = runs.happens()

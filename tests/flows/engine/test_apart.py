@@ -20,6 +20,7 @@ from flows.engine.job import WorkerSpec
 from storage.receipts.claims import Claim
 from storage.receipts.units import Unit
 from storage.stores.scratch import NAME
+from tests.command_line import Command
 
 POISON = """
 import io, os, signal, time
@@ -53,11 +54,14 @@ class Run:
         with (self.source / "1.png").open("ab") as file:
             file.write(what.encode())
 
+    def arguments(self, command: str, *options: str) -> tuple[str, ...]:
+        """Those of the command line."""
+        return command, str(self.source), str(self.target), *options, "--max-failed", "0.5"
+
     def __call__(self, command: str, *options: str) -> tuple[int, str]:
         """Its exit code and what it says."""
-        arguments = (command, str(self.source), str(self.target), *options, "--max-failed", "0.5")
         ended = subprocess.run(
-            [sys.executable, "-m", "flows", *arguments],
+            [sys.executable, "-m", "flows", *self.arguments(command, *options)],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -86,21 +90,20 @@ def all_but_one(reason: str) -> list[tuple[str, str, str | None]]:
     ],
 )
 def test_an_image_that_is_decoded_for_ever_is_a_failed_row_and_does_not_come_again(
-    command: tuple[str, ...], tmp_path: Path
+    command: tuple[str, ...], tmp_path: Path, dtls: Command
 ) -> None:
     run = Run(tmp_path, "decoded for ever")
     code, said = run(*command, "--image-timeout", "1")
     assert code == 0, said
     assert "2 done, 1 failed" in said
     assert run.rows() == all_but_one(LATE)
-    code, said = run(*command)
-    assert "2 already done, 1 failed" in said
+    assert "2 already done, 1 failed" in dtls(*run.arguments(*command)).stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [SHARD, pytest.param(UPSCALE, marks=pytest.mark.nightly)])
 def test_a_unit_that_has_killed_its_process_twice_is_done_image_by_image(
-    command: tuple[str, ...], tmp_path: Path
+    command: tuple[str, ...], tmp_path: Path, dtls: Command
 ) -> None:
     run = Run(tmp_path, "kills")
     assert [run(*command)[0] for _ in range(2)] == [-signal.SIGKILL, -signal.SIGKILL]
@@ -108,7 +111,7 @@ def test_a_unit_that_has_killed_its_process_twice_is_done_image_by_image(
     assert code == 0, said
     assert run.rows() == all_but_one(KILLED)
     assert not list(run.target.glob(".dtls/attempt-*"))
-    assert "2 already done, 1 failed" in run(*command)[1]
+    assert "2 already done, 1 failed" in dtls(*run.arguments(*command)).stderr
 
 
 @pytest.mark.slow

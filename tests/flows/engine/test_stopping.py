@@ -16,6 +16,7 @@ import pytest
 from storage.receipts.lease import hold
 from storage.receipts.owners import LEASE
 from storage.stores.location import Location, StorageError
+from tests.command_line import Command
 from tests.services import wait_until
 
 SOON = 60.0
@@ -38,7 +39,7 @@ LANCZOS = ("--method", "lanczos", "--scale", "2", "--workers", "1", "--in-flight
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_a_run_now_and_the_next_goes_on(
-    number: signal.Signals, code: int, photographs: Path, tmp_path: Path
+    number: signal.Signals, code: int, photographs: Path, tmp_path: Path, dtls: Command
 ) -> None:
     target, decoding = tmp_path / "large", tmp_path / "decoding"
     options = ["upscale", str(photographs), str(target), *LANCZOS]
@@ -55,10 +56,8 @@ def test_a_second_signal_ends_a_run_now_and_the_next_goes_on(
     assert run.returncode == code
     assert said == "dtls: ended at once; run it again to go on\n"
     assert (target / LEASE).exists()
-    again = subprocess.run(
-        [sys.executable, "-m", "flows", *options], capture_output=True, text=True, timeout=SOON, check=False
-    )
-    assert again.returncode == 0, again.stderr
+    again = dtls(*options)
+    assert again.code == 0, again.stderr
     assert not (target / LEASE).exists()
 
 
