@@ -29,7 +29,7 @@ decoding = Path(sys.argv.pop())
 def decode_for_ever(data):
     decoding.touch()
     while True: time.sleep(0.01)
-flows.transform.pipeline.open_photograph = decode_for_ever
+flows.transform.pipeline.open_photo = decode_for_ever
 from flows.cli import main
 main()
 """
