@@ -4,20 +4,16 @@ Unit: a method. Proof: the receipts and training states of the flows it calls, s
 missing. The table is `table.md`; a report with images is stored beside it for each LR size.
 """
 
-from prefect import flow
-
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow
 from flows.experiments.benchmark import Benchmark, BenchmarkOptions
 from flows.interface.console import tell_markdown
-from flows.interface.outcome import one_line
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 
 __all__ = ["BenchmarkOptions", "benchmark"]
 
 
-@flow(name="dtls", flow_run_name="benchmark {options.source}", on_running=[obey_cancels])
-@one_line
+@flow("benchmark {options.source}")
 def benchmark(options: BenchmarkOptions) -> str:
     """Train methods for the same time, test them on the same images, and set the numbers side by side."""
     made = Benchmark(options)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from prefect import flow
 from pydantic import Field
 
 from flows.downscale import DownscaleOptions, downscale
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow
 from flows.inputs.sources import absolute
 from flows.interface.options import Address, Options
 from flows.report import ReportOptions, report
@@ -46,7 +45,7 @@ class DemoOptions(Options):
     steps: int = Field(300, ge=1, description="training steps; 300 take about a minute on two cores")
 
 
-@flow(name="dtls", flow_run_name="demo", on_running=[obey_cancels])
+@flow("demo")
 def demo(options: DemoOptions) -> str:
     """Run the whole pipeline on scikit-image's photographs."""
     out = Location.of(absolute(options.out))

@@ -5,15 +5,13 @@ What a comparison starts from. Its manifest keeps the protocol, so that a report
 
 from typing import Self
 
-from prefect import flow
 from pydantic import Field, model_validator
 
 from dtls.degradations.resize import LRProtocol
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow
 from flows.inputs.methods import Reduction
 from flows.inputs.selection import SelectionOptions, Target
 from flows.interface.options import Address
-from flows.interface.outcome import one_line
 from flows.transform.run import transform
 from flows.transform.sizes import Reduced, Smaller
 from flows.transform.spec import ImageTransform
@@ -47,8 +45,7 @@ class DownscaleOptions(SelectionOptions):
         return self
 
 
-@flow(name="dtls", flow_run_name="downscale {options.source}", on_running=[obey_cancels])
-@one_line
+@flow("downscale {options.source}")
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR images of a folder of HR images."""
     recipe = ImageTransform(

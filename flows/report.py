@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from prefect import flow
 from pydantic import BeforeValidator, Field, model_validator
 
 from dtls.degradations.resize import LRProtocol
 from flows.engine import run as fanout
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow
 from flows.engine.job import Job, WorkerSpec
 from flows.evaluation.collection import Collection
 from flows.evaluation.matching import KEY, Keys, Naming, Template
@@ -27,7 +26,7 @@ from flows.inputs.contents import SourceOptions
 from flows.inputs.sources import SourceSpec, check_within
 from flows.interface.console import tell
 from flows.interface.options import Address
-from flows.interface.outcome import RunError, one_line
+from flows.interface.outcome import RunError
 from reports.figures.fonts import check_unreadable
 from reports.metrics.fidelity import Colour, Measure
 from reports.tables.table import write_metrics
@@ -139,8 +138,7 @@ class ReportOptions(SourceOptions):
         return Naming("--sr-name", templates.get(name) or templates.get(""), name, comes_first=name in templates)
 
 
-@flow(name="dtls", flow_run_name="report {options.out}", on_running=[obey_cancels])
-@one_line
+@flow("report {options.out}")
 def report(options: ReportOptions) -> str:
     """Compare SR images with the ground truth: a table, a summary, and a page."""
     with unsynced(applies=not options.sync):

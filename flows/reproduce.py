@@ -4,20 +4,16 @@ Unit: a row. Proof: the receipts and training states of the flows it calls, so t
 missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in the target.
 """
 
-from prefect import flow
-
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow
 from flows.experiments.reproduction import ReproduceOptions, Reproduction
 from flows.interface.console import tell_markdown
-from flows.interface.outcome import one_line
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 
 __all__ = ["ReproduceOptions", "reproduce"]
 
 
-@flow(name="dtls", flow_run_name="reproduce table {options.table}", on_running=[obey_cancels])
-@one_line
+@flow("reproduce table {options.table}")
 def reproduce(options: ReproduceOptions) -> str:
     """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
     made = Reproduction(options)

@@ -8,18 +8,16 @@ from dataclasses import replace
 from functools import cache
 from typing import Literal, Self, get_args
 
-from prefect import flow
 from pydantic import Field, model_validator
 
 from flows.engine import run as fanout
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow
 from flows.engine.job import Job, WorkerSpec
 from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.inputs.sources import SourceSpec, absolute, check_within, file_at, identity
 from flows.inputs.unlisted import check_remaking, made_before
 from flows.interface.console import tell
 from flows.interface.options import Address, MakingOptions
-from flows.interface.outcome import one_line
 from flows.transform.sharding import METADATA, REFUSED, Found, ShardSpec
 from storage.archives.source import open_source
 from storage.receipts.receipts import Receipts
@@ -58,8 +56,7 @@ class ShardOptions(SourceOptions, MakingOptions):
         return self
 
 
-@flow(name="dtls", flow_run_name="shard {options.source}", on_running=[obey_cancels])
-@one_line
+@flow("shard {options.source}")
 def shard(options: ShardOptions) -> str:
     """Shard a folder of images into WebDataset tars."""
     source = open_source(options.source, options.names_encoding, follow_links=options.follow_links)

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, config_json, save_tensors
 from dtls.devices import DeviceError, best_device, best_precision
@@ -22,12 +20,12 @@ from dtls.inference.trained import DEFAULT
 from dtls.models.base import Model
 from dtls.training.presets import preset_of
 from dtls.training.trainer import TrainingError
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow, in_task
 from flows.inputs.methods import load_checkpointed
 from flows.inputs.sources import folder_here
-from flows.interface.console import Advance, flow_run, in_flow_run, progress, tell
+from flows.interface.console import Advance, flow_run, progress, tell
 from flows.interface.options import CORES
-from flows.interface.outcome import NothingToDo, one_line, raised
+from flows.interface.outcome import NothingToDo, raised
 from flows.training.options import TrainOptions
 from flows.training.settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
 from storage.receipts.lease import Lease, hold, sweep
@@ -43,8 +41,7 @@ GRACE_SECONDS = 25.0
 MODEL_FILES = (CONFIG, WEIGHTS)
 
 
-@flow(name="dtls", flow_run_name="train {options.source}", on_running=[obey_cancels])
-@one_line
+@flow("train {options.source}")
 def train(options: TrainOptions) -> str:
     """Train a model on shards."""
     source, target = Location.of(options.source, follow_links=options.follow_links), Location.of(options.target)
@@ -97,8 +94,7 @@ def train(options: TrainOptions) -> str:
                 claim=astuple(lease.claim) if lease is not None and target.local is not None else None,
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
-            work = training if in_flow_run() else training.fn
-            loss: str = raised(work(settings, group, publish, lease))
+            loss: str = raised(in_task("training", training)(settings, group, publish, lease))
     tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
     return loss
 
@@ -173,8 +169,6 @@ def _folder(
             raise StorageError(f"{error}; the model is kept in {kept}") from error
 
 
-@task(name="training", cache_policy=NO_CACHE, persist_result=False)
-@one_line
 def training(settings: Settings, group: Group, publish: Callable[[], None], lease: Lease | None) -> str:
     """Run the training process to its end, publishing whenever it has saved; how it ended, in words.
 

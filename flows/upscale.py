@@ -7,7 +7,6 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Self
 
-from prefect import flow
 from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoints.bundled import SHIPPED, shipped_for
@@ -17,13 +16,12 @@ from dtls.inference.method import INTERPOLATIONS, MODELS, Method
 from dtls.inference.spandrel import SpandrelModel
 from dtls.inference.tiling import SMALLEST, TILE
 from dtls.inference.trained import Sampling, Trained
-from flows.engine.cancelling import obey_cancels
+from flows.engine.flow import flow
 from flows.inputs.methods import OURS, SPANDREL, MethodSpec
 from flows.inputs.selection import SelectionOptions, Target
 from flows.inputs.sources import protocols
 from flows.interface.console import tell
 from flows.interface.options import Address
-from flows.interface.outcome import one_line
 from flows.transform.placement import device_here, precision_of
 from flows.transform.run import transform
 from flows.transform.sizes import Enlarged, Larger
@@ -156,8 +154,7 @@ class UpscaleOptions(SelectionOptions):
         )
 
 
-@flow(name="dtls", flow_run_name="upscale {options.source}", on_running=[obey_cancels])
-@one_line
+@flow("upscale {options.source}")
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every image of a folder, an archive, or shards."""
     checkpoint, has_size = options.checkpoint, options.scale is not None or options.size is not None

@@ -14,10 +14,6 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, wait
-
 from flows.engine.cluster import scheduler_of
 from flows.engine.job import Job, Remaining, outdated
 from flows.engine.replacing import check_replacing
@@ -212,6 +208,10 @@ def _submitter(
 ) -> Iterator[Callable[[Unit], Callable[[], Any]]]:
     """A function that starts a unit and returns another, for its outcome, which is there once `on_end` was called."""
     if in_flow_run():
+        from prefect import task
+        from prefect.cache_policies import NO_CACHE
+        from prefect.futures import PrefectFuture, wait
+
         units: dict[str, Unit] = {}
         futures: dict[str, PrefectFuture[Any]] = {}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows.engine.flow import as_part
 from flows.experiments.testbed import Testbed
 from flows.train import train
 from flows.training.options import TrainOptions
@@ -34,7 +35,7 @@ class Experiment:
         self.testbed.make_shards()
         self.testbed.make_hr()
         for training in by_target.values():
-            self.testbed.run(train, training)
+            as_part(train, training)
 
     def measured(self, low: int, rows: Sequence[Row], *, results: str, report: str, **options: Any) -> dict[str, Any]:
         """The summary of a report on what the rows make of LR images of `low` pixels.

@@ -10,17 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect.flows import Flow
-
 from dtls.degradations.resize import Protocol, SizeError
 from dtls.inference.interpolation import Square
 from flows.downscale import DownscaleOptions, downscale
+from flows.engine.flow import as_part
 from flows.engine.summary import counted
 from flows.evaluation.publish import SUMMARY
 from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import check_within
-from flows.interface.console import in_flow_run
-from flows.interface.options import Options
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.transform.run import transform
@@ -84,7 +81,7 @@ class Testbed:
 
     def make_shards(self) -> None:
         """The training images as squares of the HR size, in shards."""
-        self.run(
+        as_part(
             shard, ShardOptions(source=self.source, target=self.shards, size=self.size, overwrite=True, **self.common)
         )
 
@@ -93,25 +90,20 @@ class Testbed:
         if self.size % low:
             raise SizeError(f"{low}→{self.size} pixels is no whole scale")
         chosen = {"scale": self.size / low, "protocol": self.protocol, "overwrite": True, **self.common}
-        self.run(downscale, DownscaleOptions(source=self.hr, target=self.lr(low), **chosen))
+        as_part(downscale, DownscaleOptions(source=self.hr, target=self.lr(low), **chosen))
 
     def upscaled(self, low: int, name: str, **options: Any) -> str:
         """Where SR images of the LR images are, made if they were missing."""
         chosen = {**self.common, "device": self.device, "overwrite": True, **options}
-        self.run(upscale, UpscaleOptions(source=self.lr(low), target=self.at(name), size=self.size, **chosen))
+        as_part(upscale, UpscaleOptions(source=self.lr(low), target=self.at(name), size=self.size, **chosen))
         return self.at(name)
 
     def reported(self, low: int, name: str, results: Mapping[str, str], **options: Any) -> dict[str, Any]:
         """The summary of a report on results, by their labels."""
         chosen = {"device": self.device, **self.common, **options}
-        self.run(report, ReportOptions(hr=self.hr, lr=self.lr(low), sr=dict(results), out=self.at(name), **chosen))
+        as_part(report, ReportOptions(hr=self.hr, lr=self.lr(low), sr=dict(results), out=self.at(name), **chosen))
         summary: dict[str, Any] = json.loads(Location.of(self.at(name)).read(SUMMARY))
         return summary
-
-    @staticmethod
-    def run(called: Flow[[Any], Any], options: Options) -> None:
-        """Another flow, as a part of this run where there is one."""
-        (called if in_flow_run() else called.fn)(options)
 
 
 def _in_both(learned: str, tested: str) -> list[str]:

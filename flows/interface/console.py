@@ -7,21 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import httpx
-from prefect.artifacts import create_markdown_artifact
-from prefect.client.schemas.objects import FlowRun
-from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectException
-from prefect.logging.loggers import flow_run_logger
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
 
 from storage.stores.addresses import cleaned
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.context import FlowRunContext
+    from prefect.logging.loggers import PrefectLogAdapter
 
 HEARTBEAT_SECONDS = 10.0
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w/-]|\.\w)")
@@ -35,9 +33,15 @@ class Advance(Protocol):
     def __call__(self, count: int, failed: int = 0) -> None: ...
 
 
+def _context() -> "FlowRunContext | None":
+    """Prefect's context of the flow run that this is. Where Prefect is not imported, it runs nothing."""
+    loaded = sys.modules.get("prefect.context")
+    return loaded.FlowRunContext.get() if loaded is not None else None
+
+
 def in_flow_run() -> bool:
     """Whether Prefect runs this."""
-    return FlowRunContext.get() is not None
+    return _context() is not None
 
 
 def in_deployment() -> bool:
@@ -45,9 +49,9 @@ def in_deployment() -> bool:
     return "PREFECT__FLOW_RUN_ID" in os.environ
 
 
-def deployed() -> FlowRun | None:
+def deployed() -> "FlowRun | None":
     """The flow run that this is, if a deployment's run, or one within it."""
-    context = FlowRunContext.get()
+    context = _context()
     return context.flow_run if context is not None and in_deployment() else None
 
 
@@ -57,10 +61,16 @@ def logger() -> Callable[[str], None]:
     The log is the flow run's, within its tasks, too: prefect.yaml has theirs switched off.
     """
     if (run := deployed()) is not None:
-        log = flow_run_logger(run).info
+        log = _log_of(run).info
         return lambda message: log(shown(message))
     say = _terminal(soft_wrap=True).print
     return lambda message: say(printable(message))
+
+
+def _log_of(run: "FlowRun") -> "PrefectLogAdapter":
+    from prefect.logging.loggers import flow_run_logger
+
+    return flow_run_logger(run)
 
 
 def shown(message: str) -> str:
@@ -72,7 +82,7 @@ def shown(message: str) -> str:
 
 def flow_run() -> tuple[str | None, bool]:
     """The id of the flow run that this is, if it is one, and whether it has run before and is tried again."""
-    context = FlowRunContext.get()
+    context = _context()
     run = context.flow_run if context is not None else None
     return (str(run.id), run.run_count > 1) if run is not None else (None, False)
 
@@ -95,18 +105,20 @@ def tell(message: str) -> None:
 def log_failure(message: str) -> None:
     """An error in the log of a deployment's run, at once; elsewhere its end tells it."""
     if (run := deployed()) is not None:
-        flow_run_logger(run).error(shown(message))
+        _log_of(run).error(shown(message))
 
 
 def log_warning(message: str) -> None:
     """A warning in the log of a deployment's run."""
     if (run := deployed()) is not None:
-        flow_run_logger(run).warning(shown(message))
+        _log_of(run).warning(shown(message))
 
 
 def tell_markdown(text: str) -> None:
     """A table of the run, drawn on the terminal."""
     if deployed() is None:
+        from rich.markdown import Markdown
+
         Console(stderr=True).print(Markdown(text))
 
 
@@ -116,6 +128,10 @@ def publish(key: str, markdown: str) -> None:
     The work is done by then, so a server that does not take it is a line of the log.
     """
     if in_flow_run():
+        import httpx
+        from prefect.artifacts import create_markdown_artifact
+        from prefect.exceptions import PrefectException
+
         try:
             create_markdown_artifact(markdown, key=key)
         except (httpx.HTTPError, PrefectException, RuntimeError) as error:  # RuntimeError: it cannot be reached

@@ -6,10 +6,6 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from prefect.client.schemas.objects import State
-from prefect.context import TaskRunContext
-from prefect.states import Completed, Failed
-
 from flows.interface.console import deployed, log_failure, log_warning, shown
 
 P = ParamSpec("P")
@@ -47,6 +43,9 @@ def one_line(run: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if deployed() is None:
             return run(*args, **kwargs)
+        from prefect.context import TaskRunContext
+        from prefect.states import Completed, Failed
+
         _leave_out_tracebacks()
         try:
             result = run(*args, **kwargs)
@@ -72,7 +71,8 @@ def send_log() -> None:
 
 def raised(result: Any) -> Any:
     """What a task has returned, or its error again: called, a task that returns a failed state gives this state."""
-    return result.result() if isinstance(result, State) else result
+    loaded = sys.modules.get("prefect.client.schemas.objects")
+    return result.result() if loaded is not None and isinstance(result, loaded.State) else result
 
 
 @cache

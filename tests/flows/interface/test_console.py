@@ -117,7 +117,7 @@ def test_what_prefects_server_does_not_take_is_told_and_fails_no_run(
         raise error
 
     monkeypatch.setattr(console, "in_flow_run", lambda: True)
-    monkeypatch.setattr(console, "create_markdown_artifact", refuse)
+    monkeypatch.setattr("prefect.artifacts.create_markdown_artifact", refuse)
     publish("dtls-shard-run", "# all of it")
     assert capsys.readouterr().err == f"no artifact dtls-shard-run, as Prefect's server does not take it: {error}\n"
 
