@@ -105,9 +105,15 @@ def running(s3_server: S3Server) -> Iterator[FaultyS3]:
         yield proxy
 
 
+@pytest.fixture(scope="module")
+def direct(s3_server: S3Server) -> Any:
+    """Give a client that goes past the proxy."""
+    return s3_server.client()
+
+
 @pytest.fixture
 def bucket(
-    running: FaultyS3, s3: str, s3_server: S3Server, photographs: Path, monkeypatch: pytest.MonkeyPatch
+    running: FaultyS3, direct: Any, s3: str, s3_server: S3Server, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bucket]:
     """Give twelve images behind a proxy without faults; tries follow each other soon."""
     for name, value in running.environment().items():
@@ -118,7 +124,7 @@ def bucket(
     monkeypatch.setattr("storage.stores.s3.PATIENCE", PATIENCE)
     monkeypatch.setattr("storage.stores.s3.IMPATIENCE", PATIENCE)
     monkeypatch.setitem(CONFIG, "read_timeout", READ_TIMEOUT)
-    bucket = Bucket(s3_server, s3_server.client(), running, s3)
+    bucket = Bucket(s3_server, direct, running, s3)
     for path in sorted(photographs.rglob("*.png")):
         bucket.put(str(path.relative_to(photographs)), path.read_bytes())
     running.requests.clear()
@@ -140,7 +146,7 @@ def rows_of(target: Place) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.nightly)])
 @FLOWS
 def test_a_disturbed_run_makes_what_an_undisturbed_one_makes(flow: Flow, seed: int, bucket: Bucket) -> None:
     calm, disturbed = bucket.target("calm"), bucket.target("disturbed")
@@ -166,16 +172,20 @@ def test_a_disturbed_run_makes_what_an_undisturbed_one_makes(flow: Flow, seed: i
 @pytest.mark.quiet  # it has 15 seconds
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("fault", "cause"),
+    ("flow", "fault", "cause"),
     [
-        (status(400, "ExpiredToken"), "ExpiredToken"),
-        (status(503, "SlowDown"), "SlowDown"),
-        (reset(), "onnect"),
-        (hang(), "Read timeout"),
+        pytest.param(
+            flow, fault, cause, id=f"{flow.__name__}-{name}", marks=[pytest.mark.nightly] * (flow is not first)
+        )
+        for first, name, fault, cause in (
+            (sharded, "expired", status(400, "ExpiredToken"), "ExpiredToken"),
+            (upscaled, "busy", status(503, "SlowDown"), "SlowDown"),
+            (sharded, "resets", reset(), "onnect"),
+            (upscaled, "hangs", hang(), "Read timeout"),
+        )
+        for flow in (sharded, upscaled)
     ],
-    ids=["expired", "busy", "resets", "hangs"],
 )
-@FLOWS
 def test_a_run_whose_server_goes_away_stops_in_time_and_the_next_does_what_is_left(
     flow: Flow, fault: Fault, cause: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +280,10 @@ name=open; run "$@"
     ("flow", "size", "options"),
     [
         (sharded, "72k", ["shard", "--samples-per-shard", "3"]),
-        (upscaled, "200k", ["upscale", "--method", "bicubic", "--scale", "2", "--unit-size", "3"]),
+        pytest.param(
+            *(upscaled, "200k", ["upscale", "--method", "bicubic", "--scale", "2", "--unit-size", "3"]),
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=["shard", "upscale"],
 )
