@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server
+from tests.warm import Starter
 from tests.workers import SHARED, Workers, shared_s3_server
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +86,20 @@ def deployed(prefect_server: PrefectServer, prefect_worker: PrefectWorker) -> Pr
     """The server and its worker, with everything in prefect.yaml deployed, and one GPU."""
     prefect_server.deploy_all()
     return prefect_server
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    """Start, when it is first needed, a process that has imported what programs of this project import."""
+    with Starter.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def warm(starter: Starter) -> Iterator[Starter]:
+    """Let programs of this project be forks of a process that has imported what they import."""
+    with starter.active():
+        yield starter
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,8 @@ HEADS = [
     "MB an image",
 ]
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def training(name: str, **changes: Any) -> TrainOptions:
     return TrainOptions(source="shards", target="model", **{**(BENCHMARK_METHODS[name].train or {}), **changes})

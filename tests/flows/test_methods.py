@@ -37,6 +37,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("warm")
+
+
 @pytest.fixture(scope="module")
 def shards(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     target = str(tmp_path_factory.mktemp("shards"))

@@ -19,6 +19,8 @@ from tests.flows.reporting import answers
 
 TINY: dict[str, Any] = {"size": 32, "dim": 8, "steps": 2, "batch_size": 2, "device": "cpu", "workers": 2}
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_every_experiment_can_be_asked_for() -> None:
     assert set(get_args(ReproduceOptions.model_fields["table"].annotation)) == set(PAPER_TABLES)

@@ -303,6 +303,7 @@ def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little
     assert asked[:3] == [2 * 256 * 128, 256 * 128, 128 * 128]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for a CPU with a C++ compiler")
 def test_a_compiled_network_gives_the_same_image(tmp_path: Path, images: Tensor) -> None:

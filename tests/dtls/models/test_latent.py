@@ -230,7 +230,7 @@ def test_a_checkpoint_comes_back_and_upscales(kind: type[Latent], hr: Tensor, im
 
 
 @pytest.mark.slow
-@BOTH
+@pytest.mark.parametrize("kind", [pytest.param(VAEDDPM, marks=pytest.mark.nightly), VQVAEDDPM])
 def test_learning_one_image_by_heart_restores_it_better_than_bicubic(kind: type[Latent], hr: Tensor) -> None:
     model, image = made(kind, width=16), hr[:1]
     batch = image.expand(16, -1, -1, -1)
