@@ -3,9 +3,10 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -140,10 +141,15 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
     photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.experiments.cost.SECONDS", 0.0)
-    out = tmp_path / "out"
+    narrow = {**(CONTENDERS["dtls"].train or {}), "dim": 8}
+    monkeypatch.setitem(cast("dict[str, Any]", CONTENDERS), "dtls", replace(CONTENDERS["dtls"], train=narrow))
+    out, tested = tmp_path / "out", tmp_path / "tested"
+    tested.mkdir()
+    for path in sorted(others.glob("*.png"))[:4]:
+        shutil.copy(path, tested)
     options = BenchmarkOptions(
         source=str(photographs),
-        test=str(others),
+        test=str(tested),
         out=str(out),
         methods=("bicubic", "fsrcnn", "dtls", "cold"),
         **TINY,
@@ -168,7 +174,7 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
         assert "Nearest to the eye: " in part
         assert (out / f"report-{low}" / "index.html").exists()
     assert "0.005 minutes of training each on cpu" in table
-    assert f"trained on 12 images of {photographs} · tested on 12 images of {others}" in table
+    assert f"trained on 12 images of {photographs} · tested on 4 images of {tested}" in table
     assert "--methods bicubic,fsrcnn,dtls,cold" in table
 
     models = {path.name.rpartition("-")[0]: path for path in (out / "models").iterdir()}
