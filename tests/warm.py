@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = ("flows", "dask")
 FLAGS = ("-u", "-B")
 ALSO_IMPORTED = ("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "torch.distributed.run")
-AT_START = ("CUDA_", "LD_", "MALLOC", "PREFECT_API", "PREFECT_HOME", "PREFECT_PROFILE", "PYTHON")
+AT_START = ("CUDA_", "LD_", "MALLOC_MMAP", "PREFECT_API", "PREFECT_HOME", "PREFECT_PROFILE", "PYTHON")
 """What the names of variables begin with that are read before a fork can have them; PYTHONUNBUFFERED is seen to."""
 MESSAGE = 2**20
 HIGH = 400

@@ -45,7 +45,7 @@ LANCZOS = ("--method", "lanczos", "--scale", "2", "--workers", "2")
 IN_PROCESSES = ("--runner", "processes", "--unit-size", "2")
 TINY = ("--size", "32", "--lr-size", "8", "--dim", "8", "--dim-mults", "1,2", "--batch-size", "2")
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
