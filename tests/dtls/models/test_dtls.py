@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -303,10 +304,16 @@ def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little
     assert asked[:3] == [2 * 256 * 128, 256 * 128, 128 * 128]
 
 
-@pytest.mark.nightly
+NEEDS_A_COMPILER = pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for a CPU in C++")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for a CPU with a C++ compiler")
-def test_a_compiled_network_gives_the_same_image(tmp_path: Path, images: Tensor) -> None:
+@pytest.mark.parametrize("by", ["eager", pytest.param("inductor", marks=[pytest.mark.nightly, NEEDS_A_COMPILER])])
+def test_a_compiled_network_gives_the_same_image(
+    by: str, tmp_path: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced by torch in any case; made into machine code, which takes half a minute, by its default."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=by))
     folder = saved(tmp_path, ModelConfig(4, (1,), residual=True, size=32, stride=4, steps=6))
     lr = unit(images)[:1, :, :8, :8]
     plain, compiled = (Trained(folder, how=Sampling(compiled=c)) for c in (False, True))
