@@ -141,8 +141,9 @@ def test_methods_are_trained_for_the_same_time_and_set_side_by_side(
     photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.experiments.cost.SECONDS", 0.0)
-    narrow = {**(CONTENDERS["dtls"].train or {}), "dim": 8}
-    monkeypatch.setitem(cast("dict[str, Any]", CONTENDERS), "dtls", replace(CONTENDERS["dtls"], train=narrow))
+    wide = BENCHMARK_METHODS["dtls"]
+    narrow = replace(wide, train={**(wide.train or {}), "dim": 8})
+    monkeypatch.setitem(cast("dict[str, Any]", BENCHMARK_METHODS), "dtls", narrow)
     out, tested = tmp_path / "out", tmp_path / "tested"
     tested.mkdir()
     for path in sorted(others.glob("*.png"))[:4]:
