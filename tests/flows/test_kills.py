@@ -238,12 +238,14 @@ def bmp(width: int, height: int) -> bytes:
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("further", "least"), [(2 * FURTHER, 2), pytest.param(FURTHER, 4, marks=pytest.mark.nightly)], ids=["few", "many"]
+    ("large", "first", "further", "least"),
+    [(1, 9, 2 * FURTHER, 2), pytest.param(3, 5, FURTHER, 5, marks=pytest.mark.nightly)],
+    ids=["few", "many"],
 )
 def test_uploads_in_parts_that_were_killed_leave_nothing(
-    request: pytest.FixtureRequest, further: int, least: int
+    request: pytest.FixtureRequest, large: int, first: int, further: int, least: int
 ) -> None:
-    images = {"a.bmp": bmp(2048, 1800), "b.bmp": bmp(8, 8), "c.bmp": bmp(8, 8)}
+    images = {f"{name}.bmp": bmp(2048, 1800) if place < large else bmp(8, 8) for place, name in enumerate("abc")}
     tried = trial(request, sharded_one_by_one, "s3", images, ("storage.stores.s3", "PART", PART))
     assert {"create_multipart_upload", "upload_part", "complete_multipart_upload"} <= set(tried.undisturbed.steps)
-    assert tried.kill_in_a_row(range(9, 1000, further)) >= least
+    assert tried.kill_in_a_row(range(first, 1000, further)) >= least
