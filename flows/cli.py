@@ -17,8 +17,9 @@ import typer
 from rich.console import Console
 
 from flows.engine.stopping import TerminatedError, obeying_signals
-from flows.interface.commands import StoppedError, UsageError, command
+from flows.interface.commands import command
 from flows.interface.console import printable, tell
+from flows.interface.errors import StoppedError, UsageError
 from flows.interface.outcome import failures
 
 VERSION = "--version"

@@ -25,8 +25,8 @@ from flows.inputs.compatibility import chosen_protocol
 from flows.inputs.contents import SourceOptions
 from flows.inputs.sources import SourceSpec, check_within
 from flows.interface.console import tell
+from flows.interface.errors import RunError
 from flows.interface.options import Address
-from flows.interface.outcome import RunError
 from reports.figures.fonts import check_unreadable
 from reports.metrics.fidelity import Colour, Measure
 from reports.tables.table import write_metrics

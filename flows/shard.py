@@ -13,11 +13,12 @@ from pydantic import Field, model_validator
 from flows.engine import run as fanout
 from flows.engine.flow import flow
 from flows.engine.job import Job, WorkerSpec
+from flows.engine.options import MakingOptions
 from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.inputs.sources import SourceSpec, absolute, check_within, file_at, identity
 from flows.inputs.unlisted import check_remaking, made_before
 from flows.interface.console import tell
-from flows.interface.options import Address, MakingOptions
+from flows.interface.options import Address
 from flows.transform.sharding import METADATA, REFUSED, Found, ShardSpec
 from storage.archives.source import open_source
 from storage.receipts.receipts import Receipts

@@ -5,10 +5,10 @@ from typing import Any, cast, get_args
 
 from pydantic import Field
 
-from flows.engine.summary import counted
 from flows.inputs.keys import Names
 from flows.interface.console import progress, tell
 from flows.interface.options import CORES, Address, Options
+from flows.interface.text import counted
 from flows.training.settings import LOSSES, states
 from storage.archives.writer import Packing, is_archive
 from storage.images.encode import Encoding, Format

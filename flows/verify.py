@@ -10,8 +10,9 @@ from pydantic import Field
 
 from flows.evaluation.outputs import TABLE
 from flows.interface.console import progress, tell
+from flows.interface.errors import RunError
 from flows.interface.options import CORES, Address, Options
-from flows.interface.outcome import RunError
+from flows.interface.text import counted
 from storage.archives.writer import Packing, is_archive
 from storage.receipts.agreement import Gathered
 from storage.receipts.lease import hold
@@ -71,7 +72,7 @@ def verify(options: VerifyOptions) -> str:
     if remove:
         _repair(receipts, remove)
     if stuck:
-        raise RunError(f"{target}: {_counted(stuck, 'file')} could not be read, so no receipt was dropped for that")
+        raise RunError(f"{target}: {counted(stuck, 'file')} could not be read, so no receipt was dropped for that")
     return summary
 
 
@@ -84,16 +85,16 @@ def _tell(what: str, items: Sequence[object], total: int | None = None) -> None:
 
 
 def _summary(found: Verification, bad: int) -> str:
-    files, readable = len(found.claims), _counted(len(found.receipts) - len(found.damaged), "receipt")
+    files, readable = len(found.claims), counted(len(found.receipts) - len(found.damaged), "receipt")
     if bad:
         says = "is not as its receipt says" if bad == 1 else "are not as their receipts say"
-        parts = [f"{bad:,} of {_counted(files, 'file')} {says}"]
+        parts = [f"{bad:,} of {counted(files, 'file')} {says}"]
     elif files:
-        parts = [f"{_counted(files, 'file')} in {readable} {'is' if files == 1 else 'are'} whole"]
+        parts = [f"{counted(files, 'file')} in {readable} {'is' if files == 1 else 'are'} whole"]
     else:
         parts = [f"{readable} can be read"]
     if found.damaged:
-        parts.append(f"{_counted(len(found.damaged), 'receipt')} cannot be read")
+        parts.append(f"{counted(len(found.damaged), 'receipt')} cannot be read")
     return "; ".join(parts)
 
 
@@ -102,7 +103,7 @@ def _repair(target: Location, remove: set[str]) -> None:
         for key in sorted(remove):
             target.delete(key)
     receipts = {key for key in remove if RECEIPT.fullmatch(key)}
-    dropped = [_counted(len(receipts), "receipt")] if receipts else []
+    dropped = [counted(len(receipts), "receipt")] if receipts else []
     dropped += [_listed(remove - receipts)] if remove - receipts else []
     tell(f"dropped {' and '.join(dropped)}; run the flow again, which makes it whole")
 
@@ -111,7 +112,3 @@ def _listed(files: Set[str]) -> str:
     """The names of files, the first ones."""
     names = sorted(files)[:NAMES]
     return ", ".join([*names, *(["…"] if len(files) > NAMES else [])])
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

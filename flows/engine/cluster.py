@@ -13,8 +13,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from flows.engine.options import BatchOptions
 from flows.interface.console import in_deployment, tell
-from flows.interface.options import CORES, BatchOptions
+from flows.interface.options import CORES
 from storage.stores.location import StorageError, check_secrets
 
 PATIENCE = 60.0

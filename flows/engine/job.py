@@ -7,8 +7,8 @@ from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 
+from flows.engine.options import BatchOptions
 from flows.interface.console import Advance
-from flows.interface.options import BatchOptions
 from storage.receipts.receipts import Receipts
 from storage.receipts.survey import Stale, TargetState
 from storage.receipts.units import Row, Unit, is_current, is_transient

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flows.engine.job import Remaining
-from flows.engine.summary import counted
+from flows.interface.text import counted
 from storage.stores.location import StorageError
 
 DIFFERENCES, LONGEST = 4, 40

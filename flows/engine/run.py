@@ -16,12 +16,13 @@ from typing import Any
 
 from flows.engine.cluster import scheduler_of
 from flows.engine.job import Job, Remaining, outdated
+from flows.engine.options import BatchOptions
 from flows.engine.replacing import check_replacing
 from flows.engine.runners import MAX, Runner, runner_of
 from flows.engine.summary import Summary
 from flows.interface.console import in_flow_run, log_failure, progress, publish, tell
-from flows.interface.options import BatchOptions
-from flows.interface.outcome import RunError, one_line
+from flows.interface.errors import RunError
+from flows.interface.outcome import one_line
 from storage.receipts.lease import Lease, hold, is_released, sweep
 from storage.receipts.owners import LostError
 from storage.receipts.proofs import unlike

@@ -15,10 +15,10 @@ from typing import Any
 
 from flows.engine.cluster import PATIENCE, Workers, connected, resources_of, scheduler_of
 from flows.engine.job import Work, WorkerSpec
+from flows.engine.options import BatchOptions
 from flows.engine.ticks import Ticks
 from flows.engine.watched import Watched
 from flows.interface.console import Advance, logger
-from flows.interface.options import BatchOptions
 from storage.receipts.lease import Lease
 from storage.receipts.units import Row, Unit
 from storage.stores.location import Entry, StorageError, UnavailableError

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
 
-import humanize
-
-from flows.interface.console import printable
+from flows.interface.text import code, counted, duration, link
 from storage.receipts.units import COPIED, SKIPPED, Row
 
 REASONS_TOLD, LOSSES_TOLD = 10, 5
@@ -143,34 +141,15 @@ class Summary:
 
         left_out: what of the source is, by kind: how many files and one of them.
         """
-        lines = [f"# {_code(title)}", f"**{self}**", *map(_code, self.exceptions())]
+        lines = [f"# {code(title)}", f"**{self}**", *map(code, self.exceptions())]
         lines += [self.losses(), self.pace(), self.load()]
-        lines += [f"* Results: {_link(target)}\n* A row an image: {_link(manifest)}"]
+        lines += [f"* Results: {link(target)}\n* A row an image: {link(manifest)}"]
         if left_out:
             lines += ["## Left out of the source"]
             found = left_out.items()
-            lines += ["\n".join(f"* {kind}: {count:,}, such as {_code(example)}" for kind, (count, example) in found)]
+            lines += ["\n".join(f"* {kind}: {count:,}, such as {code(example)}" for kind, (count, example) in found)]
         if self.reasons:
             told = "the first " if self.failed > len(self.reasons) else ""
             lines += [f"## Failed: {told}{len(self.reasons)} of {self.failed:,}"]
-            lines += ["\n".join(f"* {_code(reason)}" for reason in self.reasons)]
+            lines += ["\n".join(f"* {code(reason)}" for reason in self.reasons)]
         return "\n\n".join(filter(None, lines)) + "\n"
-
-
-def duration(seconds: float) -> str:
-    """How long, for people."""
-    return f"{seconds:.1f} s" if seconds < 60 else humanize.precisedelta(seconds, format="%0.0f")
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things, such as "1 image" and "1,200 images"."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def _code(text: str) -> str:
-    return "`" + " ".join(printable(text).split()).replace("`", "'") + "`"
-
-
-def _link(address: str) -> str:
-    is_plain = address.isprintable() and not set(address) & set("<> ")
-    return f"<{address}>" if "://" in address and is_plain else _code(address)

@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from flows.engine.summary import counted
 from flows.evaluation.collection import Collection, files_at
 from flows.inputs.contents import SourceOptions
 from flows.inputs.keys import alike
 from flows.inputs.sources import manifest_beside
 from flows.interface.console import tell
+from flows.interface.text import counted
 from storage.archives.source import SHARD, Single, Source
 from storage.images import decode
 from storage.receipts.parquet import ROWS

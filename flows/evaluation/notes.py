@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from flows.engine.summary import counted
 from flows.evaluation.measure import Measurement
 from flows.evaluation.samples import SEPARATOR
+from flows.interface.text import counted
 from reports.tables.table import NOTES
 
 NAMED = 5

@@ -18,13 +18,13 @@ from dtls.checkpoints.checkpoint import make_model
 from dtls.degradations.resize import Protocol, downscale_size
 from dtls.devices import Precision, best_device, best_precision
 from dtls.inference.trained import Sampling
-from flows.engine.summary import counted
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen, training_of
 from flows.experiments.cost import cost_of, steps_in
 from flows.experiments.experiment import Experiment, Row
 from flows.experiments.testbed import Testbed
 from flows.interface.console import tell
 from flows.interface.options import Address, Options, command_line
+from flows.interface.text import counted
 from flows.training.options import TrainOptions
 from reports.tables.table import METRICS, PRIMARY, SET_METRICS
 from storage.receipts.receipts import read_manifest

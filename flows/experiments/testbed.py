@@ -14,10 +14,10 @@ from dtls.degradations.resize import Protocol, SizeError
 from dtls.inference.interpolation import Square
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.flow import as_part
-from flows.engine.summary import counted
 from flows.evaluation.publish import SUMMARY
 from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import check_within
+from flows.interface.text import counted
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.transform.run import transform

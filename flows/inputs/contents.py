@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
-from flows.engine.summary import counted
+from flows.engine.options import BatchOptions
 from flows.inputs.keys import normalized
 from flows.interface.console import tell
-from flows.interface.options import BatchOptions
+from flows.interface.text import counted
 from storage.archives import kinds
 from storage.archives.archive import MAX_FOREIGN, Refused, shown
 from storage.archives.source import Folder, Single, Source

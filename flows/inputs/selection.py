@@ -10,12 +10,13 @@ from unicodedata import normalize
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flows.engine.summary import counted
+from flows.engine.options import MakingOptions
 from flows.inputs.contents import Contents, SourceOptions, reason_of_refusal, refused_entry
 from flows.inputs.keys import alike
 from flows.inputs.sources import file_at
 from flows.interface.console import tell
-from flows.interface.options import Address, MakingOptions
+from flows.interface.options import Address
+from flows.interface.text import counted
 from storage.archives import kinds
 from storage.archives.writer import is_archive
 from storage.images import decode as codec

@@ -1,8 +1,8 @@
 """Folders of a source that could not be listed this time: what was made of them before stays as it is."""
 
 from flows.engine.job import Job, Remaining
+from flows.engine.options import BatchOptions
 from flows.inputs.contents import Contents, reason_of_refusal
-from flows.interface.options import BatchOptions
 from storage.receipts.receipts import Receipts
 from storage.stores.location import Entry, StorageError
 

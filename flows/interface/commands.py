@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from flows.interface.errors import StoppedError, UsageError
 from flows.interface.options import Options
 
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
@@ -40,14 +41,6 @@ COMPLAINTS = {
 """What pydantic's kinds of errors are called in plain words."""
 WITH_INPUT = {kind for kind in COMPLAINTS if not kind.startswith("string_")} - {"missing", "extra_forbidden"}
 """Those that tell what was given, which is no address."""
-
-
-class StoppedError(Exception):
-    """Ctrl-C, which Typer would take for itself."""
-
-
-class UsageError(ValueError):
-    """Options that do not fit, in one line."""
 
 
 Model = TypeVar("Model", bound=Options)

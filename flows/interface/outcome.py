@@ -7,13 +7,10 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 from flows.interface.console import deployed, log_failure, log_warning, shown
+from flows.interface.errors import RunError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class RunError(RuntimeError):
-    """A run that ended with more failures than it may have."""
 
 
 class NothingToDo(str):

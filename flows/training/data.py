@@ -10,7 +10,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.training.trainer import TrainingError
-from flows.engine.summary import REASONS_TOLD, counted
+from flows.engine.summary import REASONS_TOLD
+from flows.interface.text import counted
 from flows.training.batches import Batches, load_batches
 from flows.training.settings import Settings
 from storage.shards.read import LocalShard, ShardReader

@@ -8,10 +8,11 @@ import humanize
 
 from flows.engine import run
 from flows.engine.job import Job, Remaining
+from flows.engine.options import BatchOptions
 from flows.engine.replacing import replaced
-from flows.engine.summary import Summary, counted, duration, reason_of
+from flows.engine.summary import Summary, reason_of
 from flows.interface.console import tell
-from flows.interface.options import BatchOptions
+from flows.interface.text import counted, duration
 from flows.transform.pipeline import Transform
 from storage.images.encode import Format
 from storage.shards.write import Sample

@@ -22,12 +22,12 @@ from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.engine import run as fanout
 from flows.engine.job import Job, Remaining, WorkerSpec
-from flows.engine.summary import counted
 from flows.inputs.contents import Contents, contents_of, reason_of_refusal
 from flows.inputs.selection import SelectionOptions, listed_keys, select
 from flows.inputs.sources import SourceSpec, absolute, check_within, identity
 from flows.inputs.unlisted import check_remaking, made_before
 from flows.interface.console import tell
+from flows.interface.text import counted
 from flows.transform.estimate import tell_plan
 from flows.transform.memory import is_network
 from flows.transform.spec import ImageTransform, TransformSpec

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeGuard, TypeVar
 
-from flows.engine.summary import counted
 from flows.inputs.keys import Names, normalized
 from flows.inputs.selection import SelectionOptions, is_absent
 from flows.interface.console import Advance, progress, tell
+from flows.interface.text import counted
 from flows.transform.pipeline import Transform
 from storage.archives.source import Folder, Source
 from storage.archives.writer import Packing

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.report import report
 from flows.upscale import UpscaleOptions, upscale
 from storage.images import decode as codec

@@ -21,13 +21,13 @@ from prefect import flow
 
 from flows.engine import run as fanout
 from flows.engine.job import Job, WorkerSpec
+from flows.engine.options import BatchOptions
 from flows.evaluation.collection import Collection
 from flows.evaluation.gallery import Gallery
 from flows.evaluation.publish import Publication
 from flows.inputs.contents import Contents, SourceOptions, contents_of
 from flows.interface.console import Advance
-from flows.interface.options import BatchOptions
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.transform import run as mapping

@@ -14,7 +14,7 @@ from dtls.models.dtls import DTLS
 from flows.compare_reports import CompareReportsOptions, compare_reports
 from flows.downscale import DownscaleOptions, downscale
 from flows.evaluation import gallery, publish
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports.metrics import fid_kid

@@ -10,7 +10,7 @@ from PIL import Image
 from flows.evaluation import measure, publish
 from flows.evaluation.measure import Measurement
 from flows.interface.console import Advance
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from reports.figures import fonts
 from reports.figures.fonts import FontError
 from storage.receipts.units import Row, Unit

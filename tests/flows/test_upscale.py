@@ -15,7 +15,7 @@ from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_c
 from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS
 from flows.downscale import DownscaleOptions, downscale
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import StorageError

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flows.downscale import DownscaleOptions, downscale
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
 from flows.transform import pipeline
 from flows.upscale import UpscaleOptions, upscale

@@ -28,10 +28,10 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.engine import cluster, runners
 from flows.engine.cluster import Workers
 from flows.engine.job import Work, WorkerSpec
+from flows.engine.options import BatchOptions
 from flows.engine.runners import Cluster
 from flows.engine.ticks import Ticks
 from flows.engine.worker import do_unit
-from flows.interface.options import BatchOptions
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from flows.engine.summary import REASONS_TOLD, Summary, counted
+from flows.engine.summary import REASONS_TOLD, Summary
 from storage.receipts.units import Row
 
 SECONDS = {"read_seconds": 1.0, "compute_seconds": 2.0, "write_seconds": 3.0}
@@ -102,10 +102,6 @@ def test_whatever_breaks_lines_in_names_breaks_none_in_the_page(name: str) -> No
     lines = [line for line in page.splitlines() if "broken" in line]
     assert lines == [f"* `{' '.join(name.split())}: broken`"]
     assert f"* Results: `s3://bucket/{' '.join(name.split())}`" in page.splitlines()
-
-
-def test_things_are_counted_in_words() -> None:
-    assert [counted(n, "image") for n in (0, 1, 1200)] == ["0 images", "1 image", "1,200 images"]
 
 
 def test_the_page_of_a_run_says_how_many_devices_computed() -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from flows.inputs.contents import SourceOptions, contents_of
 from flows.inputs.sources import SourceSpec
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from flows.engine.summary import counted
 from flows.inputs.contents import Contents
 from flows.inputs.selection import SelectionOptions, listed_keys, select
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
+from flows.interface.text import counted
 from flows.upscale import UpscaleOptions, upscale
 from storage.stores.location import Entry, StorageError
 

@@ -10,7 +10,8 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from flows.cli import COMMANDS
-from flows.interface.commands import UsageError, checked, command
+from flows.interface.commands import checked, command
+from flows.interface.errors import UsageError
 from flows.interface.options import Options
 
 

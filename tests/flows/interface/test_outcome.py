@@ -10,6 +10,7 @@ from prefect import State
 
 from flows.interface import outcome
 from flows.interface.console import shown
+from flows.interface.errors import RunError
 from flows.interface.outcome import NothingToDo, one_line
 from flows.train import train
 from flows.training.options import TrainOptions
@@ -90,7 +91,7 @@ def test_a_unit_that_comes_to_nothing_has_one_line_and_an_error_nobody_expected_
         records = told()[before:]
         assert any(record.exc_info for record in records) is not is_expected
         assert lines_of(records)[-1] == ("ERROR", message)
-        with pytest.raises(StorageError if is_expected else outcome.RunError):
+        with pytest.raises(StorageError if is_expected else RunError):
             state.result()
 
 

@@ -13,7 +13,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source

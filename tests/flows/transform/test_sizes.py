@@ -14,7 +14,7 @@ from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS
 from flows.cli import main
 from flows.downscale import DownscaleOptions, downscale
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.status import StatusOptions, status
 from flows.transform.sizes import Reduced
 from flows.upscale import UpscaleOptions, upscale

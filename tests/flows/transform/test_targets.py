@@ -18,7 +18,7 @@ from PIL import Image
 
 from flows.engine.job import outdated
 from flows.inputs.contents import Contents, SourceOptions, contents_of
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
 from flows.transform import run as mapping
 from flows.upscale import UpscaleOptions, upscale

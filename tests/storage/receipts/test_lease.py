@@ -24,10 +24,10 @@ import pytest
 
 from flows.engine import run as fanout
 from flows.engine.job import Job, WorkerSpec
+from flows.engine.options import BatchOptions
 from flows.inputs.contents import list_images
 from flows.interface.console import Advance
-from flows.interface.options import BatchOptions
-from flows.interface.outcome import RunError
+from flows.interface.errors import RunError
 from storage.archives.source import Folder
 from storage.parallel import ordered_map
 from storage.receipts import claims
