@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -16,6 +17,8 @@ def main() -> None:
     """Run the command line."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if Path(__file__).resolve().parents[1] != Path.cwd():  # processes that are started take no other `flows` for ours
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         from flows.cli import main as run
     except KeyboardInterrupt:

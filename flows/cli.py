@@ -1,8 +1,8 @@
-"""The command line: `dtls demo | shard | train | downscale | upscale | report | reproduce | …`.
+"""The command line: `dtls demo | upscale | shard | train | report | …`.
 
-The functions that the deployments run, here without Prefect around them, the demo apart. Only the module of the
-command that was called is imported, as torch alone takes seconds. Exit code 2 for wrong use, 1 for failure; one line
-says what, where, and what to do. DTLS_TRACEBACK=1 shows where in the code.
+The functions that the deployments run, here without Prefect around them, the demo apart. Help that lists the commands
+imports none of them, and a command imports what it needs when it runs. Exit code 2 for wrong use, 1 for failure; one
+line says what, where, and what to do. DTLS_TRACEBACK=1 shows where in the code.
 """
 
 import os
@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
 
+import dtls
 from flows.engine.stopping import TerminatedError, obeying_signals
 from flows.interface.commands import command
 from flows.interface.console import printable, tell
@@ -26,21 +28,36 @@ VERSION = "--version"
 STOPPED = "stopped; run it again to go on"
 
 
+IMAGES, MODELS, RESULTS, RUNS = "Images", "Models", "Results", "Runs and targets"
+"""The headings under which `dtls --help` lists the commands."""
+
+
 class Command(NamedTuple):
     """Where a command is, in `flows`, and how it is called; `printed` if its result belongs on standard output."""
 
     module: str
     options: str
+    panel: str
+    summary: str
     arguments: tuple[str, ...]
     examples: tuple[str, ...]
     printed: bool = False
 
 
 COMMANDS = {
-    "demo": Command("demo", "DemoOptions", (), ("dtls demo", "dtls demo --out /tmp/demo --steps 1000")),
+    "demo": Command(
+        "demo",
+        "DemoOptions",
+        IMAGES,
+        "Run the whole pipeline on scikit-image's photographs: upscale, shard, train and compare.",
+        (),
+        ("dtls demo", "dtls demo --out /tmp/demo --steps 1000"),
+    ),
     "shard": Command(
         "shard",
         "ShardOptions",
+        MODELS,
+        "Pack images into WebDataset shards for training.",
         ("source", "target"),
         (
             "dtls shard ffhq/images1024x1024 shards --size 128 --samples-per-shard 1000",
@@ -51,6 +68,8 @@ COMMANDS = {
     "train": Command(
         "train",
         "TrainOptions",
+        MODELS,
+        "Train or fine-tune a model on shards.",
         ("source", "target"),
         (
             "dtls train shards model --preset 16-128 --steps 50000 --batch-size 32",
@@ -63,12 +82,16 @@ COMMANDS = {
     "downscale": Command(
         "downscale",
         "DownscaleOptions",
+        IMAGES,
+        "Make the small images that models are trained on and tested with.",
         ("source", "target"),
         ("dtls downscale hr lr --scale 8", "dtls downscale hr lr --scale 4 --protocol antialias"),
     ),
     "upscale": Command(
         "upscale",
         "UpscaleOptions",
+        IMAGES,
+        "Upscale every image of a folder, an archive, a bucket or shards.",
         ("source", "target"),
         (
             "dtls upscale photographs large --scale 4",
@@ -84,6 +107,8 @@ COMMANDS = {
     "report": Command(
         "report",
         "ReportOptions",
+        RESULTS,
+        "Measure SR images against the originals: a table of metrics and an HTML page.",
         (),
         (
             "dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",
@@ -94,6 +119,8 @@ COMMANDS = {
     "compare-reports": Command(
         "compare_reports",
         "CompareReportsOptions",
+        RESULTS,
+        "Put the runs of several reports into one table over time.",
         ("reports",),
         ("dtls compare-reports report other/report --out history",),
         printed=True,
@@ -101,6 +128,8 @@ COMMANDS = {
     "reproduce": Command(
         "reproduce",
         "ReproduceOptions",
+        RESULTS,
+        "Make a table of the paper again, or an ablation: train what is missing and measure.",
         (),
         (
             "dtls reproduce --table 2 --source ffhq/train --test ffhq/validation --out reproduced",
@@ -112,6 +141,8 @@ COMMANDS = {
     "benchmark": Command(
         "benchmark",
         "BenchmarkOptions",
+        RESULTS,
+        "Train methods for the same time and compare them on the same images.",
         (),
         (
             "dtls benchmark --source faces --test others --out compared --minutes 8",
@@ -123,6 +154,8 @@ COMMANDS = {
     "trajectory": Command(
         "trajectory",
         "TrajectoryOptions",
+        RESULTS,
+        "Draw a contact sheet of what a model predicts at each step of sampling.",
         ("source", "out"),
         (
             "dtls trajectory lr figures --checkpoint model --scale 8",
@@ -131,14 +164,27 @@ COMMANDS = {
         printed=True,
     ),
     "status": Command(
-        "status", "StatusOptions", ("target",), ("dtls status s3://bucket/large", "dtls status model"), printed=True
+        "status",
+        "StatusOptions",
+        RUNS,
+        "Print how far a run is, from what is stored at its target.",
+        ("target",),
+        ("dtls status s3://bucket/large", "dtls status model"),
+        printed=True,
     ),
     "verify": Command(
-        "verify", "VerifyOptions", ("target",), ("dtls verify s3://bucket/large", "dtls verify shards --repair")
+        "verify",
+        "VerifyOptions",
+        RUNS,
+        "Recheck every file of a target against its receipts, and repair it.",
+        ("target",),
+        ("dtls verify s3://bucket/large", "dtls verify shards --repair"),
     ),
     "import-checkpoint": Command(
         "import_checkpoint",
         "ImportOptions",
+        MODELS,
+        "Convert a checkpoint of the DTLS authors' code.",
         ("source", "target"),
         ("dtls import-checkpoint SR_16_128_s4.pt model",),
         printed=True,
@@ -150,17 +196,15 @@ ALIASES = {"compare": "benchmark"}
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"dtls {version('dtls')}")
+        typer.echo(f"dtls {dtls.__version__}")
         raise typer.Exit
 
 
 def main() -> None:
     """Run the command line; whatever goes wrong as it may go wrong ends in one line and an exit code."""
-    called = sys.argv[1] if len(sys.argv) > 1 else ""
-    names = [called] if called in (*COMMANDS, *ALIASES) else [] if called == VERSION else list(COMMANDS)
     try:
         with obeying_signals():
-            _app(names)()
+            command_line()(prog_name="dtls")
     except (StoppedError, KeyboardInterrupt):
         _fail(STOPPED, code=130)
     except TerminatedError:
@@ -173,6 +217,14 @@ def main() -> None:
         _fail(str(error), code=1)
 
 
+class _Group(TyperGroup):
+    """Commands that are known by name and summary until one is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, full(name) if name in (*COMMANDS, *ALIASES) else found, rest
+
+
 AskVersion = Annotated[
     bool, typer.Option(VERSION, help="Show the version and exit.", is_eager=True, callback=_version)
 ]
@@ -182,23 +234,44 @@ def _options(*, _: AskVersion = False) -> None:
     """What comes before a command."""
 
 
-def _app(names: list[str]) -> typer.Typer:
-    app = typer.Typer(
-        help="Image super-resolution without noise: shard, train, upscale, compare. Every folder may be a URL (s3://…).",
+def command_line() -> Any:
+    """All commands, as Typer's group; each has its options once it is called."""
+    app = _app()
+    for name, found in COMMANDS.items():
+        app.command(name, help=found.summary, rich_help_panel=found.panel)(_nothing)
+    for name in ALIASES:
+        app.command(name, hidden=True)(_nothing)
+    return get_command(app)
+
+
+def full(name: str) -> Any:
+    """The command called `name`, with its options: its module is imported."""
+    app, found = _app(), COMMANDS[ALIASES.get(name, name)]
+    module = import_module(f"flows.{found.module}")
+    flow = getattr(module, found.module)
+    run: Callable[[Any], Any] = _demo(flow) if name == "demo" else getattr(flow, "fn", flow)
+    options = getattr(module, found.options)
+    shown = _printed(run) if found.printed else run
+    command(app, name, options, shown, found.arguments, *found.examples, summary=found.summary)
+    group: Any = get_command(app)
+    return group.commands[name]
+
+
+def _nothing() -> None:
+    """The place of a command that is not called."""
+
+
+def _app() -> typer.Typer:
+    return typer.Typer(
+        cls=_Group,
+        help="Image super-resolution: upscale folders and buckets, train models on your images, measure the results. "
+        "Every folder may be a URL (s3://…).",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
         rich_markup_mode="markdown",
         callback=_options,  # with it, one command alone is still called by its name
     )
-    for name in names:
-        found = COMMANDS[ALIASES.get(name, name)]
-        module = import_module(f"flows.{found.module}")
-        flow = getattr(module, found.module)
-        run: Callable[[Any], Any] = _demo(flow) if name == "demo" else getattr(flow, "fn", flow)
-        options = getattr(module, found.options)
-        command(app, name, options, _printed(run) if found.printed else run, found.arguments, *found.examples)
-    return app
 
 
 def _demo(demo: Callable[[Any], str]) -> Callable[[Any], None]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from typer.main import get_command
 
-from flows.cli import COMMANDS, _app
+from flows.cli import COMMANDS, full
 from flows.interface.options import Options
 from reports.rating.answers import RATINGS_SCHEMA
 from reports.tables.table import SCHEMA
@@ -60,8 +59,7 @@ Command = Any
 @cache
 def commands() -> dict[str, Command]:
     """The commands by name, as the command line builds them."""
-    group: Any = get_command(_app(list(COMMANDS)))
-    return dict(group.commands)
+    return {name: full(name) for name in COMMANDS}
 
 
 def options_of(name: str) -> type[Options]:

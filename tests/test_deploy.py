@@ -39,6 +39,7 @@ from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from websockets import ConnectionClosed, Subprotocol
 from websockets.sync.client import connect
 
+import dtls
 from flows import automation
 from tests.dask_services import DaskScheduler, DaskWorker
 from tests.prefect_services import SETTINGS, PrefectServer
@@ -128,7 +129,7 @@ def test_the_image_has_the_versions_that_were_tested_together() -> None:
     assert python.split("-")[0] in SpecifierSet(PROJECT["requires-python"])
     assert re.fullmatch(DIGEST, digest)
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["python:${PYTHON}"] * 2
-    assert argument("VERSION") == EXAMPLE["DTLS_VERSION"] == PROJECT["version"]
+    assert argument("VERSION") == EXAMPLE["DTLS_VERSION"] == dtls.__version__
     assert argument("TORCH_INDEX") == EXAMPLE["TORCH_INDEX"]
     installed = re.findall(r"pip install (.+?)(?:&&|$)", DOCKERFILE, re.MULTILINE)
     assert len(installed) == 4

@@ -53,8 +53,12 @@ def command(
     run: Callable[[Model], object],
     arguments: tuple[str, ...],
     *examples: str,
+    summary: str | None = None,
 ) -> None:
-    """Add the command `name` to `app`: `run` on a `model` made of the command line; `arguments` are positional."""
+    """Add the command `name` to `app`: `run` on a `model` made of the command line; `arguments` are positional.
+
+    summary: what the command does, for its help; by default what the docstring of `run` says.
+    """
 
     def call(**values: Any) -> None:
         given = {field: value for field, value in values.items() if value is not None}
@@ -68,7 +72,7 @@ def command(
     parameters = [_parameter(field, info, field in arguments, _panel(model, field)) for field, info in fields]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    call.__doc__ = run.__doc__
+    call.__doc__ = summary or run.__doc__
     epilog = "Examples:\n\n" + "\n\n".join(examples)
     app.command(name, epilog=epilog, no_args_is_help=bool(arguments))(call)
 

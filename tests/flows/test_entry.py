@@ -1,0 +1,60 @@
+"""How the command line starts: what it imports, and that a folder `flows` of somebody else's is left alone."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import dtls
+
+HEAVY = ("prefect", "scipy", "torch")
+LIGHT = """
+import sys
+from contextlib import suppress
+from flows.__main__ import main
+sys.argv = ["dtls", *sys.argv[1:]]
+with suppress(SystemExit):
+    main()
+print("imported:", *(name for name in {heavy} if name in sys.modules))
+"""
+ENTRIES = {"module": [sys.executable, "-m", "dtls"], "script": [str(Path(sys.executable).with_name("dtls"))]}
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """A folder with a package `flows` that is not ours."""
+    package = tmp_path / "theirs" / "flows"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('the wrong flows')")
+    return package.parent
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status", "DONE"]], ids=" ".join)
+def test_what_is_answered_at_once_imports_neither_torch_nor_scipy_nor_prefect(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    words = [str(tmp_path) if word == "DONE" else word for word in arguments]
+    command = [sys.executable, "-c", LIGHT.format(heavy=HEAVY), *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout.splitlines()[-1] == "imported:", ended.stderr
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_command_line_starts_beside_a_package_that_is_called_flows_too(entry: str, beside: Path) -> None:
+    ended = subprocess.run([*ENTRIES[entry], "--version"], cwd=beside, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == (f"dtls {version('dtls')}\n", "")
+
+
+def test_processes_of_a_run_start_there_too(beside: Path) -> None:
+    Image.new("RGB", (8, 8)).save(beside / "a.png")
+    words = ["upscale", "a.png", "large", "--method", "nearest", "--scale", "2", "--runner", "processes"]
+    ended = subprocess.run([*ENTRIES["module"], *words], cwd=beside, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (beside / "large" / "a.png").exists()
+
+
+def test_the_package_says_its_version() -> None:
+    assert dtls.__version__ == version("dtls")
