@@ -78,6 +78,7 @@ def test_a_method_is_trained_and_enlarges_under_its_name(method: str, shards: st
     assert {Image.open(path).size for path in (tmp_path / "sr").rglob("*.png")} == {(64, 64)}
 
 
+@pytest.mark.slow
 def test_training_starts_with_the_weights_it_is_given(shards: str, tmp_path: Path) -> None:
     first = trained(shards, tmp_path / "first", "edsr")
     chosen = {"start": str(first), "network": {}, "learning_rate": 1e-12, "warmup": 0, "steps": 1, "size": 48}
@@ -90,6 +91,7 @@ def test_training_starts_with_the_weights_it_is_given(shards: str, tmp_path: Pat
     assert made == {"config.json", "loss.csv", "model.safetensors", "training-000000001.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_start_it_had(shards: str, tmp_path: Path) -> None:
     first, other = (trained(shards, tmp_path / name, "edsr", seed=n) for n, name in enumerate(("first", "other")))
     chosen = {"network": {}, "steps": 1, "schedule": "constant", "warmup": 0}
@@ -99,6 +101,7 @@ def test_a_run_goes_on_with_the_start_it_had(shards: str, tmp_path: Path) -> Non
     trained(shards, second, "edsr", start=str(first), resume=True, **{**chosen, "steps": 2})
 
 
+@pytest.mark.slow
 def test_what_keeps_a_run_from_going_on_is_told(shards: str, tmp_path: Path) -> None:
     first = trained(shards, tmp_path / "first", "edsr", steps=1)
     with pytest.raises(
@@ -162,6 +165,7 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_written(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "name"), [(2, "photo-x4"), (4, "photo-x4"), (4.5, "faces-x8"), (8, "faces-x8")])
 def test_without_a_method_the_model_that_fits_the_scale_is_taken_and_named(
     scale: float, name: str, lr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

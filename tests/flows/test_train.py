@@ -89,6 +89,7 @@ def end(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("loss.csv", "model.safetensors", newest(folder).name)}
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_checkpoint_a_loss_log_and_its_last_state(shards: str, tmp_path: Path) -> None:
     run(shards, tmp_path / "model", 3)
     names = ("loss.csv", "training-000000003.safetensors", "model.safetensors")  # in the order of their saving
@@ -350,6 +351,7 @@ def test_a_run_of_an_earlier_version_goes_on(shards: str, tmp_path: Path) -> Non
     assert end(tmp_path / "old")["loss.csv"] == end(tmp_path / "whole")["loss.csv"]
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_options(shards: str, tmp_path: Path) -> None:
     run(shards, tmp_path, 2, schedule="cosine")
     before = content(tmp_path)

@@ -121,6 +121,7 @@ def rows(table: Path, *key: str) -> dict[Any, dict[str, Any]]:
     return {tuple(row[name] for name in key): row for row in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", COMMANDS)
 def test_a_finished_target_is_skipped_and_no_file_is_rewritten(target: str, folder: Path, dtls: Command) -> None:
     before = files(folder)
@@ -128,6 +129,7 @@ def test_a_finished_target_is_skipped_and_no_file_is_rewritten(target: str, fold
     assert files(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [*COMMANDS, *REPORTS])
 def test_status_and_verify_read_a_target(target: str, folder: Path, dtls: Command) -> None:
     before = files(folder)
@@ -169,6 +171,7 @@ def test_of_one_more_image_only_that_one_is_made(target: str, folder: Path, dtls
     dtls(f"verify {target}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["large", "large.zip", "shards"])
 def test_a_failed_image_is_tried_again_alone(target: str, folder: Path, dtls: Command) -> None:
     """Its file is mended, and has the size and the time that it had."""
@@ -201,6 +204,7 @@ def test_other_options_are_refused_where_the_target_has_results(folder: Path, dt
     assert files(folder / "large") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_checkpoint_makes_the_same_images(name: str, folder: Path, dtls: Command) -> None:
     """To one level of 8 bits, as another build of torch may round otherwise."""

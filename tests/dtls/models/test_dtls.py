@@ -73,6 +73,7 @@ def test_dtls_is_the_authors_sampler(imported: Path, expected: dict[str, Tensor]
     torch.testing.assert_close(sr, expected["sr"].clamp(0, 1), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "previous"])
 def test_every_sampler_can_be_chosen(name: SamplerName, imported: Path, model: DTLS, images: Tensor) -> None:
     lr = unit(images)[:2, :, :8, :8]
@@ -101,6 +102,7 @@ def test_a_sampler_that_its_network_cannot_serve_is_refused(
     assert str(refused.value) == f"{folder}: its network predicts {predicts}, so the sampler {name} cannot use it"
 
 
+@pytest.mark.slow
 def test_sampling_starts_at_the_timestep_of_the_scale(imported: Path, model: DTLS, images: Tensor) -> None:
     lr = resize(unit(images), (32, 32), "reference")
     enlarged = resize(lr, (64, 64), "reference")
@@ -108,6 +110,7 @@ def test_sampling_starts_at_the_timestep_of_the_scale(imported: Path, model: DTL
     torch.testing.assert_close(Trained(imported)(lr, (64, 64)), by_hand, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("low", "high", "t"),
     [
@@ -133,6 +136,7 @@ def test_any_scale_starts_at_the_nearest_timestep_and_any_side_is_padded_and_cut
     torch.testing.assert_close(sr, by_hand, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [Sampling(), Sampling(projected=True, ensemble=True)])
 @pytest.mark.parametrize(
     ("sides", "size"),
@@ -179,6 +183,7 @@ CLEAN = [
 """LR and HR sides: whole scales, some of sides that the network cannot halve, and scales between."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), CLEAN)
 def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is_saved(
     low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
@@ -194,6 +199,7 @@ def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is
     assert error(resize(Trained(little)(lr, high), low, protocol), lr).min() > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), CLEAN)
 def test_projection_never_costs_psnr_for_a_clean_lr(
     low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
@@ -241,6 +247,7 @@ def test_bf16_is_nearly_the_same_image_and_another_identity(imported: Path, expe
     assert Trained(imported).identity == exact.identity  # what auto is on a CPU
 
 
+@pytest.mark.slow
 def test_the_identity_tells_apart_what_changes_the_image_and_only_that(imported: Path, little: Path) -> None:
     plain = Trained(imported).identity
     others = [
@@ -276,6 +283,7 @@ def test_the_trajectory_is_what_the_sampler_predicts_cut_to_size_and_then_the_re
     torch.testing.assert_close(result, method(lr, size), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles_do_not_see(
     little: Path, images: Tensor
 ) -> None:
@@ -287,6 +295,7 @@ def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles
     assert torch.equal(tiled(lr, (128, 128)), whole(lr, (128, 128)))
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little: Path, images: Tensor) -> None:
     lr = unit(images)[:2, :, :, :32]
     enough = Trained(little, how=Sampling(ensemble=True, projected=True, tile=128))(lr, (256, 128))
@@ -354,6 +363,7 @@ def test_a_grey_image_is_the_mean_of_that_of_three_equal_channels(
     torch.testing.assert_close(sr, three.mean(1, keepdim=True), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_images_that_ran_out_of_memory_teach_the_next(little: Path, images: Tensor) -> None:
     method, lr = Trained(little), unit(images)[:1, :, :64, :64]
     network, failures = method.network, []

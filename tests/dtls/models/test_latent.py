@@ -67,6 +67,7 @@ def restored(model: Latent, x: Tensor, seeds: Tensor, sampler: str | None = None
     return model.eval().sampler(sampler, None)[0](model, x, 4.0, seeds, None)
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_loss_goes_down_in_both_stages(kind: type[Latent], hr: Tensor) -> None:
     model = made(kind)
@@ -154,6 +155,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(kind: type[Latent], progre
     torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 @BOTH
 def test_statistics_come_to_be_those_of_the_latents_and_x0_is_standard(kind: type[Latent], hr: Tensor) -> None:
     model = made(kind)
@@ -188,6 +190,7 @@ def test_processes_have_one_estimate_of_the_statistics(hr: Tensor, monkeypatch: 
     torch.testing.assert_close(share.latent_moments, whole.latent_moments)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
 def test_results_follow_from_their_own_seed_and_image_alone(kind: type[Latent], name: str, enlarged: Tensor) -> None:
@@ -203,6 +206,7 @@ def test_results_follow_from_their_own_seed_and_image_alone(kind: type[Latent], 
     assert (other[1] - both[1]).abs().mean() > 1e-3
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_checkpoint_comes_back_and_upscales(kind: type[Latent], hr: Tensor, images: Tensor, tmp_path: Path) -> None:
     model = made(kind, size=32, lr_size=8)

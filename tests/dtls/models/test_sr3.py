@@ -146,6 +146,7 @@ class Conditioned(nn.Module):
         return self.unet(torch.cat((self.condition, x), dim=1), index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "sigmoid"])
 @pytest.mark.parametrize(("name", "steps"), [("ddim", 5), ("ddim", 20), ("ddpm", 20), ("ddpm", 4)])
 def test_samplers_give_what_diffusers_pipelines_give(
@@ -167,6 +168,7 @@ def test_samplers_give_what_diffusers_pipelines_give(
     torch.testing.assert_close(ours, torch.from_numpy(images).permute(0, 3, 1, 2), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
 def test_results_follow_from_their_own_seed_and_image_alone(name: str, enlarged: Tensor) -> None:
     model = made()
