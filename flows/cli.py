@@ -22,7 +22,8 @@ from flows.engine.stopping import TerminatedError, obeying_signals
 from flows.interface.commands import command
 from flows.interface.console import printable, tell
 from flows.interface.errors import StoppedError, UsageError
-from flows.interface.outcome import failures
+from flows.interface.extras import check_extra
+from flows.interface.outcome import line_of
 
 VERSION = "--version"
 STOPPED = "stopped; run it again to go on"
@@ -212,9 +213,9 @@ def main() -> None:
     except UsageError as error:
         _fail(str(error), code=2)
     except Exception as error:
-        if not isinstance(error, failures()):
+        if (line := line_of(error)) is None:
             raise
-        _fail(str(error), code=1)
+        _fail(line, code=1)
 
 
 class _Group(TyperGroup):
@@ -277,6 +278,8 @@ def _app() -> typer.Typer:
 def _demo(demo: Callable[[Any], str]) -> Callable[[Any], None]:
     @wraps(demo)
     def run(options: Any) -> None:
+        for extra in ("demo", "train"):
+            check_extra(extra, "dtls demo")
         tell("Starting a temporary Prefect server; this takes some seconds.")
         page = demo(options)
         typer.echo(f"\nOpen the report in a browser:\n{page}")

@@ -11,6 +11,7 @@ from dtls.degradations.resize import LRProtocol
 from flows.engine.flow import flow
 from flows.inputs.methods import Reduction
 from flows.inputs.selection import SelectionOptions, Target
+from flows.interface.extras import check_extra
 from flows.interface.options import Address
 from flows.transform.run import transform
 from flows.transform.sizes import Reduced, Smaller
@@ -48,6 +49,8 @@ class DownscaleOptions(SelectionOptions):
 @flow("downscale {options.source}")
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR images of a folder of HR images."""
+    if options.protocol == "realworld":
+        check_extra("train", "--protocol realworld")
     recipe = ImageTransform(
         "downscale", Reduction(options.protocol, options.seed), Reduced(options.scale, options.smaller, options.crop)
     )

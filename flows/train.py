@@ -24,6 +24,7 @@ from flows.engine.flow import flow, in_task
 from flows.inputs.methods import load_checkpointed
 from flows.inputs.sources import folder_here
 from flows.interface.console import Advance, flow_run, progress, tell
+from flows.interface.extras import check_extra
 from flows.interface.options import CORES
 from flows.interface.outcome import NothingToDo, raised
 from flows.training.options import TrainOptions
@@ -44,6 +45,7 @@ MODEL_FILES = (CONFIG, WEIGHTS)
 @flow("train {options.source}")
 def train(options: TrainOptions) -> str:
     """Train a model on shards."""
+    check_extra("train", "training")
     source, target = Location.of(options.source, follow_links=options.follow_links), Location.of(options.target)
     device = best_device(options.device)
     start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None

@@ -15,6 +15,7 @@ from typing import Any
 
 from flows.engine.options import BatchOptions
 from flows.interface.console import in_deployment, tell
+from flows.interface.extras import check_extra
 from flows.interface.options import CORES
 from storage.stores.location import StorageError, check_secrets
 
@@ -148,6 +149,7 @@ def _may_want_gpu(options: BatchOptions, *, uses_gpu: bool) -> bool:
 @contextmanager
 def connected(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
     """A client of the scheduler, once it has a worker; StorageError says why there is none."""
+    check_extra("dask", f"--runner {options.runner}")
     from distributed import Client
 
     if re.fullmatch(r"cuda:\d+", _device(options)):

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from flows.interface.console import deployed, log_failure, log_warning, shown
 from flows.interface.errors import RunError
+from flows.interface.extras import missing_extra
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,11 @@ def failures() -> tuple[type[Exception], ...]:
     return (OSError, RunError, *raised)
 
 
+def line_of(error: BaseException) -> str | None:
+    """The line that says what went wrong; None for what nobody expects, which has a traceback instead."""
+    return str(error) if isinstance(error, failures()) else missing_extra(error)
+
+
 def one_line(run: Callable[P, R]) -> Callable[P, R]:
     """`run`, the function of a flow or a task. In a deployment's run, what may go wrong becomes a failed state whose
     message is the line that the command line prints; elsewhere it is raised."""
@@ -46,11 +52,13 @@ def one_line(run: Callable[P, R]) -> Callable[P, R]:
         _leave_out_tracebacks()
         try:
             result = run(*args, **kwargs)
-        except failures() as error:
+        except Exception as error:
+            if (line := line_of(error)) is None:
+                raise
             if TaskRunContext.get() is None:
-                log_failure(str(error))
+                log_failure(line)
                 send_log()
-            return cast(R, Failed(message=shown(str(error)), data=error))
+            return cast(R, Failed(message=shown(line), data=error))
         if isinstance(result, NothingToDo) and TaskRunContext.get() is None:
             log_warning(result)
             send_log()
@@ -81,4 +89,4 @@ def _leave_out_tracebacks() -> None:
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else record
-    return error is not None and not isinstance(error, failures())
+    return error is not None and (not isinstance(error, BaseException) or line_of(error) is None)

