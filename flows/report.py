@@ -28,7 +28,7 @@ from flows.interface.console import tell
 from flows.interface.errors import RunError
 from flows.interface.options import Address
 from reports.figures.fonts import check_unreadable
-from reports.metrics.fidelity import Colour, Measure
+from reports.metrics.planes import Colour, Measure
 from reports.tables.table import write_metrics
 from storage.receipts.receipts import Receipts
 from storage.receipts.units import Row

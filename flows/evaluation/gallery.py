@@ -13,9 +13,9 @@ from PIL import Image
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
 from reports.figures.contact_sheet import GalleryImage, GalleryItem
+from reports.metrics.registry import METRICS
 from reports.metrics.ssim_map import ssim_map
 from reports.page.model import GalleryRow, Role, Shown
-from reports.tables.table import METRICS, PRIMARY
 from storage.images import decode as codec
 from storage.images.decode import ImageError, Pixels
 from storage.parallel import ordered_map
@@ -137,7 +137,7 @@ def chosen(frame: pd.DataFrame, count: int) -> list[str]:
 
     By the mean of the methods in the first of the primary metrics that has numbers.
     """
-    metric = next((m for m in METRICS if m.name in PRIMARY and frame[m.name].notna().any()), None)
+    metric = next((m for m in METRICS if m.is_primary and frame[m.name].notna().any()), None)
     if metric is None:
         keys = sorted(frame["key"].unique())
     else:

@@ -11,8 +11,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.interface.console import tell, tell_markdown
-from reports.tables.render import markdown
-from reports.tables.table import METRICS, SCHEMA_VERSION, SET_METRICS, mean_or_infinite
+from reports.metrics.metric import mean_or_infinite
+from reports.metrics.registry import METRICS, SET_METRICS
+from reports.tables.render import markdown, markdown_table
+from reports.tables.table import SCHEMA_VERSION
 from storage.parallel import ordered_map
 from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
@@ -125,23 +127,10 @@ def _read(where: Location, key: str, data: bytes) -> Kept:
 def _markdown(frame: pd.DataFrame) -> str:
     metrics = [m for m in (*METRICS, *SET_METRICS) if frame[m.name].notna().any()]
     several = frame["report"].nunique() > 1
-    head = [
-        "Run",
-        *["Report"] * several,
-        "Method",
-        *(f"{m.label} {m.arrow}" for m in metrics),
-        "Images",
-        "Conditions",
-    ]
-    lines = [head, ["---"] * (2 + several) + ["---:"] * (len(metrics) + 1) + ["---"]]
+    lines = []
     for row in frame.to_dict("records"):
         names = [row["run"], *[row["report"]] * several, row["method"]]
-        lines.append(
-            [
-                *(markdown(str(name)) for name in names),
-                *(m.text(row[m.name]) for m in metrics),
-                str(row["ok"]),
-                markdown(str(row["conditions"])),
-            ]
-        )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        numbers = [*(m.text(row[m.name]) for m in metrics), str(row["ok"])]
+        lines.append([*(markdown(str(name)) for name in names), *numbers, markdown(str(row["conditions"]))])
+    head = ["Run", *["Report"] * several, "Method", *(m.heading for m in metrics), "Images", "Conditions"]
+    return markdown_table(head, lines, "l" * (2 + several) + "r" * (len(metrics) + 1) + "l") + "\n"

@@ -16,7 +16,8 @@ from flows.evaluation.collection import Collection
 from flows.evaluation.samples import EvalSample, Stage
 from flows.inputs.grouping import in_batches
 from flows.interface.console import Advance
-from reports.metrics.fidelity import Measure, reduced_size
+from reports.metrics.metric import References
+from reports.metrics.planes import Measure, reduced_size
 from reports.metrics.score import score
 from reports.tables.table import NOTES, SCHEMA, SCHEMA_VERSION
 from storage.images.decode import ImageError
@@ -162,7 +163,7 @@ class Measurement:
         def scored(some: Mapping[str, Tensor], lr: Tensor | None = lr) -> dict[str, dict[str, Tensor] | str]:
             with ROOM.work(), in_hand(*(scene.key for scene in batch)), self.turn:
                 ROOM.claim(self._needed(some))
-                found = score(some, hr=hr, lr=lr, protocol=self.protocol, model=self.lpips, measure=self.measure)
+                found = score(some, References(hr, lr, self.protocol, self.measure, self.lpips))
             return {method: {name: x.cpu() for name, x in numbers.items()} for method, numbers in found.items()}
 
         try:

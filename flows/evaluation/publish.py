@@ -28,12 +28,13 @@ from reports.figures.crops import comparison_figure
 from reports.figures.fonts import lacking, missing
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
 from reports.metrics.inception import Inception, InceptionError
+from reports.metrics.registry import METRICS
 from reports.page.model import Page
 from reports.page.render import render
 from reports.rating.render import ratings_markdown
 from reports.tables.render import interval_table, latex_table, markdown
 from reports.tables.summary import Summary, as_json, summarise, text_of, versions
-from reports.tables.table import METRICS, PRIMARY, read_metrics
+from reports.tables.table import read_metrics
 from storage.receipts.lease import hold
 from storage.receipts.owners import LostError
 from storage.receipts.parquet import check_large
@@ -130,14 +131,14 @@ class Publication:
         gallery = Gallery.of(self._readable(frame), frame, self.options["gallery"], out)
         shown = summary.metrics
         if not set(shown) & set(METRICS):
-            shown = (*(m for m in METRICS if m.name in PRIMARY), *shown)  # all of them without a number
+            shown = (*(m for m in METRICS if m.is_primary), *shown)  # all of them without a number
         names = [m.name for m in shown if m in METRICS]
         page = Page(
             title=self.options["title"],
             date=date,
             conditions=summary.conditions,
             metrics=shown,
-            primary=[m.name for m in shown if m.name in PRIMARY],
+            primary=[m.name for m in shown if m.is_primary],
             distortion=DISTORTION if DISTORTION in names else names[0],
             perception=PERCEPTION if PERCEPTION in names else names[-1],
             summary=summary.methods,
@@ -191,7 +192,7 @@ class Publication:
 
     def _print(self, gallery: Gallery, frame: pd.DataFrame, summary: Summary, out: Recorder) -> None:
         """The figures of a paper, as far as there are images and numbers for them."""
-        shown = {m.name: m for m in summary.metrics if m.name in PRIMARY}
+        shown = {m.name: m for m in summary.metrics if m.is_primary}
         figures = {}
         with suppress(NothingToDrawError):
             figures["comparison"] = comparison_figure(gallery.items(FIGURE_ROWS))
@@ -228,7 +229,7 @@ def _markdown(summary: Summary, said: str) -> str:
         {name: value for name, value in row.items() if not name.endswith(("_low", "_high"))}
         for row in summary.methods
     ]
-    first = [m for m in summary.metrics if m.name in PRIMARY]
+    first = [m for m in summary.metrics if m.is_primary]
     short = interval_table(replace(summary, methods=means), first)
     notes = "".join(f"* {markdown(note)}\n" for note in summary.notes)
     return "\n".join(filter(None, (short, notes, said, f"{INTERVALS}\n\n{interval_table(summary)}")))

@@ -1,4 +1,4 @@
-"""Distances between sets, FID and KID: how near all results of a method together are to all HR images."""
+"""Distances between sets, such as FID: how near all results of a method together are to all HR images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from flows.evaluation.measure import Measurement
-from reports.metrics.fid_kid import FeatureSet, SetDistance, TooFewError, fid, kid
+from reports.metrics.fid_kid import FeatureSet, TooFewError
 from reports.metrics.inception import Inception
+from reports.metrics.registry import SET_METRICS
 from storage.images.decode import ImageError
 from storage.parallel import ordered_map
 from storage.stores.location import StorageError, UnavailableError
@@ -18,7 +19,7 @@ BATCH = 32
 def set_distances(
     comparison: Measurement, inception: Inception, advance: Callable[[int], None]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """By method `fid`, `kid` and `kid_spread`, as far as there are images enough, and what must be known of them.
+    """By method its numbers of SET_METRICS, as far as there are images enough, and what must be known of them.
 
     Images that cannot be read count in no set; `advance` is told of each.
     """
@@ -30,15 +31,15 @@ def set_distances(
     for method in comparison.sr:
         mine = _features(comparison, method, inception, advance)
         found[method] = {}
-        for name, distance in (("fid", fid), ("kid", kid)):
+        for metric in SET_METRICS:
             try:
-                measured: SetDistance = distance(mine, truth)
+                measured = metric.compute(mine, truth)
             except TooFewError as error:
                 notes.append(f"{method}: {error}.")
                 continue
-            found[method][name] = measured.value
+            found[method][metric.name] = measured.value
             if measured.spread is not None:
-                found[method][f"{name}_spread"] = measured.spread
+                found[method][f"{metric.name}_spread"] = measured.spread
             if measured.warning:
                 notes.append(f"{measured.warning}.")
     return found, list(dict.fromkeys(notes))

@@ -12,9 +12,8 @@ from flows.engine.job import Work
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
 from flows.inputs.sources import SourceSpec
-from reports.metrics.fidelity import Measure
-from reports.metrics.lpips_alexnet import load_lpips
-from reports.metrics.lpips_vgg import WeightsError, load_lpips_vgg
+from reports.metrics.lpips import WeightsError, load_lpips, load_lpips_vgg
+from reports.metrics.planes import Measure
 
 
 @dataclass(frozen=True)

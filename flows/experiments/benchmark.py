@@ -26,7 +26,10 @@ from flows.interface.console import tell
 from flows.interface.options import Address, Options, command_line
 from flows.interface.text import counted
 from flows.training.options import TrainOptions
-from reports.tables.table import METRICS, PRIMARY, SET_METRICS
+from reports.metrics.fid_kid import KID
+from reports.metrics.metric import Metric
+from reports.metrics.registry import METRICS
+from reports.tables.render import markdown_table
 from storage.receipts.receipts import read_manifest
 from storage.stores.location import Location
 
@@ -160,19 +163,18 @@ class Benchmark:
 
     def table(self, numbers: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
         """The numbers of all methods as Markdown, a table for each LR size, the best of each column in bold."""
-        names = (*PRIMARY, *(("kid",) if self.options.sets else ()))
-        shown = [m for m in (*METRICS, *SET_METRICS) if m.name in names]
+        shown: list[Metric] = [m for m in METRICS if m.is_primary] + [KID] * self.options.sets
         parts = [f"# Methods trained alike\n\n{self._conditions()}"]
         for low, rows in numbers.items():
-            head = ["Method", *(f"{m.label} {m.arrow}" for m in shown), *(cost.label for cost in COSTS)]
-            lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+            lines = []
             best = {m: m.best(row.get(m.name) for row in rows.values()) for m in shown}
             for name in self.methods:
                 row = rows.get(name, {})
                 said = {m: m.text(row.get(m.name)) for m in shown}
                 marked = [f"**{text}**" if text == best[m] else text for m, text in said.items()]
                 lines.append([name, *marked, *(cost.text(row.get(cost.name)) for cost in COSTS)])
-            text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+            head = ["Method", *(m.heading for m in shown), *(cost.label for cost in COSTS)]
+            text = markdown_table(head, lines)
             link = f"[Intervals, differences and images](report-{low}/index.html)"
             parts.append(f"## {low}→{self.options.size}\n\n{text}\n\n{' '.join([*_winners(rows), link])}")
         return "\n\n".join(parts) + "\n"

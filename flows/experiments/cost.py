@@ -24,7 +24,7 @@ from dtls.training.presets import preset_of
 from dtls.training.trainer import Trainer, TrainingError
 from flows.inputs.methods import load_checkpointed
 from flows.training.options import TrainOptions
-from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.lpips import load_lpips
 
 WARM_UP, MIN, SECONDS = 2, 3, 3.0
 """Steps that do not count; then so many steps and so many seconds are measured at least."""

@@ -16,9 +16,18 @@ from flows.experiments.paper_tables import PAPER_TABLES, PaperRow, PaperTable
 from flows.experiments.testbed import Testbed
 from flows.interface.options import Address, Options, command_line
 from flows.training.options import TrainOptions
-from reports.tables.table import METRICS, PRIMARY, Metric
+from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
+from reports.metrics.metric import Metric
+from reports.metrics.registry import METRICS
+from reports.tables.render import markdown_table
 
-SATISFIED = Metric("satisfied", "Satisfied", "", "higher", ".0%", "people who graded 3 (good) or 4 (excellent)")
+SATISFIED = Metric(
+    name="satisfied",
+    label="Satisfied",
+    decimals=0,
+    notation="%",
+    description="people who graded 3 (good) or 4 (excellent)",
+)
 
 
 class ReproduceOptions(Options):
@@ -157,15 +166,14 @@ class Reproduction:
     def markdown(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
         """The table as Markdown: our means, the published ones in brackets."""
         authors = any("authors_consistency" in row.published for row in self.table.rows)
-        shown = [m for m in METRICS if m.name in PRIMARY] + [METRICS[-1]] * authors
+        shown: list[Metric] = [m for m in METRICS if m.is_primary] + [AUTHORS_CONSISTENCY] * authors
         shown += [SATISFIED] * self.table.rated
-        head = ["Method", "LR→HR", *(f"{m.label} {m.arrow}" for m in shown)]
-        lines = [head, ["---", "---"] + ["---:"] * (len(head) - 2)]
+        lines = []
         for row in self.table.rows:
             ours = numbers.get((row.label, row.low), {}) if row.ours else {}
             cells = [_cell(m, ours.get(m.name), row.published.get(m.name)) for m in shown]
             lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells])
-        text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        text = markdown_table(["Method", "LR→HR", *(m.heading for m in shown)], lines, "ll")
         notes = [self.table.note]
         if any(row.published for row in self.table.rows):
             notes.append("In brackets: as published, on other data.")

@@ -22,7 +22,7 @@ from dtls.models.dtls import DTLS, ModelConfig, Prediction, steps_between
 from dtls.training.presets import preset_of
 from dtls.training.trainer import Recipe, check_recipe
 from flows.interface.options import Address, Options
-from reports.metrics.fidelity import LPIPS_MIN_SIDE
+from reports.metrics.lpips import MIN_SIDE as LPIPS_MIN_SIDE
 
 OF_DTLS = ("preset", "dim", "dim_mults", "patch", "stride", "residual", "predicts", "inputs", "first_timestep")
 

@@ -44,7 +44,7 @@ from dtls.inference.tiling import ran_out_of_memory
 from dtls.training.trainer import Recipe, Trainer, TrainingError, train
 from flows.training.data import TrainingData
 from flows.training.settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
-from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.lpips import load_lpips
 from storage.receipts.claims import Claim, Watch
 from storage.stores.location import StorageError
 

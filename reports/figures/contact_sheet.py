@@ -10,8 +10,9 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from reports.figures.fonts import Face, readable
+from reports.metrics.metric import Metric
+from reports.metrics.registry import METRICS
 from reports.tables.summary import conditions
-from reports.tables.table import METRICS, Metric
 
 COLUMN = 256
 """How wide, in pixels, an image is drawn at most; small ones are enlarged by whole numbers up to it."""
@@ -82,7 +83,9 @@ def cut(text: str, face: Face, width: float) -> str:
 
 def chosen_metrics(gallery: Sequence[GalleryItem], names: Sequence[str] = SHOWN) -> list[Metric]:
     """Those of `names` that some image has a number of; where none has, as many others in the table's order."""
-    there = [m for m in METRICS if m.best(value for item in gallery for value in _values(item, m)) is not None]
+    there: list[Metric] = [
+        m for m in METRICS if m.best(value for item in gallery for value in _values(item, m)) is not None
+    ]
     return [m for m in there if m.name in names] or there[: len(names)]
 
 

@@ -21,7 +21,7 @@ from reports.figures.contact_sheet import (
     chosen_metrics,
 )
 from reports.figures.plots import DPI, TWO_COLUMNS, one_line, settings
-from reports.tables.table import Metric
+from reports.metrics.metric import Metric
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -16,8 +16,8 @@ import pandas as pd
 
 from reports.figures.contact_sheet import INK, MUTED, NothingToDrawError, cut
 from reports.figures.fonts import MAIN, Face, families, readable
+from reports.metrics.metric import Metric
 from reports.tables.statistics import mean_interval
-from reports.tables.table import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

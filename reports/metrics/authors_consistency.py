@@ -9,8 +9,21 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from reports.metrics.metric import SampleMetric
+from reports.metrics.planes import check_images, in_groups
+
 UNIT = 1e-5
 """Of the paper's tables: their 0.125 is a mean sum of 12,500."""
+
+
+def authors_consistency(sr: Tensor, hr: Tensor, low: tuple[int, int]) -> Tensor:
+    """What the DTLS paper's tables call consistency, on their scale (16→128: 0.125).
+
+    No MSE, and no measure of consistency; only to be compared with those tables. sr, hr: uint8 (N, 3, H, W) of one
+    shape; low: (h, w) of the LR images; returns float64 (N,).
+    """
+    check_images(sr, hr)
+    return in_groups(lambda x, y: wrapped_squares(x, y, low), sr, hr)
 
 
 def wrapped_squares(sr: Tensor, hr: Tensor, low: tuple[int, int]) -> Tensor:
@@ -45,3 +58,16 @@ def _weights(n_in: int, n_out: int) -> Tensor:
     taps = torch.stack((before, left, right, 1 - before - left - right), dim=1)
     pixels = (first.long()[:, None] + torch.arange(-1, 3)).clamp(0, n_in - 1)
     return torch.zeros(n_out, n_in, dtype=torch.float64).scatter_add(1, pixels, taps)
+
+
+AUTHORS_CONSISTENCY = SampleMetric(
+    name="authors_consistency",
+    label="Consistency (authors')",
+    decimals=3,
+    lower_is_better=True,
+    description=(
+        "the DTLS authors' formula: squared differences that wrap modulo 256, to compare with their Table 3 only"
+    ),
+    needs=frozenset({"hr", "lr"}),
+    compute=lambda images: authors_consistency(images.sr, images.hr, (images.lr.shape[-2], images.lr.shape[-1])),
+)

@@ -4,11 +4,11 @@ Features, from `inception` or elsewhere, come batch by batch; a set keeps their 
 sample of them, for KID, so memory does not grow with the number of images.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
+
+from reports.metrics.metric import SetDistance, SetMetric
 
 SAMPLE = 10_000
 """Features of so many images are kept for KID."""
@@ -23,19 +23,6 @@ KID_LEAST, KID_SENSIBLE = 100, 1000
 
 class TooFewError(ValueError):
     """Too few images for a number that means something."""
-
-
-@dataclass(frozen=True)
-class SetDistance:
-    """A distance between two sets. spread: its standard deviation over subsets, None where there are none.
-
-    images: in the smaller set. warning: why the number says little, None where it says enough.
-    """
-
-    value: float
-    spread: float | None
-    images: int
-    warning: str | None
 
 
 class FeatureSet:
@@ -157,3 +144,21 @@ def _enough(a: FeatureSet, b: FeatureSet, name: str, least: int) -> int:
     if images < least:
         raise TooFewError(f"{name} of {images:,} images would be noise: it wants {least:,} or more in each set")
     return images
+
+
+FID = SetMetric(
+    name="fid",
+    label="FID",
+    decimals=2,
+    lower_is_better=True,
+    description="Fréchet distance of InceptionV3's features of all images",
+    compute=fid,
+)
+KID = SetMetric(
+    name="kid",
+    label="KID",
+    decimals=4,
+    lower_is_better=True,
+    description="kernel distance of InceptionV3's features of all images",
+    compute=kid,
+)

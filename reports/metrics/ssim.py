@@ -1,19 +1,46 @@
-"""The two similarities of SSIM (Wang et al. 2004, eq. 13): a uniform window of 7×7, and a Gaussian one of 11×11.
+"""SSIM: structural similarity (Wang et al. 2004, eq. 13), with a uniform window of 7×7 and a Gaussian one of 11×11.
 
-Both take planes x, y (N, C, H, W) in 0…255 and the data range, L in C1 = (0.01 L)² and C2 = (0.03 L)², and give the
-mean over planes and over the windows that lie wholly inside, float64 (N,).
+`uniform_similarity` and `gaussian_similarity` take planes x, y (N, C, H, W) in 0…255 and the data range, L in
+C1 = (0.01 L)² and C2 = (0.03 L)². They return the mean over planes and over the windows that are wholly inside,
+float64 (N,).
 """
 
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from reports.metrics.metric import SampleMetric
+from reports.metrics.planes import WHOLE, Measure, check_images, in_groups, no_numbers
+
+Window = Literal["uniform", "gaussian"]
 
 UNIFORM_WINDOW = 7
 GAUSSIAN_WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 MIDDLE = 128
+
+
+def ssim(a: Tensor, b: Tensor, measure: Measure = WHOLE, window: Window = "uniform") -> Tensor:
+    """Structural similarity in [−1, 1], the mean over pixels and planes.
+
+    `uniform`: 7×7 pixels of one weight and the sample covariance (N − 1), as the DTLS authors take it: skimage's
+    `structural_similarity(a, b, channel_axis=-1, data_range=255)`. `gaussian`: 11×11 pixels, σ = 1.5, the weighted
+    covariance, as Wang, MATLAB and BasicSR: skimage's with `gaussian_weights=True, use_sample_covariance=False`. Both
+    with K1 = 0.01, K2 = 0.03, and over the windows that are wholly inside (torchmetrics adds some over mirrored
+    edges).
+    a, b: uint8 (N, 3, H, W) of one shape; returns float64 (N,), NaN when a side is shorter than the window.
+    """
+    check_images(a, b)
+    side, similarity = {
+        "uniform": (UNIFORM_WINDOW, uniform_similarity),
+        "gaussian": (GAUSSIAN_WINDOW, gaussian_similarity),
+    }[window]
+    if measure.side(a) < side:
+        return no_numbers(a)
+    return in_groups(lambda x, y: similarity(measure.planes(x), measure.planes(y), measure.data_range), a, b)
 
 
 def uniform_similarity(x: Tensor, y: Tensor, data_range: float) -> Tensor:
@@ -83,3 +110,22 @@ def _band(n: int, device: torch.device) -> Tensor:
     offsets = torch.arange(n)[None] - torch.arange(n - GAUSSIAN_WINDOW + 1)[:, None] - GAUSSIAN_WINDOW // 2
     weights = torch.exp(-0.5 * (offsets.double() / SIGMA) ** 2) * (offsets.abs() <= GAUSSIAN_WINDOW // 2)
     return (weights / weights.sum(dim=1, keepdim=True)).float().to(device)
+
+
+SSIM = SampleMetric(
+    name="ssim",
+    label="SSIM",
+    decimals=4,
+    description="structural similarity, uniform 7×7 window, mean of the planes",
+    is_primary=True,
+    needs=frozenset({"hr"}),
+    compute=lambda images: ssim(images.sr, images.hr, images.measure),
+)
+SSIM_GAUSSIAN = SampleMetric(
+    name="ssim_gaussian",
+    label="SSIM (Gaussian)",
+    decimals=4,
+    description="structural similarity, Gaussian 11×11, σ 1.5",
+    needs=frozenset({"hr"}),
+    compute=lambda images: ssim(images.sr, images.hr, images.measure, "gaussian"),
+)

@@ -3,15 +3,17 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
 
+from reports.metrics.metric import Metric, finite_or_none
+from reports.metrics.registry import SET_METRICS
 from reports.page.model import GalleryRow, Page, Shown
-from reports.tables.table import SET_METRICS, Metric, finite_or_none
 
+SHOWN = ("name", "label", "unit", "better", "form", "description", "arrow")
+"""What the page's scripts know of a metric."""
 DIGITS = 7
 """Significant digits of a number on the page; no metric shows more than five."""
 
@@ -28,7 +30,7 @@ def page_data(page: Page) -> str:
     metrics = [metric for metric in page.metrics if metric not in SET_METRICS]
     content = {
         "methods": methods,
-        "metrics": [asdict(metric) | {"arrow": metric.arrow} for metric in metrics],
+        "metrics": [{name: getattr(metric, name) for name in SHOWN} for metric in metrics],
         "primary": list(page.primary),
         "distortion": page.distortion,
         "perception": page.perception,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from reports.tables.table import Metric
+from reports.metrics.metric import Metric
 
 Role = Literal["lr", "sr", "hr"]
 

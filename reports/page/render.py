@@ -12,12 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reports.metrics.metric import Metric, finite_or_none, mean_or_infinite
 from reports.page.data import is_embedded, page_data
 from reports.page.model import GalleryRow, Page, Shown
 from reports.page.verdict import interval, signed, verdict
 from reports.rating.render import ratings_facts, ratings_note, ratings_tables
 from reports.tables.ranking import best_of
-from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 __all__ = ["GalleryRow", "Page", "Shown", "render"]
 

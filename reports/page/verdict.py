@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.metrics.metric import Metric, finite_or_none, mean_or_infinite
 from reports.page.model import Page
 from reports.tables.ranking import best_of, ranked_by
-from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 
 def verdict(page: Page) -> list[str]:

@@ -1,9 +1,10 @@
 """What people said, in words and tables: for the page, and as Markdown."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from reports.tables.render import markdown, markdown_table
 
 Form = Callable[[float], str]
 
@@ -99,17 +100,15 @@ def _table(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, Form]]) 
 
 
 def _markdown(table: Table) -> str:
-    heads = " | ".join(f"{head} ↑" for head in table.heads)
-    lines = [f"| Method | {heads} | Ratings | Raters |", f"| --- |{' ---: |' * (len(table.heads) + 2)}"]
-    for method, numbers, ratings, raters in table.rows:
-        cells = [_escaped(method), *(f"{n.text} ({n.interval})" for n in numbers), str(ratings), str(raters)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    head = ["Method", *(f"{head} ↑" for head in table.heads), "Ratings", "Raters"]
+    return markdown_table(
+        head,
+        [
+            [markdown(method), *(f"{n.text} ({n.interval})" for n in numbers), str(ratings), str(raters)]
+            for method, numbers, ratings, raters in table.rows
+        ],
+    )
 
 
 def _counted(count: int, name: str) -> str:
     return f"{count:,} {name}{'' if count == 1 else 's'}"
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#&!])", r"\\\1", " ".join(name.split()))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.tables.table import Metric, mean_or_infinite
+from reports.metrics.metric import Metric, mean_or_infinite
 
 COMMON = "_common"
 """Behind a metric's name in a row of the summary: of the images that all methods have."""

@@ -1,4 +1,4 @@
-"""The summary as papers and READMEs print it: a LaTeX table with booktabs, and a Markdown table with intervals.
+"""Tables as papers and READMEs print them: the summary in LaTeX with booktabs, and every table in Markdown.
 
 The best number of a metric is bold; the second is underlined in LaTeX and in italics in Markdown. All that print
 alike rank alike, and a single method is not ranked.
@@ -6,12 +6,12 @@ alike rank alike, and a single method is not ranked.
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from reports.metrics.metric import Metric, finite_or_none, mean_or_infinite
 from reports.tables.ranking import ranked_by
 from reports.tables.summary import Summary
-from reports.tables.table import Metric, finite_or_none, mean_or_infinite
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -73,10 +73,18 @@ def interval_table(summary: Summary, metrics: Sequence[Metric] | None = None) ->
     shown = summary.metrics if metrics is None else metrics
     failures = any(row["failed"] for row in summary.methods)
     head = ["Method", *(_titled(m) for m in shown), "Images", *["Failed"] * failures]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    lines += _rows(summary, shown, markdown, _markdown_number, failures=failures)
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    table = markdown_table(head, _rows(summary, shown, markdown, _markdown_number, failures=failures))
     return f"{summary.conditions}. Means with 95 % intervals; best in bold, second in italics.\n\n{table}\n"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], columns: str = "l") -> str:
+    """A table whose cells are Markdown by now.
+
+    columns: l or r for each column, as in LaTeX: text is left-aligned, numbers are right-aligned. Columns that it
+    lacks are of numbers.
+    """
+    rule = [{"l": "---", "r": "---:"}[kind] for kind in columns.ljust(len(head), "r")]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
 def escape(text: str) -> str:
@@ -160,4 +168,4 @@ def _line(text: str) -> str:
 
 
 def _titled(metric: Metric) -> str:
-    return f"{metric.label} {metric.arrow}" + (f" ({metric.unit})" if metric.unit else "")
+    return metric.heading + (f" ({metric.unit})" if metric.unit else "")

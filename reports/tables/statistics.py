@@ -69,20 +69,6 @@ def mean_interval(values: ArrayLike, *, confidence: float = 0.95, seed: int = 0)
     return Interval(float(numbers.mean()), float(low), float(high), len(numbers), confidence)
 
 
-def mean_intervals(
-    frame: pd.DataFrame, column: str, *, by: str = "method", confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """`mean_interval` of a column for each value of `by`: columns mean, low, high, count, confidence; index `by`."""
-    intervals = {
-        name: mean_interval(rows[column], confidence=confidence, seed=seed)
-        for name, rows in frame.groupby(by, sort=False)
-    }
-    columns = ["mean", "low", "high", "count", "confidence"]
-    return pd.DataFrame(
-        [vars(interval) for interval in intervals.values()], index=pd.Index(intervals, name=by), columns=columns
-    )
-
-
 def difference(
     scores: pd.DataFrame,
     a: str,
@@ -114,21 +100,6 @@ def scores_of(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """A column of the report's table as one row a key and one column a method, in first-seen order of the methods."""
     table = frame.pivot(index="key", columns="method", values=column)
     return table[list(dict.fromkeys(frame["method"]))]
-
-
-def win_counts(scores: pd.DataFrame, *, better: Literal["higher", "lower"] = "higher") -> pd.DataFrame:
-    """How often the row's method beats the column's, over the images that both have; ties count half to each."""
-    values = scores.astype(np.float64).to_numpy()
-    if better == "lower":
-        values = -values
-    there = ~np.isnan(values)
-    wins = np.empty((values.shape[1],) * 2)
-    for i, column in enumerate(values.T):
-        both = there & there[:, [i]]
-        wins[i] = (both & (column[:, None] > values)).sum(axis=0)
-        wins[i] += 0.5 * (both & (column[:, None] == values)).sum(axis=0)
-    np.fill_diagonal(wins, 0)
-    return pd.DataFrame(wins, index=scores.columns, columns=scores.columns)
 
 
 def bradley_terry(wins: pd.DataFrame, *, prior: float = 0.1) -> pd.Series:

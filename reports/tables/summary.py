@@ -13,10 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports.metrics.fidelity import PEAK
+from reports.metrics.metric import Metric, finite_or_none
+from reports.metrics.planes import PEAK
+from reports.metrics.registry import METRICS, SET_METRICS
 from reports.tables.ranking import COMMON, leaves_out
 from reports.tables.statistics import difference, mean_interval, scores_of
-from reports.tables.table import METRICS, SCHEMA_VERSION, SET_METRICS, Metric, finite_or_none
+from reports.tables.table import SCHEMA_VERSION
 
 FAILED_LISTED = 20
 FAILURE = ["method", "key", "error"]

@@ -1,4 +1,4 @@
-"""The Parquet table of a report, one row an image and method, and the metrics that are its columns.
+"""The Parquet table of a report: one row an image and method, one column a metric of the registry.
 
 `metrics.parquet` documents itself: the schema's version is in its metadata, unit and meaning of every column in the
 field's. A number that could not be had is null; an infinite PSNR (identical images) stays infinite.
@@ -6,78 +6,22 @@ field's. A number that could not be had is null; an infinite PSNR (identical ima
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
-from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reports.metrics.registry import METRICS
+
 SCHEMA_VERSION = 2
 """Goes up when a column changes its meaning or goes; new columns do not need it."""
 NOTES = "notes"
 """The column that tables of earlier versions lack."""
 ROW_GROUP, BATCH = 16_384, 512
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column of numbers: how it is called, read and printed."""
-
-    name: str
-    label: str
-    unit: str
-    better: Literal["higher", "lower"]
-    form: str
-    description: str
-
-    @property
-    def arrow(self) -> str:
-        """The direction in which it gets better."""
-        return "↑" if self.better == "higher" else "↓"
-
-    def text(self, value: object) -> str:
-        """The number as people read it: a dash for none, ∞ for infinite."""
-        number = finite_or_none(value, infinite=True)
-        if number is None:
-            return "–"
-        return "∞" if math.isinf(number) else format(number, self.form)
-
-    def best(self, values: Iterable[object]) -> str | None:
-        """The printed form of the best of `values`; all that print like it are the best. None without a number."""
-        numbers = [n for value in values if (n := finite_or_none(value, infinite=True)) is not None]
-        return self.text((max if self.better == "higher" else min)(numbers)) if numbers else None
-
-
-METRICS = (
-    Metric(
-        "psnr", "PSNR", "dB", "higher", ".2f", "peak signal-to-noise ratio, by the mean squared error of all planes"
-    ),
-    Metric("ssim", "SSIM", "", "higher", ".4f", "structural similarity, uniform 7×7 window, mean of the planes"),
-    Metric("ssim_gaussian", "SSIM (Gaussian)", "", "higher", ".4f", "structural similarity, Gaussian 11×11, σ 1.5"),
-    Metric("lpips", "LPIPS", "", "lower", ".4f", "learned perceptual distance, version 0.1"),
-    Metric("consistency", "Consistency", "", "lower", ".2e", "mean squared error between A·SR and LR on [0, 1]"),
-    Metric("lr_psnr", "LR-PSNR", "dB", "higher", ".2f", "the same as a peak signal-to-noise ratio"),
-    Metric(
-        "authors_consistency",
-        "Consistency (authors')",
-        "",
-        "lower",
-        ".3f",
-        "the DTLS authors' formula: squared differences that wrap modulo 256, to compare with their Table 3 only",
-    ),
-)
-SET_METRICS = (
-    Metric("fid", "FID", "", "lower", ".2f", "Fréchet distance of InceptionV3's features of all images"),
-    Metric("kid", "KID", "", "lower", ".4f", "kernel distance of InceptionV3's features of all images"),
-)
-"""Of all images of a method together; no columns of the table."""
-PRIMARY = ("psnr", "ssim", "lpips", "consistency")
-"""The metrics that are shown where there is no room for all."""
 
 
 def _field(name: str, kind: pa.DataType, description: str, unit: str = "", *, nullable: bool = True) -> pa.Field:
@@ -126,7 +70,10 @@ def write_metrics(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """A report's table, with pandas' missing values for null. ValueError when it is no such table, or a newer one."""
+    """A report's table, with pandas' missing values for null, and for columns that came later.
+
+    ValueError when it is no such table, or a newer one.
+    """
     table = pq.ParquetFile(path).read(use_threads=False)
     metadata = table.schema.metadata or {}
     if metadata.get(b"dtls.table") != b"metrics":
@@ -134,24 +81,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     if (found := int(metadata[b"dtls.version"])) > SCHEMA_VERSION:
         raise ValueError(f"{path} has version {found} of the table, this dtls reads up to {SCHEMA_VERSION}")
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get)
-    return frame if NOTES in frame else frame.assign(**{NOTES: None})
-
-
-def mean_or_infinite(row: Mapping[str, Any], name: str) -> float | None:
-    """A method's mean of the metric of this name; infinite where there are infinite values only."""
-    value = finite_or_none(row.get(name))
-    return math.inf if value is None and row.get(f"{name}_infinite") else value
-
-
-def finite_or_none(value: object, *, infinite: bool = False) -> float | None:
-    """A number as float; None for null, NaN and, unless `infinite`, the infinities."""
-    if not isinstance(value, Real):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number beyond all floats
-        return None
-    return None if math.isnan(number) or (math.isinf(number) and not infinite) else number
+    return frame.reindex(columns=[*frame, *(name for name in SCHEMA.names if name not in frame)])
 
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.RecordBatch]:

@@ -20,9 +20,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
-from reports.metrics.fidelity import lpips_to_one, psnr, ssim
-from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.lpips import load_lpips, lpips
+from reports.metrics.metric import Kept, References
+from reports.metrics.psnr import psnr
 from reports.metrics.score import score
+from reports.metrics.ssim import ssim
 from tests.bench.measure import hardware, interleaved
 from tests.bench.report import head, line
 
@@ -43,14 +45,14 @@ def photographs(count: int) -> Tensor:
 
 def loop(sr: Sequence[Tensor], hr: Tensor, model: nn.Module) -> list[tuple[float, float, float]]:
     """PSNR, SSIM and LPIPS of every pair, one by one."""
-    import lpips
+    import lpips as package
 
     found = []
     with torch.no_grad():
         for method in sr:
             for a, b in zip(hr, method, strict=True):
                 x, y = (p.permute(1, 2, 0).numpy() for p in (a, b))
-                distance = model(lpips.im2tensor(x), lpips.im2tensor(y)).item()
+                distance = model(package.im2tensor(x), package.im2tensor(y)).item()
                 similarity = structural_similarity(x, y, channel_axis=-1, data_range=255)  # type: ignore[no-untyped-call]
                 found.append((peak_signal_noise_ratio(x, y, data_range=255), similarity, distance))  # type: ignore[no-untyped-call]
     return found
@@ -59,7 +61,8 @@ def loop(sr: Sequence[Tensor], hr: Tensor, model: nn.Module) -> list[tuple[float
 def three(sr: Sequence[Tensor], hr: Tensor, model: nn.Module) -> list[tuple[float, float, float]]:
     """The loop's numbers, by ours."""
     with torch.inference_mode():
-        columns = [[psnr(x, hr), ssim(x, hr), d] for x, d in zip(sr, lpips_to_one([*sr], hr, model), strict=True)]
+        kept = Kept()
+        columns = [[psnr(x, hr), ssim(x, hr), lpips(x, hr, model, kept)] for x in sr]
     return [tuple(row) for parts in columns for row in torch.stack(parts, dim=1).tolist()]
 
 
@@ -75,7 +78,7 @@ def measure(methods: int, images: int, repeats: int, model: nn.Module) -> tuple[
     runs = (
         lambda: loop(sr, hr, model),
         lambda: three(sr, hr, model),
-        lambda: score(named, hr=hr, lr=lr, protocol="antialias", model=model),
+        lambda: score(named, References(hr, lr, "antialias", lpips=model)),
     )
     seconds = interleaved(runs, repeats, "cpu")
     rates = [methods * images / s for s in seconds]

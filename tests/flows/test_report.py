@@ -19,7 +19,7 @@ from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports.metrics import fid_kid
 from reports.metrics.inception import InceptionError
-from reports.tables.table import METRICS, SET_METRICS
+from reports.metrics.registry import METRICS, SET_METRICS
 from storage.stores.location import StorageError
 
 METRICS_OF_SETS = {metric.name: metric for metric in SET_METRICS}

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
 from reports.figures.contact_sheet import GalleryImage, GalleryItem
-from reports.metrics.fidelity import consistency, lpips, psnr, ssim
-from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.consistency import consistency
+from reports.metrics.lpips import load_lpips, lpips
+from reports.metrics.psnr import psnr
+from reports.metrics.ssim import ssim
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -17,7 +17,7 @@ from reports.figures.contact_sheet import COLUMN, LINE, MARGIN, GalleryImage, Ga
 from reports.figures.crops import comparison_figure
 from reports.figures.fonts import Face, FontError, check_unreadable, families, missing, readable
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
-from reports.tables.table import METRICS
+from reports.metrics.registry import METRICS
 from tests.reports.samples import row
 
 SUPER = "超解像"

@@ -25,8 +25,9 @@ from reports.figures.plots import (
     figure_bytes,
     tradeoff_figure,
 )
+from reports.metrics.registry import METRICS
 from reports.tables.statistics import mean_interval
-from reports.tables.table import METRICS, SCHEMA
+from reports.tables.table import SCHEMA
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 PSNR, SSIM, LPIPS, CONSISTENCY = (BY_NAME[name] for name in ("psnr", "ssim", "lpips", "consistency"))

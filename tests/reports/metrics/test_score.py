@@ -5,9 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from dtls.degradations.resize import SizeError, resize
-from reports.metrics import fidelity
-from reports.metrics.fidelity import Measure
+from reports.metrics.authors_consistency import authors_consistency
+from reports.metrics.consistency import consistency, lr_psnr
+from reports.metrics.lpips import lpips
+from reports.metrics.metric import References
+from reports.metrics.planes import Measure
+from reports.metrics.psnr import psnr
+from reports.metrics.registry import METRICS
 from reports.metrics.score import score
+from reports.metrics.ssim import ssim
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +36,20 @@ def test_every_method_has_the_numbers_that_it_has_alone(
     sr: dict[str, Tensor], hr: Tensor, lr: Tensor, model: nn.Module
 ) -> None:
     measure = Measure(colour="y", border=4)
-    found = score(sr, hr=hr, lr=lr, protocol="antialias", model=model, measure=measure)
+    found = score(sr, References(hr, lr, "antialias", measure, model))
     assert list(found) == ["bicubic", "darker"]
     for method, x in sr.items():
-        consistency = fidelity.consistency(x, lr, "antialias")
+        shrunk = consistency(x, lr, "antialias")
         expected = {
-            "psnr": fidelity.psnr(x, hr, measure),
-            "ssim": fidelity.ssim(x, hr, measure),
-            "ssim_gaussian": fidelity.ssim(x, hr, measure, "gaussian"),
-            "lpips": fidelity.lpips(x, hr, model),
-            "consistency": consistency,
-            "lr_psnr": fidelity.lr_psnr(consistency),
-            "authors_consistency": fidelity.authors_consistency(x, hr, (32, 32)),
+            "psnr": psnr(x, hr, measure),
+            "ssim": ssim(x, hr, measure),
+            "ssim_gaussian": ssim(x, hr, measure, "gaussian"),
+            "lpips": lpips(x, hr, model),
+            "consistency": shrunk,
+            "lr_psnr": lr_psnr(shrunk),
+            "authors_consistency": authors_consistency(x, hr, (32, 32)),
         }
-        assert set(found[method]) == set(expected)
+        assert set(found[method]) == set(expected) == {metric.name for metric in METRICS}
         for name, values in expected.items():
             torch.testing.assert_close(found[method][name], values, atol=1e-9, rtol=0)
 
@@ -51,33 +57,33 @@ def test_every_method_has_the_numbers_that_it_has_alone(
 def test_of_lr_images_made_by_realworld_there_is_no_consistency(
     sr: dict[str, Tensor], hr: Tensor, lr: Tensor, model: nn.Module
 ) -> None:
-    found = score(sr, hr=hr, lr=lr, protocol="realworld", model=model)
+    found = score(sr, References(hr, lr, "realworld", lpips=model))
     assert found.keys() == sr.keys()
     assert all(numbers.keys() == {"psnr", "ssim", "ssim_gaussian", "lpips"} for numbers in found.values())
 
 
 def test_without_ground_truth_there_is_consistency_alone(sr: dict[str, Tensor], lr: Tensor, model: nn.Module) -> None:
-    found = score(sr, lr=lr, protocol="antialias", model=model)
+    found = score(sr, References(lr=lr, protocol="antialias", lpips=model))
     assert set(found["bicubic"]) == {"consistency", "lr_psnr"}
 
 
 def test_without_lr_and_lpips_there_are_psnr_and_ssim(sr: dict[str, Tensor], hr: Tensor) -> None:
-    assert set(score(sr, hr=hr)["bicubic"]) == {"psnr", "ssim", "ssim_gaussian"}
+    assert set(score(sr, References(hr))["bicubic"]) == {"psnr", "ssim", "ssim_gaussian"}
 
 
 def test_one_pixel_has_a_psnr_and_no_other_number_of_hr(model: nn.Module) -> None:
     hr, sr = (torch.full((1, 3, 1, 1), v, dtype=torch.uint8) for v in (10, 20))
-    numbers = score({"a": sr}, hr=hr, lr=hr, model=model)["a"]
+    numbers = score({"a": sr}, References(hr, hr, lpips=model))["a"]
     missing = {name for name, values in numbers.items() if values.isnan().all()}
     assert missing == {"ssim", "ssim_gaussian", "lpips"}
 
 
 def test_no_images_have_no_numbers(model: nn.Module) -> None:
     none = torch.zeros(0, 3, 64, 64, dtype=torch.uint8)
-    for values in score({"a": none}, hr=none, lr=none[..., :16, :16], model=model)["a"].values():
+    for values in score({"a": none}, References(none, none[..., :16, :16], lpips=model))["a"].values():
         assert values.shape == (0,)
 
 
 def test_a_method_of_another_size_is_refused(sr: dict[str, Tensor], hr: Tensor, model: nn.Module) -> None:
     with pytest.raises(SizeError, match="127×128 cannot be compared with 4 images of 128×128"):
-        score(sr | {"cut": hr[..., :127]}, hr=hr, model=model)
+        score(sr | {"cut": hr[..., :127]}, References(hr, lpips=model))

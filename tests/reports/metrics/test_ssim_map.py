@@ -8,7 +8,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from dtls.degradations.resize import SizeError
-from reports.metrics import fidelity
+from reports.metrics.ssim import ssim
 from reports.metrics.ssim_map import local_ssim, ssim_map
 
 Pixels = NDArray[np.uint8]
@@ -30,7 +30,7 @@ def test_local_ssim_is_that_of_skimage(pairs: list[tuple[Pixels, Pixels]]) -> No
 def test_the_mean_of_local_ssim_is_the_ssim_of_the_table(pairs: list[tuple[Pixels, Pixels]]) -> None:
     for sr, hr in pairs:
         a, b = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None] for x in (sr, hr))
-        assert local_ssim(sr, hr)[3:-3, 3:-3].mean() == pytest.approx(fidelity.ssim(a, b).item(), abs=1e-9)
+        assert local_ssim(sr, hr)[3:-3, 3:-3].mean() == pytest.approx(ssim(a, b).item(), abs=1e-9)
 
 
 def test_the_map_has_the_size_of_hr_and_is_darkest_where_nothing_differs(pairs: list[tuple[Pixels, Pixels]]) -> None:

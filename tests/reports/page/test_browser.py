@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from reports.figures.contact_sheet import GalleryItem
+from reports.metrics.registry import SET_METRICS
 from reports.page.render import GalleryRow, Page, Shown, render
-from reports.tables.table import SET_METRICS
 from tests.reports.browsing import PATIENCE, until
 from tests.reports.page.test_render import HOSTILE, compared, embedded
 

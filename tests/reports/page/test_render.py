@@ -17,12 +17,15 @@ import pytest
 
 import reports.page.render as page_module
 from reports.figures.contact_sheet import GalleryItem
+from reports.metrics.metric import Metric
+from reports.metrics.registry import METRICS, SET_METRICS
 from reports.page.render import GalleryRow, Page, Shown, render
 from reports.page.verdict import verdict
-from reports.tables.table import METRICS, SET_METRICS, Metric
 
 MEASURED = [metric for metric in METRICS if metric.name in ("psnr", "ssim", "lpips", "consistency")]
-EXTRA = Metric("extra", "Extra", "", "lower", ".3f", "one that is not shown at once")
+EXTRA = Metric(
+    name="extra", label="Extra", decimals=3, lower_is_better=True, description="one that is not shown at once"
+)
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>\\' ${alert(1)} </script><!--"
 
 
@@ -183,7 +186,7 @@ def test_hostile_names_stay_text() -> None:
     item = GalleryRow(
         HOSTILE, [Shown(HOSTILE, "sr", "data:image/png;base64,", (1, 1), maps={HOSTILE: "data:image/png,"})]
     )
-    metric = Metric("psnr", HOSTILE, HOSTILE, "higher", ".2f", HOSTILE)
+    metric = Metric(name="psnr", label=HOSTILE, unit=HOSTILE, decimals=2, description=HOSTILE)
     changes: dict[str, Any] = {
         "title": HOSTILE,
         "conditions": HOSTILE,

@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 
+from reports.metrics.registry import METRICS
 from reports.page.verdict import verdict
 from reports.tables.ranking import best_of, ranked_by
 from reports.tables.render import interval_table, latex_table
 from reports.tables.summary import Summary, summarise
-from reports.tables.table import METRICS, SCHEMA
+from reports.tables.table import SCHEMA
 from tests.reports.page.test_render import compared
 from tests.reports.samples import INF, row
 

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from reports.metrics.registry import METRICS
 from reports.tables.render import escape, interval_table, latex_table, ranks
 from reports.tables.summary import Summary, summarise
-from reports.tables.table import METRICS, SCHEMA
+from reports.tables.table import SCHEMA
 
 HOSTILE = r"[*]--$\x_{}%&#^~<|>" + "\n\x00"
 BY_NAME = {metric.name: metric for metric in METRICS}

@@ -9,9 +9,7 @@ from reports.tables.statistics import (
     bradley_terry,
     difference,
     mean_interval,
-    mean_intervals,
     scores_of,
-    win_counts,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -72,16 +70,6 @@ def test_a_confidence_that_is_no_share_is_refused(confidence: float) -> None:
         mean_interval([1, 2], confidence=confidence)
 
 
-def test_a_table_has_an_interval_for_each_method() -> None:
-    frame = pd.DataFrame({"method": ["b", "a", "b", "a"], "psnr": [1.0, 5.0, 3.0, NAN]})
-    found = mean_intervals(frame, "psnr")
-    assert list(found.index) == ["b", "a"]
-    assert found["mean"].tolist() == [2.0, 5.0]
-    assert found["count"].tolist() == [2, 1]
-    assert found.loc["b", "low"] == 1.0
-    assert found.loc["b", "high"] == 3.0
-
-
 def test_a_difference_is_found_and_tested(scores: pd.DataFrame) -> None:
     found = difference(scores, "b", "a")
     assert found.interval.low < 0.3 < found.interval.high
@@ -133,17 +121,6 @@ def test_scores_stand_by_key_with_methods_in_their_order() -> None:
     assert list(found) == ["z", "a"]
     assert found["z"].tolist() == [1, 3]
     assert found["a"].isna().tolist() == [False, True]
-
-
-def test_wins_count_images_that_both_have_and_halve_ties() -> None:
-    scores = pd.DataFrame({"a": [3.0, 1.0, 2.0, NAN], "b": [1.0, 1.0, 5.0, 9.0]})
-    wins = win_counts(scores)
-    assert wins.loc["a", "b"] == 1.5
-    assert wins.loc["b", "a"] == 1.5
-    assert win_counts(scores, better="lower").loc["a", "b"] == 1.5
-    assert np.diag(wins).tolist() == [0, 0]
-    assert win_counts(scores[:1]).loc["a", "b"] == 1
-    assert win_counts(scores[:1], better="lower").loc["a", "b"] == 0
 
 
 def test_bradley_terry_finds_strengths_that_are_known() -> None:

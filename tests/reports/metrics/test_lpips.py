@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
-from reports.metrics.fidelity import lpips
-from reports.metrics.lpips_vgg import FILE, WeightsError, load_lpips_vgg
+from reports.metrics.lpips import VGG_FILE, WeightsError, load_lpips_vgg, lpips
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def trunk() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def file(trunk: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("hub") / FILE
+    path = tmp_path_factory.mktemp("hub") / VGG_FILE
     torch.save(trunk, path)
     return path
 
@@ -77,7 +76,7 @@ def test_the_file_in_torch_hubs_cache_is_found(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder / FILE).symlink_to(file)
+    (folder / VGG_FILE).symlink_to(file)
     found = load_lpips_vgg()
     assert all(torch.equal(x, y) for x, y in zip(ours.parameters(), found.parameters(), strict=True))
 
@@ -86,7 +85,9 @@ def test_missing_weights_are_one_line_that_says_where_they_belong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(WeightsError, match=rf"VGG16, {FILE}, and there is no {tmp_path}/hub/checkpoints/{FILE}") as e:
+    with pytest.raises(
+        WeightsError, match=rf"VGG16, {VGG_FILE}, and there is no {tmp_path}/hub/checkpoints/{VGG_FILE}"
+    ) as e:
         load_lpips_vgg()
     assert "\n" not in str(e.value)
 

@@ -15,19 +15,13 @@ from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
-from reports.metrics.fidelity import (
-    Measure,
-    Window,
-    authors_consistency,
-    consistency,
-    lpips,
-    lpips_to_one,
-    lr_psnr,
-    luma,
-    psnr,
-    ssim,
-)
-from reports.metrics.lpips_alexnet import load_lpips
+from reports.metrics.authors_consistency import authors_consistency
+from reports.metrics.consistency import consistency, lr_psnr
+from reports.metrics.lpips import load_lpips, lpips
+from reports.metrics.metric import Kept
+from reports.metrics.planes import Measure, luma
+from reports.metrics.psnr import psnr
+from reports.metrics.ssim import Window, ssim
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 DISTORTIONS = ("noise", "blur", "jpeg", "bicubic", "darker", "shifted")
@@ -113,7 +107,8 @@ def test_several_images_against_one_have_the_lpips_they_have_alone(
     pairs: tuple[Tensor, Tensor], model: nn.Module
 ) -> None:
     a, b = (x[:40] for x in pairs)  # more than one group
-    found = lpips_to_one([b, b.flip(0), a], a, model)
+    kept = Kept()
+    found = [lpips(x, a, model, kept) for x in (b, b.flip(0), a)]
     for x, values in zip((b, b.flip(0), a), found, strict=True):
         assert torch.equal(values, lpips(x, a, model))
     assert found[2].tolist() == [0.0] * 40

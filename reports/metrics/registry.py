@@ -1,0 +1,22 @@
+"""The metrics of a report, in the order of its tables. A new metric is one module and one line here."""
+
+from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
+from reports.metrics.consistency import CONSISTENCY, LR_PSNR
+from reports.metrics.fid_kid import FID, KID
+from reports.metrics.lpips import LPIPS
+from reports.metrics.metric import SampleMetric, SetMetric
+from reports.metrics.psnr import PSNR
+from reports.metrics.ssim import SSIM, SSIM_GAUSSIAN
+
+METRICS: tuple[SampleMetric, ...] = (
+    PSNR,
+    SSIM,
+    SSIM_GAUSSIAN,
+    LPIPS,
+    CONSISTENCY,
+    LR_PSNR,
+    AUTHORS_CONSISTENCY,
+)
+"""Of single images: the columns of `metrics.parquet`."""
+SET_METRICS: tuple[SetMetric, ...] = (FID, KID)
+"""Of all images of a method together; no columns of the table."""
