@@ -163,7 +163,8 @@ class Benchmark:
 
     def table(self, numbers: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
         """The numbers of all methods as Markdown, a table for each LR size, the best of each column in bold."""
-        shown: list[Metric] = [m for m in METRICS if m.is_primary] + [KID] * self.options.sets
+        shown: list[Metric] = [m for m in METRICS if m.is_primary]
+        shown += [KID] * self.options.sets
         parts = [f"# Methods trained alike\n\n{self._conditions()}"]
         for low, rows in numbers.items():
             lines = []

@@ -166,7 +166,8 @@ class Reproduction:
     def markdown(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
         """The table as Markdown: our means, the published ones in brackets."""
         authors = any("authors_consistency" in row.published for row in self.table.rows)
-        shown: list[Metric] = [m for m in METRICS if m.is_primary] + [AUTHORS_CONSISTENCY] * authors
+        shown: list[Metric] = [m for m in METRICS if m.is_primary]
+        shown += [AUTHORS_CONSISTENCY] * authors
         shown += [SATISFIED] * self.table.rated
         lines = []
         for row in self.table.rows:

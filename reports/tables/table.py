@@ -81,7 +81,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     if (found := int(metadata[b"dtls.version"])) > SCHEMA_VERSION:
         raise ValueError(f"{path} has version {found} of the table, this dtls reads up to {SCHEMA_VERSION}")
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get)
-    return frame.reindex(columns=[*frame, *(name for name in SCHEMA.names if name not in frame)])
+    return frame.assign(**{name: None for name in SCHEMA.names if name not in frame})
 
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.RecordBatch]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from reports.tables.summary import summarise
 from reports.tables.table import SCHEMA, read_metrics, write_metrics
 from storage.stores.entry import TEMPORARY_NAME
 from tests.reports.samples import INF, ROWS, row
@@ -90,3 +91,12 @@ def test_other_and_newer_tables_are_refused(tmp_path: Path) -> None:
     pq.write_table(SCHEMA.empty_table().replace_schema_metadata({"dtls.table": "metrics", "dtls.version": "3"}), path)
     with pytest.raises(ValueError, match="version 3"):
         read_metrics(path)
+
+
+def test_columns_that_came_after_a_table_was_written_are_missing_values(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.parquet"
+    write_metrics(ROWS, path)
+    pq.write_table(pq.read_table(path).drop_columns(["lr_psnr", "notes"]), path)
+    frame = read_metrics(path)
+    assert frame[["lr_psnr", "notes"]].isna().all(axis=None)
+    assert summarise(frame).metrics == summarise(pd.DataFrame(ROWS, columns=SCHEMA.names)).metrics
