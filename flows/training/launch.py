@@ -4,7 +4,6 @@
 without its tracebacks: the training processes have printed already what went wrong.
 """
 
-import json
 import logging
 import sys
 
@@ -12,6 +11,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
+from flows.training.events import Failed, line_of
 from flows.training.settings import STOPPED
 
 
@@ -25,8 +25,7 @@ def main() -> int:
     except ChildFailedError:
         return 1
     except (RuntimeError, OSError, ValueError) as error:  # machines that do not find each other
-        message = f"torchrun: {str(error).splitlines()[0]}"
-        sys.stdout.write(json.dumps({"event": "error", "message": message}) + "\n")
+        sys.stdout.write(line_of(Failed(f"torchrun: {str(error).splitlines()[0]}")))
         return 1
     return 0
 

@@ -2,7 +2,7 @@
 them under torchrun.
 
 A process of its own, so that GPUs and a launcher can be given to it, and so that stopping it is safe: at SIGTERM it
-finishes its step, saves, and ends. It tells what it does in JSON lines on its standard output.
+finishes its step, saves, and ends. It reports what it does on its standard output, as flows/training/events.py says.
 
 Its folder holds `config.json` and `model.safetensors` (the averaged weights, the ones to use), the last states of the
 training, `training-000001000.safetensors` (each all that a resumed run needs, in one file), and `loss.csv`.
@@ -43,16 +43,17 @@ from dtls.inference.method import model_class
 from dtls.inference.tiling import ran_out_of_memory
 from dtls.training.trainer import Recipe, Trainer, TrainingError, train
 from flows.training.data import TrainingData
+from flows.training.events import Event, Failed, Logged, Saved, Started, Stepped, line_of
 from flows.training.settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
 from reports.metrics.lpips import load_lpips
 from storage.receipts.claims import Claim, Watch
 from storage.stores.location import StorageError
 
-TELL_SECONDS = 0.2
+REPORT_SECONDS = 0.2
 
 
 class Run:
-    """One training run in its folder, or one of several processes that share it; rank 0 writes and tells."""
+    """One training run in its folder, or one of several processes that share it; rank 0 writes and reports."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -68,14 +69,14 @@ class Run:
         self.trainer = Trainer(model, recipe, self.fabric, perceptual, compiled=settings.compile)
         self.losses: list[str] = []
         self.stopping = False
-        self.told = 0.0
+        self.reported = 0.0
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Ask the loop to end after its step."""
         self.stopping = True
 
     def resume(self) -> None:
-        """Go on from the folder's newest whole state, if it has one; CheckpointError where its options differ."""
+        """Load the folder's newest whole state, if it has one; CheckpointError where its options differ."""
         found = states_in(self.folder) if self.folder.exists() else []
         now = json.loads(json.dumps(self.settings.fixed()))
         for name in found:
@@ -84,7 +85,7 @@ class Run:
                 options = json.loads(told["options"])
                 options = _completed(options, now)
             except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
-                self.tell(event="told", message=f"{self.folder / name} is not whole ({error}); trying an older one")
+                self.report(Logged(f"{self.folder / name} is not whole ({error}); trying an older one"))
                 continue
             if self.settings.only_own and told.get("run") != self.settings.run:
                 raise CheckpointError(f"{self.folder}: {ANOTHER_S}")
@@ -122,16 +123,16 @@ class Run:
             for name in set(found) - set(kept):  # one of a later step was not whole when this run went on
                 self.ask()
                 (self.folder / name).unlink()
-            self.tell(event="saved", done=self.trainer.done)
+            self.report(Saved(self.trainer.done))
 
     def go(self) -> None:
-        """Train to the end, or until told to stop, and save."""
+        """Train to the end, or until stopped, and save."""
         if self.settings.resume:
             self.resume()
         self._check_different_starts()
-        data = TrainingData(self.settings, self.fabric, lambda message: self.tell(event="told", message=message))
+        data = TrainingData(self.settings, self.fabric, lambda message: self.report(Logged(message)))
         start, steps = self.trainer.done, self.trainer.recipe.steps
-        self.tell(event="started", done=start, steps=steps)
+        self.report(Started(start, steps))
         if start >= steps:
             if not self._model_is_current():
                 self.save()
@@ -172,18 +173,18 @@ class Run:
     def _after_step(self, done: int, value: float) -> None:
         self.losses.append(f"{done},{value:.8g}")
         now = time.monotonic()
-        if now - self.told > TELL_SECONDS or done == self.trainer.recipe.steps:
-            self.told = now
-            self.tell(event="step", done=done, loss=value)
+        if now - self.reported > REPORT_SECONDS or done == self.trainer.recipe.steps:
+            self.reported = now
+            self.report(Stepped(done, value))
         if done % self.settings.save_every == 0 and done < self.trainer.recipe.steps:
             self.save()
 
-    def tell(self, **message: Any) -> None:
-        """One JSON line to the parent; without a parent there is nobody to train for."""
+    def report(self, event: Event) -> None:
+        """One line to the parent; without a parent there is nobody to train for."""
         if not self.fabric.is_global_zero:
             return
         try:
-            sys.stdout.write(json.dumps(message) + "\n")
+            sys.stdout.write(line_of(event))
             sys.stdout.flush()
         except BrokenPipeError:
             self.stopping = True
@@ -243,7 +244,7 @@ _SPELLED = {"multipliers": "dim_mults", "steps": "timesteps"}
 
 
 def main() -> int:
-    """Run with the settings in the file named on the command line; exit code 1 after telling an expected error."""
+    """Run with the settings in the file named on the command line; exit code 1 after reporting an expected error."""
     settings = Settings(**json.loads(Path(sys.argv[1]).read_text()))
     warnings.filterwarnings("ignore", module="lightning_fabric")
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")  # of speed alone, on CPUs
@@ -263,7 +264,7 @@ def main() -> int:
 
 
 def _failed(message: str) -> int:
-    sys.stdout.write(json.dumps({"event": "error", "message": message}) + "\n")
+    sys.stdout.write(line_of(Failed(message)))
     return 1
 
 

@@ -24,9 +24,10 @@ from dtls.degradations.resize import SizeError
 from dtls.models.dtls import DTLS
 from dtls.training.trainer import TrainingError
 from flows.shard import ShardOptions, shard
-from flows.train import states_to_go_on_with, train
+from flows.train import train
 from flows.training.options import TrainOptions
 from flows.training.settings import states
+from flows.training.supervisor import states_to_resume
 from storage.receipts.owners import LEASE
 from storage.stores.location import Location, StorageError
 from tests.services import descendants, free_ports, is_running, wait_until
@@ -429,8 +430,8 @@ def test_what_a_power_cut_leaves_of_a_training_is_never_begun_anew_without_a_wor
         run(shards, tmp_path, 1, resume=True)
     assert (tmp_path / "config.json").read_text() == left
     target, state = Location.of(tmp_path), "training-000000001.safetensors"
-    assert states_to_go_on_with(target, {"config.json", state}, resume=True) == [state]
+    assert states_to_resume(target, {"config.json", state}, resume=True) == [state]
     assert "config.json: empty or damaged; it is made anew" in capsys.readouterr().err
     (tmp_path / "config.json").unlink()
-    assert states_to_go_on_with(target, set(), resume=True) == []
+    assert states_to_resume(target, set(), resume=True) == []
     assert "no training state is there to go on with; the training begins anew" in capsys.readouterr().err

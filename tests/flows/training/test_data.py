@@ -1,6 +1,5 @@
 """Training data as people have it: masks, validation shards, broken and small images, and trainings that are done."""
 
-import json
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from dtls.training.trainer import TrainingError
 from flows.interface.outcome import NothingToDo
 from flows.train import train
 from flows.training.batches import Batches, load_batches
+from flows.training.events import Logged, event_of
 from flows.training.options import TrainOptions
 from flows.training.process import Run
 from flows.training.settings import Settings, states_in
@@ -148,8 +148,8 @@ def go(settings: Settings, capsys: pytest.CaptureFixture[str]) -> list[str]:
     Path(settings.folder).mkdir(exist_ok=True)
     capsys.readouterr()
     Run(settings).go()
-    events = map(json.loads, capsys.readouterr().out.splitlines())
-    return [event["message"] for event in events if event["event"] == "told"]
+    events = map(event_of, capsys.readouterr().out.splitlines())
+    return [event.message for event in events if isinstance(event, Logged)]
 
 
 def end(folder: Path) -> dict[str, bytes]:
@@ -264,7 +264,7 @@ def test_a_flow_run_is_a_retry_from_its_second_time_on(tmp_path: Path, monkeypat
         handed.append(settings)
         return "done"
 
-    monkeypatch.setattr(flow.training, "fn", keep)
+    monkeypatch.setattr(flow, "training", keep)
     folder = tar(tmp_path, 4)
     (folder / "model").mkdir()
     (folder / "model" / "training-000000001.safetensors").touch()
