@@ -48,7 +48,7 @@ def test_a_program_ends_as_it_would_and_is_run_in_its_folder(tmp_path: Path, war
 
 
 def test_a_program_is_a_child_in_the_session_it_asked_for(waiting: subprocess.Popen[bytes]) -> None:
-    assert started_as(waiting.pid)[2] == "tests.warm"
+    assert started_as(waiting.pid)[2] == "tests.warm_process"
     assert waiting.pid in descendants(os.getpid())
     assert os.getsid(waiting.pid) == os.getpgid(waiting.pid) == waiting.pid
     assert [os.getpgid(pid) for pid in descendants(waiting.pid)] == [waiting.pid]
@@ -74,7 +74,7 @@ def test_an_interrupt_is_python_s(waiting: subprocess.Popen[bytes]) -> None:
 def test_processes_of_multiprocessing_are_forked_and_are_told_what_to_run() -> None:
     with get_context("spawn").Pool(1) as pool:
         pid = pool.apply(os.getpid)
-        assert started_as(pid)[2] == "tests.warm"
+        assert started_as(pid)[2] == "tests.warm_process"
         assert pool.apply(os.getppid) == os.getpid()
 
 

@@ -11,19 +11,14 @@ there is no Linux. A test of imports, or of an interpreter's start, does without
 
 import _posixsubprocess
 import ctypes
-import fcntl
-import gc
-import importlib
 import json
 import os
-import pkgutil
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -35,13 +30,12 @@ from tests.workers import ONE_THREAD
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("flows", "dask")
 FLAGS = ("-u", "-B")
-ALSO_IMPORTED = ("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "torch.distributed.run")
 AT_START = ("CUDA_", "LD_", "MALLOC_MMAP", "PREFECT_API", "PREFECT_HOME", "PREFECT_PROFILE", "PYTHON")
-"""What the names of variables begin with that are read before a fork can have them; PYTHONUNBUFFERED is seen to."""
+"""What the names of variables begin with that are read before a fork can have them."""
+ALSO_LATER = ("PYTHONHASHSEED", "PYTHONUNBUFFERED")
+"""Dask sets the first for all that it starts, where it changes nothing; a fork sees to the second."""
 MESSAGE = 2**20
-HIGH = 400
-"""Where open files wait until those of the program have their numbers."""
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_CHILD_SUBREAPER = 36
 
 Fork = Callable[..., int]
 
@@ -85,6 +79,7 @@ class Starter:
             yield starter
         finally:
             if starter.channel is not None and starter.process is not None:
+                starter.process.terminate()
                 starter.channel.close()
                 starter.process.wait()
 
@@ -93,7 +88,7 @@ class Starter:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = theirs.fileno()
         with theirs, self.paused():
-            command, none = [sys.executable, "-m", "tests.warm", str(number)], subprocess.DEVNULL
+            command, none = [sys.executable, "-m", "tests.warm_process", str(number)], subprocess.DEVNULL
             environment = self.environment | ONE_THREAD
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[number], stdin=none)
         return self.channel
@@ -131,14 +126,14 @@ class Starter:
             return self.real(*given)
         with self.lock:
             channel = self.channel or self._begin()
-            _process_control(PR_SET_CHILD_SUBREAPER, 1)  # what is orphaned meanwhile becomes a child of this process
+            process_control(PR_SET_CHILD_SUBREAPER, 1)  # what is orphaned meanwhile becomes a child of this process
             try:
                 socket.send_fds(channel, [json.dumps(asdict(request)).encode()], files)
                 return int(channel.recv(MESSAGE))
             except (OSError, ValueError):  # the other end was stopped together with this process's group
                 return self.real(*given)
             finally:
-                _process_control(PR_SET_CHILD_SUBREAPER, 0)
+                process_control(PR_SET_CHILD_SUBREAPER, 0)
 
 
 def _requested(given: Sequence[Any]) -> tuple[Request | None, list[int]]:
@@ -146,7 +141,7 @@ def _requested(given: Sequence[Any]) -> tuple[Request | None, list[int]]:
     arguments, _, _, kept, folder, listed, stdin, _, _, stdout, _, stderr, _, errors = given[:14]
     _, session, group, *others, _ = given[14:]
     command = [os.fsdecode(argument) for argument in arguments]
-    if not sys.platform.startswith("linux") or command[0] != sys.executable or not _is_known(_program(command[1:])):
+    if not sys.platform.startswith("linux") or command[0] != sys.executable or not _is_known(program(command[1:])):
         return None, []
     if any(other is not None and other != -1 for other in others):  # another user, or something to do before
         return None, []
@@ -167,143 +162,22 @@ def _requested(given: Sequence[Any]) -> tuple[Request | None, list[int]]:
     return request, [file for _, file in sent]
 
 
-def _program(arguments: Sequence[str]) -> Sequence[str]:
+def program(arguments: Sequence[str]) -> Sequence[str]:
     """What is to be run, without options of the interpreter that a fork can have, too."""
     return list(dropwhile(FLAGS.__contains__, arguments))
 
 
-def _is_known(program: Sequence[str]) -> bool:
+def _is_known(known: Sequence[str]) -> bool:
     """Whether this is one of the programs, or a process of multiprocessing's."""
-    if program[:1] == ["-c"]:
-        return program[-1] == "--multiprocessing-fork"
-    return program[:1] == ["-m"] and program[1].partition(".")[0] in PROGRAMS
+    if known[:1] == ["-c"]:
+        return known[-1] == "--multiprocessing-fork"
+    return known[:1] == ["-m"] and known[1].partition(".")[0] in PROGRAMS
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value for name, value in environment.items() if name.startswith(AT_START) and name != "PYTHONUNBUFFERED"
-    }
+    names = [name for name in environment if name.startswith(AT_START) and name not in ALSO_LATER]
+    return {name: environment[name] for name in names}
 
 
-def _process_control(option: int, value: int) -> None:
+def process_control(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def _import_everything() -> None:
-    import flows
-    from flows.__main__ import SETTINGS
-
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    for module in pkgutil.walk_packages(flows.__path__, "flows."):
-        if not module.name.endswith("__main__"):
-            with suppress(ImportError):  # of an extra that is not installed
-                importlib.import_module(module.name)
-    for name in ALSO_IMPORTED:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
-
-
-def _serve(channel: socket.socket) -> tuple[Request, list[int], socket.socket]:
-    """Fork what is asked for until nobody asks any longer; returns in a fork, with what it is to run."""
-    while True:
-        data, files, _, _ = socket.recv_fds(channel, MESSAGE, 64)
-        if not data:
-            os._exit(0)
-        told, tells = os.pipe()
-        held, holds = os.pipe()
-        if not (between := os.fork()):
-            if not (pid := os.fork()):
-                for end in (told, tells, holds):
-                    os.close(end)
-                os.read(held, 1)  # until it is a child of the one who asked
-                os.close(held)
-                return Request(**json.loads(data)), files, channel
-            os.write(tells, str(pid).encode())
-            os._exit(0)
-        os.waitpid(between, 0)
-        channel.send(os.read(told, 100))
-        for end in (told, tells, held, holds, *files):
-            os.close(end)
-
-
-def _become(channel: socket.socket) -> Request:
-    """Serve, and return in each fork, which has a process of its own then that forks what it starts."""
-    while True:
-        request, files, asked = _serve(channel)
-        asked.close()
-        if request.session:
-            os.setsid()
-        elif request.group >= 0:
-            os.setpgid(0, request.group)
-        ours, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        if os.fork():
-            channel.close()
-            ours = _out_of_the_way(ours)
-            _inherit(request, files)
-            Starter(ours).install()
-            return request
-        _process_control(PR_SET_PDEATHSIG, signal.SIGKILL)
-        ours.close()
-        for file in files:
-            os.close(file)
-
-
-def _inherit(request: Request, files: Sequence[int]) -> None:
-    """Take over what a program has of the one who starts it."""
-    import dask
-    import numpy as np
-
-    waiting = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, HIGH) for file in files]
-    for file in files:
-        os.close(file)
-    for file, number in zip(waiting, request.files, strict=True):
-        os.dup2(file, number)
-        os.close(file)
-    os.chdir(request.folder)
-    os.environ.clear()
-    os.environ.update(request.environment | ONE_THREAD)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if request.ignores_interrupts else signal.default_int_handler)
-    if request.is_unbuffered:
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(write_through=True)  # type: ignore[union-attr]
-    dask.config.refresh()
-    np.random.seed()
-
-
-def _out_of_the_way(channel: socket.socket) -> socket.socket:
-    """The same under a number that no program's files have."""
-    with channel:
-        return socket.socket(fileno=fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, HIGH))
-
-
-def _run(program: Sequence[str]) -> None:
-    """Run `-m MODULE …` or `-c CODE …` as the interpreter does."""
-    kind, what, *rest = program
-    main = sys.modules["__main__"]
-    sys.argv = [kind, *rest]
-    if kind == "-m":
-        sys.path[0] = str(Path.cwd())
-        is_package = hasattr(sys.modules.get(what), "__path__")
-        sys.modules.pop(f"{what}.__main__" if is_package else what, None)  # it is run, and imported by nobody
-        runpy._run_module_as_main(what)  # type: ignore[attr-defined]
-        return
-    sys.path[0] = ""
-    main.__spec__ = None
-    del main.__file__
-    exec(what, main.__dict__)
-
-
-def main() -> None:
-    """Serve on the channel that is named, and run in each fork what it was made for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _import_everything()
-    request = _become(socket.socket(fileno=int(sys.argv[1])))
-    _run(_program(request.arguments))
-
-
-if __name__ == "__main__":
-    from tests import warm  # a program that runs as `__main__` has names of its own
-
-    warm.main()

@@ -1,7 +1,5 @@
 """A cluster of a team: S3, Prefect's server and worker, Dask's scheduler and workers; any may go in a run."""
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +15,10 @@ from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server, wait_until
 
 ROOT = Path(__file__).parents[3]
-IMAGES, UNIT_SIZE, SOON = 200, 4, 180.0
+IMAGES, UNIT_SIZE, SOON = 120, 4, 180.0
 HOW = {"method": "lanczos", "scale": 12, "unit_size": UNIT_SIZE}
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 
 class Cluster:
@@ -66,21 +64,30 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> It
         yield Cluster(tmp_path_factory.mktemp("cluster"), s3_server, stack)
 
 
-@pytest.fixture
-def source(s3: str, photographs: Path) -> str:
-    """Two hundred images in a bucket."""
+@pytest.fixture(scope="module")
+def bucket(s3_server: S3Server) -> Iterator[str]:
+    """A place in the bucket that all tests read from, with its keys in the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in s3_server.environment().items():
+            environment.setenv(name, value)
+        yield s3_server.url("cluster")
+
+
+@pytest.fixture(scope="module")
+def source(bucket: str, photographs: Path) -> str:
+    """So many images in a bucket."""
     files = sorted(photographs.rglob("*.png"))
     for number in range(IMAGES):
-        Location.of(s3).upload(f"small/{number:03d}.png", files[number % len(files)])
-    return f"{s3}/small"
+        Location.of(bucket).upload(f"small/{number:03d}.png", files[number % len(files)])
+    return f"{bucket}/small"
 
 
-@pytest.fixture
-def expected(source: str, s3: str, s3_server: S3Server) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def expected(source: str, bucket: str, s3_server: S3Server) -> dict[str, Any]:
     """What a run in threads of this process leaves."""
-    settings = {"source": source, "target": f"{s3}/here", **HOW}
+    settings = {"source": source, "target": f"{bucket}/here", **HOW}
     assert upscale.fn(UpscaleOptions.model_validate(settings)) == f"{IMAGES} done"
-    return Place(f"{s3}/here", s3_server).files()
+    return Place(f"{bucket}/here", s3_server).files()
 
 
 def begun(target: str) -> bool:
@@ -93,8 +100,7 @@ def test_a_run_completes_though_a_worker_is_killed_and_leaves_what_a_local_run_d
     cluster: Cluster, source: str, expected: dict[str, Any], s3: str, s3_server: S3Server
 ) -> None:
     run = cluster.begin(source, f"{s3}/large")
-    for pid in cluster.workers[0].pids:
-        os.kill(pid, signal.SIGKILL)
+    cluster.workers[0].kill()
     assert cluster.ends(run) == "COMPLETED"
     assert Place(f"{s3}/large", s3_server).files() == expected
     cluster.workers[0].stop()

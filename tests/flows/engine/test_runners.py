@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
 from threading import Thread
@@ -45,11 +45,12 @@ from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place
 from tests.mounts import private_mounts
 from tests.services import free_ports, is_running, wait_until
+from tests.warm import Starter
 
 SOON = 60.0
 SMALL = {"unit_size": 4, "in_flight": 2}
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +105,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_and_receipts_are_those_of_threads(
-    kind: str, source: str, scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
+    kind: str, source: str, scheduler: DaskScheduler, workers: list[DaskWorker], warm: Starter, tmp_path: Path
 ) -> None:
     name = "large.zip" if kind == "zip" else "large"
     for folder, runner in by_runner(tmp_path, scheduler):
-        assert enlarged(source, folder / name, **KINDS[kind], **runner) == "37 done, 1 failed"
+        with warm.paused() if kind == "folder" else nullcontext():  # once with processes that are started
+            assert enlarged(source, folder / name, **KINDS[kind], **runner) == "37 done, 1 failed"
     all_the_same(tmp_path)
 
 
@@ -174,8 +176,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(source: str, tmp_path: P
             lambda: enlarged(source, tmp_path / "1/large", unit_size=1, runner="dask", scheduler=scheduler.address)
         ) as run:
             assert wait_until(lambda: bool(list(tmp_path.glob("1/large/.dtls/receipts/*/*"))), SOON)
-            for pid in dies.pids:
-                os.kill(pid, signal.SIGKILL)
+            dies.kill()
         assert run.said == "37 done, 1 failed"
         assert dies.process is not None
         assert not is_running(dies.process.pid)
@@ -267,10 +268,12 @@ def test_a_scheduler_that_is_not_there_and_one_without_workers_are_told(
 
 
 def test_a_gpu_is_asked_for_where_workers_offer_one_and_missed_where_none_does(
-    source: str, checkpoint: str, tmp_path: Path
+    source: str, checkpoint: str, warm: Starter, tmp_path: Path
 ) -> None:
+    """The workers have imported nothing yet."""
     model: dict[str, Any] = {"method": "dtls", "checkpoint": checkpoint, "include": ["a/*"], "precision": "fp32"}
     with (
+        warm.paused(),
         DaskScheduler(tmp_path / "dask") as scheduler,
         DaskWorker(tmp_path / "plain", scheduler.address, "plain"),
         Client(scheduler.address, set_as_default=False) as client,

@@ -1,0 +1,145 @@
+"""The process that `tests.warm` asks for forks: it imports everything, and each fork becomes a program.
+
+A fork is made by a process in between that ends at once, so that it becomes a child of the one who asked. Before it
+runs its program it forks once more: that process has run nothing, and forks what the program starts.
+"""
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.warm import MESSAGE, Request, Starter, process_control, program
+from tests.workers import ONE_THREAD
+
+ALSO_IMPORTED = ("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "torch.distributed.run")
+HIGH = 400
+"""Where open files wait until those of the program have their numbers."""
+PR_SET_PDEATHSIG = 1
+
+
+def _import_everything() -> None:
+    import flows
+    from flows.__main__ import SETTINGS
+
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    for module in pkgutil.walk_packages(flows.__path__, "flows."):
+        if not module.name.endswith("__main__"):
+            with suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(module.name)
+    for name in ALSO_IMPORTED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(channel: socket.socket) -> tuple[Request, list[int], socket.socket]:
+    """Fork what is asked for until nobody asks any longer; returns in a fork, with what it is to run."""
+    while True:
+        data, files, _, _ = socket.recv_fds(channel, MESSAGE, 64)
+        if not data:
+            os._exit(0)
+        told, tells = os.pipe()
+        held, holds = os.pipe()
+        if not (between := os.fork()):
+            if not (pid := os.fork()):
+                for end in (told, tells, holds):
+                    os.close(end)
+                os.read(held, 1)  # until it is a child of the one who asked
+                os.close(held)
+                return Request(**json.loads(data)), files, channel
+            os.write(tells, str(pid).encode())
+            os._exit(0)
+        os.waitpid(between, 0)
+        channel.send(os.read(told, 100))
+        for end in (told, tells, held, holds, *files):
+            os.close(end)
+
+
+def _become(channel: socket.socket) -> Request:
+    """Serve, and return in each fork, which has a process of its own then that forks what it starts."""
+    while True:
+        request, files, asked = _serve(channel)
+        asked.close()
+        if request.session:
+            os.setsid()
+        elif request.group >= 0:
+            os.setpgid(0, request.group)
+        ours, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork():
+            channel.close()
+            starter = Starter(socket.socket(fileno=_moved(ours.detach())))
+            _inherit(request, files)
+            starter.install()
+            return request
+        process_control(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ours.close()
+        for file in files:
+            os.close(file)
+
+
+def _moved(file: int) -> int:
+    """The same open file under a number that no program's files have."""
+    moved = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.close(file)
+    return moved
+
+
+def _inherit(request: Request, files: Sequence[int]) -> None:
+    """Take over what a program has of the one who starts it."""
+    import dask
+    import numpy as np
+
+    for file, number in zip(list(map(_moved, files)), request.files, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(request.folder)
+    os.environ.clear()
+    os.environ.update(request.environment | ONE_THREAD)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if request.ignores_interrupts else signal.default_int_handler)
+    if request.is_unbuffered:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True)  # type: ignore[union-attr]
+    dask.config.refresh()
+    np.random.seed()
+
+
+def _run(arguments: Sequence[str]) -> None:
+    """Run `-m MODULE …` or `-c CODE …` as the interpreter does."""
+    kind, what, *rest = program(arguments)
+    main = sys.modules["__main__"]
+    sys.argv = [kind, *rest]
+    if kind == "-m":
+        sys.path[0] = str(Path.cwd())
+        is_package = hasattr(sys.modules.get(what), "__path__")
+        sys.modules.pop(f"{what}.__main__" if is_package else what, None)  # it is run, and imported by nobody
+        runpy._run_module_as_main(what)  # type: ignore[attr-defined]
+        return
+    sys.path[0] = ""
+    main.__spec__ = None
+    del main.__file__
+    exec(what, main.__dict__)
+
+
+def main() -> None:
+    """Serve on the channel that is named, and run in each fork what it was made for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _import_everything()
+    request = _become(socket.socket(fileno=int(sys.argv[1])))
+    _run(request.arguments)
+
+
+if __name__ == "__main__":
+    from tests import warm_process  # a program that runs as `__main__` has names of its own
+
+    warm_process.main()
