@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from flows.training.supervisor import states_to_resume
 from storage.receipts.owners import LEASE
 from storage.stores.location import Location, StorageError
 from tests.services import descendants, free_ports, is_running, wait_until
+from tests.warm import Starter
 
 SMALL: dict[str, Any] = {
     "dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "batch_size": 2, "learning_rate": 1e-3,
@@ -260,12 +262,18 @@ def test_a_image_that_cannot_be_used_is_one_line_whoever_decodes_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("whole_group", "processes"), [(False, 1), (True, 1), (False, 2)])
+@pytest.mark.parametrize(
+    ("whole_group", "processes", "started"), [(False, 1, False), (True, 1, False), (False, 2, True)]
+)
 def test_sigterm_saves_and_the_run_goes_on_from_there(
-    shards: str, tmp_path: Path, whole_group: bool, processes: int
+    shards: str, tmp_path: Path, whole_group: bool, processes: int, started: bool, warm: Starter
 ) -> None:
+    """started: by an interpreter of its own, as are torchrun and the training processes."""
     arguments = command(shards, tmp_path, "--save-every", "5", "--workers", "1", "--processes", str(processes))
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with (
+        warm.paused() if started else nullcontext(),
+        subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process,
+    ):
         assert wait_until(lambda: bool(kept(tmp_path)), timeout=60), process.poll()
         (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
         _, said = process.communicate(timeout=30)
