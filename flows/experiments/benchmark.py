@@ -93,7 +93,7 @@ class Benchmark:
 
     def train(self) -> None:
         """Every model that is needed, trained if it is missing, or resumed."""
-        Experiment(self.testbed).train([self._timed(training) for training in self._trainings()])
+        Experiment(self.testbed).train(self._timed(training) for training in self._trainings())
 
     def tested(self, low: int) -> dict[str, dict[str, Any]]:
         """By method, the means of a report on what it makes of LR images of `low` pixels, and its cost."""

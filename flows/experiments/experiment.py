@@ -30,10 +30,13 @@ class Experiment:
     testbed: Testbed
 
     def train(self, trainings: Iterable[TrainOptions]) -> None:
-        """Make the training data and every model, each once; a training that was stopped resumes."""
-        by_target = {training.target: training for training in trainings}
+        """Make the training data and every model, each once; a training that was stopped resumes.
+
+        No training is asked for before the data are there, and none begins before all are known.
+        """
         self.testbed.make_shards()
         self.testbed.make_hr()
+        by_target = {training.target: training for training in trainings}
         for training in by_target.values():
             as_part(train, training)
 
