@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from flows.engine.flow import as_part, flow, in_task
-from flows.interface.console import in_flow_run
+import pytest
+from PIL import Image
+
+from flows.engine.flow import _Unmade, as_part, flow, in_task
+from flows.interface.console import flow_run, in_flow_run
 from flows.interface.options import Options
 
 BEFORE = """
@@ -25,6 +29,16 @@ assert shout.fn(Words(text="a")) == "A" and shout.__doc__ == "Say it loudly."
 assert "prefect" not in sys.modules
 import prefect
 assert isinstance(shout.with_options(retries=2), prefect.Flow) and shout.flow_run_name == "shout {options.text}"
+"""
+
+
+RUN = """
+import sys
+from flows.cli import main
+try:
+    main()
+finally:
+    print("imported:", *{"prefect"} & sys.modules.keys())
 """
 
 
@@ -61,3 +75,29 @@ def test_elsewhere_than_in_a_flow_run_parts_and_tasks_are_functions() -> None:
     assert as_part(shout, Words(text="a")) == "A False"
     plain: Any = str.upper
     assert in_task("upper", plain) is plain
+
+
+@pytest.mark.usefixtures("flows_harness")
+def test_in_a_flow_run_a_part_is_a_flow_run_of_its_own_whenever_it_was_made() -> None:
+    @flow("part of {options.text}")
+    def made(options: Words) -> str | None:
+        return flow_run()[0]
+
+    unmade: Any = _Unmade(made.fn, "part of {options.text}")
+
+    @flow("whole {options.text}")
+    def whole(options: Words) -> list[str | None]:
+        return [flow_run()[0], as_part(made, options), as_part(unmade, options)]
+
+    ids = whole(Words(text="a"))
+    assert len({*ids} - {None}) == 3
+
+
+@pytest.mark.slow
+def test_a_run_of_the_command_line_does_not_import_prefect(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "small" / "a.png")
+    words = ["upscale", str(tmp_path / "small"), str(tmp_path / "large"), "--method", "nearest", "--scale", "2"]
+    ended = subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "imported:\n"), ended.stderr
+    assert (tmp_path / "large" / "a.png").exists()

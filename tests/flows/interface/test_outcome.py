@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prefect import State
 
+from flows.engine.flow import as_part, flow
 from flows.interface import outcome
 from flows.interface.console import shown
 from flows.interface.errors import RunError
@@ -105,3 +106,20 @@ def test_a_training_that_is_done_completes_under_another_name_with_a_warning(
     assert state.message == "nothing left to do; a larger steps trains on"
     assert lines_of(told()) == [("WARNING", state.message)]
     assert state.result() == done
+
+
+def test_a_part_that_fails_ends_the_run_that_called_it_with_the_same_line(
+    told: Callable[[], list[logging.LogRecord]],
+) -> None:
+    @flow("part")
+    def part(options: UpscaleOptions) -> str:
+        raise StorageError(f"{options.source}: no such folder")
+
+    @flow("whole")
+    def whole(options: UpscaleOptions) -> str:
+        return as_part(part, options)
+
+    state = whole(UpscaleOptions(source="a", target="b", method="bicubic", scale=2), return_state=True)
+    assert (state.is_failed(), state.message) == (True, "a: no such folder")
+    assert lines_of(told()) == [("ERROR", "a: no such folder")] * 2
+    assert not any(record.exc_info for record in told())
