@@ -282,6 +282,7 @@ def test_a_flow_run_is_a_retry_from_its_second_time_on(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_masks_and_validation_shards_are_left_out_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
