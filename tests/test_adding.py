@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
+from PIL import Image
 
 from tests.flows.reporting import images
+from tests.prefect_services import PrefectServer, PrefectWorker
 
 RUN = """
 import sys
@@ -39,6 +42,45 @@ registry.METRICS = (
 )
 """
 
+HALVE = '''
+"""`dtls/halve`: images become images of half their size."""
+
+from pydantic import Field
+
+from flows.engine.flow import flow
+from flows.inputs.methods import Reduction
+from flows.inputs.selection import SelectionOptions, Target
+from flows.interface.options import Address
+from flows.transform.run import transform
+from flows.transform.sizes import Reduced
+from flows.transform.spec import ImageTransform
+
+
+class HalveOptions(SelectionOptions):
+    """Which images to halve."""
+
+    source: Address = Field(description="folder of the images")
+    target: Target = Field(description="folder for the results")
+
+
+@flow("halve {options.source}")
+def halve(options: HalveOptions) -> str:
+    """Halve the size of images."""
+    recipe = ImageTransform("halve", Reduction("antialias"), Reduced(2.0))
+    return transform(recipe, options.source, options.target, options)
+'''
+"""A flow: its options and a call. As a module of `flows` it is a command, and as a file a deployment."""
+
+COMMAND = """
+import flows
+from flows.cli import COMMANDS, IMAGES, Command
+
+flows.__path__.append(".")
+COMMANDS["halve"] = Command(
+    "halve", "HalveOptions", IMAGES, "Halve the size of images.", ("source", "target"), ("dtls halve hr lr",)
+)
+"""
+
 
 def dtls_with(toy: str, *arguments: object, cwd: Path) -> str:
     """What the command line prints in a process where a toy was registered first."""
@@ -65,3 +107,32 @@ def test_a_metric_reaches_the_table_the_summary_and_the_page(tmp_path: Path) -> 
     assert "Worst pixel ↓ (levels)" in (tmp_path / "out/summary.md").read_text()
     assert r"Worst pixel $\downarrow$ (levels)" in (tmp_path / "out/summary.tex").read_text()
     assert '"label":"Worst pixel"' in (tmp_path / "out/index.html").read_text()
+
+
+def test_a_flow_is_a_command_with_help_receipts_and_all_options_of_its_kind(tmp_path: Path) -> None:
+    images(tmp_path, count=3, side=16)
+    (tmp_path / "halve.py").write_text(HALVE)
+    assert "Halve the size of images." in dtls_with(COMMAND, "--help", cwd=tmp_path)
+    shown = dtls_with(COMMAND, "halve", "--help", cwd=tmp_path)
+    assert all(word in shown for word in ("folder of the images", "--retry-failed", "dtls halve hr lr"))
+    assert "3 done" in dtls_with(COMMAND, "halve", "hr", "half", cwd=tmp_path)
+    assert {Image.open(path).size for path in (tmp_path / "half").glob("*.png")} == {(8, 8)}
+    assert "3 already done" in dtls_with(COMMAND, "halve", "hr", "half", cwd=tmp_path)
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_worker")
+def test_a_flow_is_a_deployment_with_a_form(prefect_server: PrefectServer, tmp_path: Path) -> None:
+    images(tmp_path, count=3, side=16)
+    (tmp_path / "halve.py").write_text(HALVE)
+    made = prefect_server.cli(
+        "--no-prompt", "deploy", "halve.py:halve", "--name", "halve", "--pool", PrefectWorker.pool, cwd=tmp_path
+    )
+    assert made.returncode == 0, made.stdout
+    form = prefect_server.api("GET", "/deployments/name/dtls/halve")["parameter_openapi_schema"]
+    assert form["definitions"]["HalveOptions"]["properties"]["source"]["description"] == "folder of the images"
+    options = {"source": str(tmp_path / "hr"), "target": str(tmp_path / "half")}
+    run = prefect_server.start_run("dtls/halve", {"options": options})
+    assert prefect_server.wait_for_final_state(run, 120) == "COMPLETED", prefect_server.flow_run_logs(run)
+    assert len([*(tmp_path / "half").glob("*.png")]) == 3
