@@ -181,6 +181,15 @@ COMMANDS = {
         ("target",),
         ("dtls verify s3://bucket/large", "dtls verify shards --repair"),
     ),
+    "deploy": Command(
+        "deploy",
+        "DeployOptions",
+        RUNS,
+        "Register the deployments of dtls at a Prefect server.",
+        (),
+        ("dtls deploy --pool dtls",),
+        printed=True,
+    ),
     "import-checkpoint": Command(
         "import_checkpoint",
         "ImportOptions",
