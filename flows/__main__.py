@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 SETTINGS = {
@@ -17,8 +18,9 @@ def main() -> None:
     """Run the command line."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    if Path(__file__).resolve().parents[1] != Path.cwd():  # processes that are started take no other `flows` for ours
-        os.environ.setdefault("PYTHONSAFEPATH", "1")
+    with suppress(FileNotFoundError):  # of the current folder, which was removed
+        if Path(__file__).resolve().parents[1] != Path.cwd():  # what it starts takes no other `flows`
+            os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         from flows.cli import main as run
     except KeyboardInterrupt:

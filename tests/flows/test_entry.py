@@ -48,6 +48,13 @@ def test_the_command_line_starts_beside_a_package_that_is_called_flows_too(entry
     assert (ended.stdout, ended.stderr) == (f"dtls {version('dtls')}\n", "")
 
 
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_command_line_starts_in_a_folder_that_was_removed(entry: str, tmp_path: Path) -> None:
+    command = ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *ENTRIES[entry], "--version"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, f"dtls {version('dtls')}\n"), ended.stderr
+
+
 def test_processes_of_a_run_start_there_too(beside: Path) -> None:
     Image.new("RGB", (8, 8)).save(beside / "a.png")
     words = ["upscale", "a.png", "large", "--method", "nearest", "--scale", "2", "--runner", "processes"]
