@@ -14,6 +14,7 @@ import runpy
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -106,6 +107,7 @@ def _inherit(request: Request, files: Sequence[int]) -> None:
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment | ONE_THREAD)
+    tempfile.tempdir = None  # it asks the environment anew
     signal.signal(signal.SIGINT, signal.SIG_IGN if request.ignores_interrupts else signal.default_int_handler)
     if request.is_unbuffered:
         for stream in (sys.stdout, sys.stderr):
