@@ -251,7 +251,7 @@ def test_a_training_has_the_gpu_until_it_is_cancelled_and_its_retry_goes_on(
     assert wait_until(lambda: steps_done(bucket) > done, timeout=60), deployed.flow_run_logs(training)
     deployed.cancel(training)
     assert deployed.wait_for_final_state(training) == "CANCELLED"
-    assert f"going on after step {done:,}" in deployed.flow_run_logs(training)
+    assert f"resuming after step {done:,}" in deployed.flow_run_logs(training)
     assert wait_until(lambda: not prefect_worker.flow_runs(), timeout=30)
 
 
