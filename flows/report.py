@@ -22,7 +22,7 @@ from flows.evaluation.outputs import TABLE
 from flows.evaluation.publish import Publication
 from flows.evaluation.spec import EvaluationSpec
 from flows.inputs.compatibility import chosen_protocol
-from flows.inputs.contents import SourceOptions
+from flows.inputs.options import SourceOptions
 from flows.inputs.sources import SourceSpec, check_within
 from flows.interface.console import tell
 from flows.interface.errors import RunError

@@ -14,7 +14,8 @@ from flows.engine import run as fanout
 from flows.engine.flow import flow
 from flows.engine.job import Job, WorkerSpec
 from flows.engine.options import MakingOptions
-from flows.inputs.contents import Contents, SourceOptions, contents_of
+from flows.inputs.contents import Contents, contents_of
+from flows.inputs.options import SourceOptions
 from flows.inputs.sources import SourceSpec, absolute, check_within, file_at, identity
 from flows.inputs.unlisted import check_remaking, made_before
 from flows.interface.console import tell

@@ -9,8 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from flows.inputs.contents import SourceOptions, contents_of, reason_of_refusal
+from flows.inputs.contents import contents_of, reason_of_refusal
 from flows.inputs.keys import normalized
+from flows.inputs.options import SourceOptions
 from storage.archives.source import Source, open_source
 from storage.images import decode as codec
 from storage.images.decode import ImageError

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from flows.evaluation.collection import Collection, files_at
-from flows.inputs.contents import SourceOptions
 from flows.inputs.keys import alike
+from flows.inputs.options import SourceOptions
 from flows.inputs.sources import manifest_beside
 from flows.interface.console import tell
 from flows.interface.text import counted

@@ -11,8 +11,9 @@ from unicodedata import normalize
 from pydantic import AfterValidator, Field, model_validator
 
 from flows.engine.options import MakingOptions
-from flows.inputs.contents import Contents, SourceOptions, reason_of_refusal, refused_entry
+from flows.inputs.contents import Contents, reason_of_refusal, refused_entry
 from flows.inputs.keys import alike
+from flows.inputs.options import SourceOptions
 from flows.inputs.sources import file_at
 from flows.interface.console import tell
 from flows.interface.options import Address

@@ -25,7 +25,8 @@ from flows.engine.options import BatchOptions
 from flows.evaluation.collection import Collection
 from flows.evaluation.gallery import Gallery
 from flows.evaluation.publish import Publication
-from flows.inputs.contents import Contents, SourceOptions, contents_of
+from flows.inputs.contents import Contents, contents_of
+from flows.inputs.options import SourceOptions
 from flows.interface.console import Advance
 from flows.interface.errors import RunError
 from flows.report import ReportOptions, report

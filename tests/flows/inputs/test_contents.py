@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from flows.inputs.contents import SourceOptions, contents_of
+from flows.inputs.contents import contents_of
+from flows.inputs.options import SourceOptions
 from flows.inputs.sources import SourceSpec
 from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from flows.engine.job import outdated
-from flows.inputs.contents import Contents, SourceOptions, contents_of
+from flows.inputs.contents import Contents, contents_of
+from flows.inputs.options import SourceOptions
 from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
 from flows.transform import run as mapping
