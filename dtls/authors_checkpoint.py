@@ -10,8 +10,8 @@ from pathlib import Path
 from torch import Tensor
 
 from dtls.checkpoints.bounds import TooLargeError, load_pickled
-from dtls.checkpoints.checkpoint import CheckpointError, load_weights, save_checkpoint
-from dtls.degradations.resize import SizeError
+from dtls.checkpoints.checkpoint import load_weights, save_checkpoint
+from dtls.errors import CheckpointError, SizeError
 from dtls.models.dtls import DTLS, ModelConfig, steps_between
 from dtls.training.presets import PRESETS
 

@@ -7,30 +7,28 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dtls.errors import DeviceError
+
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-class DeviceError(ValueError):
-    """A device that is not there."""
-
-
-def best_device(wish: str) -> str:
-    """The device called `wish`; `auto` is the GPU where there is one. DeviceError for one that is not there."""
-    if wish == "auto":
+def best_device(requested: str) -> str:
+    """The device called `requested`; `auto` is the GPU where there is one. DeviceError for one that is not there."""
+    if requested == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", wish):
-        raise DeviceError(f"device {wish}: unknown; say auto, cpu, cuda, cuda:1, … or mps")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", requested):
+        raise DeviceError(f"device {requested}: unknown; say auto, cpu, cuda, cuda:1, … or mps")
     try:
-        torch.empty(0, device=wish)
+        torch.empty(0, device=requested)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"device {wish}: {str(error).splitlines()[0]}") from error
-    return wish
+        raise DeviceError(f"device {requested}: {str(error).splitlines()[0]}") from error
+    return requested
 
 
-def best_precision(wish: Precision, device: str) -> Literal["fp32", "bf16"]:
-    """The precision called `wish`; `auto` is bf16 on GPUs that multiply in it, else fp32."""
-    if wish != "auto":
-        return wish
+def best_precision(requested: Precision, device: str) -> Literal["fp32", "bf16"]:
+    """The precision called `requested`; `auto` is bf16 on GPUs that multiply in it, else fp32."""
+    if requested != "auto":
+        return requested
     return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from dtls.degradations.resize import LRProtocol
+from dtls.degradations.base import LRProtocol, is_linear
 from flows.engine.flow import flow
 from flows.inputs.methods import Reduction
 from flows.inputs.selection import SelectionOptions, Target
@@ -41,7 +41,7 @@ class DownscaleOptions(SelectionOptions):
 
     @model_validator(mode="after")
     def _seed_changes_something(self) -> Self:
-        if self.seed and self.protocol != "realworld":
+        if self.seed and is_linear(self.protocol):
             raise ValueError(f"the protocol {self.protocol} draws nothing, so that a seed changes nothing")
         return self
 
@@ -49,7 +49,7 @@ class DownscaleOptions(SelectionOptions):
 @flow("downscale {options.source}")
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR images of a folder of HR images."""
-    if options.protocol == "realworld":
+    if not is_linear(options.protocol):
         check_extra("train", "--protocol realworld")
     recipe = ImageTransform(
         "downscale", Reduction(options.protocol, options.seed), Reduced(options.scale, options.smaller, options.crop)

@@ -5,11 +5,12 @@ from typing import Literal
 from pydantic import Field
 
 from dtls.authors_checkpoint import import_checkpoint as convert
-from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
+from dtls.errors import CheckpointError
 from flows.inputs.sources import file_at
 from flows.interface.options import Address, Options
 from storage.receipts.lease import hold
-from storage.stores.location import Location
+from storage.stores.location import Location, StorageError
 from storage.stores.scratch import scratch_folder
 
 
@@ -46,6 +47,6 @@ def import_checkpoint(options: ImportOptions) -> str:
 
 
 def _check_another(target: Location) -> None:
-    """CheckpointError where there is a model."""
+    """StorageError where there is a model."""
     if target.exists(WEIGHTS):
-        raise CheckpointError(f"{target}: holds a model already; choose another folder")
+        raise StorageError(f"{target}: holds a model already; choose another folder")

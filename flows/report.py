@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dtls.degradations.resize import LRProtocol
+from dtls.degradations.base import LRProtocol, is_linear
 from flows.engine import run as fanout
 from flows.engine.flow import flow
 from flows.engine.job import Job, WorkerSpec
@@ -152,7 +152,7 @@ def _report(options: ReportOptions) -> str:
     if options.figures:
         check_unreadable("".join(options.sr), "--figures")
     protocol, note = chosen_protocol(options.protocol, options.lr, options.sr, any_protocol=options.any_protocol)
-    if protocol == "realworld" and options.hr is None:
+    if not is_linear(protocol) and options.hr is None:
         raise StorageError(
             note or f"{options.lr}: made by realworld, which has no consistency: nothing to measure without --hr"
         )

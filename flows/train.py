@@ -10,9 +10,11 @@ from pathlib import Path
 
 import torch
 
-from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, config_json
-from dtls.devices import DeviceError, best_device, best_precision
-from dtls.inference.trained import DEFAULT, Trained
+from dtls.checkpoints.checkpoint import CONFIG, config_json
+from dtls.devices import best_device, best_precision
+from dtls.errors import CheckpointError, DeviceError
+from dtls.inference.sampling import DEFAULT
+from dtls.inference.trained import Trained
 from dtls.models.base import Config
 from dtls.training.presets import preset_of
 from flows.engine.flow import flow, in_task

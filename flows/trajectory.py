@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from dtls.devices import Precision, best_device
 from dtls.inference.pixels import to_pixels, to_unit
-from dtls.inference.trained import Sampling
+from dtls.inference.sampling import Sampling
 from dtls.samplers.dtls import SamplerName
 from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
@@ -54,9 +54,9 @@ def trajectory(options: TrajectoryOptions) -> str:
     """Show what a sampler makes on its way from LR to SR."""
     source, out = open_source(options.source), Location.of(options.out)
     check_within(out, options.source)
-    how = Sampling(sampler=options.sampler, precision=options.precision)
-    method = load_checkpointed(options.checkpoint, best_device(options.device), how, "dtls")
-    if options.sampler is None and method.model.config.predicts == "x0":
+    sampling = Sampling(sampler=options.sampler, precision=options.precision)
+    method = load_checkpointed(options.checkpoint, best_device(options.device), sampling, "dtls")
+    if options.sampler is None and "current" in method.model.samplers:
         method.sample, _ = method.model.sampler("current", None)
     check_misfits(method, options.source, options.scale, any_protocol=options.any_protocol)
     items = []

@@ -9,15 +9,16 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dtls.checkpoints.bundled import SHIPPED, shipped_for
-from dtls.checkpoints.checkpoint import CheckpointError
+from dtls.checkpoints.bundled import BUNDLED, bundled_for
+from dtls.degradations.base import is_linear
 from dtls.devices import Precision
-from dtls.inference.method import INTERPOLATIONS, MODELS, Method
-from dtls.inference.spandrel import SpandrelModel
+from dtls.errors import ProtocolError, SamplingError
+from dtls.inference.method import Method
+from dtls.inference.sampling import Sampling
 from dtls.inference.tiling import SMALLEST, TILE
-from dtls.inference.trained import Sampling, Trained
+from dtls.registry import INTERPOLATIONS, MODELS
 from flows.engine.flow import flow
-from flows.inputs.methods import OURS, SPANDREL, MethodSpec
+from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec
 from flows.inputs.selection import SelectionOptions, Target
 from flows.inputs.sources import protocols
 from flows.interface.console import tell
@@ -45,7 +46,7 @@ class UpscaleOptions(SelectionOptions):
     )
     checkpoint: Address | None = Field(
         None,
-        description=f"folder or URL of a trained model, or one that comes with dtls: {', '.join(SHIPPED)}; without a "
+        description=f"folder or URL of a trained model, or one that comes with dtls: {', '.join(BUNDLED)}; without a "
         "method, the one of these that fits the scale",
     )
     scale: float | None = Field(
@@ -159,7 +160,7 @@ def upscale(options: UpscaleOptions) -> str:
     """Upscale every image of a folder, an archive, or shards."""
     checkpoint, has_size = options.checkpoint, options.scale is not None or options.size is not None
     if options.method is None and checkpoint is None:
-        checkpoint = _shipped(options.scale if has_size else DEFAULT_SCALE)
+        checkpoint = _bundled(options.scale if has_size else DEFAULT_SCALE)
     load = MethodSpec.of(
         options.method,
         checkpoint,
@@ -168,8 +169,7 @@ def upscale(options: UpscaleOptions) -> str:
     )
     method = replace(load, device=device_here(options))()
     scale = options.scale if has_size else default_scale(method)
-    if isinstance(method, Trained):
-        check_misfits(method, options.source, scale, any_protocol=options.any_protocol)
+    check_misfits(method, options.source, scale, any_protocol=options.any_protocol, projected=options.project)
     results = Results(
         Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
     )
@@ -181,34 +181,35 @@ def upscale(options: UpscaleOptions) -> str:
 
 def default_scale(method: Method) -> float:
     """The scale where neither that nor a size is given: 4, or a model's own where it has one or makes no 4."""
-    scale, whose = DEFAULT_SCALE, "the default"
-    if isinstance(method, SpandrelModel):
-        scale, whose = method.scale, "the model's own"
-    elif isinstance(method, Trained) and (most := method.largest_scale) < DEFAULT_SCALE:
-        scale, whose = most, "the model's own"
+    scale = method.scale or min(DEFAULT_SCALE, method.max_scale or DEFAULT_SCALE)
+    whose = "the default" if method.scale is None and scale == DEFAULT_SCALE else "the model's own"
     tell(f"with the scale {scale:g}, {whose}; --scale or --size changes that")
     return scale
 
 
-def _shipped(scale: float | None) -> str:
+def _bundled(scale: float | None) -> str:
     """The name of the model that comes with dtls and fits a scale, told to the user."""
-    model = shipped_for(scale)
-    others = [m for m in SHIPPED.values() if m is not model and (scale is None or scale <= m.scale)]
-    less = [f"; for {m.subject}, ×{m.scale} is the most" for m in SHIPPED.values() if m.scale < (scale or 0)]
+    model = bundled_for(scale)
+    others = [m for m in BUNDLED.values() if m is not model and (scale is None or scale <= m.scale)]
+    less = [f"; for {m.subject}, ×{m.scale} is the most" for m in BUNDLED.values() if m.scale < (scale or 0)]
     also = "".join(f"; there is also --checkpoint {m.name} for {m.subject}" for m in others)
     tell(f"with {model.name}, trained on {model.subject}{also}{''.join(less)}")
-    return OURS + model.name
+    return BUNDLED_PREFIX + model.name
 
 
-def check_misfits(method: Trained, source: str, scale: float | None, *, any_protocol: bool) -> None:
-    """Refuse, before any work, a scale or images that the model was not trained for."""
+def check_misfits(
+    method: Method, source: str, scale: float | None, *, any_protocol: bool, projected: bool = False
+) -> None:
+    """Refuse, before any work, a scale or images that the method was not trained for."""
     if scale is not None:
-        method.model.check_scale(scale)
-    trained, made = method.model.config.protocol, protocols(source)
+        method.check_scale(scale)
+    if (trained := method.degradation) is None:
+        return
+    made = protocols(source)
     if made - {trained} and not any_protocol:
-        raise CheckpointError(
+        raise ProtocolError(
             f"the checkpoint is made for {trained}, and the images in {source} are made by "
             f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
         )
-    if method.how.projected and "realworld" in made:
-        raise CheckpointError(f"{source}: made by realworld, which is not linear: nothing to project on")
+    if projected and (random := sorted(name for name in made if not is_linear(name))):
+        raise SamplingError(f"{source}: made by {random[0]}, which is not linear: nothing to project on")

@@ -19,8 +19,9 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from dtls.checkpoints.bounds import no_larger_than
-from dtls.inference.method import model_class
+from dtls.errors import CheckpointError
 from dtls.models.base import Model
+from dtls.registry import model_class
 
 M = TypeVar("M", bound=Model)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -30,10 +31,6 @@ MAX_CONFIG = 2**20
 
 def nobody() -> None:
     """Asked where anybody may write."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, broken, or of another shape than it should be."""
 
 
 def save_checkpoint(model: Model, folder: Path, ask: Callable[[], None] = nobody, *, sync: bool = True) -> None:
@@ -109,11 +106,8 @@ def load_checkpoint(folder: Path, kind: type[M] = Model) -> M:  # type: ignore[a
     return model
 
 
-def load_hashed(folder: Path, device: str | torch.device = "cpu", wish: str | None = None) -> tuple[Model, str]:
-    """The model in `folder`, and the sha256 of the very bytes it was made of: what its results depend on.
-
-    wish: the name that the model should have; a model's weights serve those that are made of it, too.
-    """
+def load_hashed(folder: Path, device: str | torch.device = "cpu") -> tuple[Model, str]:
+    """The model in `folder`, and the sha256 of the very bytes it was made of: what its results depend on."""
     if (size := _size(folder / CONFIG)) > MAX_CONFIG:
         raise CheckpointError(f"{folder / CONFIG}: {size:,} bytes, and a configuration has {MAX_CONFIG:,} at most")
     config, weights = (_read(folder, name) for name in (CONFIG, WEIGHTS))
@@ -121,7 +115,7 @@ def load_hashed(folder: Path, device: str | torch.device = "cpu", wish: str | No
         tensors = load(weights)
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: not a readable safetensors file ({error})") from error
-    model = _made(config, folder / CONFIG, wish, tensors)
+    model = _made(config, folder / CONFIG, tensors)
     load_weights(model, tensors, str(folder / WEIGHTS))
     if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{folder / WEIGHTS}: {bad[0]} holds values that are no numbers")
@@ -157,24 +151,24 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], name: str) -> Non
     model.load_state_dict(tensors)
 
 
-def _made(content: bytes, path: Path, wish: str | None, tensors: Mapping[str, Tensor]) -> Model:
-    """The model, not yet with its weights `tensors`, of which config.json tells."""
+def _made(content: bytes, path: Path, tensors: Mapping[str, Tensor]) -> Model:
+    """The model, not yet with its weights `tensors`, that config.json describes."""
     try:
         config = json.loads(content)
         config.pop("config", None)  # the hub's way of saving hands over the whole file once more under this name
-        name, _ = config.pop("method", "dtls"), config["size"]  # every model's has one
-        there, wanted = model_class(name), model_class(wish or name)
-        if issubclass(wanted, there) or issubclass(there, wanted):
-            with no_larger_than(tensors):
-                wanted(**config)
-            return wanted(**config)
+        _ = config["size"]  # every model's has one
+        with no_larger_than(tensors):
+            make_model(config)
+        return make_model(config)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not the configuration of a model ({reason})") from error
-    raise CheckpointError(f"{path.parent}: a model of the method {name}, not {wish}; say --method {name}")
 
 
 def make_model(config: Mapping[str, Any]) -> Model:
-    """A new model by what config.json says; a ValueError tells what does not fit."""
+    """A new model, by what config.json has; ValueError where something does not fit."""
     config = {"method": "dtls", **config}
-    return model_class(config.pop("method"))(**config)
+    name = config.pop("method")
+    model = model_class(name)(**config)
+    model.name = name
+    return model

@@ -1,46 +1,56 @@
-"""D_t, the downscaling A and the upscaling B behind it, as 1-D matrices.
+"""The downscaling A and the upscaling B, as 1-D matrices.
 
-A separable linear resize of an image X (H, W) is `R_H X R_Wᵀ`, R being a small (n_out, n_in) matrix. So the
-degradation of DTLS §2.2, `D(x, t)` (down to `S − t·stride` pixels and up again), the making of LR images and
-their consistency are each two small matrix products, exact and differentiable, and all use one protocol.
+A separable linear resize of an image X (H, W) is `R_H X R_Wᵀ`, R being a small (n_out, n_in) matrix. So the making of
+LR images, their consistency, and D_t (`dtls.degradations.path`) are each two small matrix products, exact and
+differentiable, and all use one protocol.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import wraps
 from threading import Lock
-from typing import Literal, get_args
+from typing import ParamSpec
 
 import torch
 import torch.nn.functional as F
-from cachetools import LRUCache, cached
 from torch import Tensor
 
-Protocol = Literal["reference", "antialias"]
-"""Which linear downscaling makes LR images.
-
-`reference`: torch's bilinear without antialias, as the authors of DTLS do it.
-`antialias`: Pillow's bicubic (a = −0.5, support widened by the scale), on which the literature's ×2/×3/×4 and SR3
-stand.
-"""
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-LRProtocol = Literal["reference", "antialias", "realworld"]
-"""How LR images are made: by a linear downscaling, or as in `dtls.degradations.realworld`, which is not linear."""
-
-
-class SizeError(ValueError):
-    """An image, scale or model size that does not fit the others."""
-
+from dtls.degradations.base import Protocol
+from dtls.errors import SizeError
 
 CACHE_BYTES = 2**27
 """Of matrices of each kind that are kept: an archive has images of any size, and large ones have large matrices."""
 
 
-def _kept() -> "LRUCache[object, Tensor]":
-    return LRUCache(CACHE_BYTES, getsizeof=lambda matrix: matrix.nbytes)
+P = ParamSpec("P")
 
 
-@cached(_kept(), lock=Lock())
+def kept(compute: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """`compute`, a function of hashable arguments: of its matrices, the last used CACHE_BYTES are kept."""
+    matrices: OrderedDict[object, Tensor] = OrderedDict()
+    lock = Lock()
+
+    @wraps(compute)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        key = (args, *sorted(kwargs.items()))
+        with lock:
+            if key in matrices:
+                matrices.move_to_end(key)
+                return matrices[key]
+        made = compute(*args, **kwargs)
+        if made.nbytes > CACHE_BYTES:
+            return made
+        with lock:
+            matrices[key] = made
+            matrices.move_to_end(key)
+            while sum(matrix.nbytes for matrix in matrices.values()) > CACHE_BYTES:
+                matrices.popitem(last=False)
+        return made
+
+    return call
+
+
+@kept
 @torch.inference_mode(False)
 def resize_matrix(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
     """The 1-D resize from `n_in` to `n_out` samples: float64 (n_out, n_in), rows sum to 1."""
@@ -59,7 +69,7 @@ def resize(x: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
     return rows @ x @ columns.T  # (N, C, h, w)
 
 
-@cached(_kept(), lock=Lock())
+@kept
 @torch.inference_mode(False)
 def pseudo_inverse(n_in: int, n_out: int, protocol: Protocol) -> Tensor:
     """A⁺ of `resize_matrix(n_in, n_out)`: float64 (n_in, n_out)."""
@@ -90,75 +100,3 @@ def scale_between(low: tuple[int, int], high: tuple[int, int]) -> float:
         across, down = high[1] / low[1], high[0] / low[0]
         raise SizeError(f"×{across:g} across and ×{down:g} down: one scale is needed")
     return scale
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """D_t for one model: `size` S of its HR images, `stride` in pixels, steps T, and the protocol.
-
-    D_T is what the model's LR images look like at HR size: S − T·stride pixels, enlarged.
-    Other sizes follow by ratio: a side of n pixels goes through n·(S − t·stride)/S.
-    """
-
-    size: int
-    stride: int
-    steps: int
-    protocol: Protocol = "reference"
-
-    def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise SizeError(f"unknown protocol {self.protocol!r}; known: {', '.join(PROTOCOLS)}")
-        if min(self.size, self.stride, self.steps) < 1 or self.lr_size < 1:
-            raise SizeError(f"size {self.size}, stride {self.stride} and {self.steps} steps leave no LR pixel")
-
-    @property
-    def lr_size(self) -> int:
-        """The side in pixels of the smallest LR image the model learns from, S − T·stride."""
-        return self.size - self.steps * self.stride
-
-    def low(self, n: int, t: int) -> int:
-        """The side, in pixels, that n HR pixels are reduced to at t."""
-        return max(1, round(n * (self.size - t * self.stride) / self.size))
-
-    def timestep(self, scale: float) -> int:
-        """The t in 1…T whose D_t reduces most nearly by `scale`; SizeError for scales beyond the model's."""
-        largest = self.size / self.lr_size
-        if not 1 < scale <= largest * (1 + 1e-6):
-            raise SizeError(
-                f"this checkpoint ({self.lr_size}→{self.size}) upscales by more than ×1 and at most ×{largest:g}, "
-                f"not ×{scale:g}"
-            )
-        return max(1, round((self.size - self.size / scale) / self.stride))
-
-    def matrix(self, n: int, t: int) -> Tensor:
-        """D_t for a side of n pixels: float64 (n, n)."""
-        low = self.low(n, t)
-        return resize_matrix(low, n, self.protocol) @ resize_matrix(n, low, self.protocol)
-
-    def __call__(self, x: Tensor, t: int | Sequence[int] | Tensor) -> Tensor:
-        """D(x, t) of x (N, C, H, W), with one t for all or N of them; t = 0 is the identity."""
-        steps = [t] if isinstance(t, int) else t.tolist() if isinstance(t, Tensor) else list(t)
-        if len(steps) not in (1, len(x)):
-            raise SizeError(f"{len(steps)} timesteps for {len(x)} images")
-        if any(not 0 <= s <= self.steps for s in steps):
-            raise SizeError(f"timesteps are 0…{self.steps}, not {min(steps)}…{max(steps)}")
-        if isinstance(t, int):
-            rows, columns = (_matrix(self, n, t, x.dtype, x.device) for n in x.shape[-2:])
-        else:
-            index = torch.tensor(steps, device=x.device)
-            rows, columns = (_matrices(self, n, x.dtype, x.device)[index, None] for n in x.shape[-2:])
-        return rows @ x @ columns.mT
-
-
-@cached(_kept(), lock=Lock())
-@torch.inference_mode(False)
-def _matrix(degradation: Degradation, n: int, t: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """D_t for a side of n pixels, (n, n)."""
-    return degradation.matrix(n, t).to(device, dtype)
-
-
-@lru_cache(maxsize=4)
-@torch.inference_mode(False)
-def _matrices(degradation: Degradation, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """All of D_0 … D_T for a side of n pixels, (T + 1, n, n)."""
-    return torch.stack([degradation.matrix(n, t) for t in range(degradation.steps + 1)]).to(device, dtype)

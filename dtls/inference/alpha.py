@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.inference.interpolation import Downscaling, Interpolation
+from dtls.inference.degrade import Downscaling
+from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
-from dtls.inference.trained import Trained
 
 
 def fill(colour: Tensor, alpha: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def bounded(alpha_sr: Tensor, alpha_lr: Tensor) -> Tensor:
 
 
 def of_alpha(method: Method) -> Method:
-    """What resizes alpha: the method, unless it draws, or adds noise, which would show as specks."""
-    if isinstance(method, Downscaling) and method.protocol == "realworld":
-        return Downscaling("antialias")
-    return Interpolation("bicubic") if isinstance(method, Trained) and method.model.draws else method
+    """What resizes alpha: the method, unless its results depend on noise, which would show as specks."""
+    if not method.is_stochastic:
+        return method
+    return Interpolation("bicubic") if method.is_learned else Downscaling("antialias")

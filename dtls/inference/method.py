@@ -1,78 +1,85 @@
 """Methods: what turns LR images into SR images. `load_method` finds one by name.
 
-A method is called with a batch of LR images (N, C, h, w), float32 in [0, 1], C = 1 (grey) or 3 (RGB), and the size
-(H, W) wanted, and returns (N, C, H, W) in [0, 1]; SizeError where it cannot reach that size. `identity` is what its
-results depend on. What is named here is imported when it is asked for: some of it takes seconds.
+A new method is a subclass of `Method` that says what it can do, and a line in `dtls.registry`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor
 
-    from dtls.inference.trained import Sampling
-    from dtls.models.base import Model
-
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-MODELS: Mapping[str, str] = {
-    "dtls": "dtls.models.dtls:DTLS",
-    "cold": "dtls.models.dtls:Cold",
-    "srcnn": "dtls.models.srcnn:SRCNN",
-    "fsrcnn": "dtls.models.fsrcnn:FSRCNN",
-    "edsr": "dtls.models.edsr:EDSR",
-    "rrdb": "dtls.models.rrdb:RRDB",
-    "sr3": "dtls.models.sr3:SR3",
-    "vae-ddpm": "dtls.models.vae_ddpm:VAEDDPM",
-    "vqvae-ddpm": "dtls.models.vqvae_ddpm:VQVAEDDPM",
-    "resshift": "dtls.models.resshift:ResShift",
-    "heat": "dtls.models.heat:Heat",
-}
-"""What `dtls train` trains, by name: a subclass of `dtls.models.base.Model` each."""
-METHODS = (*INTERPOLATIONS, *MODELS, "spandrel")
+from dtls.degradations.base import LRProtocol
+from dtls.errors import SizeError
+from dtls.inference.sampling import DEFAULT, Sampling
+from dtls.registry import INTERPOLATIONS, imported, methods
 
 
-class Method(Protocol):
-    """What every method offers."""
+class Method(ABC):
+    """Base of all methods. A subclass has a name and an identity, is callable, and declares what departs from below.
+
+    name: in tables and manifests. identity: all that results depend on, but the images.
+    is_learned: it has weights, and so layers that take memory. uses_gpu: it computes on a GPU where there is one.
+    channelwise: it takes each channel for itself, on the CPU, in any number of threads at once. copies: `copied`
+    makes its results of arrays of any type. takes_same_size: it is called for results of the image's own size, too;
+    of other methods such a result is the image. is_stochastic: its results depend on noise.
+    scale: what results are enlarged by where nothing else is asked for; None for the user's default.
+    max_scale: the largest scale that it takes; None for any. degradation: the protocol that made the LR images it was
+    trained on, or that it makes LR images by. multiple: of which the sides of images are, once it has padded them.
+    max_pixels: of an image that it computes in one piece; it cuts larger ones into tiles.
+    """
 
     name: str
+    identity: Mapping[str, str]
+    is_learned: ClassVar[bool] = False
+    uses_gpu: ClassVar[bool] = False
+    channelwise: ClassVar[bool] = False
+    takes_same_size: ClassVar[bool] = False
+    copies: bool = False
+    is_stochastic: bool = False
+    scale: float | None = None
+    max_scale: float | None = None
+    degradation: LRProtocol | None = None
+    multiple: int = 1
+    max_pixels: int | None = None
 
-    @property
-    def identity(self) -> Mapping[str, str]: ...
+    @abstractmethod
+    def __call__(self, lr: Tensor, size: tuple[int, int], /) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] of `size` (H, W), of images (N, C, h, w), float32 in [0, 1], C = 1 or 3.
 
-    def __call__(self, lr: "Tensor", size: tuple[int, int], /) -> "Tensor": ...
+        SizeError where it cannot reach that size.
+        """
 
+    def check_scale(self, scale: float) -> None:
+        """SizeError for a scale that it does not take."""
+        if self.max_scale is not None and scale > self.max_scale:
+            raise SizeError(f"{self.name} upscales by at most ×{self.max_scale:g}, not ×{scale:g}")
 
-def model_class(name: str) -> "type[Model]":
-    """The model called `name`; ValueError for one that is not in the registry."""
-    if name not in MODELS:
-        raise ValueError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
-    module, _, cls = MODELS[name].partition(":")
-    found: type[Model] = getattr(import_module(module), cls)
-    return found
+    def copied(self, pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+        """The result (H, W, …) of an array (h, w, …) of any type, where `copies` is true."""
+        raise NotImplementedError
 
 
 def load_method(
-    name: str, checkpoint: Path | None = None, device: str = "cpu", how: "Sampling | None" = None
+    name: str, checkpoint: Path | None = None, device: str = "cpu", sampling: Sampling = DEFAULT
 ) -> Method:
-    """The method called `name`; a trained one wants its checkpoint's folder, `spandrel` a file of weights.
+    """The method called `name`; a trained one needs its checkpoint's folder, `spandrel` a file of weights.
 
     ValueError or CheckpointError says what is wrong.
     """
     if name in INTERPOLATIONS:
-        from dtls.inference.interpolation import Interpolation
-
-        return Interpolation(name)
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+        made: Method = imported(INTERPOLATIONS[name])(name)
+        return made
+    if name not in methods():
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(methods())}")
     if checkpoint is None:
         raise ValueError(f"the method {name} needs a checkpoint")
-    from dtls.inference.trained import DEFAULT, Trained
+    if name == "spandrel":
+        from dtls.inference.spandrel import SpandrelModel  # takes seconds
 
-    if name != "spandrel":
-        return Trained(checkpoint, device, how or DEFAULT, name)
-    from dtls.inference.spandrel import SpandrelModel
+        return SpandrelModel(checkpoint, device, sampling)
+    from dtls.inference.trained import Trained  # needs this module
 
-    return SpandrelModel(checkpoint, device, how or DEFAULT)
+    return Trained(checkpoint, device, sampling, name)

@@ -20,13 +20,14 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from dtls.checkpoints.bounds import load_pickled
-from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
 from dtls.degradations.resize import scale_between
 from dtls.devices import Precision, best_precision
+from dtls.errors import CheckpointError, SamplingError
 from dtls.inference.channels import channel_by_channel, in_colour
+from dtls.inference.method import Method
+from dtls.inference.sampling import DEFAULT, Sampling
 from dtls.inference.tiling import SMALLEST, Tiler
-from dtls.inference.trained import DEFAULT, Sampling
 
 PURPOSES = {
     "Restoration": "restoration",
@@ -39,15 +40,18 @@ for library in (r"spandrel\.", r"timm\.", r"torch\.functional"):
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
-class SpandrelModel:
-    """A model of another architecture, with the weights in a file; of `how`, precision and tile count.
+class SpandrelModel(Method):
+    """A model of another architecture, with the weights in a file; of `sampling`, precision and tile count.
 
     It enlarges by its own `scale`. Where another size is wanted, Pillow's bicubic makes it of that result.
-    LR images of up to 128 pixels are enlarged in one piece, whatever `how.tile` says. CheckpointError for a file
-    that is no such model, or a precision it does not compute in.
+    LR images of up to 128 pixels are enlarged in one piece, whatever `sampling.tile` says. CheckpointError for a file
+    that is no such model, SamplingError for a precision it does not compute in.
     """
 
-    def __init__(self, checkpoint: Path, device: str = "cpu", how: Sampling = DEFAULT) -> None:
+    is_learned = True
+    uses_gpu = True
+
+    def __init__(self, checkpoint: Path, device: str = "cpu", sampling: Sampling = DEFAULT) -> None:
         content = _read(checkpoint)
         self.model = _built(_tensors(content, checkpoint), checkpoint)
         self.model.to(device).eval()
@@ -55,13 +59,14 @@ class SpandrelModel:
         self.name = f"spandrel-{self.model.architecture.id}"
         self.scale: int = self.model.scale
         self.device = device
-        self.bf16 = self._computes_in_bf16(how.precision, checkpoint)
-        self.tiler = Tiler(max(how.tile // self.scale, SMALLEST), self.scale)
+        self.bf16 = self._computes_in_bf16(sampling.precision, checkpoint)
+        self.tiler = Tiler(max(sampling.tile // self.scale, SMALLEST), self.scale)
+        self.max_pixels = None if self._tiles_itself else self.tiler.tile**2
         self.identity: Mapping[str, str] = {
             "method": self.name,
             "checkpoint": hashlib.sha256(content).hexdigest(),
             "precision": "bf16" if self.bf16 else "fp32",
-            "tile": str(how.tile),
+            "tile": str(sampling.tile),
         }
 
     @torch.inference_mode()
@@ -96,19 +101,22 @@ class SpandrelModel:
         return torch.allclose(together, torch.cat([self._run(one) for one in pair.split(1)]), atol=1e-3)
 
     def _piecewise(self, images: Tensor) -> Tensor:
-        internal = self.model.tiling.name == "INTERNAL"
-        return self._run(images) if internal else self.tiler(self._run, images)
+        return self._run(images) if self._tiles_itself else self.tiler(self._run, images)
+
+    @property
+    def _tiles_itself(self) -> bool:
+        return bool(self.model.tiling.name == "INTERNAL")
 
     def _run(self, x: Tensor) -> Tensor:
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16):
             made: Tensor = self.model(x)
         return made.float()
 
-    def _computes_in_bf16(self, wish: Precision, checkpoint: Path) -> bool:
+    def _computes_in_bf16(self, requested: Precision, checkpoint: Path) -> bool:
         if self.model.supports_bfloat16:
-            return best_precision(wish, self.device) == "bf16"
-        if wish == "bf16":
-            raise CheckpointError(f"{checkpoint}: {self.model.architecture.id} cannot compute in bf16; say fp32")
+            return best_precision(requested, self.device) == "bf16"
+        if requested == "bf16":
+            raise SamplingError(f"{checkpoint}: {self.model.architecture.id} cannot compute in bf16; say fp32")
         return False
 
 

@@ -7,6 +7,8 @@ from math import inf
 import torch
 from torch import Tensor
 
+from dtls.errors import MemoryShortError
+
 TILE, OVERLAP, SMALLEST = 1024, 64, 128
 """Sides in pixels: of a tile, of what two neighbours share, and of the smallest tile tried.
 
@@ -15,10 +17,6 @@ Networks that enlarge work on the small image and look less far, so there neighb
 
 Run = Callable[[Tensor], Tensor]
 """From images (N, C, h, w) to images (N, C, scale·h, scale·w)."""
-
-
-class MemoryShortError(RuntimeError):
-    """Memory that does not even suffice for the smallest tile."""
 
 
 class Tiler:

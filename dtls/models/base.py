@@ -12,8 +12,10 @@ from typing import Any, ClassVar, NamedTuple, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from dtls.degradations.base import LRProtocol, is_linear
 from dtls.degradations.realworld import realworld
-from dtls.degradations.resize import LRProtocol, SizeError, resize
+from dtls.degradations.resize import resize
+from dtls.errors import SizeError
 
 MAX_TIMESTEPS = 100_000
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -75,22 +77,26 @@ class Model(nn.Module):
     """Base of all models. A subclass says what is below, and `forward(x, t)` is its network.
 
     scale: how many times larger its results are than what goes in; 1 where enlarged LR images go in. multiple: of
-    which the sides of what goes in have to be. steps: T, the timesteps it learns. name: in the registry, and in
+    which the sides of what goes in have to be. timesteps: T, those it learns. name: in the registry, and in
     config.json. defaults: what departs from the training recipe's. compares: whether its loss is between images,
     so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
-    draws: whether results depend on noise. progress: in training, the share of the steps that is done.
+    draws: whether results depend on noise. sees_own: whether it can learn from what it first predicts of an image.
+    preset: of those in `dtls.training.presets`, the one that it is trained by where none is named; None for a model
+    that has none. progress: in training, the share of the steps that is done.
     """
 
-    name: ClassVar[str]
+    name: str
     config_type: ClassVar[type[Any]] = Config
     defaults: ClassVar[Mapping[str, Any]] = departing()
     compares: ClassVar[bool] = True
     staged: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    sees_own: ClassVar[bool] = False
+    preset: ClassVar[str | None] = None
     config: Any
     scale: int = 1
     multiple: int = 1
-    steps: int = 1
+    timesteps: int = 1
     progress: float = 0.0
 
     def __init__(self, **config: Any) -> None:
@@ -100,6 +106,11 @@ class Model(nn.Module):
     def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
         """The loss of HR images (N, 3, S, S), a scalar."""
         raise NotImplementedError
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """The names of its samplers; none where there is one way alone."""
+        return ()
 
     def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
         """How results are made, by a sampler's name and its number of steps, and what to call that in receipts.
@@ -129,10 +140,8 @@ class Model(nn.Module):
         """LR images (N, 3, s, s) of HR images as files have them: by the protocol, in 8 bits."""
         side = hr.shape[-1] * self.config.lr_size // self.config.size
         protocol: LRProtocol = self.config.protocol
-        if protocol == "realworld":
-            made = realworld(hr, (side, side), drawn.seeds)
-        else:
-            made = resize(hr, (side, side), protocol)
+        size = (side, side)
+        made = resize(hr, size, protocol) if is_linear(protocol) else realworld(hr, size, drawn.seeds)
         return (made.clamp(0, 1) * 255).round() / 255
 
     def enlarged(self, lr: Tensor, size: tuple[int, int]) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.base import Callback, Config, Draws, Model, Network, Noise, Sample, check_timesteps
 
 allow_torchvision_import()
@@ -103,7 +103,7 @@ class Diffusion(Model):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         c: DiffusionConfig = self.config
-        self.steps, self.multiple = c.timesteps, c.multiple
+        self.timesteps, self.multiple = c.timesteps, c.multiple
         self.unet = diffusers.UNet2DModel(
             in_channels=2 * c.channels * c.patch**2,
             out_channels=c.channels * c.patch**2,
@@ -137,15 +137,19 @@ class Diffusion(Model):
             noisy = self.chain.add_noise(x0, noise, _index(drawn.t))
         return LOSSES[self.config.noise_loss](network(torch.cat((condition, noisy), dim=1), drawn.t), noise)
 
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        return tuple(SAMPLERS)
+
     def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
         """`ddim` (2010.02502, η = 0), in 50 steps unless said, or `ddpm`, in T; steps are a divisor of T."""
-        chosen = name or "ddim"
+        chosen = name or self.samplers[0]
         if chosen not in SAMPLERS:
             raise ValueError(f"{self.name} has no sampler {chosen}; there are {', '.join(SAMPLERS)}")
-        few = next(n for n in range(min(DDIM_STEPS, self.steps), 0, -1) if self.steps % n == 0)
-        count = steps if steps is not None else few if chosen == "ddim" else self.steps
-        if count < 1 or self.steps % count:
-            raise ValueError(f"the steps of {chosen} are a divisor of {self.steps}, not {count}")
+        few = next(n for n in range(min(DDIM_STEPS, self.timesteps), 0, -1) if self.timesteps % n == 0)
+        count = steps if steps is not None else few if chosen == "ddim" else self.timesteps
+        if count < 1 or self.timesteps % count:
+            raise ValueError(f"the steps of {chosen} are a divisor of {self.timesteps}, not {count}")
         scheduler = self._scheduler(chosen)
         scheduler.set_timesteps(count)
 
@@ -167,8 +171,8 @@ class Diffusion(Model):
         """diffusers' scheduler of a sampler, its numbers on the CPU; its steps start from T (2305.08891, §3.3)."""
         with torch.device("cpu"):
             return SAMPLERS[name](
-                num_train_timesteps=self.steps,
-                trained_betas=betas(self.config.schedule, self.steps).tolist(),
+                num_train_timesteps=self.timesteps,
+                trained_betas=betas(self.config.schedule, self.timesteps).tolist(),
                 clip_sample_range=self.limit,
                 timestep_spacing="trailing",
             )

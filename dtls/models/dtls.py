@@ -10,7 +10,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor
 
-from dtls.degradations.resize import Degradation, Protocol, SizeError
+from dtls.degradations.base import Protocol
+from dtls.degradations.path import Degradation
+from dtls.errors import SizeError
 from dtls.models.base import Callback, Compare, Draws, Model, Network, Sample
 from dtls.networks.unet import UNet
 from dtls.samplers.dtls import SAMPLERS, SamplerName
@@ -76,7 +78,8 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
 
     name = "dtls"
     config_type = ModelConfig
-    preferred: SamplerName = "two-call"
+    sees_own = True
+    preset = "16-128"
 
     def __init__(self, **config: Any) -> None:
         for extra in ("config", "method"):  # the mixin hands over the whole file, and once more as `config`
@@ -86,7 +89,7 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
         c: ModelConfig = self.config
         self.unet = UNet(c.dim, c.multipliers, residual=c.residual, patch=c.patch)
         self.degradation = Degradation(c.size, c.stride, c.steps, c.protocol)
-        self.steps, self.multiple = c.steps, self.unet.multiple
+        self.timesteps, self.multiple = c.steps, self.unet.multiple
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """U(x, t): images (N, 3, H, W) in [0, 1] and timesteps (N,) → (N, 3, H, W)."""
@@ -105,15 +108,22 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
         target = hr if self.config.predicts == "x0" else degrade(hr, (t - 1).clamp(min=0))
         return compare(network(x, seen), target)
 
+    @property
+    def samplers(self) -> tuple[SamplerName, ...]:
+        """Those that can use what the network predicts."""
+        if self.config.predicts == "previous":
+            return ("previous",)
+        return tuple(name for name in SAMPLERS if name != "previous")
+
     def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
         """By name; where none is said, `two-call`, or `previous` where the network predicts that."""
         if steps is not None:
             raise ValueError(f"{self.name} has as many steps as the scale; leave them out")
         predicts = self.config.predicts
-        chosen = name or (self.preferred if predicts == "x0" else "previous")
+        chosen = name or self.samplers[0]
         if chosen not in SAMPLERS:
             raise ValueError(f"{self.name} has no sampler {chosen}; there are {', '.join(SAMPLERS)}")
-        if (chosen == "previous") != (predicts == "previous"):
+        if chosen not in self.samplers:
             raise ValueError(f"its network predicts {predicts}, so the sampler {chosen} cannot use it")
         sample = SAMPLERS[chosen]
 
@@ -124,10 +134,3 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
 
     def check_scale(self, scale: float) -> None:
         self.degradation.timestep(scale)
-
-
-class Cold(DTLS):
-    """DTLS with Cold Diffusion's sampler (2208.09392, algorithm 2) where no other is asked for; the same training."""
-
-    name = "cold"
-    preferred: SamplerName = "cold"

@@ -13,7 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from dtls.degradations.resize import SizeError
+from dtls.degradations.base import is_linear
+from dtls.errors import SizeError
 from dtls.models.base import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
 from dtls.models.unet_based import UNetConfig, UNetModel
 
@@ -42,7 +43,7 @@ class HeatConfig(UNetConfig):
 
     def validate(self) -> Self:
         super().validate()
-        if self.protocol == "realworld":
+        if not is_linear(self.protocol):
             raise SizeError("heat learns from blurred images, never from LR images: there is no realworld for it")
         if type(self.timesteps) is not int or self.timesteps < 2:
             raise SizeError(f"timesteps are at least 2, not {self.timesteps}")

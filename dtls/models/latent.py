@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, distributed, nn
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.base import Compare, Draws, Network, departing
 from dtls.models.diffusion import Diffusion, DiffusionConfig, NoiseLoss, groups
 

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.base import Compare, Config, Draws, Model, Network
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.base import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
 from dtls.models.unet_based import UNetConfig, UNetModel
 
@@ -99,7 +99,7 @@ class ResShift(UNetModel):
         """From x_T = y_0 + κ√η_T / 2 ε in T calls, y_0 being x, the enlarged images."""
         noise, y0 = Noise(seeds), x
         x = y0 + self.config.kappa / 2 * self.eta[-1].sqrt() * noise(y0)
-        for s in range(self.steps, 0, -1):
+        for s in range(self.timesteps, 0, -1):
             t = torch.full((len(x),), s, device=x.device)
             x0 = network(self.seen(x, y0, t), t)
             if callback is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from dtls.compat import allow_torchvision_import
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.base import departing
 from dtls.models.regression import BlocksConfig, Regression
 

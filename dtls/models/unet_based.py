@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.base import Config, Model
 from dtls.networks.unet import UNet
 
@@ -56,7 +56,7 @@ class UNetModel(Model):
         super().__init__(**config)
         c = self.config
         self.unet = UNet(c.dim, c.multipliers, residual=True, patch=c.patch, conditions=self.conditions)
-        self.steps, self.multiple = c.timesteps, self.unet.multiple
+        self.timesteps, self.multiple = c.timesteps, self.unet.multiple
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """U of (N, 3 + conditions, H, W) and timesteps (N,) → (N, 3, H, W)."""

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.base import Draws
 from dtls.models.diffusion import diffusers
 from dtls.models.latent import Latent, LatentConfig

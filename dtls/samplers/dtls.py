@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from dtls.degradations.resize import Degradation
+from dtls.degradations.path import Degradation
 
 Callback = Callable[[int, Tensor], None]
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -39,7 +39,7 @@ def two_call(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Ca
 
 
 def one_call(model: Model, _: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
-    """The image of `hr` in one call: SR = U(x_T, T)."""
+    """The image of `momentum_hr` in one call: SR = U(x_T, T)."""
     return _predict(model, x, t, callback)
 
 
@@ -51,19 +51,19 @@ def current(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Cal
     return _with_momentum(model, degrade, x, t, callback, lambda m, s: degrade(m, s))
 
 
-def none(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+def no_momentum(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
     """Without M (DTLS Table 4, i; Cold Diffusion's algorithm 1): x_{s−1} = D(x_{s,0}, s − 1)."""
     for s in range(t, 0, -1):
         x = degrade(_predict(model, x, s, callback), s - 1)
     return x
 
 
-def last(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+def momentum_last(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
     """M not accumulated (DTLS Table 4, ii): as `current`, with M = x_{s+1,0} − x_{s,0}."""
     return _with_momentum(model, degrade, x, t, callback, lambda m, s: degrade(m, s), accumulated=False)
 
 
-def hr(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+def momentum_hr(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
     """M added in the HR domain (DTLS Table 4, iii): M += x_{s+1,0} − x_{s,0};  x_{s−1} = D(x_{s,0} + M, s − 1)."""
     momentum, before = torch.zeros_like(x), None
     for s in range(t, 0, -1):
@@ -79,7 +79,7 @@ def undegraded(model: Model, degrade: Degradation, x: Tensor, t: int, callback: 
     return _with_momentum(model, degrade, x, t, callback, lambda m, _: m)
 
 
-def written(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
+def as_printed(model: Model, degrade: Degradation, x: Tensor, t: int, callback: Callback | None = None) -> Tensor:
     """The paper's pseudo-code as it is written (DTLS §2.2), where D(M, t) is of the step that was just made.
 
     M += x_{s+1,0} − x_{s,0};  x_{s−1} = D(x_{s,0}, s − 1) + D(M, s).
@@ -112,11 +112,11 @@ SAMPLERS: dict[SamplerName, Sampler] = {
     "two-call": two_call,
     "one-call": one_call,
     "current": current,
-    "none": none,
-    "last": last,
-    "hr": hr,
+    "none": no_momentum,
+    "last": momentum_last,
+    "hr": momentum_hr,
     "undegraded": undegraded,
-    "written": written,
+    "written": as_printed,
     "cold": cold,
     "previous": previous,
 }

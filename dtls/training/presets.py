@@ -6,9 +6,9 @@ Models of other methods have a recipe of their own.
 from dataclasses import dataclass
 from typing import Any
 
-from dtls.inference.method import model_class
-from dtls.models.dtls import DTLS, ModelConfig
-from dtls.training.trainer import Recipe
+from dtls.models.dtls import ModelConfig
+from dtls.registry import model_class
+from dtls.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ PRESETS = {
 def preset_of(method: str, name: str | None = None) -> Preset:
     """The preset called `name`, or what a method is trained by where none is said."""
     kind = model_class(method)
-    if issubclass(kind, DTLS):
-        return PRESETS[name or "16-128"]
+    if kind.preset is not None:
+        return PRESETS[name or kind.preset]
     choices = dict(kind.defaults)
     batch_size = choices.pop("batch_size", 32)
     return Preset(kind.config_type(), Recipe(**choices), batch_size)

@@ -6,142 +6,24 @@ what one process would have drawn.
 """
 
 import math
-import zlib
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtls.checkpoints.checkpoint import CheckpointError, load_weights
-from dtls.models.base import Draws, Model
-from dtls.networks.critic import Critic
+from dtls.checkpoints.checkpoint import load_weights
+from dtls.errors import CheckpointError, TrainingError
+from dtls.models.base import Model
+from dtls.training.objective import Objective
+from dtls.training.recipe import Recipe, check_recipe, draw
 
 if TYPE_CHECKING:  # it takes seconds to import, and only the training process needs it
     from lightning_fabric import Fabric
 
 
-class TrainingError(RuntimeError):
-    """Training that cannot go on."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; the defaults are the paper's (DTLS §3) with the EMA of the authors' code.
-
-    steps: of the optimiser. schedule: `cosine` falls to 0 with the last step. warmup: steps over which the learning
-    rate rises. loss: the paper's L1, or the mean squared error (Table B1). inputs: what the network learns from,
-    `degraded` images D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
-    batch are degraded, every second of them to T, the other half are D_1 of the network's own first prediction.
-    first_timestep: 1 as in the paper's text, 0 as in its code. perceptual: weight of LPIPS beside the loss.
-    adversarial: weight of the loss against a critic that is trained beside the model, as in GANs.
-    clip: largest norm of the gradient. accumulate: parts that a batch is computed in, to save memory.
-    """
-
-    steps: int = 50_000
-    learning_rate: float = 2e-5
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: int = 0
-    loss: Literal["l1", "mse"] = "l1"
-    inputs: Literal["degraded", "sampled"] = "degraded"
-    first_timestep: Literal[0, 1] = 1
-    perceptual: float = 0.0
-    adversarial: float = 0.0
-    clip: float | None = None
-    accumulate: int = 1
-    ema_decay: float = 0.995
-    ema_every: int = 10
-    ema_start: int = 2000
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """The learning rate of step 0 … `steps` − 1."""
-        rise = min(1.0, (step + 1) / (self.warmup + 1))
-        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
-        return self.learning_rate * rise * fall
-
-
 M = TypeVar("M", bound=Model)
-LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
-
-
-def check_recipe(model: type[Model], recipe: Recipe) -> None:
-    """ValueError where a recipe wants what a model does not have."""
-    if not model.compares and (recipe.perceptual or recipe.adversarial):
-        raise ValueError(f"{model.name} learns by its own loss, not between images: no perceptual, no adversarial")
-    if recipe.inputs == "sampled" and not hasattr(model, "preferred"):
-        raise ValueError(f"inputs sampled goes with dtls, whose sampler takes two calls, not with {model.name}")
-
-
-def generator_for(seed: int, step: int) -> torch.Generator:
-    """The source of everything random at one step of one run."""
-    mixed = zlib.crc32(f"{seed} {step}".encode())  # of a larger number, torch's generator takes the low 32 bits only
-    return torch.Generator().manual_seed(mixed)
-
-
-def draw(recipe: Recipe, step: int, count: int, steps: int) -> Draws:
-    """The draws of a step: t evenly from first_timestep … T (DTLS §2.2, training procedure), or as `sampled` says."""
-    generator = generator_for(recipe.seed, step)
-    t = torch.randint(recipe.first_timestep, steps + 1, (count,), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    own = torch.zeros(count, dtype=torch.bool)
-    if recipe.inputs == "sampled":
-        t = torch.where(torch.rand(count, generator=generator) < 0.5, steps, t)
-        own[::2] = True  # every second one, so that each process and each part has as many
-    return Draws(t, mirrored, own, torch.randint(2**62, (count,), generator=generator))
-
-
-class Objective(nn.Module):
-    """What a step optimises: the loss of a model, and the critic of a GAN stage with its own.
-
-    autocast: the context in which networks run; the arithmetic around them keeps fp32. perceptual: LPIPS of two
-    batches in [−1, 1].
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        recipe: Recipe,
-        autocast: Callable[[], AbstractContextManager[Any]],
-        perceptual: nn.Module | None,
-        *,
-        compiled: bool,
-    ) -> None:
-        super().__init__()
-        self.model, self.recipe = model, recipe
-        self.critic = Critic() if recipe.adversarial else None
-        self._autocast = autocast
-        self._others = (torch.compile(model, dynamic=False) if compiled else model, perceptual)  # no part of it
-
-    def forward(self, batch: Tensor, drawn: Draws) -> Tensor:
-        """The loss of uint8 images (N, 3, S, S), a scalar."""
-        hr = batch.float() / 255
-        t, mirrored, own = (each.to(hr.device) for each in drawn[:3])
-        drawn = Draws(t, mirrored, own, drawn.seeds.cpu())
-        hr = torch.where(drawn.mirrored[:, None, None, None], hr.flip(-1), hr)
-        with torch.autocast(hr.device.type, enabled=False):
-            return self.model.loss(self._network, hr, drawn, self._compare)
-
-    def _network(self, x: Tensor, t: Tensor) -> Tensor:
-        with self._autocast():
-            made: Tensor = self._others[0](x, t)
-        return made.float()
-
-    def _compare(self, prediction: Tensor, target: Tensor) -> Tensor:
-        value, perceptual = LOSSES[self.recipe.loss](prediction, target), self._others[1]
-        if perceptual is not None:
-            with self._autocast():
-                distance = perceptual(prediction * 2 - 1, target * 2 - 1).float().mean()
-            value = value + self.recipe.perceptual * distance
-        if self.critic is not None:
-            with self._autocast():
-                fooled, told_apart = self.critic.losses(prediction, target)
-            value = value + self.recipe.adversarial * fooled + told_apart
-        return value
 
 
 class Trainer(Generic[M]):
@@ -162,7 +44,7 @@ class Trainer(Generic[M]):
     ) -> None:
         check_recipe(type(model), recipe)
         if recipe.inputs == "sampled" and model.config.predicts != "x0":
-            raise CheckpointError("a network that predicts the previous step has no two-call sampler to learn from")
+            raise TrainingError("a network that predicts the previous step has no two-call sampler to learn from")
         if bool(recipe.perceptual) != (perceptual is not None):
             raise ValueError("a perceptual weight and a perceptual model go together")
         self.model, self.recipe, self.done = model, recipe, 0
@@ -182,7 +64,7 @@ class Trainer(Generic[M]):
         """
         count, recipe = len(batch), self.recipe
         first = count * self._fabric.global_rank
-        drawn = draw(recipe, self.done, count * self._fabric.world_size, self.model.steps)
+        drawn = draw(recipe, self.done, count * self._fabric.world_size, self.model.timesteps)
         drawn = drawn.part(slice(first, first + count))
         self.model.progress = self.done / recipe.steps
         for group in self.optimizer.param_groups:

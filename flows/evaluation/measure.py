@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from dtls.degradations.resize import LRProtocol, SizeError
+from dtls.degradations.base import LRProtocol
+from dtls.errors import SizeError
 from flows.evaluation.collection import Collection
 from flows.evaluation.samples import EvalSample, Stage
 from flows.inputs.grouping import in_batches

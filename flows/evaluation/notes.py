@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from dtls.degradations.base import is_linear
 from flows.evaluation.measure import Measurement
 from flows.evaluation.samples import SEPARATOR
 from flows.interface.text import counted
@@ -31,7 +32,7 @@ def notes_of(comparison: Measurement, frame: pd.DataFrame) -> list[str]:
         notes.append("No ground truth: what can be said is how well results shrink back to their LR images.")
     if comparison.note:
         notes.append(comparison.note)
-    is_random = comparison.protocol == "realworld"
+    is_random = not is_linear(comparison.protocol)
     if lr is not None and is_random and not comparison.note:
         notes.append(NOT_LINEAR)
     if hr is not None and lr is not None:

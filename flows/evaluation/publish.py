@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dtls.checkpoints.checkpoint import CheckpointError
 from flows.engine.apart import is_not_to_be_read
 from flows.evaluation.gallery import Gallery
 from flows.evaluation.history import RUN_SUMMARY, RUNS
@@ -27,7 +26,7 @@ from reports.figures.contact_sheet import NothingToDrawError, contact_sheet
 from reports.figures.crops import comparison_figure
 from reports.figures.fonts import lacking, missing
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
-from reports.metrics.inception import Inception, InceptionError
+from reports.metrics.inception import Inception
 from reports.metrics.registry import METRICS
 from reports.page.model import Page
 from reports.page.render import render
@@ -172,10 +171,7 @@ class Publication:
         comparison = self._readable(frame)
         collections = (comparison.hr, *comparison.sr.values())
         total = sum(len(collection.entries) for collection in collections if collection is not None)
-        try:
-            inception = Inception(self.comparison.device)
-        except InceptionError as error:
-            raise CheckpointError(str(error)) from error
+        inception = Inception(self.comparison.device)
         with progress("FID and KID", total, "images") as advance:
             distances, more = set_distances(comparison, inception, advance)
         return summarise(frame, [*notes, *more], distances)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from flows.evaluation.collection import Collection, Seen
 from flows.transform.sizes import Reduced
 from storage.images.decode import ImageError

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dtls.checkpoints.checkpoint import CheckpointError
-from dtls.degradations.resize import LRProtocol
+from dtls.degradations.base import LRProtocol
 from dtls.devices import best_device
 from flows.engine.job import Work
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
 from flows.inputs.sources import SourceSpec
-from reports.metrics.lpips import WeightsError, load_lpips, load_lpips_vgg
+from reports.metrics.lpips import load_lpips, load_lpips_vgg
 from reports.metrics.planes import Measure
 
 
@@ -57,7 +56,4 @@ class EvaluationSpec:
 def _lpips(network: str | None, device: str) -> nn.Module | None:
     if network is None:
         return None
-    try:
-        return load_lpips_vgg(None, device) if network == "vgg" else load_lpips(device)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from error
+    return load_lpips_vgg(None, device) if network == "vgg" else load_lpips(device)

@@ -15,9 +15,11 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from dtls.checkpoints.checkpoint import make_model
-from dtls.degradations.resize import Protocol, downscale_size
+from dtls.degradations.base import Protocol
+from dtls.degradations.resize import downscale_size
 from dtls.devices import Precision, best_device, best_precision
-from dtls.inference.trained import Sampling
+from dtls.inference.sampling import Sampling
+from dtls.registry import model_class
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen, training_of
 from flows.experiments.cost import cost_of, steps_in
 from flows.experiments.experiment import Experiment, Row
@@ -143,7 +145,7 @@ class Benchmark:
         said = BENCHMARK_METHODS[name].train or {}
         span = self.options.size - low
         stride = next((s for s in range(max(1, span // 28), 0, -1) if span % s == 0), 1)
-        geometry = {"lr_size": low, **({"stride": stride} if said["method"] == "dtls" else {})}
+        geometry = {"lr_size": low, **({"stride": stride} if model_class(said["method"]).preset else {})}
         chosen = {**given, **geometry, **said}
         told = json.dumps([self.options.source, self.options.minutes, chosen], sort_keys=True)
         target = self.testbed.at(f"models/{name}-{low}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")

@@ -19,9 +19,11 @@ import torch
 
 from dtls.checkpoints.checkpoint import make_model
 from dtls.devices import best_device, best_precision
-from dtls.inference.trained import Sampling, Trained
+from dtls.errors import TrainingError
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
 from dtls.training.presets import preset_of
-from dtls.training.trainer import Trainer, TrainingError
+from dtls.training.trainer import Trainer
 from flows.inputs.methods import load_checkpointed
 from flows.training.options import TrainOptions
 from reports.metrics.lpips import load_lpips
@@ -68,9 +70,9 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
     return max(1, round(seconds / a_step))
 
 
-def cost_of(checkpoint: str, side: int, size: int, device: str, how: Sampling) -> Cost:
+def cost_of(checkpoint: str, side: int, size: int, device: str, sampling: Sampling) -> Cost:
     """What one SR image of `size` pixels from an LR image of `side` costs, with nothing else around."""
-    given = json.dumps(asdict(how))
+    given = json.dumps(asdict(sampling))
     command = [sys.executable, "-m", "flows.experiments.cost", checkpoint, str(side), str(size), device, given]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     if ended.returncode:
@@ -96,9 +98,9 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def _main(checkpoint: str, side: str, size: str, device: str, how: str) -> None:
+def _main(checkpoint: str, side: str, size: str, device: str, sampling: str) -> None:
     """Print what an image costs, as JSON."""
-    method: Trained = load_checkpointed(checkpoint, device, Sampling(**json.loads(how)))
+    method: Trained = load_checkpointed(checkpoint, device, Sampling(**json.loads(sampling)))
     lr = torch.rand(1, 3, int(side), int(side), generator=torch.Generator().manual_seed(0))
     before = _memory(device, "VmRSS")
     _forget_peak(device)

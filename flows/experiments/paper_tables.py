@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dtls.registry import MODELS
+
 Numbers = Mapping[str, float]
 """Published means by the name of their metric: psnr (dB), ssim, authors_consistency, and satisfied (a share)."""
 
@@ -28,7 +30,7 @@ class PaperRow:
     @property
     def needs_training(self) -> bool:
         """Whether it is ours and wants a trained model."""
-        return self.ours and self.upscale.get("method", "dtls") == "dtls"
+        return self.ours and self.upscale.get("method", "dtls") in MODELS
 
 
 @dataclass(frozen=True)

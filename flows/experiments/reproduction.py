@@ -8,8 +8,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dtls.degradations.resize import Protocol, SizeError
+from dtls.degradations.base import Protocol
 from dtls.devices import Precision, best_device
+from dtls.errors import SizeError
+from dtls.registry import model_class
 from dtls.training.presets import PRESETS
 from flows.experiments.experiment import Experiment, Row
 from flows.experiments.paper_tables import PAPER_TABLES, PaperRow, PaperTable
@@ -123,11 +125,12 @@ class Reproduction:
         same = self.options.model_dump(include={"protocol", "precision"})
         same["batch_size"] = self.options.batch_size or self.preset.batch_size
         method = row.train.get("method", "dtls")
-        if method == "dtls":
+        has_presets = model_class(method).preset is not None
+        if has_presets:
             same |= {"dim": self.options.dim, "preset": self.table.preset}
         steps = max(1, round((self.options.steps or self.preset.recipe.steps) * row.share))
         chosen = {**same, **row.train, **self.geometry(row), "steps": steps}
-        base = self.table.preset if method == "dtls" else f"{method}-{chosen['lr_size']}-{self.size}"
+        base = self.table.preset if has_presets else f"{method}-{chosen['lr_size']}-{self.size}"
         departed = {name: value for name, value in row.train.items() if name not in ("method", "network")}
         departures = "".join(f"-{name}-{value}" for name, value in departed.items())
         digest = hashlib.sha256(json.dumps([self.options.source, chosen], sort_keys=True).encode()).hexdigest()[:8]

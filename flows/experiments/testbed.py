@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dtls.degradations.resize import Protocol, SizeError
-from dtls.inference.interpolation import Square
+from dtls.degradations.base import Protocol
+from dtls.errors import SizeError
+from dtls.inference.degrade import Square
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.flow import as_part
 from flows.evaluation.publish import SUMMARY

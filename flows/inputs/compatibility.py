@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Set
 from typing import cast, get_args
 
-from dtls.checkpoints.checkpoint import CheckpointError
-from dtls.degradations.resize import LRProtocol
+from dtls.degradations.base import LRProtocol, is_linear
+from dtls.errors import ProtocolError
 from flows.inputs.sources import protocols
 from storage.stores.location import StorageError
 
@@ -12,27 +12,27 @@ DEFAULT: LRProtocol = "reference"
 
 
 def chosen_protocol(
-    wish: LRProtocol | None, lr: str | None, results: Mapping[str, str], *, any_protocol: bool
+    requested: LRProtocol | None, lr: str | None, results: Mapping[str, str], *, any_protocol: bool
 ) -> tuple[LRProtocol, str]:
     """The protocol of a report, and what people must know where nothing says that it is the LR images' own.
 
-    StorageError where the LR images' manifest says another than the wish, or nothing says any and results disagree;
-    CheckpointError for results of a model for another one, unless `any_protocol`.
+    StorageError where the LR images' manifest says another than requested, or nothing says any and results disagree;
+    ProtocolError for results of a model for another one, unless `any_protocol`.
     """
     trained = {name: found for name, address in results.items() if (found := protocols(address, ""))}
     if lr is None:
-        return wish or DEFAULT, _unlike(trained)
+        return requested or DEFAULT, _unlike(trained)
     made = protocols(lr)
-    if made and (len(made) > 1 or (wish is not None and made != {wish})):
-        raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {wish}")
+    if made and (len(made) > 1 or (requested is not None and made != {requested})):
+        raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {requested}")
     _check_unknown({lr: made, **{results[name]: found for name, found in trained.items()}})
-    told = made.pop() if made else wish
+    told = made.pop() if made else requested
     if told is None:
         return _assumed(lr, trained, any_protocol=any_protocol)
-    how = f"the LR images are made by {told}" if wish is None else f"--protocol {told} is given"
+    how = f"the LR images are made by {told}" if requested is None else f"--protocol {told} is given"
     for name, found in trained.items() if not any_protocol else ():
         if others := found - {told}:
-            raise CheckpointError(
+            raise ProtocolError(
                 f"{name} ({results[name]}) is of a model for {', '.join(sorted(others))}, and {how}; "
                 "--any-protocol measures it all the same"
             )
@@ -62,7 +62,7 @@ def _assumed(lr: str, trained: Mapping[str, Set[str]], *, any_protocol: bool) ->
         )
     protocol = cast(LRProtocol, wanted.pop())
     names = f"{' and '.join(trained)} {'was' if len(trained) == 1 else 'were'} trained"
-    if protocol == "realworld":
+    if not is_linear(protocol):
         return protocol, (
             f"{lr} does not say how its images were made, and {names} for realworld, which is not linear: "
             "consistency and LR-PSNR are not measured. --protocol says how the images were made."

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from dtls.checkpoints.bundled import SHIPPED
-from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError
-from dtls.degradations.resize import LRProtocol
+from dtls.checkpoints.bundled import BUNDLED
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
+from dtls.degradations.base import LRProtocol
 from dtls.devices import best_device
-from dtls.inference.interpolation import Downscaling
+from dtls.errors import CheckpointError
+from dtls.inference.degrade import Downscaling
 from dtls.inference.method import Method, load_method
-from dtls.inference.trained import Sampling, Trained
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
 from flows.inputs.sources import absolute
 from storage.stores.location import Location, StorageError
 from storage.stores.scratch import scratch_folder
@@ -21,16 +23,16 @@ SPANDREL = "spandrel:"
 """What the name of a method begins with that is a file of weights."""
 
 
-OURS = "shipped:"
-"""What the address of a model begins with that comes with dtls: it lies elsewhere on each machine."""
+BUNDLED_PREFIX = "bundled:"
+"""What the address of a bundled model begins with: its folder is elsewhere on each machine."""
 
 
 def found(checkpoint: str) -> str:
-    """A checkpoint's address as any process finds it; a folder goes before a model of ours with the same name."""
-    if checkpoint.startswith(OURS):
+    """A checkpoint's address as any process finds it; a folder goes before a bundled model of the same name."""
+    if checkpoint.startswith(BUNDLED_PREFIX):
         return checkpoint
-    is_ours = checkpoint in SHIPPED and not Path(checkpoint).exists()
-    return OURS + checkpoint if is_ours else absolute(checkpoint)
+    is_ours = checkpoint in BUNDLED and not Path(checkpoint).exists()
+    return BUNDLED_PREFIX + checkpoint if is_ours else absolute(checkpoint)
 
 
 @dataclass(frozen=True)
@@ -70,30 +72,30 @@ class Reduction:
         return Downscaling(self.protocol, self.seed)
 
 
-def load_checkpointed(address: str, device: str, how: Sampling, wish: str | None = None) -> Trained:
-    """The method of the checkpoint at `address`, a folder, a URL or a shipped model's name; of the model `wish`."""
+def load_checkpointed(address: str, device: str, sampling: Sampling, requested: str | None = None) -> Trained:
+    """The checkpoint at `address`, a folder, a URL or a bundled model's name, as the method `requested`."""
     address = found(address)
-    if address.startswith(OURS):
-        if address.removeprefix(OURS) not in SHIPPED:
-            raise CheckpointError(f"{address}: no model that comes with dtls; there are {', '.join(SHIPPED)}")
-        return Trained(SHIPPED[address.removeprefix(OURS)].folder, device, how, wish)
+    if address.startswith(BUNDLED_PREFIX):
+        if address.removeprefix(BUNDLED_PREFIX) not in BUNDLED:
+            raise CheckpointError(f"{address}: no model that comes with dtls; there are {', '.join(BUNDLED)}")
+        return Trained(BUNDLED[address.removeprefix(BUNDLED_PREFIX)].folder, device, sampling, requested)
     where = Location.of(address)
     if where.local is not None and not where.local.exists():
-        raise CheckpointError(f"{address}: no such folder; models that come with dtls are {' and '.join(SHIPPED)}")
+        raise CheckpointError(f"{address}: no such folder; models that come with dtls are {' and '.join(BUNDLED)}")
     with _at_hand(where, (CONFIG, WEIGHTS)) as folder:
-        return Trained(folder, device, how, wish)
+        return Trained(folder, device, sampling, requested)
 
 
-def load_spandrel(address: str, device: str, how: Sampling) -> Method:
+def load_spandrel(address: str, device: str, sampling: Sampling) -> Method:
     """The method of a file of weights that spandrel knows, at a path or a URL."""
     file = Location.of(address)
     name = file.url.rpartition("/")[2]
     if file.local is not None:
-        return load_method("spandrel", file.local, device, how)
+        return load_method("spandrel", file.local, device, sampling)
     if file.parent is None:
         raise CheckpointError(f"{address}: names no file")
     with _at_hand(file.parent, (name,)) as folder:
-        return load_method("spandrel", folder / name, device, how)
+        return load_method("spandrel", folder / name, device, sampling)
 
 
 @contextmanager

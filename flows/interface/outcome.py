@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
+from dtls.errors import DtlsError
 from flows.interface.console import deployed, log_failure, log_warning, shown
 from flows.interface.errors import RunError
 from flows.interface.extras import missing_extra
@@ -21,16 +22,8 @@ class NothingToDo(str):
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What ends in one line; errors of modules that were not imported were not raised."""
-    places = {
-        "dtls.checkpoints.checkpoint": "CheckpointError",
-        "dtls.degradations.resize": "SizeError",
-        "dtls.devices": "DeviceError",
-        "dtls.inference.tiling": "MemoryShortError",
-        "dtls.training.trainer": "TrainingError",
-    }
-    raised = (getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
-    return (OSError, RunError, *raised)
+    """What ends in one line."""
+    return (OSError, RunError, DtlsError)
 
 
 def line_of(error: BaseException) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from dtls.training.trainer import TrainingError
+from dtls.errors import TrainingError
 from flows.engine.summary import REASONS_TOLD
 from flows.interface.text import counted
 from flows.training.batches import Batches, load_batches

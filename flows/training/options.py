@@ -15,12 +15,12 @@ from pydantic import (
     model_validator,
 )
 
-from dtls.degradations.resize import LRProtocol
+from dtls.degradations.base import LRProtocol
 from dtls.devices import Precision
-from dtls.inference.method import MODELS, model_class
-from dtls.models.dtls import DTLS, ModelConfig, Prediction, steps_between
+from dtls.models.dtls import Prediction, steps_between
+from dtls.registry import MODELS, model_class
 from dtls.training.presets import preset_of
-from dtls.training.trainer import Recipe, check_recipe
+from dtls.training.recipe import Recipe, check_recipe
 from flows.interface.options import Address, Options
 from reports.metrics.lpips import MIN_SIDE as LPIPS_MIN_SIDE
 
@@ -149,7 +149,7 @@ class TrainOptions(Options):
         SizeError where its sizes do not fit.
         """
         base = start or preset_of(self.method, self.preset).model
-        if not isinstance(base, ModelConfig):
+        if model_class(self.method).preset is None:
             return self._other(base)
         size, stride = self.size or base.size, self.stride or base.stride
         lr_size = self.lr_size or size * base.lr_size // base.size
@@ -189,13 +189,13 @@ class TrainOptions(Options):
     @model_validator(mode="after")
     def _is_of_the_method(self) -> Self:
         kind = model_class(self.method)
-        foreign = ("network",) if issubclass(kind, DTLS) else OF_DTLS
+        foreign = ("network",) if kind.preset is not None else OF_DTLS
         fixed = ("dim", "dim_mults", "patch", "residual", "predicts", "network") if self.start else ()
         given = [name for name in (*foreign, *fixed) if getattr(self, name) not in (None, {})]
         if given:
             owner = "the model that training starts with" if self.start else f"the method {self.method}"
             raise ValueError(f"{given[0].replace('_', '-')} does not go with {owner}")
-        if not issubclass(kind, DTLS):
+        if kind.preset is None:
             _network(kind.config_type, self.network)
         if self.loss is not None and not kind.compares:
             raise ValueError(f"loss does not go with the method {self.method}, which has its own")

@@ -29,7 +29,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dtls.checkpoints.checkpoint import (
-    CheckpointError,
     load_checkpoint,
     load_weights,
     make_model,
@@ -38,10 +37,11 @@ from dtls.checkpoints.checkpoint import (
     save_tensors,
     write_whole,
 )
-from dtls.degradations.resize import SizeError
-from dtls.inference.method import model_class
+from dtls.errors import CheckpointError, DtlsError, TrainingError
 from dtls.inference.tiling import ran_out_of_memory
-from dtls.training.trainer import Recipe, Trainer, TrainingError, train
+from dtls.registry import model_class
+from dtls.training.recipe import Recipe
+from dtls.training.trainer import Trainer, train
 from flows.training.data import TrainingData
 from flows.training.events import Event, Failed, Logged, Saved, Started, Stepped, line_of
 from flows.training.settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
@@ -88,7 +88,7 @@ class Run:
                 self.report(Logged(f"{self.folder / name} is not whole ({error}); trying an older one"))
                 continue
             if self.settings.only_own and told.get("run") != self.settings.run:
-                raise CheckpointError(f"{self.folder}: {ANOTHER_S}")
+                raise StorageError(f"{self.folder}: {ANOTHER_S}")
             if options != now:
                 raise CheckpointError(
                     f"{self.folder}: trained with other options: {_difference(options, now)}; "
@@ -255,7 +255,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, run.stop)
         run.go()
         return 0 if run.trainer.done >= run.trainer.recipe.steps else STOPPED
-    except (CheckpointError, SizeError, StorageError, TrainingError, OSError) as error:
+    except (DtlsError, OSError) as error:
         return _failed(str(error))
     except RuntimeError as error:
         if not ran_out_of_memory(error):

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, save_tensors
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, save_tensors
+from dtls.errors import CheckpointError, TrainingError
 from dtls.models.base import Model
-from dtls.training.trainer import TrainingError
 from flows.interface.console import Advance, progress, tell
 from flows.interface.outcome import NothingToDo
 from flows.training.events import Event, Failed, Logged, Saved, Started, Stepped, event_of
@@ -38,13 +38,13 @@ def saved_weights(model: Model) -> Iterator[str]:
 def states_to_resume(target: Location, there: Collection[str], resume: bool) -> list[str]:
     """The training states at a target, told where there are none to go on with.
 
-    CheckpointError where a new training would overwrite what is there, or where what is there is damaged.
+    StorageError where a new training would overwrite what is there, CheckpointError where that is damaged.
     """
     kept = states(there)
     if WEIGHTS in there and not kept:
-        raise CheckpointError(f"{target}: holds a model that cannot be trained on; choose another folder")
+        raise StorageError(f"{target}: holds a model that cannot be trained on; choose another folder")
     if kept and not resume:
-        raise CheckpointError(f"{target}: {ANOTHER_S}")
+        raise StorageError(f"{target}: {ANOTHER_S}")
     if resume and CONFIG in there and not _is_json(target.read(CONFIG)):
         if not kept:
             raise CheckpointError(

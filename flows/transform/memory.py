@@ -5,7 +5,6 @@ import os
 import time
 from contextlib import suppress
 
-from dtls.inference.interpolation import Downscaling, Interpolation, Square
 from dtls.inference.method import Method
 from storage.images.extents import Extent
 from storage.images.limits import memory
@@ -30,11 +29,6 @@ def bytes_at_once(units: int) -> int:
     return memory() // (SHARE * units)
 
 
-def is_network(method: Method) -> bool:
-    """Whether a method has weights, and so wants memory for what its layers make."""
-    return not isinstance(method, Interpolation | Downscaling | Square)
-
-
 def needed(extent: Extent, size: tuple[int, int], method: Method) -> int:
     """The bytes that an image and its result of `size` (H, W) take at their peak; measured, and a little more.
 
@@ -44,15 +38,15 @@ def needed(extent: Extent, size: tuple[int, int], method: Method) -> int:
     pixels, results = extent.height * extent.width, size[0] * size[1]
     stored = extent.channels * extent.depth
     after = stored + max(stored + 2, 6)
-    if method.name == "nearest":
+    if method.copies:
         return max(extent.decoding, stored * pixels + after * results)
     before, matrices = 2 * stored + 4 * extent.channels, 0
-    if not isinstance(method, Interpolation):  # a long narrow image is small, and its matrices are not
+    if not method.channelwise:  # a long narrow image is small, and its matrices are not
         matrices = sum(8 * n * n + 12 * n * m for n, m in zip(extent.size, size, strict=True))
-    if isinstance(method, Downscaling | Square):
-        before += REDUCING * extent.channels
-    elif is_network(method):
-        after += OF_NETWORKS
+        if method.is_learned:
+            after += OF_NETWORKS
+        else:
+            before += REDUCING * extent.channels
     if extent.channels not in (2, 4):
         return max(extent.decoding, before * pixels + after * results + matrices)
     return max(extent.decoding, (before + FILLING) * pixels, before * pixels + max(after, ALPHA) * results) + matrices

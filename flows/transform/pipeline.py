@@ -15,9 +15,8 @@ from typing import TypeGuard, TypeVar
 import numpy as np
 import torch
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.inference.alpha import bounded, fill, of_alpha
-from dtls.inference.interpolation import Interpolation, Square, nearest
 from dtls.inference.method import Method
 from dtls.inference.pixels import to_pixels, to_unit
 from dtls.inference.tiling import TILE
@@ -134,7 +133,7 @@ class Transform:
             return keep(self._encoded(self._alone(item) if isinstance(item, Fetched) else item))
 
     def _computed(self, samples: Iterable[Entry]) -> Iterator[LoadedImage | Fetched | Row]:
-        alone = isinstance(self.method, Interpolation)
+        alone = self.method.channelwise
         loaded = ordered_map(
             self._load_and_compute if alone else self._load,
             ordered_map(
@@ -182,7 +181,7 @@ class Transform:
         def made() -> LoadedImage | Row:
             ROOM.claim(fetched.needed, WHERE_THERE_IS_MORE)
             loaded = self._loaded(fetched)
-            if isinstance(self.method, Interpolation) or not _is_unmade(loaded):
+            if self.method.channelwise or not _is_unmade(loaded):
                 return self._interpolated(loaded)
             return next(self._under_lock([loaded]))
 
@@ -215,8 +214,8 @@ class Transform:
         )
 
     def _is_result(self, image: LoadedImage) -> bool:
-        """Whether an image is its own result; networks make none of the same size."""
-        is_whole = not isinstance(self.method, Interpolation | Square) and self._size(image) == image.shape
+        """Whether an image is its own result."""
+        is_whole = not self.method.takes_same_size and self._size(image) == image.shape
         return is_whole or self.stays(image.shape)
 
     def _load_and_compute(self, fetched: Fetched | Row) -> LoadedImage | Fetched | Row:
@@ -226,16 +225,16 @@ class Transform:
     def _interpolated(self, loaded: LoadedImage | Row) -> LoadedImage | Row:
         if not _is_unmade(loaded):
             return loaded
-        if self.method.name == "nearest":
+        if self.method.copies:
             return _tried(loaded.entry, lambda: self._copied(loaded))
         return next(self._compute([loaded]))
 
     def _copied(self, image: LoadedImage) -> LoadedImage:
-        """The result of nearest, which needs no numbers."""
+        """The result of a method that computes no numbers."""
         started = time.perf_counter()
         photograph, size = image.photograph, self._size(image)
-        alpha = None if photograph.alpha is None else nearest(photograph.alpha, size)
-        return image.become(nearest(photograph.pixels, size), alpha, time.perf_counter() - started)
+        alpha = None if photograph.alpha is None else self.method.copied(photograph.alpha, size)
+        return image.become(self.method.copied(photograph.pixels, size), alpha, time.perf_counter() - started)
 
     def _in_batches(self, loaded: Iterable[LoadedImage | Fetched | Row]) -> Iterator[LoadedImage | Fetched | Row]:
         """Results of the method, in batches of images of one size, and the failures as they come."""
@@ -306,7 +305,7 @@ class Transform:
             colours = fill(colours, alpha)
             enlarged = of_alpha(self.method)(alpha, size).nan_to_num().cpu()
             alphas = list(to_pixels(bounded(enlarged, alpha), dtype)[..., 0])
-        if isinstance(self.method, Interpolation):  # each channel alone takes a third of the memory
+        if self.method.channelwise:  # each channel alone takes a third of the memory
             channels = [to_pixels(self.method(channel, size), dtype) for channel in colours.split(1, dim=1)]
             return list(np.concatenate(channels, axis=-1)), alphas
         results = self.method(colours, size)

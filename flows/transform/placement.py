@@ -18,11 +18,11 @@ def device_here(options: Any) -> str:
 
 def precision_of(options: Any) -> Precision:
     """The precision that units of these options will have, as the device that does them has it."""
-    wish: Precision = options.precision
-    if options.runner == "threads" or wish != "auto":
-        return wish
+    requested: Precision = options.precision
+    if options.runner == "threads" or requested != "auto":
+        return requested
     if options.runner == "processes":
-        return best_precision(wish, best_device(options.device))
+        return best_precision(requested, best_device(options.device))
     with connected(options, uses_gpu=True) as client:
         asks = resources_of(client, options, uses_gpu=True)
         address = next(a for a, worker in workers_of(client).items() if GPU in worker["resources"] or not asks)

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.engine import run as fanout
 from flows.engine.job import Job, Remaining, WorkerSpec
@@ -29,7 +28,6 @@ from flows.inputs.unlisted import check_remaking, made_before
 from flows.interface.console import tell
 from flows.interface.text import counted
 from flows.transform.estimate import tell_plan
-from flows.transform.memory import is_network
 from flows.transform.spec import ImageTransform, TransformSpec
 from flows.transform.targets import check_folded, is_of_shards, pack, tell_of_names_alike
 from storage.archives.source import Folder, Source, open_source
@@ -109,7 +107,7 @@ def transform(
         work=making.work(mapping),
         elsewhere=WorkerSpec(
             making,
-            uses_gpu=is_network(method),
+            uses_gpu=method.uses_gpu,
             trial=making.into if results.in_shards else None,
         ),
         receipts=receipts,
@@ -229,9 +227,9 @@ def _now() -> float:
 
 @contextmanager
 def _one_thread_each(method: Method) -> Iterator[None]:
-    """Interpolations run in as many threads as images are read in: each then needs none of torch's own."""
+    """Channelwise methods run in as many threads as read images: each then needs none of torch's own."""
     threads = torch.get_num_threads()
-    if isinstance(method, Interpolation):
+    if method.channelwise:
         torch.set_num_threads(1)
     try:
         yield

@@ -11,13 +11,12 @@ from typing import Any, Protocol
 
 import torch
 
-from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.engine.job import Work
 from flows.inputs.keys import Names
 from flows.inputs.sources import SourceSpec
 from flows.interface.console import Advance
-from flows.transform.memory import bytes_at_once, is_network, keep_little
+from flows.transform.memory import bytes_at_once, keep_little
 from flows.transform.pipeline import Transform
 from flows.transform.sizes import Sizing
 from flows.transform.targets import to_files, to_shard
@@ -98,7 +97,7 @@ class TransformSpec:
     def __call__(self, at_once: int) -> Work:
         """What does a unit in this process, where `at_once` units share the memory."""
         method = self.recipe.load()
-        torch.set_num_threads(1 if isinstance(method, Interpolation) else THREADS)
+        torch.set_num_threads(1 if method.channelwise else THREADS)
         return self.work(self.transform(self.source.open(), method, at_once))
 
     def into(self, folder: str) -> "TransformSpec":
@@ -108,7 +107,7 @@ class TransformSpec:
     def transform(self, source: Source, method: Method, at_once: int) -> Transform:
         """What makes each result, under the names that results have where no two sources would have the same."""
         recipe, results = self.recipe, self.recipe.results
-        if is_network(method):
+        if method.is_learned:
             keep_little()
         return Transform(
             source=source,

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from dtls.degradations.resize import Protocol, resize
+from dtls.degradations.base import Protocol
+from dtls.degradations.resize import resize
 from reports.metrics.metric import Compared, SampleMetric
 from reports.metrics.planes import PEAK, in_groups, mean_squared_error, reduced_size
 

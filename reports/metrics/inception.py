@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dtls.errors import WeightsError
+
 SIDE = 299
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 CPU_IMAGES, CUDA_IMAGES = 8, 64
 """Images that a device works on at a time."""
 
 
-class InceptionError(RuntimeError):
+class InceptionError(WeightsError):
     """Inception's weights are not there, or are not the known ones."""
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
+from dtls.errors import WeightsError
 from reports.metrics.metric import Kept, SampleMetric
 from reports.metrics.planes import check_images, groups, no_numbers
 
@@ -32,10 +33,6 @@ VGG_FILE = "vgg16-397923af.pth"
 """torchvision's name for it, on https://download.pytorch.org/models/."""
 
 _TRUNK = {"conv0": "slice1.0", "conv1": "slice2.3", "conv2": "slice3.6", "conv3": "slice4.8", "conv4": "slice5.10"}
-
-
-class WeightsError(RuntimeError):
-    """VGG16's weights are not there, or are something else."""
 
 
 def lpips(a: Tensor, b: Tensor, model: nn.Module, kept: Kept | None = None) -> Tensor:

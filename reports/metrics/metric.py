@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from dtls.degradations.resize import LRProtocol, Protocol
+from dtls.degradations.base import LRProtocol, Protocol, is_linear
 from reports.metrics.planes import WHOLE, Measure, check_images, reduced_size
 
 Need = Literal["hr", "lr", "lpips"]
@@ -56,7 +56,7 @@ class References:
         """
         there: dict[Need, bool] = {
             "hr": self.hr is not None,
-            "lr": self.lr is not None and self.protocol != "realworld",
+            "lr": self.lr is not None and is_linear(self.protocol),
             "lpips": self.lpips is not None,
         }
         return {need for need, is_there in there.items() if is_there}
@@ -99,7 +99,7 @@ class Compared:
     @property
     def downscaling(self) -> Protocol:
         """The downscaling that made the LR images, for metrics that need lr."""
-        return _there(None if self.given.protocol == "realworld" else self.given.protocol)
+        return _there(self.given.protocol if is_linear(self.given.protocol) else None)
 
     @property
     def lpips(self) -> nn.Module:

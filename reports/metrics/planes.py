@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from dtls.degradations.resize import SizeError, downscale_size
+from dtls.degradations.resize import downscale_size
+from dtls.errors import SizeError
 
 PEAK = 255.0
 Colour = Literal["rgb", "y"]

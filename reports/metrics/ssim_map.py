@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from reports.metrics.ssim import K1, K2, UNIFORM_WINDOW
 
 COLOURS = "magma"

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.degradations.resize import Degradation, Protocol
+from dtls.degradations.base import Protocol
+from dtls.degradations.path import Degradation
 from dtls.devices import accelerated
 from dtls.networks.unet import UNet
 from dtls.samplers.dtls import current, two_call

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.degradations.resize import Degradation
+from dtls.degradations.path import Degradation
 from tests.bench.subjects import SEED, Network, Precision, Shape
 
 Step = Callable[[], object]
@@ -40,7 +40,8 @@ def _trainer_step(shape: Shape, batch: Tensor, device: str, precision: Precision
     from lightning_fabric import Fabric  # these need more than torch
 
     from dtls.models.dtls import DTLS
-    from dtls.training.trainer import Recipe, Trainer
+    from dtls.training.recipe import Recipe
+    from dtls.training.trainer import Trainer
 
     kind, _, index = device.partition(":")
     mixed: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bf16" else "32-true"

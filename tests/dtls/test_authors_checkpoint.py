@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dtls.authors_checkpoint import import_checkpoint
-from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
-from dtls.degradations.resize import SizeError
+from dtls.checkpoints.checkpoint import load_checkpoint
+from dtls.errors import CheckpointError, SizeError
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.samplers.dtls import two_call
 from dtls.training.presets import PRESETS

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.devices import DeviceError, accelerated, best_device, best_precision
+from dtls.devices import accelerated, best_device, best_precision
+from dtls.errors import DeviceError
 from dtls.models.dtls import DTLS
 
 

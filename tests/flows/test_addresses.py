@@ -10,7 +10,8 @@ import fsspec
 import pytest
 from PIL import Image
 
-from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
+from dtls.checkpoints.checkpoint import load_checkpoint
+from dtls.errors import CheckpointError
 from flows.demo import HELD_OUT, _photographs
 from flows.import_checkpoint import ImportOptions, import_checkpoint
 from flows.shard import ShardOptions, shard
@@ -46,7 +47,7 @@ def test_a_checkpoint_is_imported_from_and_to_any_address(memory: str, tmp_path:
     for name in ("config.json", "model.safetensors"):
         assert Location.of(f"{memory}/model").read(name) == (tmp_path / "model" / name).read_bytes()
     load_checkpoint(tmp_path / "model")
-    with pytest.raises(CheckpointError, match=r"memory://.*/model: holds a model already"):
+    with pytest.raises(StorageError, match=r"memory://.*/model: holds a model already"):
         import_checkpoint(ImportOptions(source=f"{memory}/in/SR_8_32_s4.pt", target=f"{memory}/model"))
 
 

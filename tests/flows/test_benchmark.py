@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import load_checkpoint
-from dtls.degradations.resize import SizeError
-from dtls.inference.method import MODELS
+from dtls.errors import SizeError
 from dtls.models.base import Model
+from dtls.registry import MODELS
 from flows.benchmark import BenchmarkOptions, benchmark
 from flows.experiments.benchmark import Benchmark
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen, training_of

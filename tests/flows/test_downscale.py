@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
-from dtls.inference.method import model_class
+from dtls.checkpoints.checkpoint import save_checkpoint
+from dtls.errors import ProtocolError
+from dtls.registry import model_class
 from flows.downscale import DownscaleOptions, downscale
 from flows.inputs.sources import protocols
 from flows.upscale import UpscaleOptions, upscale
@@ -103,7 +104,7 @@ def test_a_model_is_used_on_images_of_its_own_protocol_unless_asked_for_others(s
     for trained, other in (("realworld", "antialias"), ("antialias", "realworld")):
         given = {"checkpoint": str(tmp_path / f"{trained}-model"), "scale": 4, "device": "cpu"}
         to = str(tmp_path / f"{trained}-sr")
-        with pytest.raises(CheckpointError, match=f"made for {trained}, .* made by {other}"):
+        with pytest.raises(ProtocolError, match=f"made for {trained}, .* made by {other}"):
             upscale.fn(UpscaleOptions.model_validate({**given, "source": str(made[other]), "target": to}))
         ours = {**given, "source": str(made[trained]), "target": to}
         assert upscale.fn(UpscaleOptions.model_validate(ours)) == "4 done"

@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoints.bundled import SHIPPED
-from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint
-from dtls.degradations.resize import SizeError
-from dtls.inference.method import MODELS
+from dtls.checkpoints.bundled import BUNDLED
+from dtls.checkpoints.checkpoint import load_checkpoint
+from dtls.errors import CheckpointError, SamplingError, SizeError, TrainingError
 from dtls.models.base import Model
 from dtls.models.edsr import EDSR
-from dtls.training.trainer import TrainingError
+from dtls.registry import MODELS
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.train import train
@@ -172,7 +171,7 @@ def test_without_a_method_the_model_that_fits_the_scale_is_taken_and_named(
 ) -> None:
     options = {"scale": scale, "device": "cpu"}
     upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
-    assert f"with {name}, trained on {SHIPPED[name].subject}" in capsys.readouterr().err
+    assert f"with {name}, trained on {BUNDLED[name].subject}" in capsys.readouterr().err
     named = {**options, "checkpoint": name}
     upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "named"), **named))
     made, same = (pd.read_parquet(tmp_path / where / "manifest.parquet") for where in ("sr", "named"))
@@ -205,7 +204,7 @@ def test_a_model_that_is_not_there_is_refused_with_those_that_are(lr: Path, tmp_
 def test_results_of_realworld_images_are_not_projected(lr: Path, tmp_path: Path) -> None:
     downscale.fn(DownscaleOptions(source=str(lr), target=str(tmp_path / "small"), scale=2, protocol="realworld"))
     options = {"scale": 2, "device": "cpu", "any_protocol": True, "project": True}
-    with pytest.raises(CheckpointError, match="made by realworld, which is not linear: nothing to project on"):
+    with pytest.raises(SamplingError, match="made by realworld, which is not linear: nothing to project on"):
         upscale.fn(UpscaleOptions(source=str(tmp_path / "small"), target=str(tmp_path / "sr"), **options))
 
 
@@ -213,8 +212,8 @@ def test_a_scale_beyond_the_model_s_is_refused_before_any_work(lr: Path, tmp_pat
     options = {"checkpoint": "photo-x4", "scale": 6, "device": "cpu"}
     with pytest.raises(SizeError, match="upscales by at most ×4, not ×6"):
         upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), **options))
-    with pytest.raises(CheckpointError, match="shipped:magic: no model that comes with dtls; there are photo-x4, "):
-        upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), checkpoint="shipped:magic", scale=2))
+    with pytest.raises(CheckpointError, match="bundled:magic: no model that comes with dtls; there are photo-x4, "):
+        upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), checkpoint="bundled:magic", scale=2))
 
 
 def test_a_folder_goes_before_a_model_of_the_same_name(

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
+from dtls.checkpoints.checkpoint import save_checkpoint
+from dtls.errors import ProtocolError, WeightsError
 from dtls.models.dtls import DTLS
 from flows.compare_reports import CompareReportsOptions, compare_reports
 from flows.downscale import DownscaleOptions, downscale
@@ -130,7 +131,7 @@ def test_results_of_a_model_for_another_protocol_are_refused_unless_asked_for(co
     upscaled = {"source": str(compared / "lr"), "target": str(tmp_path / "sr"), "checkpoint": str(tmp_path / "model")}
     upscale.fn(UpscaleOptions(**upscaled, scale=4, any_protocol=True, device="cpu"))
     results = {"dtls": str(tmp_path / "sr")}
-    with pytest.raises(CheckpointError, match="of a model for reference, and the LR images are made by antialias"):
+    with pytest.raises(ProtocolError, match="of a model for reference, and the LR images are made by antialias"):
         report.fn(options(compared, tmp_path / "report", sr=results))
     assert not (tmp_path / "report").exists()
     report.fn(options(compared, tmp_path / "report", sr=results, any_protocol=True))
@@ -299,7 +300,7 @@ def test_fid_and_kid_want_their_extra(compared: Path, tmp_path: Path, monkeypatc
         raise InceptionError("install dtls[fid]")
 
     monkeypatch.setattr(publish, "Inception", missing)
-    with pytest.raises(CheckpointError, match=r"install dtls\[fid\]"):
+    with pytest.raises(WeightsError, match=r"install dtls\[fid\]"):
         report.fn(options(compared, tmp_path, sets=True))
 
 

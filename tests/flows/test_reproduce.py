@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from flows.experiments.paper_tables import PAPER_TABLES
 from flows.experiments.reproduction import Reproduction
 from flows.reproduce import ReproduceOptions, reproduce

@@ -20,10 +20,9 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dtls.degradations.resize import SizeError
+from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from dtls.errors import CheckpointError, SizeError, TrainingError
 from dtls.models.dtls import DTLS
-from dtls.training.trainer import TrainingError
 from flows.shard import ShardOptions, shard
 from flows.train import train
 from flows.training.options import TrainOptions
@@ -338,10 +337,10 @@ def test_a_run_killed_three_times_at_random_moments_ends_with_the_bytes_of_an_un
 def test_a_model_in_the_target_is_never_overwritten(shards: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"precious")
     for resume in (False, True):
-        with pytest.raises(CheckpointError, match="holds a model that cannot be trained on"):
+        with pytest.raises(StorageError, match="holds a model that cannot be trained on"):
             run(shards, tmp_path, 1, resume=resume)
     (tmp_path / "training-000000001.safetensors").write_bytes(b"precious, too")
-    with pytest.raises(CheckpointError, match=r"holds a model already.*resume"):
+    with pytest.raises(StorageError, match=r"holds a model already.*resume"):
         run(shards, tmp_path, 1)
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from dtls.checkpoints.checkpoint import CheckpointError, save_checkpoint
+from dtls.checkpoints.checkpoint import save_checkpoint
+from dtls.errors import ProtocolError, SamplingError
 from dtls.models.dtls import DTLS, ModelConfig
 from flows.downscale import DownscaleOptions, downscale
 from flows.trajectory import TrajectoryOptions, trajectory
@@ -50,13 +51,13 @@ def test_images_made_for_another_protocol_are_refused_unless_asked_for(
 ) -> None:
     lr = str(tmp_path / "lr")
     downscale.fn(DownscaleOptions(source=str(photographs), target=lr, scale=4, protocol="antialias"))
-    with pytest.raises(CheckpointError, match=r"made for reference, and the images in .* are made by antialias"):
+    with pytest.raises(ProtocolError, match=r"made for reference, and the images in .* are made by antialias"):
         figure((lr, folders[1]), tmp_path / "figure")
     figure((lr, folders[1]), tmp_path / "figure", any_protocol=True)
 
 
 def test_a_sampler_that_does_not_fit_the_network_is_refused(folders: tuple[str, str], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="predicts x0, so the sampler previous cannot use it"):
+    with pytest.raises(SamplingError, match="predicts x0, so the sampler previous cannot use it"):
         figure(folders, tmp_path, sampler="previous")
     assert not list(tmp_path.iterdir())
 

@@ -11,8 +11,8 @@ from PIL import Image
 from prefect.artifacts import Artifact
 from pydantic import ValidationError
 
-from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dtls.degradations.resize import SizeError
+from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from dtls.errors import CheckpointError, ProtocolError, SamplingError, SizeError
 from dtls.models.dtls import DTLS
 from flows.downscale import DownscaleOptions, downscale
 from flows.interface.errors import RunError
@@ -215,7 +215,7 @@ def test_another_way_of_sampling_redoes_the_images_and_what_gives_the_same_does_
 def test_a_sampler_that_the_checkpoint_cannot_serve_is_refused_before_any_work(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="its network predicts x0, so the sampler previous cannot use it"):
+    with pytest.raises(SamplingError, match="its network predicts x0, so the sampler previous cannot use it"):
         dtls(source, target, checkpoint, sampler="previous")
     assert not target.exists()
 
@@ -226,7 +226,7 @@ def test_images_made_by_another_protocol_are_refused_unless_asked_for(
     lr, sr = str(target / "lr"), str(target / "sr")
     downscale.fn(DownscaleOptions(source=str(source), target=lr, scale=4, protocol="antialias"))
     options = {"source": lr, "target": sr, "checkpoint": str(checkpoint), "scale": 4}
-    with pytest.raises(CheckpointError, match=r"made for reference, .* made by antialias"):
+    with pytest.raises(ProtocolError, match=r"made for reference, .* made by antialias"):
         upscale.fn(UpscaleOptions(**options))
     assert upscale.fn(UpscaleOptions(**options, any_protocol=True)) == "6 done"
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from dtls.inference.method import MODELS
+from dtls.registry import MODELS
 from flows.upscale import UpscaleOptions
 
 

@@ -10,7 +10,8 @@ import torch
 
 from dtls.authors_checkpoint import import_checkpoint
 from dtls.checkpoints.bounds import SLACK_BYTES, TooLargeError, load_pickled, no_larger_than
-from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, make_model, save_checkpoint
+from dtls.checkpoints.checkpoint import CONFIG, load_checkpoint, make_model, save_checkpoint
+from dtls.errors import CheckpointError
 from dtls.inference.spandrel import SpandrelModel
 from dtls.models.base import MAX_TIMESTEPS
 

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.checkpoints.bundled import FOLDER, SHIPPED, Shipped, shipped_for
+from dtls.checkpoints.bundled import BUNDLED, FOLDER, Bundled, bundled_for
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, load_checkpoint
-from dtls.degradations.resize import SizeError
-from dtls.inference.interpolation import Downscaling
+from dtls.errors import SizeError
+from dtls.inference.degrade import Downscaling
 from dtls.inference.method import Method, load_method
 from dtls.inference.trained import Trained
 from dtls.models.base import Model
@@ -25,7 +25,7 @@ CROPS = {
 """A photograph of scikit-image's, a crop of it, and the size of its LR image."""
 
 
-def card(model: Shipped) -> str:
+def card(model: Bundled) -> str:
     return (model.folder / "README.md").read_text()
 
 
@@ -38,8 +38,8 @@ def psnr(method: Method, hr: Tensor, lr: Tensor) -> float:
     return float(-10 * torch.log10(error))
 
 
-@pytest.mark.parametrize("model", SHIPPED.values(), ids=SHIPPED)
-def test_a_card_tells_what_its_file_is(model: Shipped) -> None:
+@pytest.mark.parametrize("model", BUNDLED.values(), ids=BUNDLED)
+def test_a_card_tells_what_its_file_is(model: Bundled) -> None:
     weights = (model.folder / WEIGHTS).read_bytes()
     assert len(weights) <= 16e6
     text = card(model)
@@ -53,8 +53,8 @@ def test_a_card_tells_what_its_file_is(model: Shipped) -> None:
     assert name in ("dtls", "edsr")
 
 
-@pytest.mark.parametrize("model", SHIPPED.values(), ids=SHIPPED)
-def test_the_number_that_a_card_has_of_a_image_at_hand_is_found_again(model: Shipped) -> None:
+@pytest.mark.parametrize("model", BUNDLED.values(), ids=BUNDLED)
+def test_the_number_that_a_card_has_of_a_image_at_hand_is_found_again(model: Bundled) -> None:
     name, box, low = CROPS[model.name]
     with (files("skimage") / "data" / name).open("rb") as stream, Image.open(stream) as photograph:
         pixels = np.asarray(photograph.convert("RGB").crop(box))
@@ -68,15 +68,15 @@ def test_the_number_that_a_card_has_of_a_image_at_hand_is_found_again(model: Shi
     assert ours > bicubic + 1
 
 
-def test_nothing_else_is_shipped() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == set(SHIPPED)
-    for model in SHIPPED.values():
+def test_nothing_else_is_bundled() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(BUNDLED)
+    for model in BUNDLED.values():
         assert {path.name for path in model.folder.iterdir()} <= {CONFIG, WEIGHTS, "README.md", "data.txt"}
 
 
 def test_the_smallest_model_that_reaches_a_scale_is_taken() -> None:
-    assert [shipped_for(scale).name for scale in (None, 1.5, 4, 4.01, 8)] == [
+    assert [bundled_for(scale).name for scale in (None, 1.5, 4, 4.01, 8)] == [
         "photo-x4", "photo-x4", "photo-x4", "faces-x8", "faces-x8",
     ]  # fmt: skip
     with pytest.raises(SizeError, match=r"enlarges by 8\.5, 8 is the most"):
-        shipped_for(8.5)
+        bundled_for(8.5)

@@ -14,17 +14,16 @@ from safetensors.torch import load_file, save_file
 from dtls.checkpoints.checkpoint import (
     CONFIG,
     WEIGHTS,
-    CheckpointError,
     load_checkpoint,
     load_hashed,
     save_checkpoint,
     save_tensors,
     write_whole,
 )
-from dtls.degradations.resize import SizeError
+from dtls.errors import CheckpointError, SizeError
 from dtls.models.dtls import DTLS, ModelConfig, steps_between
 from dtls.training.presets import PRESETS
-from dtls.training.trainer import Recipe
+from dtls.training.recipe import Recipe
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=16, stride=4, steps=3, protocol="antialias")
 

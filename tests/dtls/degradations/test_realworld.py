@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dtls.degradations import realworld as parts
 from dtls.degradations.realworld import BLUR, MODES, NOISE, QUALITY, realworld, seeds_of
-from dtls.degradations.resize import SizeError
-from dtls.inference.interpolation import Downscaling
-from dtls.inference.method import model_class
+from dtls.errors import SizeError
+from dtls.inference.degrade import Downscaling
 from dtls.models.base import Draws
+from dtls.registry import model_class
 
 TURN = math.pi / 6
 NAMES = ("blurred", "blurred_along", "reduced", "with_noise", "compressed")

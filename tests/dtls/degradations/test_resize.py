@@ -9,18 +9,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dtls.degradations.resize import (
-    PROTOCOLS,
-    Degradation,
-    Protocol,
-    SizeError,
-    downscale_size,
-    project,
-    pseudo_inverse,
-    resize,
-    resize_matrix,
-    scale_between,
-)
+from dtls.degradations.base import PROTOCOLS, Protocol
+from dtls.degradations.path import Degradation
+from dtls.degradations.resize import downscale_size, project, pseudo_inverse, resize, resize_matrix, scale_between
+from dtls.errors import SizeError
 from dtls.inference.method import load_method
 
 SIZES = ((64, 64, 8, 8), (64, 48, 21, 12), (40, 52, 10, 13), (10, 13, 40, 52), (9, 7, 9, 7), (33, 17, 5, 4))

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from dtls.inference.alpha import bounded, fill, of_alpha
-from dtls.inference.interpolation import Downscaling
-from dtls.inference.method import INTERPOLATIONS, load_method
+from dtls.inference.degrade import Downscaling
+from dtls.inference.method import load_method
+from dtls.registry import INTERPOLATIONS
 
 RED, GREEN, BLACK = (torch.tensor(c).view(1, 3, 1, 1) for c in ((0.9, 0.1, 0.1), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)))
 

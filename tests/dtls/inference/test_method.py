@@ -9,11 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.checkpoints.checkpoint import CheckpointError
-from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
-from dtls.inference.interpolation import Downscaling
-from dtls.inference.method import INTERPOLATIONS, MODELS, load_method
-from dtls.inference.trained import Sampling, Trained
+from dtls.degradations.base import PROTOCOLS, Protocol
+from dtls.degradations.resize import resize
+from dtls.errors import CheckpointError, SizeError
+from dtls.inference.degrade import Downscaling
+from dtls.inference.method import load_method
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
+from dtls.registry import INTERPOLATIONS, MODELS
 
 PILLOW = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 
@@ -83,10 +86,10 @@ def test_dtls_is_the_checkpoint_s_and_samples_as_told(imported: Path, images: Te
     how = Sampling(sampler="one-call", projected=True)
     method = load_method("dtls", imported, "cpu", how)
     assert isinstance(method, Trained)
-    assert method.how == how
+    assert method.sampling == how
     assert load_method("dtls", imported).identity == Trained(imported).identity
     lr = unit(images)[:2, :, :8, :8]
-    assert torch.equal(method(lr, (32, 32)), Trained(imported, how=how)(lr, (32, 32)))
+    assert torch.equal(method(lr, (32, 32)), Trained(imported, sampling=how)(lr, (32, 32)))
 
 
 def test_identities_differ_where_results_do(imported: Path) -> None:
@@ -94,7 +97,7 @@ def test_identities_differ_where_results_do(imported: Path) -> None:
         *(load_method(name) for name in INTERPOLATIONS),
         *(Downscaling(protocol) for protocol in PROTOCOLS),
         load_method("dtls", imported),
-        load_method("dtls", imported, how=Sampling(projected=True)),
+        load_method("dtls", imported, sampling=Sampling(projected=True)),
     ]
     assert len({str(dict(method.identity)) for method in methods}) == len(methods)
     assert load_method("dtls", imported).identity == load_method("dtls", imported).identity

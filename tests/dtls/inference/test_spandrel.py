@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dtls.checkpoints.checkpoint import CheckpointError
 from dtls.compat import allow_torchvision_import
-from dtls.degradations.resize import SizeError
+from dtls.errors import CheckpointError, SamplingError, SizeError
 from dtls.inference.method import load_method
+from dtls.inference.sampling import Sampling
 from dtls.inference.spandrel import SpandrelModel
-from dtls.inference.trained import Sampling
 
 
 def compact(channels: int = 3, scale: int = 4) -> nn.Module:
@@ -137,7 +136,7 @@ def test_a_grey_model_enlarges_each_channel_as_a_image_of_its_own(tmp_path: Path
 
 def test_large_images_are_made_in_tiles_and_small_ones_whole(tmp_path: Path) -> None:
     path = saved(seeded(compact), tmp_path / "compact.pth")
-    whole, tiled = (SpandrelModel(path, how=Sampling(tile=tile)) for tile in (1024, 512))
+    whole, tiled = (SpandrelModel(path, sampling=Sampling(tile=tile)) for tile in (1024, 512))
     lr = noise(1, 3, 100, 200)
     seen: list[tuple[int, ...]] = []
     tiled.model.model.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[-2:])))
@@ -187,8 +186,8 @@ def test_the_identity_is_that_of_the_bytes_and_of_what_changes_the_image(tmp_pat
     path = saved(seeded(compact), tmp_path / "compact.safetensors")
     plain = SpandrelModel(path).identity
     assert plain["checkpoint"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert plain == SpandrelModel(path, how=Sampling(precision="fp32")).identity
-    others = [SpandrelModel(path, how=how).identity for how in (Sampling(tile=512), Sampling(precision="bf16"))]
+    assert plain == SpandrelModel(path, sampling=Sampling(precision="fp32")).identity
+    others = [SpandrelModel(path, sampling=how).identity for how in (Sampling(tile=512), Sampling(precision="bf16"))]
     others.append(SpandrelModel(saved(seeded(compact, 3, 2), tmp_path / "other.pth")).identity)
     assert len({str(dict(identity)) for identity in [plain, *others]}) == 4
 
@@ -196,7 +195,7 @@ def test_the_identity_is_that_of_the_bytes_and_of_what_changes_the_image(tmp_pat
 @pytest.mark.parametrize("name", NETWORKS)
 def test_bf16_is_nearly_the_same_image(name: str, tmp_path: Path) -> None:
     path, lr = saved(seeded(NETWORKS[name][0]), tmp_path / "model.pth"), noise(1, 3, 24, 32)
-    exact, fast = (SpandrelModel(path, how=Sampling(precision=p)) for p in ("fp32", "bf16"))
+    exact, fast = (SpandrelModel(path, sampling=Sampling(precision=p)) for p in ("fp32", "bf16"))
     size = (24 * exact.scale, 32 * exact.scale)
     missed = fast(lr, size) - exact(lr, size)
     assert fast(lr, size).dtype == torch.float32
@@ -208,8 +207,8 @@ def test_bf16_is_refused_where_the_model_cannot(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(ImageModelDescriptor, "supports_bfloat16", property(lambda _: False, lambda *_: None), False)
     path = saved(seeded(compact), tmp_path / "compact.pth")
-    with pytest.raises(CheckpointError, match=r"compact\.pth: Compact cannot compute in bf16; say fp32"):
-        SpandrelModel(path, how=Sampling(precision="bf16"))
+    with pytest.raises(SamplingError, match=r"compact\.pth: Compact cannot compute in bf16; say fp32"):
+        SpandrelModel(path, sampling=Sampling(precision="bf16"))
     monkeypatch.setattr("dtls.inference.spandrel.best_precision", lambda wish, device: "bf16")  # as on a GPU
     assert SpandrelModel(path).identity["precision"] == "fp32"
 

@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint, save_checkpoint
-from dtls.degradations.resize import PROTOCOLS, SizeError, resize
-from dtls.inference.trained import Sampling, Trained
+from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, load_checkpoint, save_checkpoint
+from dtls.degradations.base import PROTOCOLS
+from dtls.degradations.resize import resize
+from dtls.errors import CheckpointError, SamplingError, SizeError
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.samplers.dtls import SAMPLERS, SamplerName, current, two_call
 
@@ -80,13 +83,13 @@ def test_every_sampler_can_be_chosen(name: SamplerName, imported: Path, model: D
     x = resize(lr, (32, 32), "reference")
     by_hand = SAMPLERS[name](model, model.degradation, x, 6).clamp(0, 1)
     torch.testing.assert_close(
-        Trained(imported, how=Sampling(sampler=name))(lr, (32, 32)), by_hand, rtol=0, atol=1e-5
+        Trained(imported, sampling=Sampling(sampler=name))(lr, (32, 32)), by_hand, rtol=0, atol=1e-5
     )
 
 
 def test_a_network_that_predicts_the_previous_step_has_a_sampler_of_its_own(stepping: Path, images: Tensor) -> None:
     lr = unit(images)[:1, :, :8, :8]
-    by_itself, asked_for = Trained(stepping), Trained(stepping, how=Sampling(sampler="previous"))
+    by_itself, asked_for = Trained(stepping), Trained(stepping, sampling=Sampling(sampler="previous"))
     assert by_itself.identity["sampler"] == "previous"
     assert by_itself.identity == asked_for.identity
     assert [t for t, _ in by_itself.trajectory(lr, (32, 32))] == [6, 5, 4, 3, 2, 1, 0]
@@ -97,8 +100,8 @@ def test_a_sampler_that_its_network_cannot_serve_is_refused(
     name: SamplerName, imported: Path, stepping: Path
 ) -> None:
     folder, predicts = (imported, "x0") if name == "previous" else (stepping, "previous")
-    with pytest.raises(CheckpointError) as refused:
-        Trained(folder, how=Sampling(sampler=name))
+    with pytest.raises(SamplingError) as refused:
+        Trained(folder, sampling=Sampling(sampler=name))
     assert str(refused.value) == f"{folder}: its network predicts {predicts}, so the sampler {name} cannot use it"
 
 
@@ -146,7 +149,7 @@ def test_results_have_exactly_the_size_wanted_and_stay_in_range(
     sides: tuple[int, int], size: tuple[int, int], how: Sampling, imported: Path, images: Tensor
 ) -> None:
     lr = unit(images)[:2, :, : sides[0], : sides[1]]
-    sr = Trained(imported, how=how)(lr, size)
+    sr = Trained(imported, sampling=how)(lr, size)
     assert sr.shape == (2, 3, *size)
     assert sr.min() >= 0
     assert sr.max() <= 1
@@ -188,7 +191,7 @@ CLEAN = [
 def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is_saved(
     low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
 ) -> None:
-    method = Trained(little, how=Sampling(projected=True))
+    method = Trained(little, sampling=Sampling(projected=True))
     protocol = method.model.config.protocol
     lr = resize(soft(images)[..., : high[0], : high[1]], low, protocol)
     sr = method(lr, high)
@@ -204,7 +207,7 @@ def test_a_projected_result_is_reduced_to_its_lr_but_for_the_rounding_of_what_is
 def test_projection_never_costs_psnr_for_a_clean_lr(
     low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
 ) -> None:
-    plain, projected = (Trained(little, how=Sampling(projected=p)) for p in (False, True))
+    plain, projected = (Trained(little, sampling=Sampling(projected=p)) for p in (False, True))
     for hr in (unit(images)[..., : high[0], : high[1]], soft(images)[..., : high[0], : high[1]]):
         lr = resize(hr, low, plain.model.config.protocol)
         before, after = error(plain(lr, high), hr), error(projected(lr, high), hr)
@@ -217,7 +220,7 @@ def test_projection_never_costs_psnr_for_a_clean_lr(
 def test_with_the_ensemble_a_mirrored_image_gives_the_mirrored_result(
     low: tuple[int, int], high: tuple[int, int], projected: bool, imported: Path, images: Tensor
 ) -> None:
-    method = Trained(imported, how=Sampling(ensemble=True, projected=projected))
+    method = Trained(imported, sampling=Sampling(ensemble=True, projected=projected))
     lr = unit(images)[:4, :, : low[0], : low[1]]
     torch.testing.assert_close(method(lr.flip(-1), high), method(lr, high).flip(-1), rtol=0, atol=1e-5)
     plain = Trained(imported)
@@ -229,7 +232,7 @@ def test_the_ensemble_is_the_mean_with_the_mirrored_image_s(
     low: tuple[int, int], high: tuple[int, int], little: Path, images: Tensor
 ) -> None:
     lr = soft(images)[:4, :, : low[0], : low[1]]
-    one, both = Trained(little), Trained(little, how=Sampling(ensemble=True))
+    one, both = Trained(little), Trained(little, sampling=Sampling(ensemble=True))
     straight, mirrored = one(lr, high), one(lr.flip(-1), high).flip(-1)
     assert 0 < min(straight.min(), mirrored.min()) < max(straight.max(), mirrored.max()) < 1
     assert (straight - mirrored).abs().max() > 1e-4
@@ -238,7 +241,7 @@ def test_the_ensemble_is_the_mean_with_the_mirrored_image_s(
 
 def test_bf16_is_nearly_the_same_image_and_another_identity(imported: Path, expected: dict[str, Tensor]) -> None:
     lr = resize(expected["x"], (8, 8), "reference")
-    exact, fast = (Trained(imported, how=Sampling(precision=p)) for p in ("fp32", "bf16"))
+    exact, fast = (Trained(imported, sampling=Sampling(precision=p)) for p in ("fp32", "bf16"))
     missed = error(exact(lr, (32, 32)), fast(lr, (32, 32)))
     assert missed.min() > 1e-9
     assert (10 * torch.log10(1 / missed)).min() > 48  # 53 dB and more, measured
@@ -257,10 +260,10 @@ def test_the_identity_tells_apart_what_changes_the_image_and_only_that(imported:
         Sampling(precision="bf16"),
         Sampling(tile=512),
     ]
-    identities = [plain, Trained(little).identity, *(Trained(imported, how=h).identity for h in others)]
+    identities = [plain, Trained(little).identity, *(Trained(imported, sampling=h).identity for h in others)]
     assert len({str(dict(identity)) for identity in identities}) == len(identities)
     for same in (Sampling(sampler="two-call"), Sampling(precision="fp32"), Sampling(compiled=True)):
-        assert Trained(imported, how=same).identity == plain
+        assert Trained(imported, sampling=same).identity == plain
     assert plain["protocol"] == "reference"
     assert len(plain["checkpoint"]) == 64
 
@@ -273,7 +276,7 @@ def test_the_trajectory_is_what_the_sampler_predicts_cut_to_size_and_then_the_re
     seen: list[tuple[int, Tensor]] = []
     x = padded(resize(lr, size, "reference"), 4)
     SAMPLERS[name](model, model.degradation, x, 6, lambda t, made: seen.append((t, made)))
-    method = Trained(imported, how=Sampling(sampler=name))
+    method = Trained(imported, sampling=Sampling(sampler=name))
     *predictions, (end, result) = method.trajectory(lr, size)
     assert [t for t, _ in predictions] == ([6, 1] if name == "two-call" else [6, 5, 4, 3, 2, 1])
     for (t, ours), (s, made) in zip(predictions, seen, strict=True):
@@ -288,7 +291,7 @@ def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles
     little: Path, images: Tensor
 ) -> None:
     lr = unit(images)[:2, :, :33, :50]
-    whole, tiled = (Trained(little, how=Sampling(tile=tile)) for tile in (1024, 128))
+    whole, tiled = (Trained(little, sampling=Sampling(tile=tile)) for tile in (1024, 128))
     assert not torch.equal(tiled(lr, (132, 200)), whole(lr, (132, 200)))
     assert (10 * torch.log10(1 / error(tiled(lr, (132, 200)), whole(lr, (132, 200))))).min() > 50
     lr = lr[..., :32, :32]
@@ -298,8 +301,8 @@ def test_a_result_larger_than_a_tile_is_that_of_the_whole_but_for_what_the_tiles
 @pytest.mark.slow
 def test_memory_that_runs_out_means_smaller_batches_and_tiles_not_failure(little: Path, images: Tensor) -> None:
     lr = unit(images)[:2, :, :, :32]
-    enough = Trained(little, how=Sampling(ensemble=True, projected=True, tile=128))(lr, (256, 128))
-    method = Trained(little, how=Sampling(ensemble=True, projected=True))
+    enough = Trained(little, sampling=Sampling(ensemble=True, projected=True, tile=128))(lr, (256, 128))
+    method = Trained(little, sampling=Sampling(ensemble=True, projected=True))
     network, asked = method.network, []
 
     def short(x: Tensor, t: Tensor) -> Tensor:
@@ -325,7 +328,7 @@ def test_a_compiled_network_gives_the_same_image(
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=by))
     folder = saved(tmp_path, ModelConfig(4, (1,), residual=True, size=32, stride=4, steps=6))
     lr = unit(images)[:1, :, :8, :8]
-    plain, compiled = (Trained(folder, how=Sampling(compiled=c)) for c in (False, True))
+    plain, compiled = (Trained(folder, sampling=Sampling(compiled=c)) for c in (False, True))
     assert (plain(lr, (32, 32)) - resize(lr, (32, 32), "reference")).abs().max() > 1e-3
     torch.testing.assert_close(compiled(lr, (32, 32)), plain(lr, (32, 32)), rtol=0, atol=1e-5)
 
@@ -355,7 +358,7 @@ def test_the_identity_is_that_of_the_very_bytes(imported: Path, tmp_path: Path) 
 def test_a_grey_image_is_the_mean_of_that_of_three_equal_channels(
     how: Sampling, imported: Path, images: Tensor
 ) -> None:
-    method, grey = Trained(imported, how=how), unit(images)[:2, :1, :10, :13]
+    method, grey = Trained(imported, sampling=how), unit(images)[:2, :1, :10, :13]
     three = method(grey.expand(-1, 3, -1, -1), (40, 52))
     assert (three[:, 0] - three[:, 1]).abs().max() > 1e-3
     sr = method(grey, (40, 52))

@@ -14,10 +14,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from dtls.degradations.resize import Protocol, SizeError, resize
-from dtls.inference.trained import Sampling, Trained
+from dtls.degradations.base import Protocol
+from dtls.degradations.resize import resize
+from dtls.errors import SizeError
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
 from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
-from dtls.training.trainer import Recipe, Trainer, train
+from dtls.training.recipe import Recipe
+from dtls.training.trainer import Trainer, train
 from tests.dtls.models.drawing import draws, seeds
 
 
@@ -220,7 +224,7 @@ def test_a_checkpoint_comes_back_and_upscales_by_its_seed(patch: int, lr: Tensor
     loaded = load_checkpoint(tmp_path, Heat)
     assert loaded.config == model.config
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
-    first, again, other = (Trained(tmp_path, how=Sampling(seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (Trained(tmp_path, sampling=Sampling(seed=seed)) for seed in (0, 0, 1))
     assert (first.name, first.identity["seed"], other.identity["seed"]) == ("heat", "0", "1")
     for side in (32, 22):
         sr = first(lr[:2], (side, side))

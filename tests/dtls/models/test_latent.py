@@ -12,13 +12,16 @@ from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from dtls.degradations.resize import SizeError, resize
-from dtls.inference.trained import Sampling, Trained
+from dtls.degradations.resize import resize
+from dtls.errors import SizeError
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
 from dtls.models.base import Draws
 from dtls.models.latent import Latent
 from dtls.models.vae_ddpm import VAEDDPM
 from dtls.models.vqvae_ddpm import VQVAEDDPM
-from dtls.training.trainer import Recipe, Trainer, draw, train
+from dtls.training.recipe import Recipe, draw
+from dtls.training.trainer import Trainer, train
 
 T = 20
 SEEDS = torch.tensor([5, 6])
@@ -216,7 +219,7 @@ def test_a_checkpoint_comes_back_and_upscales(kind: type[Latent], hr: Tensor, im
     assert loaded.config == model.config
     assert torch.equal(loaded.latent_moments, model.latent_moments)
     torch.testing.assert_close(restored(loaded, hr[:2], SEEDS), restored(model, hr[:2], SEEDS), rtol=0, atol=1e-4)
-    method = Trained(tmp_path, how=Sampling(sampler="ddpm", steps=4, seed=7))
+    method = Trained(tmp_path, sampling=Sampling(sampler="ddpm", steps=4, seed=7))
     lr = resize(images[:2].float() / 255, (8, 8), "antialias").clamp(0, 1)
     sr = method(lr, (32, 32))
     assert sr.shape == (2, 3, 32, 32)

@@ -10,10 +10,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_checkpoint, make_model, save_checkpoint
-from dtls.inference.method import MODELS
-from dtls.inference.trained import Sampling, Trained
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
 from dtls.models.base import Model
-from dtls.training.trainer import Recipe, Trainer
+from dtls.registry import MODELS
+from dtls.training.recipe import Recipe
+from dtls.training.trainer import Trainer
 
 DTLS_TINY: dict[str, Any] = {
     "dim": 8, "multipliers": (1, 2), "stride": 8, "steps": 3, "size": 32, "protocol": "antialias",
@@ -86,7 +88,7 @@ def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
 ) -> None:
     save_checkpoint(made(name), tmp_path)
     steps = 4 if name in ("sr3", "vae-ddpm", "vqvae-ddpm") else None
-    method = Trained(tmp_path, how=Sampling(steps=steps))
+    method = Trained(tmp_path, sampling=Sampling(steps=steps))
     lr = images[:3, :, : -(-size[0] // 4), : -(-size[1] // 4)].float() / 255
     sr = method(lr, size)
     assert sr.shape == (3, 3, *size)
@@ -102,7 +104,7 @@ def test_bf16_gives_whole_numbers_near_those_of_fp32(name: str, images: Tensor, 
     steps = 4 if name in ("sr3", "vae-ddpm", "vqvae-ddpm") else None
     lr = images[:2, :, :7, :9].float() / 255
     exact, fast = (
-        Trained(tmp_path, how=Sampling(steps=steps, precision=precision, projected=True))(lr, (25, 33))
+        Trained(tmp_path, sampling=Sampling(steps=steps, precision=precision, projected=True))(lr, (25, 33))
         for precision in ("fp32", "bf16")
     )
     assert fast.dtype == torch.float32

@@ -13,20 +13,24 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dtls.checkpoints.checkpoint import CONFIG, CheckpointError, load_checkpoint, save_checkpoint, save_tensors
-from dtls.degradations.resize import SizeError, resize
-from dtls.inference.method import load_method, model_class
+from dtls.checkpoints.checkpoint import CONFIG, load_checkpoint, make_model, save_checkpoint, save_tensors
+from dtls.degradations.resize import resize
+from dtls.errors import CheckpointError, SamplingError, SizeError
+from dtls.inference.method import load_method
+from dtls.inference.sampling import Sampling
 from dtls.inference.spandrel import SpandrelModel
-from dtls.inference.trained import Sampling, Trained
+from dtls.inference.trained import Trained
 from dtls.models.base import Model
-from dtls.models.dtls import DTLS, Cold
+from dtls.models.dtls import DTLS
 from dtls.models.edsr import EDSR
 from dtls.models.fsrcnn import FSRCNN
 from dtls.models.regression import Regression
 from dtls.models.rrdb import RRDB
 from dtls.models.srcnn import SRCNN
 from dtls.networks.critic import Critic
-from dtls.training.trainer import Recipe, Trainer, check_recipe, draw, train
+from dtls.registry import model_class
+from dtls.training.recipe import Recipe, check_recipe, draw
+from dtls.training.trainer import Trainer, train
 
 SMALL: dict[str, dict[str, int]] = {
     "srcnn": {},
@@ -51,10 +55,10 @@ def made(name: str, **changes: Any) -> Model:
     return model_class(name)(**{"size": 32, "lr_size": 8, **SMALL[name], **changes}).eval()
 
 
-def degrading(kind: type[DTLS]) -> DTLS:
+def degrading(method: str) -> Model:
     """A small model, with the same weights each time."""
     torch.manual_seed(0)
-    return kind(**DEGRADING)
+    return make_model({"method": method, **DEGRADING})
 
 
 def parameters(model: nn.Module) -> int:
@@ -142,7 +146,7 @@ def test_an_untrained_residual_dtls_gives_the_enlarged_image(
     protocol: Literal["antialias", "reference"], lr: Tensor, tmp_path: Path
 ) -> None:
     save_checkpoint(DTLS(**{**DEGRADING, "protocol": protocol}, residual=True), tmp_path)
-    method = Trained(tmp_path, how=Sampling(sampler="one-call"))
+    method = Trained(tmp_path, sampling=Sampling(sampler="one-call"))
     expected = resize(lr, (32, 32), protocol).clamp(0, 1)
     torch.testing.assert_close(method(lr, (32, 32)), expected, rtol=0, atol=1e-6)
 
@@ -172,9 +176,9 @@ def test_rrdb_s_weights_are_esrgan_s_for_spandrel(lr: Tensor, tmp_path: Path) ->
 
 
 def test_cold_uses_its_sampler_on_dtls_checkpoints_and_its_own(lr: Tensor, tmp_path: Path) -> None:
-    save_checkpoint(degrading(DTLS), tmp_path / "dtls")
-    save_checkpoint(degrading(Cold), tmp_path / "cold")
-    expected = Trained(tmp_path / "dtls", how=Sampling(sampler="cold"))(lr[:2], (32, 32))
+    save_checkpoint(degrading("dtls"), tmp_path / "dtls")
+    save_checkpoint(degrading("cold"), tmp_path / "cold")
+    expected = Trained(tmp_path / "dtls", sampling=Sampling(sampler="cold"))(lr[:2], (32, 32))
     for folder in ("dtls", "cold"):
         method = load_method("cold", tmp_path / folder)
         assert isinstance(method, Trained)
@@ -187,19 +191,24 @@ def test_cold_uses_its_sampler_on_dtls_checkpoints_and_its_own(lr: Tensor, tmp_p
 
 
 def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(Cold(**DEGRADING), tmp_path / "cold")
+    save_checkpoint(degrading("cold"), tmp_path / "cold")
     save_checkpoint(made("srcnn"), tmp_path / "srcnn")
-    for wish, folder in (("dtls", "srcnn"), ("srcnn", "cold"), ("edsr", "srcnn")):
+    for requested, folder in (("dtls", "srcnn"), ("srcnn", "cold"), ("edsr", "srcnn")):
         with pytest.raises(CheckpointError) as refused:
-            load_method(wish, tmp_path / folder)
-        expected = f"{tmp_path / folder}: a model of the method {folder}, not {wish}; say --method {folder}"
+            load_method(requested, tmp_path / folder)
+        expected = f"{tmp_path / folder}: a model of the method {folder}, not {requested}; say --method {folder}"
         assert str(refused.value) == expected
 
 
 def test_dtls_and_cold_serve_as_each_other(tmp_path: Path) -> None:
-    for kind, wish in ((Cold, "dtls"), (DTLS, "cold")):
-        save_checkpoint(kind(**DEGRADING), tmp_path / wish)
-        assert load_method(wish, tmp_path / wish).name == wish
+    for name, requested in (("cold", "dtls"), ("dtls", "cold")):
+        save_checkpoint(degrading(name), tmp_path / requested)
+        assert load_method(requested, tmp_path / requested).name == requested
+
+
+def test_cold_of_a_network_that_predicts_the_previous_step_has_its_sampler(tmp_path: Path) -> None:
+    save_checkpoint(make_model({"method": "cold", **DEGRADING, "predicts": "previous"}), tmp_path)
+    assert load_method("cold", tmp_path).identity["sampler"] == "previous"
 
 
 def test_an_unknown_method_in_a_config_is_refused_in_a_line(tmp_path: Path) -> None:
@@ -241,8 +250,8 @@ def test_a_configuration_that_cannot_be_is_refused_in_a_line(name: str, changes:
 )
 def test_choices_that_it_does_not_have_are_refused(how: Sampling, words: str, tmp_path: Path) -> None:
     save_checkpoint(made("srcnn"), tmp_path)
-    with pytest.raises(CheckpointError, match=words):
-        Trained(tmp_path, how=how)
+    with pytest.raises(SamplingError, match=words):
+        Trained(tmp_path, sampling=how)
 
 
 def trainer(name: str, recipe: Recipe, seed: int = 0) -> Trainer[Any]:

@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtls.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dtls.degradations.resize import SizeError, resize
-from dtls.inference.trained import Sampling, Trained
+from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from dtls.degradations.resize import resize
+from dtls.errors import SamplingError, SizeError
+from dtls.inference.sampling import Sampling
+from dtls.inference.trained import Trained
 from dtls.models.base import Draws
 from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
 from dtls.models.sr3 import SR3
-from dtls.training.trainer import Recipe, check_recipe, draw
+from dtls.training.recipe import Recipe, check_recipe, draw
 
 T = 20
 SEEDS = torch.tensor([5, 6])
@@ -254,19 +256,19 @@ def test_a_checkpoint_comes_back_and_upscales(enlarged: Tensor, images: Tensor, 
     assert loaded.config == model.config
     assert torch.equal(restored(loaded, enlarged, SEEDS), restored(model, enlarged, SEEDS))
     lr = resize(images[:2].float() / 255, (8, 8), "antialias").clamp(0, 1)
-    method = Trained(tmp_path, how=Sampling(steps=2, seed=7))
+    method = Trained(tmp_path, sampling=Sampling(steps=2, seed=7))
     sr = method(lr, (32, 32))
     assert sr.shape == (2, 3, 32, 32)
     assert sr.min() >= 0
     assert sr.max() <= 1
     assert (method.identity["sampler"], method.identity["steps"], method.identity["seed"]) == ("ddim", "2", "7")
-    alone = Trained(tmp_path, how=Sampling(steps=2, seed=7))(lr[1:], (32, 32))
+    alone = Trained(tmp_path, sampling=Sampling(steps=2, seed=7))(lr[1:], (32, 32))
     torch.testing.assert_close(alone, sr[1:], rtol=0, atol=1e-4)
-    assert not torch.allclose(Trained(tmp_path, how=Sampling(steps=2, seed=8))(lr, (32, 32)), sr)
+    assert not torch.allclose(Trained(tmp_path, sampling=Sampling(steps=2, seed=8))(lr, (32, 32)), sr)
     assert method(lr, (30, 30)).shape == (2, 3, 30, 30)
     assert [t for t, _ in method.trajectory(lr, (32, 32))] == [20, 10, 0]
-    with pytest.raises(CheckpointError, match="the steps of ddim are a divisor of 20, not 3"):
-        Trained(tmp_path, how=Sampling(steps=3))
+    with pytest.raises(SamplingError, match="the steps of ddim are a divisor of 20, not 3"):
+        Trained(tmp_path, sampling=Sampling(steps=3))
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtls.degradations.resize import PROTOCOLS, Degradation, Protocol
+from dtls.degradations.base import PROTOCOLS, Protocol
+from dtls.degradations.path import Degradation
 from dtls.models.dtls import DTLS
 from dtls.samplers.dtls import SAMPLERS, SamplerName, current, previous, two_call
 

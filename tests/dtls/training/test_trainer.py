@@ -12,10 +12,12 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dtls.checkpoints.checkpoint import CheckpointError, save_tensors
+from dtls.checkpoints.checkpoint import save_tensors
+from dtls.errors import CheckpointError, TrainingError
 from dtls.models.base import Draws
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.training.trainer import Recipe, Trainer, TrainingError, draw, train
+from dtls.training.recipe import Recipe, draw
+from dtls.training.trainer import Trainer, train
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=32, stride=8, steps=3)
 RECIPE = Recipe(steps=12, learning_rate=1e-3)
@@ -115,7 +117,7 @@ def test_half_the_sampled_inputs_are_d1_of_the_models_own_prediction(crops: Tens
 
 
 def test_only_a_model_of_the_image_learns_from_what_it_sampled() -> None:
-    with pytest.raises(CheckpointError, match="no two-call sampler to learn from"):
+    with pytest.raises(TrainingError, match="no two-call sampler to learn from"):
         trainer(replace(RECIPE, inputs="sampled"), predicts="previous")
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dtls.checkpoints.checkpoint import CheckpointError
+from dtls.errors import ProtocolError
 from flows.report import report
 from storage.stores.location import StorageError
 from tests.flows.reporting import images, made, options
@@ -51,7 +51,7 @@ def test_where_results_disagree_the_protocol_is_asked_for_before_any_work(folder
     with pytest.raises(StorageError, match=r"good: antialias; poor: reference\); --protocol says how"):
         report.fn(options(folder, tmp_path / "out", protocol=None))
     assert not (tmp_path / "out").exists()
-    with pytest.raises(CheckpointError, match="is of a model for reference, and --protocol antialias is given"):
+    with pytest.raises(ProtocolError, match="is of a model for reference, and --protocol antialias is given"):
         report.fn(options(folder, tmp_path / "out", protocol="antialias"))
     summary = made(folder, tmp_path / "any", protocol=None, any_protocol=True)
     assert "The protocol reference is assumed" in summary["notes"][0]

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from dtls.inference.interpolation import Downscaling, Interpolation
+from dtls.inference.degrade import Downscaling
+from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.transform.memory import PRIMITIVES, needed
 from storage.images.extents import Extent

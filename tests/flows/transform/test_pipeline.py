@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.inference.interpolation import Downscaling, Interpolation
+from dtls.inference.degrade import Downscaling
+from dtls.inference.interpolation import Interpolation
 from dtls.inference.method import Method
 from flows.inputs.keys import Names
 from flows.transform import pipeline
@@ -51,7 +52,7 @@ class Memory:
         return buffer.getvalue()
 
 
-class Stub:
+class Stub(Method):
     """A method of one's own."""
 
     name = "stub"

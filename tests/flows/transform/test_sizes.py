@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dtls.checkpoints.checkpoint import save_checkpoint
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from dtls.models.dtls import DTLS
 from flows.cli import main
 from flows.downscale import DownscaleOptions, downscale

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
-from reports.metrics.lpips import VGG_FILE, WeightsError, load_lpips_vgg, lpips
+from dtls.errors import WeightsError
+from reports.metrics.lpips import VGG_FILE, load_lpips_vgg, lpips
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from dtls.compat import allow_torchvision_import
-from dtls.degradations.resize import PROTOCOLS, Protocol, SizeError, resize
+from dtls.degradations.base import PROTOCOLS, Protocol
+from dtls.degradations.resize import resize
+from dtls.errors import SizeError
 from reports.metrics.authors_consistency import authors_consistency
 from reports.metrics.consistency import consistency, lr_psnr
 from reports.metrics.lpips import load_lpips, lpips

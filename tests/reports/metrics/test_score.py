@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dtls.degradations.resize import SizeError, resize
+from dtls.degradations.resize import resize
+from dtls.errors import SizeError
 from reports.metrics.authors_consistency import authors_consistency
 from reports.metrics.consistency import consistency, lr_psnr
 from reports.metrics.lpips import lpips

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from dtls.degradations.resize import SizeError
+from dtls.errors import SizeError
 from reports.metrics.ssim import ssim
 from reports.metrics.ssim_map import local_ssim, ssim_map
 

@@ -1,0 +1,30 @@
+"""How a checkpoint is used: the choices of a user that change results, and those of speed."""
+
+from dataclasses import dataclass
+
+from dtls.devices import Precision
+from dtls.inference.tiling import TILE
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a checkpoint is used.
+
+    sampler: by name, of models that have several; None for the model's own choice. steps: of samplers that have a
+    choice of steps. seed: of the noise of models whose results depend on noise. projected: the result is moved to the
+    nearest image that A reduces to the LR image; exact for clean LR images, and never worse then; noise and
+    JPEG blocks of the LR image would come through. ensemble: the mean with what comes of the mirrored image, in
+    twice the time. tile: results with a longer side, in pixels, are made in tiles.
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    projected: bool = False
+    ensemble: bool = False
+    precision: Precision = "auto"
+    compiled: bool = False
+    tile: int = TILE
+
+
+DEFAULT = Sampling()
