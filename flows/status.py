@@ -11,7 +11,8 @@ from flows.interface.options import CORES, Address, Options
 from flows.interface.text import counted
 from flows.training.settings import LOSSES, states
 from storage.archives.writer import Packing, is_archive
-from storage.images.encode import Encoding, Format
+from storage.images.encode import Encoding
+from storage.images.formats import Format
 from storage.receipts.owners import Owner, owner_of
 from storage.receipts.receipts import PLANNED
 from storage.receipts.status import Namer, RunStatus, standing

@@ -27,7 +27,8 @@ from flows.transform.placement import device_here, precision_of
 from flows.transform.run import transform
 from flows.transform.sizes import Enlarged, Larger
 from flows.transform.spec import ImageTransform, Results
-from storage.images.encode import Encoding, Format
+from storage.images.encode import Encoding
+from storage.images.formats import Format
 
 DEFAULT_SCALE = 4.0
 OF_NETWORKS = ("precision", "tile")

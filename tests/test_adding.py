@@ -42,6 +42,12 @@ registry.METRICS = (
 )
 """
 
+IMAGE_FORMAT = """
+from storage.images import formats
+
+formats.FORMATS = (*formats.FORMATS, formats.ImageFormat("ppm", "PPM", (".ppm",), rb"P6\\s"))
+"""
+
 HALVE = '''
 """`dtls/halve`: images become images of half their size."""
 
@@ -107,6 +113,17 @@ def test_a_metric_reaches_the_table_the_summary_and_the_page(tmp_path: Path) -> 
     assert "Worst pixel ↓ (levels)" in (tmp_path / "out/summary.md").read_text()
     assert r"Worst pixel $\downarrow$ (levels)" in (tmp_path / "out/summary.tex").read_text()
     assert '"label":"Worst pixel"' in (tmp_path / "out/index.html").read_text()
+
+
+def test_images_of_a_format_are_sources_by_their_names_and_by_their_content(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    colours = {"named.ppm": (200, 30, 30), "without": (30, 30, 200)}
+    for name, colour in colours.items():
+        Image.new("RGB", (16, 8), colour).save(tmp_path / "in" / name, "PPM")
+    dtls_with(IMAGE_FORMAT, "downscale", "in", "out", "--scale=2", "--by-content", cwd=tmp_path)
+    for name, colour in colours.items():
+        with Image.open((tmp_path / "out" / name).with_suffix(".png")) as image:
+            assert (image.size, image.getpixel((0, 0))) == ((8, 4), colour)
 
 
 def test_a_flow_is_a_command_with_help_receipts_and_all_options_of_its_kind(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from flows.interface.text import counted
 from storage.archives import kinds
 from storage.archives.writer import is_archive
 from storage.images import decode as codec
-from storage.images import unsupported
+from storage.images import formats, unsupported
 from storage.stores.location import ChangedError, Entry, StorageError
 
 MAX_BYTES = 2**29
@@ -30,7 +30,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MISSING = "not in the source"
 """The tag of a key that was asked for and is not there."""
 TWINS = "several keys in the source differ from it in their Unicode form only (NFC, NFD); list one of them as it is"
-NO_TARGETS = codec.SUFFIXES | unsupported.SUFFIXES | {".bz2", ".gz", ".xz", ".zst"}
+NO_TARGETS = formats.by_suffix().keys() | formats.unread_suffixes() | {".bz2", ".gz", ".xz", ".zst"}
 """What names end in that say another kind of file, besides archives that are not written."""
 PATTERN = "pattern of keys as `aws s3` has them: * stands for anything, slashes too, ? for a character"
 

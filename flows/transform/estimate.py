@@ -14,7 +14,7 @@ from flows.engine.summary import Summary, reason_of
 from flows.interface.console import tell
 from flows.interface.text import counted, duration
 from flows.transform.pipeline import Transform
-from storage.images.encode import Format
+from storage.images.formats import Format
 from storage.shards.write import Sample
 from storage.stores.location import Entry
 

@@ -20,20 +20,19 @@ from storage.images import deep, jpeg, metadata, png, tiff, unsupported
 from storage.images.exif import TIFF_HEADS
 from storage.images.extents import Extent
 from storage.images.formats import (
-    FORMATS,
     MAX_PIXELS,
-    SUFFIXES,
     ImageError,
     Pixels,
     check_size,
     is_image,
+    pillow_names,
     stem,
     suffix_of,
 )
 from storage.images.room import ROOM
 from storage.images.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
+__all__ = ["MAX_PIXELS", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
 
 JPEGS = ("JPEG", "MPO")
 UNDECODABLE = ("decoder error", "could not create decoder object", "unrecognized data stream contents")
@@ -106,7 +105,7 @@ def info_of(found: deep.Deep) -> Mapping[str | tuple[int, int], Any]:
 @contextmanager
 def opened(data: bytes) -> Iterator[Image.Image]:
     """The image behind `data`, known not to be a bomb, and not decoded yet; what fails inside is an ImageError."""
-    with _refusing(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _refusing(data), Image.open(io.BytesIO(data), formats=pillow_names()) as image:
         check_size(*image.size)
         if image.format in JPEGS:
             jpeg.check_scans(data)

@@ -3,8 +3,9 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -25,27 +26,20 @@ from storage.images.exif import (
     Exif,
     ExifEntry,
 )
-from storage.images.formats import ImageError, Pixels
+from storage.images.formats import FORMATS, Format, ImageError, Pixels, by_suffix
 from storage.images.metadata import Carried
 from storage.images.photo import Photo, bits_became_8, to_srgb
 from storage.images.png import chunk
 from storage.images.samples import Samples, bands, from_samples, to_8_bits
 
-Format = Literal["png", "jpeg", "webp", "tiff", "same"]
-
-SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-FORMATS = {".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
-FORMATS |= dict.fromkeys((".jpg", ".jpeg", ".jfif"), "jpeg")
-"""The format that a suffix, in small letters, says."""
-WITHOUT_LOSS = ("png", "tiff")
-SIDES = {"jpeg": 65_500, "webp": 16_383}
-"""The most pixels a side; PNG and TIFF hold more than memory does."""
 JFIF = b"JFIF\0\1\1"
 JPEG_EXIF, JPEG_XMP, JPEG_ICC = 65_527, 65_504, 255 * 65_519
 PNG_LEVEL = 4
 """Of zlib; on photographs level 6 takes twice the time for 2 % less, level 1 saves a third for 13 % more."""
-WHITE = 255
+BITS, WHITE = 8, 255
 STRIP_BYTES, STRIPS = 1 << 18, 273
+Written = tuple[bytes, tuple[str, ...]]
+"""A file, and what of the metadata it could not hold."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +60,20 @@ class Encoding:
     @property
     def identity(self) -> dict[str, object]:
         """What makes results differ: "format", and "quality" where the format has one."""
-        quality = {} if self.format in WITHOUT_LOSS else {"quality": self.quality}
-        return {"format": self.format, **quality}
+        is_lossless = any(form.lossless for form in FORMATS if form.name == self.format)
+        return {"format": self.format, **({} if is_lossless else {"quality": self.quality})}
 
     def suffix(self, key: str) -> str:
         """The suffix of the result of this key's source; with "same" the source's own, or .png for GIF and BMP."""
         if self.format != "same":
-            return SUFFIXES[self.format]
+            return next(form.suffixes[0] for form in FORMATS if form.name == self.format)
         own = key[key.rfind(".") :] if "." in key else ""
-        return own if own.lower() in FORMATS else ".png"
+        form = by_suffix().get(own.lower())
+        return own if form is not None and form.name in ENCODERS else ".png"
 
     def is_of(self, photograph: Photo, suffix: str) -> bool:
         """Whether the file that a photograph was in is of the format that is wanted."""
-        return self.format == "same" and FORMATS[suffix.lower()] == photograph.format.lower()
+        return self.format == "same" and by_suffix()[suffix.lower()].pillow == photograph.format
 
     def encode(self, photograph: Photo, suffix: str, stamp: str | None) -> Encoded:
         """`photograph`, whose pixels are the result's and whose `carried` is the source's, as `suffix` says.
@@ -86,29 +81,30 @@ class Encoding:
         Sizes in the metadata are corrected, and `stamp` goes into EXIF's ProcessingSoftware; in a TIFF into Software,
         as libtiff warns of the other. ImageError where the image is too large for the format.
         """
-        kind = FORMATS[suffix.lower()]
+        form = by_suffix()[suffix.lower()]
         height, width = photograph.pixels.shape[:2]
-        if max(height, width) > (most := SIDES.get(kind, max(height, width))):
-            raise ImageError(f"{width}×{height} is more than the {most:,} pixels a side of {kind}: take png or tiff")
-        carried = photograph.carried.into(width, height, stamp, SOFTWARE if kind == "tiff" else PROCESSING_SOFTWARE)
-        pixels, alpha = photograph.pixels, photograph.alpha
-        if kind == "png":
-            return Encoded(_png(pixels, alpha, carried), carried.notes)
-        notes = carried.notes + png.lost(carried.colour, has_profile=carried.icc is not None)
-        if kind == "tiff":
-            return Encoded(_tiff(pixels, alpha, carried), notes)
-        notes += () if pixels.dtype == np.uint8 else (bits_became_8(photograph.bits),)
-        small, transparency = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
-        if kind == "jpeg":
-            return _jpeg(small, transparency, carried, self.quality, notes)
-        return _webp(small, transparency, carried, self.quality, notes)
+        if form.max_side is not None and max(height, width) > form.max_side:
+            raise ImageError(
+                f"{width}×{height} is more than the {form.max_side:,} pixels a side of {form.name}: take png or tiff"
+            )
+        tag = SOFTWARE if form.name == "tiff" else PROCESSING_SOFTWARE
+        carried = photograph.carried.into(width, height, stamp, tag)
+        pixels, alpha, notes = photograph.pixels, photograph.alpha, carried.notes
+        if "colour" not in form.metadata:
+            notes += png.lost(carried.colour, has_profile=carried.icc is not None)
+        if form.bits == BITS:
+            notes += () if pixels.dtype == np.uint8 else (bits_became_8(photograph.bits),)
+            pixels, alpha = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
+        if alpha is not None and not form.alpha:
+            pixels, alpha = _over_white(to_8_bits(pixels), to_8_bits(alpha)), None
+            notes += (f"transparency laid over white, as {form.pillow} has none",)
+        data, more = ENCODERS[form.name](pixels, alpha, carried, self.quality)
+        return Encoded(data, notes + more)
 
 
-def _jpeg(pixels: Pixels, alpha: Pixels | None, carried: Carried, quality: int, notes: tuple[str, ...]) -> Encoded:
-    if alpha is not None:
-        pixels = _over_white(pixels, alpha)
-        notes += ("transparency laid over white, as JPEG has none",)
+def _jpeg(pixels: Samples, _: Samples | None, carried: Carried, quality: int) -> Written:
     options: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
     if len(carried.exif or b"") > JPEG_EXIF:
         exif = Exif.parse(carried.exif or b"")
         if exif.drop_note():
@@ -125,8 +121,8 @@ def _jpeg(pixels: Pixels, alpha: Pixels | None, carried: Carried, quality: int, 
             options[name] = b"Exif\0\0" + value if name == "exif" else value
     if carried.dpi:
         options["dpi"] = tuple(min(round(x), 65_535) for x in carried.dpi)
-    data = _saved(from_samples(pixels), "JPEG", quality=quality, subsampling=0, **options)
-    return Encoded(data if carried.aspect is None else _with_aspect(data, carried.aspect), notes)
+    data = _saved(from_samples(to_8_bits(pixels)), "JPEG", quality=quality, subsampling=0, **options)
+    return data if carried.aspect is None else _with_aspect(data, carried.aspect), notes
 
 
 def _with_aspect(jpeg: bytes, aspect: tuple[int, int]) -> bytes:
@@ -135,21 +131,22 @@ def _with_aspect(jpeg: bytes, aspect: tuple[int, int]) -> bytes:
     return jpeg[:at] + struct.pack(">BHH", 0, *aspect) + jpeg[at + 5 :]
 
 
-def _webp(pixels: Pixels, alpha: Pixels | None, carried: Carried, quality: int, notes: tuple[str, ...]) -> Encoded:
-    image = from_samples(pixels)
+def _webp(pixels: Samples, alpha: Samples | None, carried: Carried, quality: int) -> Written:
+    image = from_samples(to_8_bits(pixels))
+    notes: tuple[str, ...] = ()
     if carried.aspect:
         notes += ("pixels that are no squares, {}:{}, left out, as WebP has none".format(*carried.aspect),)
     if image.mode == "L":
         seen = to_srgb(image, carried.icc) if carried.icc else None
         image, carried = seen or image.convert("RGB"), replace(carried, icc=None)
     if alpha is not None:
-        image.putalpha(from_samples(alpha))
+        image.putalpha(from_samples(to_8_bits(alpha)))
     carries = {"icc_profile": carried.icc, "exif": carried.exif, "xmp": carried.xmp}
     options = {name: value for name, value in carries.items() if value}
-    return Encoded(_saved(image, "WEBP", quality=quality, exact=True, **options), notes)
+    return _saved(image, "WEBP", quality=quality, exact=True, **options), notes
 
 
-def _png(pixels: Samples, alpha: Samples | None, carried: Carried) -> bytes:
+def _png(pixels: Samples, alpha: Samples | None, carried: Carried, _: int) -> Written:
     if pixels.dtype == np.uint16:
         data = bytes(imagecodecs.png_encode(_joined(pixels, alpha), level=PNG_LEVEL))
     else:
@@ -166,10 +163,10 @@ def _png(pixels: Samples, alpha: Samples | None, carried: Carried) -> bytes:
     if carried.xmp:
         chunks += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + carried.xmp)
     behind_header = 8 + 12 + 13
-    return b"".join((data[:behind_header], chunks, data[behind_header:]))
+    return b"".join((data[:behind_header], chunks, data[behind_header:])), ()
 
 
-def _tiff(pixels: Samples, alpha: Samples | None, carried: Carried) -> bytes:
+def _tiff(pixels: Samples, alpha: Samples | None, carried: Carried, _: int) -> Written:
     """One page, deflated in strips. Its directory, with EXIF's tags among its own, stands at the end of the file."""
     exif = Exif.parse(carried.exif or b"")
     samples, buffer = _joined(pixels, alpha), io.BytesIO()
@@ -195,10 +192,10 @@ def _tiff(pixels: Samples, alpha: Samples | None, carried: Carried) -> bytes:
     if carried.xmp:
         exif.image[XMP] = ExifEntry(BYTE, len(carried.xmp), carried.xmp)
     if exif.note_at is not None:
-        return _behind_its_directory(data, exif)
+        return _behind_its_directory(data, exif), ()
     padding = bytes(len(data) % 2)
     place = len(data) + len(padding)
-    return b"".join((data[:4], struct.pack(exif.order + "I", place), data[8:], padding, exif.placed(place)))
+    return b"".join((data[:4], struct.pack(exif.order + "I", place), data[8:], padding, exif.placed(place))), ()
 
 
 def _behind_its_directory(data: bytes, exif: Exif) -> bytes:
@@ -208,6 +205,15 @@ def _behind_its_directory(data: bytes, exif: Exif) -> bytes:
     shift = len(exif.tobytes()) - HEAD
     exif.image[STRIPS] = exif.long(*(at + shift for at in strips))
     return exif.tobytes() + data[HEAD:]
+
+
+ENCODERS: dict[str, Callable[[Samples, Samples | None, Carried, int], Written]] = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "webp": _webp,
+    "tiff": _tiff,
+}
+"""By the name of a format, from pixels, alpha, metadata and quality to a file and what it could not hold."""
 
 
 def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from storage.images import decode, deep, metadata, tiff
+from storage.images import decode, deep, formats, metadata, tiff
 from storage.images.deep import Deep
 from storage.images.extents import Extent
 from storage.images.formats import ImageError
@@ -19,7 +19,6 @@ from storage.images.room import ROOM
 UPRIGHT = 1
 TIFF_DEPTHS, PNG_DEPTH = 258, 24
 RGB, WITH_ALPHA, GREY_DIMENSIONS = 3, (2, 4), 2
-ANIMATED = ("GIF", "PNG", "WEBP")
 BITS, OPAQUE, DEEP = 8, 255, ("I", "F")
 COLOURS = {"1": "grey", "L": "grey", "LA": "grey", "La": "grey", "CMYK": "CMYK", "LAB": "CIELAB"}
 SRGB = ""
@@ -55,7 +54,7 @@ class Kind:
                     colours=COLOURS.get(image.mode, "grey" if image.mode.startswith(DEEP) else "RGB"),
                     is_transparent=_is_transparent(image),
                     orientation=_orientation(image, data),
-                    has_frames=has_frames or (image.format in ANIMATED and getattr(image, "is_animated", False)),
+                    has_frames=has_frames or (image.format in _animated() and getattr(image, "is_animated", False)),
                     profile=_profile(image.info.get("icc_profile")),
                 )
         return cls()
@@ -79,6 +78,11 @@ def unlike(one: Kind, other: Kind, name: str) -> Iterator[str]:
     if one.has_frames or other.has_frames:
         has = "both have" if one.has_frames and other.has_frames else f"{name if one.has_frames else 'SR'} has"
         yield f"{has} several frames or pages: one is compared"
+
+
+def _animated() -> set[str]:
+    """Pillow's names of the formats whose files may have several frames."""
+    return {form.pillow for form in formats.FORMATS if form.frames}
 
 
 def _depth(image: Image.Image, data: bytes) -> int:

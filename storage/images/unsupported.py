@@ -7,41 +7,13 @@ from typing import Literal
 import tifffile
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
+from storage.images import formats
 from storage.images.exif import TIFF_HEADS
+from storage.images.formats import CONVERT
 
-RAW = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
-SUFFIXES = RAW | {".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg"}
-"""What the names of images end in that are not read."""
 UNKNOWN = "not an image"
-CONVERT = "which is not read; convert it"
-MAGIC: dict[bytes, str] = {
-    b"\0\0\0\x0cjP  ": f"a JPEG 2000 image, {CONVERT}",
-    b"\xff\x4f\xff\x51": f"a JPEG 2000 image, {CONVERT}",
-    b"\0\0\0\x0cJXL ": f"a JPEG XL image, {CONVERT}",
-    b"\xff\x0a": f"a JPEG XL image, {CONVERT}",
-    b"\x76\x2f\x31\x01": f"an OpenEXR image, {CONVERT}",
-    b"8BPS": f"a Photoshop document, {CONVERT}",
-    b"%PDF-": f"a PDF document, {CONVERT}",
-    b"FUJIFILMCCD-RAW": f"a camera's raw image (Fujifilm), {CONVERT}",
-    b"IIRO": f"a camera's raw image (Olympus), {CONVERT}",
-    b"IIRS": f"a camera's raw image (Olympus), {CONVERT}",
-    b"MMOR": f"a camera's raw image (Olympus), {CONVERT}",
-    b"IIU\0": f"a camera's raw image (Panasonic), {CONVERT}",
-    b"II\x1a\0\0\0HEAP": f"a camera's raw image (Canon), {CONVERT}",
-    b"\0MRM": f"a camera's raw image (Minolta), {CONVERT}",
-    b"FOVb": f"a camera's raw image (Sigma), {CONVERT}",
-    b"PK\x03\x04": "a zip archive, not an image",
-    b"version https://git-lfs": "a Git LFS pointer, not the image itself; fetch that with git lfs pull",
-}
-BRANDS: dict[bytes, str] = {
-    **dict.fromkeys((b"avif", b"avis"), f"an AVIF image, {CONVERT}"),
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), f"a HEIC image, {CONVERT}"),
-    b"crx ": f"a camera's raw image (Canon), {CONVERT}",
-}
-"""What follows "ftyp" in the files that begin like films."""
 BIG = 0x2B
 """What a BigTIFF has for its version."""
-PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<error")
 NUMBERS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers", 6: "complex numbers"}
 COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}
 """Samples of grey (white or black is zero), RGB and palette."""
@@ -49,23 +21,16 @@ COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}
 
 def is_unread(key: str) -> bool:
     """Whether the name says a kind of image that is not read."""
-    return PurePosixPath(key).suffix.lower() in SUFFIXES
+    return PurePosixPath(key).suffix.lower() in formats.unread_suffixes()
 
 
 def described(data: bytes) -> str:
     """What `data` is, and what to do: "a HEIC image, which is not read; convert it"."""
-    if data[4:8] == b"ftyp":
-        return BRANDS.get(data[8:12], "a film, not an image")
     if data[:4] in TIFF_HEADS:
         return _tiff(data) or f"broken image: {'cut off' if _lacks_directory(data) else 'a damaged TIFF'}"
-    text = data[:200].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if b"<svg" in text:
-        return f"an SVG drawing, {CONVERT}"
-    if text.startswith(PAGES):
-        return "a web page or a server's error, not an image; fetch it again"
-    for magic, kind in MAGIC.items():
-        if data.startswith(magic):
-            return kind
+    for form in formats.UNREAD:
+        if formats.begins(form.magic, data):
+            return f"{form.what}, {form.advice}"
     return f"{UNKNOWN} ({len(data)} bytes)"
 
 

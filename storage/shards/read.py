@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -189,7 +189,7 @@ def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
 
 
 def _is_unread(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in unsupported.SUFFIXES
+    return unsupported.is_unread(name)
 
 
 def _whole(shard: LocalShard, members: list[Member]) -> list[Member]:
