@@ -7,9 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dtls.choices import Precision
 from dtls.errors import DeviceError
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 def best_device(requested: str) -> str:

@@ -5,7 +5,7 @@ missing. The table is `table.md`; a report with images is stored beside it for e
 """
 
 from flows.engine.flow import flow
-from flows.experiments.benchmark import Benchmark, BenchmarkOptions
+from flows.experiments.options import BenchmarkOptions
 from flows.interface.console import tell_markdown
 from storage.receipts.lease import hold
 from storage.stores.location import Location
@@ -16,6 +16,8 @@ __all__ = ["BenchmarkOptions", "benchmark"]
 @flow("benchmark {options.source}")
 def benchmark(options: BenchmarkOptions) -> str:
     """Train methods for the same time, test them on the same images, and set the numbers side by side."""
+    from flows.experiments.benchmark import Benchmark
+
     made = Benchmark(options)
     made.check()
     made.testbed.check_learned()

@@ -2,7 +2,6 @@
 
 from pydantic import Field
 
-from flows.evaluation.history import compare
 from flows.interface.options import Address, Options
 
 
@@ -15,4 +14,6 @@ class CompareReportsOptions(Options):
 
 def compare_reports(options: CompareReportsOptions) -> str:
     """Put the runs of several reports into one table, the oldest first."""
+    from flows.evaluation.history import compare
+
     return compare(options.reports, options.out)

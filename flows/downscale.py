@@ -13,9 +13,7 @@ from flows.inputs.methods import Reduction
 from flows.inputs.selection import SelectionOptions, Target
 from flows.interface.extras import check_extra
 from flows.interface.options import Address
-from flows.transform.run import transform
 from flows.transform.sizes import Reduced, Smaller
-from flows.transform.spec import ImageTransform
 
 
 class DownscaleOptions(SelectionOptions):
@@ -49,6 +47,9 @@ class DownscaleOptions(SelectionOptions):
 @flow("downscale {options.source}")
 def downscale(options: DownscaleOptions) -> str:
     """Make the LR images of a folder of HR images."""
+    from flows.transform.run import transform
+    from flows.transform.spec import ImageTransform
+
     if not is_linear(options.protocol):
         check_extra("train", "--protocol realworld")
     recipe = ImageTransform(

@@ -4,8 +4,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from dtls.authors_checkpoint import import_checkpoint as convert
-from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
 from dtls.errors import CheckpointError
 from flows.inputs.sources import file_at
 from flows.interface.options import Address, Options
@@ -26,6 +24,9 @@ class ImportOptions(Options):
 
 def import_checkpoint(options: ImportOptions) -> str:
     """Turn a checkpoint of the DTLS authors into one of ours."""
+    from dtls.authors_checkpoint import import_checkpoint as convert
+    from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
+
     target = Location.of(options.target)
     place, name = file_at(options.source, "a checkpoint made by the authors' code (.pt)")
     _check_another(target)
@@ -48,5 +49,7 @@ def import_checkpoint(options: ImportOptions) -> str:
 
 def _check_another(target: Location) -> None:
     """StorageError where there is a model."""
+    from dtls.checkpoints.checkpoint import WEIGHTS
+
     if target.exists(WEIGHTS):
         raise StorageError(f"{target}: holds a model already; choose another folder")

@@ -5,7 +5,7 @@ missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in 
 """
 
 from flows.engine.flow import flow
-from flows.experiments.reproduction import ReproduceOptions, Reproduction
+from flows.experiments.options import ReproduceOptions
 from flows.interface.console import tell_markdown
 from storage.receipts.lease import hold
 from storage.stores.location import Location
@@ -16,6 +16,8 @@ __all__ = ["ReproduceOptions", "reproduce"]
 @flow("reproduce table {options.table}")
 def reproduce(options: ReproduceOptions) -> str:
     """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
+    from flows.experiments.reproduction import Reproduction
+
     made = Reproduction(options)
     made.check()
     made.testbed.check_learned()

@@ -1,27 +1,26 @@
 """`dtls trajectory`: the predictions a sampler makes on its way from LR to SR, as one figure."""
 
 import io
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 
-from dtls.devices import Precision, best_device
-from dtls.inference.pixels import to_pixels, to_unit
+from dtls.choices import Precision, SamplerName
 from dtls.inference.sampling import Sampling
-from dtls.samplers.dtls import SamplerName
 from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
 from flows.inputs.sources import check_within
 from flows.interface.options import Address, Options
 from flows.upscale import check_misfits
-from reports.figures.contact_sheet import GalleryImage, GalleryItem, contact_sheet
 from storage.archives.source import open_source
 from storage.images import decode as codec
 from storage.images.decode import ImageError
 from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TrajectoryOptions(Options):
@@ -52,6 +51,12 @@ class TrajectoryOptions(Options):
 
 def trajectory(options: TrajectoryOptions) -> str:
     """Show what a sampler makes on its way from LR to SR."""
+    import torch
+
+    from dtls.devices import best_device
+    from dtls.inference.pixels import to_unit
+    from reports.figures.contact_sheet import GalleryImage, GalleryItem, contact_sheet
+
     source, out = open_source(options.source), Location.of(options.out)
     check_within(out, options.source)
     sampling = Sampling(sampler=options.sampler, precision=options.precision)
@@ -80,5 +85,7 @@ def trajectory(options: TrajectoryOptions) -> str:
     return out.address("trajectory.png")
 
 
-def _png(x: torch.Tensor) -> bytes:
+def _png(x: "Tensor") -> bytes:
+    from dtls.inference.pixels import to_pixels
+
     return codec.encode_png(to_pixels(x.clone(), np.uint8)[0])

@@ -5,17 +5,15 @@ Unit: about 256 images, or a shard. Proof: its receipt, written after the images
 
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoints.bundled import BUNDLED, bundled_for
+from dtls.choices import SMALLEST, TILE, Precision
 from dtls.degradations.base import is_linear
-from dtls.devices import Precision
 from dtls.errors import ProtocolError, SamplingError
-from dtls.inference.method import Method
 from dtls.inference.sampling import Sampling
-from dtls.inference.tiling import SMALLEST, TILE
 from dtls.registry import INTERPOLATIONS, MODELS
 from flows.engine.flow import flow
 from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec
@@ -24,11 +22,11 @@ from flows.inputs.sources import protocols
 from flows.interface.console import tell
 from flows.interface.options import Address
 from flows.transform.placement import device_here, precision_of
-from flows.transform.run import transform
 from flows.transform.sizes import Enlarged, Larger
-from flows.transform.spec import ImageTransform, Results
-from storage.images.encode import Encoding
 from storage.images.formats import Format
+
+if TYPE_CHECKING:
+    from dtls.inference.method import Method
 
 DEFAULT_SCALE = 4.0
 OF_NETWORKS = ("precision", "tile")
@@ -159,6 +157,10 @@ class UpscaleOptions(SelectionOptions):
 @flow("upscale {options.source}")
 def upscale(options: UpscaleOptions) -> str:
     """Upscale every image of a folder, an archive, or shards."""
+    from flows.transform.run import transform
+    from flows.transform.spec import ImageTransform, Results
+    from storage.images.encode import Encoding
+
     checkpoint, has_size = options.checkpoint, options.scale is not None or options.size is not None
     if options.method is None and checkpoint is None:
         checkpoint = _bundled(options.scale if has_size else DEFAULT_SCALE)
@@ -180,7 +182,7 @@ def upscale(options: UpscaleOptions) -> str:
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
 
 
-def default_scale(method: Method) -> float:
+def default_scale(method: "Method") -> float:
     """The scale where neither that nor a size is given: 4, or a model's own where it has one or makes no 4."""
     scale = method.scale or min(DEFAULT_SCALE, method.max_scale or DEFAULT_SCALE)
     whose = "the default" if method.scale is None and scale == DEFAULT_SCALE else "the model's own"
@@ -199,7 +201,7 @@ def _bundled(scale: float | None) -> str:
 
 
 def check_misfits(
-    method: Method, source: str, scale: float | None, *, any_protocol: bool, projected: bool = False
+    method: "Method", source: str, scale: float | None, *, any_protocol: bool, projected: bool = False
 ) -> None:
     """Refuse, before any work, a scale or images that the method was not trained for."""
     if scale is not None:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dtls.degradations.base import LRProtocol, is_linear
 from dtls.degradations.realworld import realworld, seeds_of
-from dtls.degradations.resize import resize, scale_between
+from dtls.degradations.resize import resize
+from dtls.degradations.scale import scale_between
 from dtls.errors import SizeError
 from dtls.inference.method import Method
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from dtls.devices import Precision
-from dtls.inference.tiling import TILE
+from dtls.choices import TILE, Precision
 
 
 @dataclass(frozen=True)

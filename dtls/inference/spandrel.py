@@ -20,14 +20,15 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from dtls.checkpoints.bounds import load_pickled
+from dtls.choices import SMALLEST, Precision
 from dtls.compat import allow_torchvision_import
-from dtls.degradations.resize import scale_between
-from dtls.devices import Precision, best_precision
+from dtls.degradations.scale import scale_between
+from dtls.devices import best_precision
 from dtls.errors import CheckpointError, SamplingError
 from dtls.inference.channels import channel_by_channel, in_colour
 from dtls.inference.method import Method
 from dtls.inference.sampling import DEFAULT, Sampling
-from dtls.inference.tiling import SMALLEST, Tiler
+from dtls.inference.tiling import Tiler
 
 PURPOSES = {
     "Restoration": "restoration",

@@ -7,10 +7,11 @@ from math import inf
 import torch
 from torch import Tensor
 
+from dtls.choices import SMALLEST, TILE
 from dtls.errors import MemoryShortError
 
-TILE, OVERLAP, SMALLEST = 1024, 64, 128
-"""Sides in pixels: of a tile, of what two neighbours share, and of the smallest tile tried.
+OVERLAP = 64
+"""What two neighbouring tiles share, in pixels.
 
 Networks that enlarge work on the small image and look less far, so there neighbours share half as much.
 """

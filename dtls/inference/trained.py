@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_hashed
+from dtls.choices import SMALLEST
 from dtls.degradations.base import LRProtocol, is_linear
-from dtls.degradations.resize import project, scale_between
+from dtls.degradations.resize import project
+from dtls.degradations.scale import scale_between
 from dtls.devices import accelerated, best_precision
 from dtls.errors import CheckpointError, SamplingError
 from dtls.inference.channels import in_colour
 from dtls.inference.method import Method
 from dtls.inference.sampling import DEFAULT, Sampling
-from dtls.inference.tiling import SMALLEST, Tiler
+from dtls.inference.tiling import Tiler
 from dtls.models.base import Callback
 from dtls.registry import PRESET_SAMPLERS, model_class
 

@@ -4,20 +4,19 @@
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor
 
+from dtls.choices import Prediction, SamplerName
 from dtls.degradations.base import Protocol
 from dtls.degradations.path import Degradation
 from dtls.errors import SizeError
 from dtls.models.base import Callback, Compare, Draws, Model, Network, Sample
 from dtls.networks.unet import UNet
-from dtls.samplers.dtls import SAMPLERS, SamplerName
-
-Prediction = Literal["x0", "previous"]
+from dtls.samplers.dtls import SAMPLERS
 
 
 @dataclass(frozen=True)

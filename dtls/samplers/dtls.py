@@ -6,18 +6,16 @@ down to 1, M is the momentum, and x_{s,0} = U(x_s, s) unless said otherwise.
 """
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from dtls.choices import SamplerName
 from dtls.degradations.path import Degradation
 
 Callback = Callable[[int, Tensor], None]
 Model = Callable[[Tensor, Tensor], Tensor]
-SamplerName = Literal[
-    "two-call", "one-call", "current", "none", "last", "hr", "undegraded", "written", "cold", "previous"
-]
 
 
 class Sampler(Protocol):

@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from flows.inputs.contents import contents_of, reason_of_refusal
 from flows.inputs.keys import normalized
@@ -17,6 +15,9 @@ from storage.images import decode as codec
 from storage.images.decode import ImageError
 from storage.images.kinds import Kind
 from storage.stores.location import Entry, StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IN_ANOTHER_FORM = -1
 """The size of what is listed for an image that is there under a name that only looks the same."""
@@ -56,7 +57,7 @@ class Collection:
         """The image's bytes; StorageError where it is not there."""
         return self.source.fetch(self._there(self.entries.get(key)))
 
-    def tensor(self, key: str) -> Tensor:
+    def tensor(self, key: str) -> "Tensor":
         """uint8 (1, 3, H, W)."""
         entry = self._there(self.entries.get(key))
         return self._decoded(entry, self.source.fetch(entry))
@@ -67,11 +68,13 @@ class Collection:
         data = self.source.fetch(entry)
         return Seen(self._decoded(entry, data), Kind.of(data))
 
-    def _decoded(self, entry: Entry, data: bytes) -> Tensor:
+    def _decoded(self, entry: Entry, data: bytes) -> "Tensor":
         try:
             pixels = codec.decode(data)
         except ImageError as error:
             raise ImageError(f"{self.source}/{entry.key}: {error}") from error
+        import torch
+
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
 
     @cached_property
@@ -95,7 +98,7 @@ class Collection:
 class Seen:
     """An image as it is measured, uint8 (1, 3, H, W), and what of it these pixels do not show."""
 
-    pixels: Tensor
+    pixels: "Tensor"
     kind: Kind
 
     @property

@@ -8,24 +8,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field
 
 from dtls.checkpoints.checkpoint import make_model
-from dtls.degradations.base import Protocol
-from dtls.degradations.resize import downscale_size
-from dtls.devices import Precision, best_device, best_precision
+from dtls.degradations.scale import downscale_size
+from dtls.devices import best_device, best_precision
 from dtls.inference.sampling import Sampling
 from dtls.registry import model_class
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen, training_of
 from flows.experiments.cost import cost_of, steps_in
 from flows.experiments.experiment import Experiment, Row
+from flows.experiments.options import BenchmarkOptions
 from flows.experiments.testbed import Testbed
 from flows.interface.console import tell
-from flows.interface.options import Address, Options, command_line
+from flows.interface.options import command_line
 from flows.interface.text import counted
 from flows.training.options import TrainOptions
 from reports.metrics.fid_kid import KID
@@ -38,40 +37,6 @@ from storage.stores.location import Location
 PACE = "pace.json"
 UNTIMED = ("source", "target", "device", "resume", "shards", "image_ext", "max_failed")
 """Options of a training that say nothing of how long a step takes."""
-
-
-def _listed(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _known(names: tuple[str, ...]) -> tuple[str, ...]:
-    chosen(names)
-    return names
-
-
-class BenchmarkOptions(Options):
-    """What to train and test, on what data, and for how long each method is trained."""
-
-    source: Address = Field(description="folder or URL of the images to train on")
-    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
-    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
-    methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
-        (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(BENCHMARK_METHODS)}"
-    )
-    minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
-    size: int = Field(128, ge=32, le=1024, description="side of the HR images")
-    lr_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
-        (16, 32),
-        min_length=1,
-        description="sides of the LR images, by comma; all train for the first, and networks that enlarge by one "
-        "scale alone once more for each other",
-    )
-    protocol: Protocol = Field("antialias", description="downscaling for training and testing")
-    sets: bool = Field(False, description="KID and FID as well; wants the extra fid, and images by the hundred")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Precision = Field("auto", description="bf16 or fp32 in training; auto is bf16 on GPUs that have it")
-    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
-    seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
 
 
 class Benchmark:

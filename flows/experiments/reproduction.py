@@ -4,19 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from dtls.degradations.base import Protocol
-from dtls.devices import Precision, best_device
+from dtls.devices import best_device
 from dtls.errors import SizeError
 from dtls.registry import model_class
 from dtls.training.presets import PRESETS
 from flows.experiments.experiment import Experiment, Row
+from flows.experiments.options import ReproduceOptions
 from flows.experiments.paper_tables import PAPER_TABLES, PaperRow, PaperTable
 from flows.experiments.testbed import Testbed
-from flows.interface.options import Address, Options, command_line
+from flows.interface.options import command_line
 from flows.training.options import TrainOptions
 from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
 from reports.metrics.metric import Metric
@@ -30,40 +28,6 @@ SATISFIED = Metric(
     notation="%",
     description="people who graded 3 (good) or 4 (excellent)",
 )
-
-
-class ReproduceOptions(Options):
-    """Which table, on what data, and how large; by default the paper's sizes and steps."""
-
-    table: Literal["1", "2", "3", "4", "B1", "5.1", "5.2", "prediction", "stride", "plus"] = Field(
-        description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, tables 5.1 and 5.2 "
-        "of a thesis, or our own, plus"
-    )
-    source: Address = Field(description="folder or URL of the images to train on")
-    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
-    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
-    protocol: Protocol = Field(
-        "reference", description="downscaling for training and testing; the paper's by default"
-    )
-    size: int | None = Field(
-        None,
-        ge=32,
-        le=1024,
-        description="side of the HR images, the paper's if not said; others shrink with it",
-    )
-    dim: int | None = Field(None, ge=4, le=1024, description="width of the network; the paper's if not said")
-    steps: int | None = Field(None, ge=1, description="training steps; the paper's if not said")
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="images a training step")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
-    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
-    ratings: list[Address] = Field(default_factory=list, description="for table 5.2: what people saved there")
-
-    @model_validator(mode="after")
-    def _people_rate_what_is_rated(self) -> Self:
-        if self.ratings and not PAPER_TABLES[self.table].rated:
-            raise ValueError(f"table {self.table} is not of ratings; leave them out, or make table 5.2")
-        return self
 
 
 class Reproduction:

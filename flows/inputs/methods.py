@@ -4,20 +4,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from dtls.checkpoints.bundled import BUNDLED
-from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
 from dtls.degradations.base import LRProtocol
-from dtls.devices import best_device
 from dtls.errors import CheckpointError
-from dtls.inference.degrade import Downscaling
-from dtls.inference.method import Method, load_method
 from dtls.inference.sampling import Sampling
-from dtls.inference.trained import Trained
 from flows.inputs.sources import absolute
 from storage.stores.location import Location, StorageError
 from storage.stores.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from dtls.inference.method import Method
+    from dtls.inference.trained import Trained
 
 SPANDREL = "spandrel:"
 """What the name of a method begins with that is a file of weights."""
@@ -51,7 +50,10 @@ class MethodSpec:
             method = f"{SPANDREL}{absolute(method.removeprefix(SPANDREL))}"
         return cls(method, found(checkpoint) if checkpoint is not None else None, device, sampling)
 
-    def __call__(self) -> Method:
+    def __call__(self) -> "Method":
+        from dtls.devices import best_device
+        from dtls.inference.method import load_method
+
         if self.checkpoint is not None:
             return load_checkpointed(self.checkpoint, best_device(self.device), self.sampling, self.method)
         if self.method is None:
@@ -68,12 +70,17 @@ class Reduction:
     protocol: LRProtocol
     seed: int = 0
 
-    def __call__(self) -> Method:
+    def __call__(self) -> "Method":
+        from dtls.inference.degrade import Downscaling
+
         return Downscaling(self.protocol, self.seed)
 
 
-def load_checkpointed(address: str, device: str, sampling: Sampling, requested: str | None = None) -> Trained:
+def load_checkpointed(address: str, device: str, sampling: Sampling, requested: str | None = None) -> "Trained":
     """The checkpoint at `address`, a folder, a URL or a bundled model's name, as the method `requested`."""
+    from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
+    from dtls.inference.trained import Trained
+
     address = found(address)
     if address.startswith(BUNDLED_PREFIX):
         if address.removeprefix(BUNDLED_PREFIX) not in BUNDLED:
@@ -86,8 +93,10 @@ def load_checkpointed(address: str, device: str, sampling: Sampling, requested: 
         return Trained(folder, device, sampling, requested)
 
 
-def load_spandrel(address: str, device: str, sampling: Sampling) -> Method:
+def load_spandrel(address: str, device: str, sampling: Sampling) -> "Method":
     """The method of a file of weights that spandrel knows, at a path or a URL."""
+    from dtls.inference.method import load_method
+
     file = Location.of(address)
     name = file.url.rpartition("/")[2]
     if file.local is not None:

@@ -13,7 +13,6 @@ from storage.archives.writer import Packing, is_archive
 from storage.receipts.parquet import ROWS
 from storage.receipts.receipts import read_manifest
 from storage.stores.location import Location, StorageError
-from storage.stores.s3 import S3
 
 
 def file_at(address: str, hint: str) -> tuple[Location, str]:
@@ -63,6 +62,8 @@ def identity(address: str) -> str:
     location = Location.of(address)
     if location.local is not None:
         return str(location.local.resolve())
+    from storage.stores.s3 import S3
+
     return f"s3://{location.root}" if isinstance(location.store, S3) else location.url
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -15,14 +15,13 @@ from pydantic import (
     model_validator,
 )
 
+from dtls.choices import Precision, Prediction
 from dtls.degradations.base import LRProtocol
-from dtls.devices import Precision
-from dtls.models.dtls import Prediction, steps_between
 from dtls.registry import MODELS, model_class
-from dtls.training.presets import preset_of
-from dtls.training.recipe import Recipe, check_recipe
 from flows.interface.options import Address, Options
-from reports.metrics.lpips import MIN_SIDE as LPIPS_MIN_SIDE
+
+if TYPE_CHECKING:
+    from dtls.training.recipe import Recipe
 
 OF_DTLS = ("preset", "dim", "dim_mults", "patch", "stride", "residual", "predicts", "inputs", "first_timestep")
 
@@ -148,6 +147,9 @@ class TrainOptions(Options):
 
         SizeError where its sizes do not fit.
         """
+        from dtls.models.dtls import steps_between
+        from dtls.training.presets import preset_of
+
         base = start or preset_of(self.method, self.preset).model
         if model_class(self.method).preset is None:
             return self._other(base)
@@ -170,8 +172,11 @@ class TrainOptions(Options):
             chosen["lr_size"] = max(1, self.size * base.lr_size // base.size)
         return replace(base, **chosen, **_network(type(base), self.network)).validate()
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> "Recipe":
         """How to train it."""
+        from dtls.training.presets import preset_of
+        from dtls.training.recipe import Recipe
+
         names = {field.name for field in fields(Recipe)}
         recipe = replace(
             preset_of(self.method, self.preset).recipe, **self.model_dump(include=names, exclude_none=True)
@@ -188,6 +193,8 @@ class TrainOptions(Options):
 
     @model_validator(mode="after")
     def _is_of_the_method(self) -> Self:
+        from dtls.training.recipe import check_recipe
+
         kind = model_class(self.method)
         foreign = ("network",) if kind.preset is not None else OF_DTLS
         fixed = ("dim", "dim_mults", "patch", "residual", "predicts", "network") if self.start else ()
@@ -204,6 +211,9 @@ class TrainOptions(Options):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        from dtls.training.presets import preset_of
+        from reports.metrics.lpips import MIN_SIDE
+
         preset, recipe = preset_of(self.method, self.preset), self.recipe()
         batch_size = self.batch_size or preset.batch_size
         if batch_size % (self.processes * self.machines):
@@ -220,8 +230,8 @@ class TrainOptions(Options):
             raise ValueError("inputs sampled goes with predicts x0: the two-call sampler wants a prediction of x0")
         if recipe.inputs == "sampled" and batch_size < 2:
             raise ValueError("inputs sampled wants a batch of at least 2: every second image is a predicted one")
-        if recipe.perceptual and (self.size or preset.model.size) < LPIPS_MIN_SIDE:
-            raise ValueError(f"perceptual wants a size of at least {LPIPS_MIN_SIDE}")
+        if recipe.perceptual and (self.size or preset.model.size) < MIN_SIDE:
+            raise ValueError(f"perceptual wants a size of at least {MIN_SIDE}")
         return self
 
 

@@ -15,11 +15,11 @@ from typing import TypeGuard, TypeVar
 import numpy as np
 import torch
 
+from dtls.choices import TILE
 from dtls.errors import SizeError
 from dtls.inference.alpha import bounded, fill, of_alpha
 from dtls.inference.method import Method
 from dtls.inference.pixels import to_pixels, to_unit
-from dtls.inference.tiling import TILE
 from flows.inputs.grouping import in_batches
 from flows.inputs.keys import Names
 from flows.inputs.selection import check_absent

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dtls.devices import Precision, best_device, best_precision
+from dtls.choices import Precision
 from flows.engine.cluster import GPU, connected, resources_of, scheduler_of, workers_of
 from storage.stores.location import StorageError
 
@@ -18,6 +18,8 @@ def device_here(options: Any) -> str:
 
 def precision_of(options: Any) -> Precision:
     """The precision that units of these options will have, as the device that does them has it."""
+    from dtls.devices import best_device, best_precision
+
     requested: Precision = options.precision
     if options.runner == "threads" or requested != "auto":
         return requested
@@ -36,4 +38,6 @@ def precision_of(options: Any) -> Precision:
 
 def precision_there(device: str) -> Precision:
     """What the precision `auto` is in this process."""
+    from dtls.devices import best_device, best_precision
+
     return best_precision("auto", best_device(device))

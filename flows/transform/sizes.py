@@ -6,7 +6,7 @@ What becomes of it is no part of the fingerprints of units: it changes these ima
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from dtls.degradations.resize import downscale_size
+from dtls.degradations.scale import downscale_size
 from dtls.errors import SizeError
 from storage.receipts.units import COPIED, CROPPED, SKIPPED, Row, SkippedError
 

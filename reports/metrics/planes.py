@@ -6,16 +6,16 @@ device. A number that an image is too small for is NaN, which the Parquet table 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from dtls.degradations.resize import downscale_size
+from dtls.degradations.scale import downscale_size
 from dtls.errors import SizeError
+from reports.metrics.choices import Colour
 
 PEAK = 255.0
-Colour = Literal["rgb", "y"]
 CPU_PIXELS = 2 * 128 * 128
 """Images' pixels (N·H·W) that a CPU works on at a time, measured; a GPU takes more to be busy."""
 CUDA_PIXELS = 64 * 256 * 256

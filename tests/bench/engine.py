@@ -23,7 +23,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from dtls.devices import Precision, best_device, best_precision
+from dtls.choices import Precision
+from dtls.devices import best_device, best_precision
 from tests.bench import report
 from tests.bench.kinds import profiled
 from tests.bench.measure import Memory, best_batch, forget, forward_flops, hardware, interleaved, matrix_peak, psnr

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import dtls
+from flows.cli import COMMANDS
 
 HEAVY = ("prefect", "scipy", "torch")
 LIGHT = """
@@ -32,7 +33,11 @@ def beside(tmp_path: Path) -> Path:
     return package.parent
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status", "DONE"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["status", "DONE"], *([name, "--help"] for name in COMMANDS)],
+    ids=" ".join,
+)
 def test_what_is_answered_at_once_imports_neither_torch_nor_scipy_nor_prefect(
     arguments: list[str], tmp_path: Path
 ) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dtls.degradations.base import PROTOCOLS, Protocol
 from dtls.degradations.path import Degradation
-from dtls.degradations.resize import downscale_size, project, pseudo_inverse, resize, resize_matrix, scale_between
+from dtls.degradations.resize import project, pseudo_inverse, resize, resize_matrix
+from dtls.degradations.scale import downscale_size, scale_between
 from dtls.errors import SizeError
 from dtls.inference.method import load_method
 

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import profile
 
+from dtls.choices import SMALLEST, TILE
 from dtls.compat import allow_torchvision_import
 from dtls.errors import MemoryShortError
-from dtls.inference.tiling import OVERLAP, SMALLEST, TILE, Tiler, tiled, windows
+from dtls.inference.tiling import OVERLAP, Tiler, tiled, windows
 
 ABOVE = (128, 129, 130, 159, 160, 161, 191, 224, 225, 257, 300)
 """Sides around those where a tile of 128 pixels, sharing 32, becomes two, three and four."""

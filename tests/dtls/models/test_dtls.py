@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, load_checkpoint, save_checkpoint
+from dtls.choices import SamplerName
 from dtls.degradations.base import PROTOCOLS
 from dtls.degradations.resize import resize
 from dtls.errors import CheckpointError, SamplingError, SizeError
 from dtls.inference.sampling import Sampling
 from dtls.inference.trained import Trained
 from dtls.models.dtls import DTLS, ModelConfig
-from dtls.samplers.dtls import SAMPLERS, SamplerName, current, two_call
+from dtls.samplers.dtls import SAMPLERS, current, two_call
 
 SMALL = ModelConfig(8, (1, 2, 2, 2), residual=True, size=32, stride=4, steps=6)
 

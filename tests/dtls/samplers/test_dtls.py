@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dtls.choices import SamplerName
 from dtls.degradations.base import PROTOCOLS, Protocol
 from dtls.degradations.path import Degradation
 from dtls.models.dtls import DTLS
-from dtls.samplers.dtls import SAMPLERS, SamplerName, current, previous, two_call
+from dtls.samplers.dtls import SAMPLERS, current, previous, two_call
 
 STEP_BY_STEP: tuple[SamplerName, ...] = (
     *("none", "last", "hr", "current", "undegraded"),  # i to v of the paper's Table 4

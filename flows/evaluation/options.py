@@ -1,0 +1,113 @@
+"""What `dtls/report` can be told: which images, what is measured, and what is published."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from dtls.degradations.base import LRProtocol
+from flows.evaluation.matching import KEY, Naming, Template
+from flows.inputs.options import SourceOptions
+from flows.interface.options import Address
+from reports.metrics.choices import Colour
+
+RUN = r"[\w.+-]{1,64}"
+
+
+def _named(value: object) -> object:
+    """NAME=FOLDER texts, or a mapping, as a mapping; ValueError for names that cannot stand for a method."""
+    if isinstance(value, list | tuple):
+        pairs = [str(item).partition("=") for item in value]
+        if any(not separator for _, separator, _ in pairs):
+            raise ValueError("write each as NAME=FOLDER")
+        names = [name for name, _, _ in pairs]
+        if len(names) > len(set(names)):
+            raise ValueError("two results have the same name")
+        value = {name: folder for name, _, folder in pairs}
+    for name in value if isinstance(value, dict) else ():
+        if name in ("LR", "HR") or not re.fullmatch(r"[\w.+×-]{1,64}", str(name)):
+            raise ValueError(
+                f"{name!r} is no name for a method: letters, digits, and . _ + × - make one; LR and HR are taken"
+            )
+    return value
+
+
+class ReportOptions(SourceOptions):
+    """What to compare."""
+
+    sr: Annotated[dict[str, Address], BeforeValidator(_named)] = Field(
+        default_factory=dict, description="results to compare, NAME=FOLDER, one or more"
+    )
+    hr: Address | None = Field(
+        None,
+        description="folder, archive, image or URL of HR, the ground truth; without it, consistency is all there is",
+    )
+    lr: Address | None = Field(None, description="folder or URL of the LR images that the methods were given")
+    sr_name: list[str] = Field(
+        default_factory=list,
+        description="file names of results without a manifest: '{key}_x2' where f000.png became f000_x2.png; "
+        "{method} stands for NAME; NAME=TEMPLATE is for one result, and is used instead of its manifest",
+    )
+    lr_name: str | None = Field(None, description="file names of LR images without a manifest, like '{key}x4'")
+    out: Address = Field(description="folder or URL for the table, the summary, the page and the images")
+    protocol: LRProtocol | None = Field(
+        None,
+        description="what made the LR images; by default what their manifest says, else what the results' models "
+        "were trained for, else reference; of realworld there is no consistency",
+    )
+    any_protocol: bool = Field(
+        False, description="measure results of models that were trained for another downscaling than the LR images'"
+    )
+    colour: Colour = Field("rgb", description="what PSNR and SSIM are of: rgb, or y, the luma of most papers")
+    border: int = Field(0, ge=0, le=1024, description="pixels that PSNR and SSIM leave out on each side")
+    data_range: float = Field(255, gt=0, le=255, description="peak of PSNR and L of SSIM, in levels of 8 bits")
+    lpips: Literal["alex", "vgg", "none"] = Field(
+        "alex", description="network of LPIPS; vgg wants torchvision's VGG16 in torch hub's cache"
+    )
+    sets: bool = Field(False, description="FID and KID as well; wants the extra fid, and images by the hundred")
+    title: str = Field("Super-resolution compared", min_length=1, description="heading of the page")
+    gallery: int = Field(24, ge=0, le=100_000, description="images shown, from the worst to the best")
+    figures: bool = Field(False, description="figures as papers print them, as PDF and PNG")
+    rating: Literal["none", "grades", "pairs"] = Field(
+        "none", description="make a page where people grade the gallery's results blind, from 1 to 4, or by pairs"
+    )
+    ratings: list[Address] = Field(default_factory=list, description="what people exported there, to be summed up")
+    run: str | None = Field(
+        None, pattern=f"^{RUN}$", description="name of this run among those kept in runs/; by default the day"
+    )
+    batch_size: int = Field(16, ge=1, le=1024, description="images of one size that are measured together")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if not self.sr:
+            raise ValueError("--sr is required, e.g. --sr bicubic=results")
+        if self.hr is None and self.lr_name is not None:
+            raise ValueError("--lr-name goes with --hr; without it, results are matched to the LR images' names")
+        if self.hr is None and self.lr is None:
+            raise ValueError("--hr or --lr is required: what the results are compared with")
+        if self.lr_name is not None:
+            Template(self.lr_name)
+        _ = self.templates
+        if self.rating == "pairs" and len(self.sr) < 2:
+            raise ValueError("pairs want two results or more")
+        return self
+
+    @property
+    def templates(self) -> dict[str, Template]:
+        """The templates for names by the result that each is for; the one for all under an empty name."""
+        found = {}
+        for text in self.sr_name:
+            name, equals, template = text.partition("=")
+            if equals and name not in self.sr and KEY not in name:
+                raise ValueError(f"--sr-name {text}: no result is named {name!r}")
+            name, text = (name, template) if name in self.sr else ("", text)
+            if name in found:
+                raise ValueError(f"--sr-name: two templates for {name or 'all results'}; give one")
+            found[name] = Template(text)
+        return found
+
+    def naming(self, name: str) -> Naming:
+        """How the files of a result are named."""
+        templates = self.templates
+        return Naming("--sr-name", templates.get(name) or templates.get(""), name, comes_first=name in templates)

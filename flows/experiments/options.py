@@ -1,0 +1,79 @@
+"""What `dtls/benchmark` and `dtls/reproduce` can be told."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from dtls.choices import Precision
+from dtls.degradations.base import Protocol
+from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen
+from flows.experiments.paper_tables import PAPER_TABLES
+from flows.interface.options import Address, Options
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    chosen(names)
+    return names
+
+
+class BenchmarkOptions(Options):
+    """What to train and test, on what data, and for how long each method is trained."""
+
+    source: Address = Field(description="folder or URL of the images to train on")
+    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
+    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
+    methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
+        (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(BENCHMARK_METHODS)}"
+    )
+    minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
+    size: int = Field(128, ge=32, le=1024, description="side of the HR images")
+    lr_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
+        (16, 32),
+        min_length=1,
+        description="sides of the LR images, by comma; all train for the first, and networks that enlarge by one "
+        "scale alone once more for each other",
+    )
+    protocol: Protocol = Field("antialias", description="downscaling for training and testing")
+    sets: bool = Field(False, description="KID and FID as well; wants the extra fid, and images by the hundred")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Precision = Field("auto", description="bf16 or fp32 in training; auto is bf16 on GPUs that have it")
+    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
+
+
+class ReproduceOptions(Options):
+    """Which table, on what data, and how large; by default the paper's sizes and steps."""
+
+    table: Literal["1", "2", "3", "4", "B1", "5.1", "5.2", "prediction", "stride", "plus"] = Field(
+        description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, tables 5.1 and 5.2 "
+        "of a thesis, or our own, plus"
+    )
+    source: Address = Field(description="folder or URL of the images to train on")
+    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
+    out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
+    protocol: Protocol = Field(
+        "reference", description="downscaling for training and testing; the paper's by default"
+    )
+    size: int | None = Field(
+        None,
+        ge=32,
+        le=1024,
+        description="side of the HR images, the paper's if not said; others shrink with it",
+    )
+    dim: int | None = Field(None, ge=4, le=1024, description="width of the network; the paper's if not said")
+    steps: int | None = Field(None, ge=1, description="training steps; the paper's if not said")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="images a training step")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
+    ratings: list[Address] = Field(default_factory=list, description="for table 5.2: what people saved there")
+
+    @model_validator(mode="after")
+    def _people_rate_what_is_rated(self) -> Self:
+        if self.ratings and not PAPER_TABLES[self.table].rated:
+            raise ValueError(f"table {self.table} is not of ratings; leave them out, or make table 5.2")
+        return self

@@ -1,0 +1,102 @@
+"""From the options of a training to a trained model: what it learns from, where, and with what settings."""
+
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, astuple
+from pathlib import Path
+
+import torch
+
+from dtls.checkpoints.checkpoint import CONFIG, config_json
+from dtls.devices import best_device, best_precision
+from dtls.errors import CheckpointError, DeviceError
+from dtls.inference.sampling import DEFAULT
+from dtls.inference.trained import Trained
+from dtls.models.base import Config
+from dtls.training.presets import preset_of
+from flows.engine.flow import in_task
+from flows.inputs.methods import load_checkpointed
+from flows.inputs.sources import folder_here
+from flows.interface.console import flow_run, progress, tell
+from flows.interface.options import CORES
+from flows.interface.outcome import raised
+from flows.training.options import TrainOptions
+from flows.training.settings import LOSSES, Group, Settings
+from flows.training.supervisor import MODEL_FILES, saved_weights, states_to_resume, training, training_folder
+from storage.receipts.lease import hold, sweep
+from storage.receipts.survey import list_target
+from storage.shards.read import list_shards, local_shards
+from storage.stores.cache import DAY, Cache
+from storage.stores.location import Location
+
+
+def trained(options: TrainOptions) -> str:
+    """Train the model that the options describe; its last loss, in words."""
+    source, target = Location.of(options.source, follow_links=options.follow_links), Location.of(options.target)
+    device = best_device(options.device)
+    start, config = _network(options)
+    if device == "cuda" and options.processes > torch.cuda.device_count():
+        raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
+    listed = list_shards(source, options.shards, tell)
+    group = Group(options.processes, options.machines, options.machine, options.rendezvous)
+    list_target(target)  # refused, where it may be, before the lease is written
+    with hold(target, "train") if group.leads else nullcontext() as lease, ExitStack() as stack:
+        there = {entry.key for entry in target.list()}
+        if lease is not None:
+            sweep(target, there)
+        run, is_retried = flow_run()
+        kept = states_to_resume(target, there, options.resume or is_retried)
+        cache = _cache(options)
+        with progress(f"read {source}", len(listed), "shards") as advance:
+            shards = stack.enter_context(local_shards(source, listed, cache, advance))
+        if lease is not None and not kept:
+            target.write(CONFIG, config_json(options.method, config))  # a target that cannot be written is found now
+        present = [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]
+        begun = nullcontext() if start is None or kept else saved_weights(start.model)
+        with begun as weights, training_folder(target, present, publishes=group.leads) as (folder, publish):
+            settings = Settings(
+                shards=[(str(shard.path), shard.count) for shard in shards],
+                folder=str(folder),
+                model={"method": options.method, **asdict(config)},
+                recipe=asdict(options.recipe()),
+                batch_size=options.batch_size or preset_of(options.method, options.preset).batch_size,
+                workers=_workers(options, device),
+                save_every=options.save_every,
+                keep=options.keep,
+                device=device,
+                precision=best_precision(options.precision, device),
+                compile=options.compile,
+                resume=options.resume or is_retried,
+                start=weights,
+                started_from=start.identity["checkpoint"] if start is not None else None,
+                image_ext=options.image_ext,
+                max_failed=options.max_failed,
+                run=run,
+                only_own=is_retried and not options.resume,
+                sync=options.sync and target.local is not None,
+                claim=astuple(lease.claim) if lease is not None and target.local is not None else None,
+            )
+            # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
+            loss: str = raised(in_task("training", training)(settings, group, publish, lease))
+    tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
+    return loss
+
+
+def _network(options: TrainOptions) -> tuple[Trained | None, Config]:
+    """The model that training starts with, if one is given, and the configuration of the network to train."""
+    start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None
+    config = options.model(start.model.config if start is not None else None)
+    if start is not None and start.model.scale not in (1, config.scale):
+        raise CheckpointError(f"{options.start}: enlarges by {start.model.scale}, not by {config.scale}")
+    return start, config
+
+
+def _cache(options: TrainOptions) -> Cache:
+    """Where shards of other machines are kept for the next training."""
+    folder = folder_here(options.cache or str(Path.home() / ".cache" / "dtls"))
+    return Cache(folder, options.cache_gb * 1e9, options.cache_days * DAY, tell)
+
+
+def _workers(options: TrainOptions, device: str) -> int:
+    if options.workers is not None:
+        return options.workers
+    return 0 if device == "cpu" else min(CORES, 12)

@@ -1,0 +1,5 @@
+"""What a measurement can choose, by name. It imports nothing, so that help is shown at once."""
+
+from typing import Literal
+
+Colour = Literal["rgb", "y"]
