@@ -90,10 +90,11 @@ FULL_OR_CLOSED = frozenset(
 def _errors_of(module: str, *names: str) -> Kinds:
     """Errors of a library. There are none where it is not imported, as nobody has raised them.
 
-    The libraries of remote stores take half a second to import, and local files need none of them.
+    The libraries of remote stores take half a second to import, and local files need none of them. One that another
+    thread imports just now has some of its names, and has raised none of its errors.
     """
-    loaded = sys.modules.get(module)
-    return tuple(getattr(loaded, name) for name in names) if loaded is not None else ()
+    loaded = vars(sys.modules[module]) if module in sys.modules else {}
+    return tuple(loaded[name] for name in names if name in loaded)
 
 
 def aws_errors(*names: str) -> Kinds:

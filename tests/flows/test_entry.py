@@ -10,6 +10,7 @@ from PIL import Image
 
 import dtls
 from flows.cli import COMMANDS
+from flows.upscale import UpscaleOptions, upscale
 
 HEAVY = ("prefect", "scipy", "torch")
 LIGHT = """
@@ -35,12 +36,14 @@ def beside(tmp_path: Path) -> Path:
 
 
 def test_what_is_answered_at_once_imports_neither_torch_nor_scipy_nor_prefect(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    asked = ["--help", "--version", "status empty", *(f"{name} --help" for name in COMMANDS)]
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    options = {"source": str(tmp_path / "a.png"), "target": str(tmp_path / "done"), "method": "nearest", "scale": 2}
+    upscale.fn(UpscaleOptions.model_validate(options))
+    asked = ["--help", "--version", "status done", *(f"{name} --help" for name in COMMANDS)]
     command = [sys.executable, "-c", LIGHT.format(heavy=HEAVY)]
     ended = subprocess.run(command, cwd=tmp_path, input="\n".join(asked), capture_output=True, text=True, check=False)
-    lines = [line for line in ended.stderr.splitlines() if not line.startswith("dtls: empty")]
-    assert lines == [f"{words}:" for words in asked], ended.stdout
+    assert ended.stderr.splitlines() == [f"{words}:" for words in asked], ended.stdout
+    assert "done: 100% of 1 image" in ended.stdout
     assert ended.stdout.count("Examples:") == len(COMMANDS)
 
 
