@@ -48,6 +48,41 @@ from storage.images import formats
 formats.FORMATS = (*formats.FORMATS, formats.ImageFormat("ppm", "PPM", (".ppm",), rb"P6\\s"))
 """
 
+ARCHIVE = """
+from contextlib import contextmanager
+
+from storage.archives import kinds
+from storage.archives.archive import Archive
+from storage.archives.tars import Member
+
+class Lines(Archive):
+    kind = "lines"
+    endings = ("lines",)
+    magic = (b"LINES\\n",)
+    is_written = True
+
+    @classmethod
+    @contextmanager
+    def adding(cls, file):
+        file.write(cls.magic[0])
+        yield lambda key, data: file.write(f"{key} {len(data)}\\n".encode() + data)
+
+    def _index(self, file):
+        place = len(self.magic[0])
+        while line := file.read(place, 100).partition(b"\\n")[0].decode("latin-1"):
+            name, size = line.split(" ")
+            yield Member(name, place + len(line) + 1, int(size), "")
+            place += len(line) + 1 + int(size)
+
+    def _etag(self, number):
+        return f"{self._file.etag}-{self._offsets[number]}"
+
+    def _read(self, number, size):
+        return self.place.fetch(self._file, self._offsets[number], size)
+
+kinds.KINDS = (Lines, *kinds.KINDS)
+"""
+
 HALVE = '''
 """`dtls/halve`: images become images of half their size."""
 
@@ -124,6 +159,17 @@ def test_images_of_a_format_are_sources_by_their_names_and_by_their_content(tmp_
     for name, colour in colours.items():
         with Image.open((tmp_path / "out" / name).with_suffix(".png")) as image:
             assert (image.size, image.getpixel((0, 0))) == ((8, 4), colour)
+
+
+def test_a_type_of_archive_is_a_target_and_a_source(tmp_path: Path) -> None:
+    images(tmp_path, count=3, side=16)
+    dtls_with(ARCHIVE, "downscale", "hr", "half.lines", "--scale=2", cwd=tmp_path)
+    assert (tmp_path / "half.lines").read_bytes().startswith(b"LINES\n0.png ")
+    (tmp_path / "half.lines").rename(tmp_path / "unnamed")
+    dtls_with(ARCHIVE, "downscale", "unnamed", "quarter", "--scale=2", cwd=tmp_path)
+    assert {path.name: Image.open(path).size for path in (tmp_path / "quarter").glob("*.png")} == {
+        f"{number}.png": (4, 4) for number in range(3)
+    }
 
 
 def test_a_flow_is_a_command_with_help_receipts_and_all_options_of_its_kind(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ PATTERN = "pattern of keys as `aws s3` has them: * stands for anything, slashes 
 def _of_a_kind(target: str) -> str:
     is_another = PurePosixPath(target).suffix.lower() in NO_TARGETS or kinds.by_name(target) is not None
     if is_another and not target.endswith("/") and not is_archive(target):
-        raise ValueError(f"a target is a folder, .zip, .tar or .tar.gz, and {target} looks like none")
+        *some, last = kinds.written_endings()
+        raise ValueError(f"a target is a folder, {', '.join(some)} or {last}, and {target} looks like none")
     return target
 
 

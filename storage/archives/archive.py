@@ -1,13 +1,14 @@
-"""What zips and tars have in common: an index of members, and the keys that these may have."""
+"""What a type of archive declares, and what all have in common: an index of members, and the keys they may have."""
 
 import posixpath
 import re
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from operator import attrgetter
+from typing import IO, ClassVar
 
 from storage.archives.tars import Damaged, Member, Window
 from storage.stores.location import ChangedError, Entry, Location, StorageError
@@ -23,16 +24,28 @@ MAX_LINKS = 40
 """So many links, as on Linux, may lead to each other."""
 MAX_FOREIGN, MAX_SHOWN = 1000, 200
 
+MODE = 0o644
+"""Of every member that is written."""
+
 Refused = list[tuple[str, str]]
+Add = Callable[[str, bytes], None]
+"""Adds a member, by its key and its bytes, to an archive that is being written."""
 
 
 class Archive(ABC):
     """A file of many files. Indexed by `list`.
 
+    kind: its name. endings: of the names of such files, without the dot. magic: what such files begin with.
+    is_written: whether results can be put into one, by `adding`. title: the
+    name in messages, where it is not the kind.
     encoding: of names that come with none. foreign: without it, the first of those names that are not in UTF-8.
     """
 
-    kind: str
+    kind: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]]
+    magic: ClassVar[tuple[bytes, ...]] = ()
+    title: ClassVar[str] = ""
+    is_written: ClassVar[bool] = False
 
     def __init__(self, place: Location, name: str, encoding: str | None = None) -> None:
         self.place, self.name, self.encoding = place, name, encoding
@@ -41,6 +54,16 @@ class Archive(ABC):
         self._file = Entry(name, 0, "")
         self._numbers: dict[str, int] = {}
         self._offsets = array("Q")
+
+    @classmethod
+    def begins(cls, head: bytes) -> bool:
+        """Whether an archive of this kind begins so."""
+        return head.startswith(cls.magic)
+
+    @classmethod
+    def adding(cls, file: IO[bytes]) -> AbstractContextManager[Add]:
+        """Write an archive to an open file: the members that are added within this context."""
+        raise NotImplementedError(f"{cls.kind} is only read")
 
     def __str__(self) -> str:
         return self.place.address(self.name)
@@ -98,7 +121,7 @@ class Archive(ABC):
                     self._numbers[key] = number
                     entries.append(Entry(key, member.size, self._etag(number)))
         except Damaged as error:
-            raise StorageError(f"{self}: not a {self.kind} that can be read ({error})") from error
+            raise StorageError(f"{self}: not a {self.title or self.kind} that can be read ({error})") from error
         if links:
             entries += self._linked(links, {entry.key: entry for entry in entries})
         return sorted(entries, key=attrgetter("key"))

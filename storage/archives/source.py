@@ -1,10 +1,10 @@
 """Where images are read from: a folder, a file, a zip, a tar, or a folder of shards, as one stream of entries.
 
-Nothing is unpacked, but for tars packed otherwise than by gzip. An archive is indexed once, and each member is then
-read where it lies, from any thread, through `Location.fetch`: an archive that changes meanwhile is noticed. Keys are
-relative POSIX paths that stay below whatever they are joined to. What can have no such key, and what is no file, is
-in `refused`, with its name and why; of members with the same key the first counts, and the others are refused. What
-has a key but cannot be read (encrypted, damaged, too large) is listed, and says why when it is fetched.
+Nothing is unpacked, but for tars packed otherwise than by gzip. An archive is indexed once. Each member is then read
+from where it is stored, from any thread, through `Location.fetch`: an archive that changes meanwhile is noticed. Keys
+are relative POSIX paths that stay below whatever they are joined to. What can have no such key, and what is no file,
+is in `refused`, with its name and the reason. Of members with the same key the first counts, and the others are
+refused. What has a key but cannot be read (encrypted, damaged, too large) is listed, and fetching it tells why.
 """
 
 import json
@@ -17,11 +17,9 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from storage.archives import kinds, tars
-from storage.archives.archive import MAX_BYTES, Archive, Refused, check_large
-from storage.archives.gzips import Gzip
-from storage.archives.tars import Damaged, Member, Window
-from storage.archives.unpacked import UNPACKERS, Unpacked
-from storage.archives.zips import Zip
+from storage.archives.archive import MAX_BYTES, Refused, check_large
+from storage.archives.tar import Tar
+from storage.archives.tars import Damaged, Window
 from storage.images import decode, unsupported
 from storage.parallel import ordered_map
 from storage.stores.entry import is_hidden, is_junk, is_named_only
@@ -66,10 +64,10 @@ def open_source(address: str, encoding: str | None = None, *, follow_links: bool
     file = place.info(name)
     head = place.fetch(file, 0, min(file.size, kinds.HEAD))
     kind = kinds.by_content(head) or kind
-    if kind in ARCHIVES:
-        return ARCHIVES[kind](place, name, encoding)
+    if isinstance(kind, kinds.UnreadKind):
+        raise StorageError(f"{address}: an archive of the kind {kind.kind}, which is not read; unpack it")
     if kind is not None:
-        raise StorageError(f"{address}: an archive of the kind {kind}, which is not read; unpack it")
+        return kind(place, name, encoding)
     if not decode.is_image(name) and (unsupported.is_unread(name) or decode.suffix_of(head) is None):
         if location.url.startswith(WEB):  # where folders are files, too
             return Folder(location, encoding)
@@ -81,12 +79,6 @@ def _other_kind(head: bytes) -> str:
     """What a file is by its first bytes, where they tell."""
     told = unsupported.described(head)
     return "" if told.startswith(unsupported.UNKNOWN) else f", but {told}"
-
-
-def kind_of(address: str) -> "type[Archive] | None":
-    """The kind of archive that is written at an address, by its name."""
-    kind = kinds.by_name(address)
-    return ARCHIVES[kind] if kind in kinds.WRITTEN else None
 
 
 def place_of(file: Location) -> tuple[Location, str]:
@@ -212,51 +204,6 @@ class Single:
         if entry.size > MAX_BYTES:
             check_large(str(self), entry.size)
         return self.place.fetch(replace(entry, key=self.name))
-
-
-class Tar(Archive):
-    """A tar without compression."""
-
-    kind = "tar"
-
-    def _index(self, file: Window) -> Iterator[Member]:
-        return tars.members(file, self.encoding or "utf-8")
-
-    def _etag(self, number: int) -> str:
-        return f"{self._file.etag}-{self._offsets[number]:x}"
-
-    def _read(self, number: int, size: int) -> bytes:
-        return self.place.fetch(self._file, self._offsets[number], size)
-
-
-class TarGz(Tar):
-    """A tar packed by gzip. Listing it unpacks the whole of it once; a member is then read from a point before it."""
-
-    kind = "tar.gz"
-
-    def _index(self, file: Window) -> Iterator[Member]:
-        self._gzip = Gzip(file.place, file.file)
-        return self._gzip.members(self.encoding or "utf-8")
-
-    def _read(self, number: int, size: int) -> bytes:
-        return self._gzip.read(self._offsets[number], size)
-
-
-class TarUnpacked(Tar):
-    """A tar packed by bzip2, xz or zstd: unpacked for as long as it is read."""
-
-    kind = "packed tar"
-
-    def _index(self, file: Window) -> Iterator[Member]:
-        self._unpacked = Unpacked(kinds.by_content(file.read(0, kinds.HEAD)), file.place, file.file)
-        return tars.members(self._unpacked, self.encoding or "utf-8")
-
-    def _read(self, number: int, size: int) -> bytes:
-        return self._unpacked.read(self._offsets[number], size)
-
-
-ARCHIVES: dict[str | None, type[Archive]] = {"zip": Zip, "tar": Tar, "tar.gz": TarGz}
-ARCHIVES |= dict.fromkeys(UNPACKERS, TarUnpacked)
 
 
 def _folders(key: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Tars as webdataset's own writer makes them, to the byte, at many times its speed.
+"""The writer of tars: shards as webdataset's own writer makes them, to the byte, at many times its speed.
 
 Most of a header is the same for every member: only its name, its size and the sum over both differ. So a header is
 a template with three fields filled in; times, owners and modes are fixed, and the same members give the same bytes.
@@ -8,28 +8,60 @@ import hashlib
 import tarfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO, Self
+from copy import copy
+from typing import Any, Literal, Protocol, Self
 
 BLOCK = 512
 SIZE, SUM = slice(124, 136), slice(148, 156)
+MAX_NAME, MAX_SIZE = 100, 8**11
+"""The characters of a name, which are ASCII, and the bytes of a member that a plain header does not hold any more."""
 ZEROS = bytes(BLOCK)
 TOGETHER, ALONE, UNDER_WAY = 2**20, 2**18, 4
 """Bytes that are collected before they are written and hashed; those of one member that are written without being
 copied once more; and how many such pieces may wait."""
 
 
-def _template() -> bytes:
-    """The header of a member without name or size, its sum taken as blanks."""
-    info = tarfile.TarInfo()
-    info.mtime, info.mode, info.uname, info.gname = 0, 0o444, "bigdata", "bigdata"
-    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
-    header[SUM] = b" " * 8
-    return bytes(header)
+class Template:
+    """What the headers of all members have: the mode, the owner, and no time.
+
+    form: what tarfile writes for names and sizes that a plain header does not hold; without it they are refused.
+    """
+
+    def __init__(self, mode: int, owner: str = "", form: Literal[0, 1, 2] | None = None) -> None:
+        self._info, self._form = tarfile.TarInfo(), form
+        self._info.mode, self._info.uname, self._info.gname = mode, owner, owner
+        header = bytearray(self._info.tobuf(tarfile.USTAR_FORMAT))
+        header[SUM] = b" " * 8  # as it is summed up
+        whole = bytes(header)
+        self._before_size, self._after_size, self._after_sum = whole[100:124], whole[136:148], whole[156:]
+        self._sum_of_rest = sum(whole) - sum(whole[SIZE])
+
+    def header(self, name: str, size: int) -> bytes:
+        """The header of a member; ValueError for one that none can hold."""
+        if not name.isascii() or len(name) > MAX_NAME or size >= MAX_SIZE:
+            return self._long_header(name, size)
+        encoded, length = name.encode("ascii"), b"%011o\0" % size
+        check = b"%06o\0 " % (self._sum_of_rest + sum(encoded) + sum(length))
+        fields = (encoded.ljust(100, b"\0"), self._before_size, length, self._after_size, check, self._after_sum)
+        return b"".join(fields)
+
+    def _long_header(self, name: str, size: int) -> bytes:
+        if self._form is None:
+            raise ValueError(f"{name}: too long a name, not in ascii, or too large, for a tar")
+        info = copy(self._info)
+        info.name, info.size = name, size
+        return info.tobuf(self._form, "utf-8")
 
 
-TEMPLATE = _template()
-BEFORE_SIZE, AFTER_SIZE, AFTER_SUM = TEMPLATE[100:124], TEMPLATE[136:148], TEMPLATE[156:]
-SUM_OF_REST = sum(TEMPLATE) - sum(TEMPLATE[SIZE])
+WEBDATASET = Template(mode=0o444, owner="bigdata")
+
+
+class Sink(Protocol):
+    """What a tar is written to, such as an open file."""
+
+    def write(self, data: Any, /) -> int:
+        """Take bytes; how many."""
+        ...
 
 
 class TarWriter:
@@ -39,8 +71,8 @@ class TarWriter:
     ends that thread.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: Sink, template: Template = WEBDATASET) -> None:
+        self._file, self._template = file, template
         self._hash = hashlib.sha256()
         self._size = 0
         self._waiting: list[bytes] = []
@@ -55,19 +87,19 @@ class TarWriter:
         self._thread.shutdown(cancel_futures=True)
 
     def add(self, name: str, data: bytes) -> None:
-        """A member; its name has at most 100 ASCII characters, its size is below 8 GiB."""
+        """Add a member; ValueError where the template's headers cannot hold its name or its size."""
         size = len(data)
-        rest = -size % BLOCK
+        header, rest = self._template.header(name, size), -size % BLOCK
         if size >= ALONE:
-            self._waiting.append(_header(name, size))
-            self._waiting_bytes += BLOCK
+            self._waiting.append(header)
+            self._waiting_bytes += len(header)
             self._hand_over()
             self._waiting, self._waiting_bytes = [data], size
             self._hand_over()
             self._waiting, self._waiting_bytes = [ZEROS[:rest]], rest
             return
-        self._waiting += (_header(name, size), data, ZEROS[:rest])
-        self._waiting_bytes += BLOCK + size + rest
+        self._waiting += (header, data, ZEROS[:rest])
+        self._waiting_bytes += len(header) + size + rest
         if self._waiting_bytes >= TOGETHER:
             self._hand_over()
 
@@ -96,11 +128,3 @@ class TarWriter:
         left = memoryview(data)
         while left:  # a file without a buffer may take less than it is given
             left = left[self._file.write(left) :]
-
-
-def _header(name: str, size: int) -> bytes:
-    encoded, length = name.encode("ascii"), b"%011o\0" % size
-    if len(encoded) > 100 or size >= 8**11:
-        raise ValueError(f"{name}: too long a name, or too large, for a tar")
-    check = b"%06o\0 " % (SUM_OF_REST + sum(encoded) + sum(length))
-    return b"".join((encoded.ljust(100, b"\0"), BEFORE_SIZE, length, AFTER_SIZE, check, AFTER_SUM))

@@ -3,7 +3,6 @@
 These have no states that can be kept and gone on from, as gzip's has, so that each member would cost all before it.
 """
 
-import bz2
 import io
 import lzma
 import os
@@ -20,11 +19,6 @@ from storage.stores.location import Entry, Location
 
 PIECE = 2**20
 BROKEN = (lzma.LZMAError, pa.ArrowException, EOFError, ValueError)
-UNPACKERS: dict[str, Callable[[Any], Any]] = {
-    "tar.bz2": bz2.BZ2File,
-    "tar.xz": lzma.LZMAFile,
-    "tar.zst": lambda packed: pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd"),
-}
 CUT_OFF, DAMAGED = "it ends within what is packed: cut off", "what is packed is damaged"
 
 
@@ -51,13 +45,11 @@ class Packed(io.RawIOBase):
 class Unpacked:
     """What a packed file unpacks to, by position, from any thread; Damaged where it cannot be unpacked whole."""
 
-    def __init__(self, kind: str | None, place: Location, file: Entry) -> None:
-        if kind not in UNPACKERS:
-            raise Damaged("packed by none of bzip2, xz and zstd")
+    def __init__(self, unpacker: Callable[[Any], Any], place: Location, file: Entry) -> None:
         packed = Packed(place, file)
         self._file = tempfile.TemporaryFile(prefix="dtls-")  # noqa: SIM115 - open for as long as this is
         try:
-            self.size = sum(self._copied(UNPACKERS[kind](io.BufferedReader(packed, AHEAD)), packed))
+            self.size = sum(self._copied(unpacker(io.BufferedReader(packed, AHEAD)), packed))
             self._file.flush()
         except (StorageError, Damaged):
             raise

@@ -4,19 +4,16 @@ Nothing is ever lost: until the new archive is in its place, the old one and wha
 goes afterwards. The same keys and bytes make the same archive, whenever and wherever it is packed.
 """
 
-import gzip
 import os
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-from storage.archives.archive import key_of
-from storage.archives.source import Source, TarGz, kind_of, open_source, place_of
+from storage.archives.archive import Add, key_of
+from storage.archives.kinds import written_by_name
+from storage.archives.source import Source, open_source, place_of
 from storage.archives.tars import Damaged
-from storage.archives.zips import Zip
 from storage.parallel import ordered_map
 from storage.stores.entry import STATE, is_hidden
 from storage.stores.fence import ask_before_changing
@@ -24,16 +21,11 @@ from storage.stores.location import Entry, Location, StorageError
 
 WORKERS = 8
 """Threads that read members ahead, and delete; at most twice as many members and one more are in memory."""
-MODE, UNIX, LEVEL = 0o644, 3, 0
-"""Of every member: its mode, and in zips the system; gzip's level: none, as images hardly shrink at any, and level
-1 takes ten times as long as all the rest."""
-
-Add = Callable[[str, bytes], None]
 
 
 def is_archive(address: str) -> bool:
-    """Whether results for an address go into an archive, by its name: .zip, .tar, .tar.gz or .tgz."""
-    return kind_of(address) is not None
+    """Whether results for an address go into an archive, by its name, such as .zip or .tar."""
+    return written_by_name(address) is not None
 
 
 class Listing(NamedTuple):
@@ -145,43 +137,8 @@ class Packing:
 @contextmanager
 def _adding(path: Path, name: str) -> Iterator[Add]:
     """A function that adds a member to a new archive."""
-    kind = kind_of(name)
-    with path.open("wb") as file:
-        if kind is Zip:
-            with _zip(file) as add:
-                yield add
-        elif kind is TarGz:
-            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0)
-            with packed, _tar(packed) as add:
-                yield add
-        else:
-            with _tar(file) as add:
-                yield add
-
-
-@contextmanager
-def _zip(file: IO[bytes]) -> Iterator[Add]:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-
-        def add(key: str, data: bytes) -> None:
-            info = zipfile.ZipInfo(key)
-            info.create_system, info.external_attr = UNIX, MODE << 16
-            archive.writestr(info, data)
-
+    kind = written_by_name(name)
+    if kind is None:
+        raise StorageError(f"{name}: no archive that can be written")
+    with path.open("wb") as file, kind.adding(file) as add:
         yield add
-
-
-@contextmanager
-def _tar(file: IO[bytes] | gzip.GzipFile) -> Iterator[Add]:
-    """Without tarfile's own writer, which keeps an index that a tar does not need."""
-
-    def add(key: str, data: bytes) -> None:
-        info = tarfile.TarInfo(key)
-        info.size, info.mode = len(data), MODE
-        file.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8"))
-        file.write(data)
-        file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
-
-    yield add
-    end = bytes(2 * tarfile.BLOCKSIZE)
-    file.write(end + bytes(-(file.tell() + len(end)) % tarfile.RECORDSIZE))

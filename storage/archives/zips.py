@@ -7,12 +7,15 @@ here a member is some 20 bytes of index, is never inflated past its size, and ma
 import re
 import stat
 import struct
+import zipfile
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
-from storage.archives.archive import MAX_BYTES, MAX_NAME, Archive
+from storage.archives.archive import MAX_BYTES, MAX_NAME, MODE, Add, Archive
 from storage.archives.tars import Damaged, Member, Window
 
 END = struct.Struct("<4s4H2LH")
@@ -38,6 +41,22 @@ class Zip(Archive):
     """A zip, of members stored or deflated."""
 
     kind = "zip"
+    endings = ("zip", "cbz")
+    magic = (b"PK\3\4", b"PK\5\6")
+    is_written = True
+
+    @classmethod
+    @contextmanager
+    def adding(cls, file: IO[bytes]) -> Iterator[Add]:
+        """Store the members, as images hardly shrink."""
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+            def add(key: str, data: bytes) -> None:
+                info = zipfile.ZipInfo(key)
+                info.create_system, info.external_attr = UNIX, MODE << 16
+                archive.writestr(info, data)
+
+            yield add
 
     def _index(self, file: Window) -> Iterator[Member]:
         self._rows = bytearray()

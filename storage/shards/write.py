@@ -15,7 +15,8 @@ from functools import cache, partial
 from itertools import chain
 from typing import Any
 
-from storage.archives.source import Source, Tar
+from storage.archives.source import Source
+from storage.archives.tar import Tar
 from storage.archives.tar_writer import TarWriter
 from storage.images import decode as codec
 from storage.images import probe

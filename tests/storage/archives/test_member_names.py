@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from storage.archives.archive import key_of
-from storage.archives.source import ARCHIVES, Source
+from storage.archives.source import Source, open_source
 from storage.shards.read import LocalShard, ShardReader
-from storage.stores.location import Location
 from tests.storage.archives.test_source import as_kind, content, opened, raw_zip, refusal, tarred
 
 KINDS = ("tar", "tar.gz")
@@ -21,7 +20,7 @@ JAPANESE = ("家族/写真 1.png", "家族/表.png")
 def told(folder: Path, kind: str, data: bytes, encoding: str | None = None) -> Source:
     """An archive whose names are in an encoding that the user tells."""
     opened(folder, kind, data)
-    return ARCHIVES[kind](Location.of(folder), f"images.{kind}", encoding)
+    return open_source(str(folder / f"images.{kind}"), encoding)
 
 
 def unicode_path(raw: bytes, name: str, version: int = 1) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import webdataset
 
+from storage.archives.tar import PLAIN
 from storage.archives.tar_writer import ALONE, TOGETHER, UNDER_WAY, TarWriter
 
 BLOCK, RECORD = 512, 10_240
@@ -129,7 +130,7 @@ class Sparing(io.RawIOBase):
 @pytest.mark.parametrize("most", [1000, TOGETHER - 1])
 def test_a_file_that_takes_less_than_it_is_given_is_given_the_rest(most: int) -> None:
     file, samples = Sparing(most), of_sizes(3 * 2**20, 700)
-    with TarWriter(file) as tar:  # type: ignore[arg-type]
+    with TarWriter(file) as tar:
         for key, members in samples:
             tar.add(f"{key}.png", members["png"])
         size, digest = tar.close()
@@ -253,3 +254,19 @@ def test_leaving_after_an_error_ends_the_thread() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert [thread.is_alive() for thread in started] == [False]
+
+
+def test_names_that_no_plain_header_holds_are_written_as_tarfile_writes_them() -> None:
+    names = ["a.png", "ü/é.png", "x" * 101, "folder/" * 30 + "ü.png"]
+    ours, theirs = io.BytesIO(), io.BytesIO()
+    with TarWriter(ours, PLAIN) as tar:
+        for name in names:
+            tar.add(name, name.encode())
+        size, _ = tar.close()
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.PAX_FORMAT) as other:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(name.encode()), 0o644
+            other.addfile(info, io.BytesIO(name.encode()))
+    assert ours.getvalue() == theirs.getvalue()
+    assert size == len(ours.getvalue())

@@ -14,7 +14,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from storage.archives.source import TarGz, open_source
+from storage.archives.source import open_source
+from storage.archives.tar import TarGz
 from storage.archives.writer import Packing, _adding, is_archive
 from storage.receipts.lease import sweep
 from storage.stores.entry import is_hidden
