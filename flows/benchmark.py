@@ -6,7 +6,7 @@ missing. The table is `table.md`; a report with images is stored beside it for e
 
 from flows.engine.flow import flow
 from flows.experiments.options import BenchmarkOptions
-from flows.interface.console import tell_markdown
+from flows.interface.console import log_markdown
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 
@@ -26,5 +26,5 @@ def benchmark(options: BenchmarkOptions) -> str:
         made.train()
         table = made.table({low: made.tested(low) for low in options.lr_sizes})
         out.write("table.md", table.encode())
-    tell_markdown(table)
+    log_markdown(table)
     return out.address("table.md")

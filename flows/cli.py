@@ -20,13 +20,13 @@ from typer.main import get_command
 import dtls
 from flows.engine.stopping import TerminatedError, obeying_signals
 from flows.interface.commands import command
-from flows.interface.console import printable, tell
+from flows.interface.console import log, printable
 from flows.interface.errors import StoppedError, UsageError
 from flows.interface.extras import check_extra
 from flows.interface.outcome import line_of
 
 VERSION = "--version"
-STOPPED = "stopped; run it again to go on"
+STOPPED = "stopped; run it again to resume"
 
 
 IMAGES, MODELS, RESULTS, RUNS = "Images", "Models", "Results", "Runs and targets"
@@ -289,7 +289,7 @@ def _demo(demo: Callable[[Any], str]) -> Callable[[Any], None]:
     def run(options: Any) -> None:
         for extra in ("demo", "train"):
             check_extra(extra, "dtls demo")
-        tell("Starting a temporary Prefect server; this takes some seconds.")
+        log("Starting a temporary Prefect server; this takes some seconds.")
         page = demo(options)
         typer.echo(f"\nOpen the report in a browser:\n{page}")
 

@@ -52,4 +52,4 @@ def _check_another(target: Location) -> None:
     from dtls.checkpoints.checkpoint import WEIGHTS
 
     if target.exists(WEIGHTS):
-        raise StorageError(f"{target}: holds a model already; choose another folder")
+        raise StorageError(f"{target}: already contains a model; choose another folder")

@@ -6,7 +6,7 @@ missing. The table, with the paper's numbers beside ours, is `table-NAME.md` in 
 
 from flows.engine.flow import flow
 from flows.experiments.options import ReproduceOptions
-from flows.interface.console import tell_markdown
+from flows.interface.console import log_markdown
 from storage.receipts.lease import hold
 from storage.stores.location import Location
 
@@ -15,7 +15,7 @@ __all__ = ["ReproduceOptions", "reproduce"]
 
 @flow("reproduce table {options.table}")
 def reproduce(options: ReproduceOptions) -> str:
-    """Make a table of the paper anew: train what is missing, measure, and set the numbers side by side."""
+    """Reproduce a table of the paper: train what is missing, measure, and print the numbers side by side."""
     from flows.experiments.reproduction import Reproduction
 
     made = Reproduction(options)
@@ -25,5 +25,5 @@ def reproduce(options: ReproduceOptions) -> str:
     with hold(out, "reproduce"):
         table = made.markdown(made.measured())
         out.write(name, table.encode())
-    tell_markdown(table)
+    log_markdown(table)
     return out.address(name)

@@ -18,7 +18,7 @@ from flows.inputs.contents import Contents, contents_of
 from flows.inputs.options import SourceOptions
 from flows.inputs.sources import SourceSpec, absolute, check_within, file_at, identity
 from flows.inputs.unlisted import check_remaking, made_before
-from flows.interface.console import tell
+from flows.interface.console import log
 from flows.interface.options import Address
 from flows.transform.sharding import METADATA, REFUSED, Found, ShardSpec
 from storage.archives.source import open_source
@@ -72,12 +72,12 @@ def shard(options: ShardOptions) -> str:
         SAMPLES_OF_SHARDS,
         source=identity(options.source),
         outputs=SHARD,
-        made_with=_told(options),
+        made_with=_reported(options),
         skipped=contents.skipped,
     )
     before = made_before(contents, receipts)
     contents = replace(contents, images=sorted([*contents.images, *before]))
-    making = ShardSpec(
+    spec = ShardSpec(
         SourceSpec.of(options.source, source, options.names_encoding, follow_links=options.follow_links),
         absolute(options.target),
         metadata,
@@ -86,14 +86,14 @@ def shard(options: ShardOptions) -> str:
         options.samples_per_shard,
         options.workers,
     )
-    origins = cache(making.origins)
+    origins = cache(spec.origins)
     made_of = [copies(target)] if options.size is None else []
     contents = replace(contents, images=receipts.settled(contents.images, source.fetch, *made_of))
     job = Job(
         title=f"shard {source}",
         units=plan(contents, options, metadata),
-        work=making.work(source, origins),
-        elsewhere=WorkerSpec(making, uses_gpu=False, trial=making.into),
+        work=spec.work(source, origins),
+        worker_spec=WorkerSpec(spec, uses_gpu=False, trial=spec.into),
         receipts=receipts,
         divisible=False,
         overwrite=options.overwrite,
@@ -120,10 +120,10 @@ def plan(contents: Contents, options: ShardOptions, metadata: Found | None = Non
     return units
 
 
-def _told(options: ShardOptions) -> dict[str, object]:
+def _reported(options: ShardOptions) -> dict[str, object]:
     """The options that shards depend on, for those who would replace them by others."""
-    told = options.model_dump(include={"size", "check", "samples_per_shard", "split"})
-    return told | ({"validation_share": options.validation_share} if options.split == "hash" else {})
+    reported = options.model_dump(include={"size", "check", "samples_per_shard", "split"})
+    return reported | ({"validation_share": options.validation_share} if options.split == "hash" else {})
 
 
 def _parts(images: Sequence[Entry], options: ShardOptions) -> dict[str, Sequence[Entry]]:
@@ -152,6 +152,6 @@ def _find_metadata(options: ShardOptions) -> Found | None:
             raise
         except StorageError:  # not there, or not for us to see
             continue
-        tell(f"{place.address(METADATA)}: authors and licences are taken from there")
+        log(f"{place.address(METADATA)}: authors and licences are taken from there")
         return found
     return None

@@ -1,4 +1,4 @@
-"""`dtls status`: how far a run is, by what lies at its target; Prefect is not asked, and nothing is changed."""
+"""`dtls status`: how far a run is, from what its target has; Prefect is not asked, and nothing is changed."""
 
 from collections.abc import Mapping
 from typing import Any, cast, get_args
@@ -6,7 +6,7 @@ from typing import Any, cast, get_args
 from pydantic import Field
 
 from flows.inputs.keys import Names
-from flows.interface.console import progress, tell
+from flows.interface.console import log, progress
 from flows.interface.options import CORES, Address, Options
 from flows.interface.text import counted
 from flows.training.settings import LOSSES, states
@@ -31,7 +31,7 @@ class StatusOptions(Options):
 
 
 def status(options: StatusOptions) -> str:
-    """Tell how far the run over a target is, and who works on it."""
+    """Print how far the run over a target is, and which run is active."""
     target = Location.of(options.target)
     packing = None
     if is_archive(options.target) and target.what_is_there() != "folder":
@@ -43,7 +43,7 @@ def status(options: StatusOptions) -> str:
         return f"{target}: nothing is done yet; {_work(owner)}"
     found = standing(target, options.workers, lambda count: progress(f"read {target}", count, "receipts"), _namer)
     for reason, count in found.reasons.most_common(REASONS):
-        tell(f"  failed: {reason}" + (f" ({count:,} times)" if count > 1 else ""))
+        log(f"  failed: {reason}" + (f" ({count:,} times)" if count > 1 else ""))
     work = _work(found.owner, is_finished=found.is_finished and not found.left)
     is_packed_last = packing is not None and not found.left and not found.is_finished
     return f"{target}: {_progress_of(found)}; {'to be packed; ' if is_packed_last else ''}{work}"
@@ -64,7 +64,7 @@ def _of_training(target: Location, state: str) -> str:
     lines = (target.read_if_there(LOSSES) or b"").decode(errors="replace").splitlines()
     loss = f", loss {lines[-1].partition(',')[2]}" if len(lines) > 1 else ""
     owner = owner_of(target)
-    return f"{target}: {counted(done, 'step')} saved{loss}; " + (_work(owner) if owner else "nobody works there")
+    return f"{target}: {counted(done, 'step')} saved{loss}; " + (_work(owner) if owner else "no active run")
 
 
 def _progress_of(found: RunStatus) -> str:
@@ -75,15 +75,15 @@ def _progress_of(found: RunStatus) -> str:
         f"{found.failed:,} failed",
         f"{found.left:,} left",
     ]
-    told = ", ".join(part for part in parts if not part.startswith("0 "))
+    counts = ", ".join(part for part in parts if not part.startswith("0 "))
     return (
-        f"{share} of {counted(found.samples, 'image')}: {told}, in {found.done:,} of {counted(found.units, 'unit')}"
+        f"{share} of {counted(found.samples, 'image')}: {counts}, in {found.done:,} of {counted(found.units, 'unit')}"
     )
 
 
 def _work(owner: Owner | None, *, is_finished: bool = False) -> str:
     if owner is None:
-        return "finished" if is_finished else "nobody works there; run it again to go on"
+        return "finished" if is_finished else "no active run; run it again to resume"
     if owner.is_dead:
-        return f"its run ({owner}) is gone; run it again to go on"
-    return f"{owner} works there"
+        return f"its run ({owner}) has ended early; run it again to resume"
+    return f"active run: {owner}"

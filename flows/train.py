@@ -1,6 +1,6 @@
 """`dtls/train`: shards become a trained model.
 
-Unit: the run. Proof: the newest training state in the target, from which a stopped run goes on exactly. Training is a
+Unit: the run. Proof: the newest training state in the target, from which a stopped run resumes exactly. Training is a
 process of its own; cancelling the flow stops it after it has saved.
 """
 

@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from dtls.choices import Precision, SamplerName
 from dtls.inference.sampling import Sampling
+from flows.inputs.compatibility import check_misfits
 from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
 from flows.inputs.sources import check_within
 from flows.interface.options import Address, Options
-from flows.upscale import check_misfits
 from storage.archives.source import open_source
 from storage.images import decode as codec
 from storage.images.decode import ImageError

@@ -11,15 +11,13 @@ from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoints.bundled import BUNDLED, bundled_for
 from dtls.choices import SMALLEST, TILE, Precision
-from dtls.degradations.base import is_linear
-from dtls.errors import ProtocolError, SamplingError
 from dtls.inference.sampling import Sampling
 from dtls.registry import INTERPOLATIONS, MODELS
 from flows.engine.flow import flow
+from flows.inputs.compatibility import check_misfits
 from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec
 from flows.inputs.selection import SelectionOptions, Target
-from flows.inputs.sources import protocols
-from flows.interface.console import tell
+from flows.interface.console import log
 from flows.interface.options import Address
 from flows.transform.placement import device_here, precision_of
 from flows.transform.sizes import Enlarged, Larger
@@ -40,12 +38,12 @@ class UpscaleOptions(SelectionOptions):
     target: Target = Field(description="folder, zip, tar, tar.gz or URL for the results")
     method: str | None = Field(
         None,
-        description=f"{', '.join(INTERPOLATIONS)} or spandrel:FILE; of a checkpoint, its own if not said: "
+        description=f"{', '.join(INTERPOLATIONS)} or spandrel:FILE; by default the checkpoint's own: "
         f"{', '.join(MODELS)}",
     )
     checkpoint: Address | None = Field(
         None,
-        description=f"folder or URL of a trained model, or one that comes with dtls: {', '.join(BUNDLED)}; without a "
+        description=f"folder or URL of a trained model, or a bundled model: {', '.join(BUNDLED)}; without a "
         "method, the one of these that fits the scale",
     )
     scale: float | None = Field(
@@ -67,7 +65,7 @@ class UpscaleOptions(SelectionOptions):
         None, ge=1, le=1_000_000, description="write WebDataset shards of about so many images into the target"
     )
     provenance: bool = Field(
-        True, description="say in each result's EXIF what made it: method, checkpoint, version, day"
+        True, description="record in each result's EXIF what made it: method, checkpoint, version, day"
     )
     project: bool = Field(
         False, description="move each result to the nearest image that reduces to its source; for clean sources"
@@ -78,7 +76,7 @@ class UpscaleOptions(SelectionOptions):
     )
     sampler: str | None = Field(
         None,
-        description="of models that have several, the model's choice if not said: two-call for dtls, the paper's "
+        description="of models that have several, by default the model's choice: two-call for dtls, the paper's "
         "image in two passes; ddim for sr3",
     )
     sampling_steps: int | None = Field(None, ge=1, description="of samplers that have a choice, like 50 of ddim")
@@ -122,7 +120,7 @@ class UpscaleOptions(SelectionOptions):
         if self.method is not None and needs_training and self.checkpoint is None:
             raise ValueError(
                 f"the method {self.method} needs a checkpoint: --checkpoint MODEL, as `dtls train` makes it; "
-                "or leave the method out for a model that comes with dtls"
+                "or leave the method out for a bundled model"
             )
         if self.checkpoint is not None and not needs_training:
             raise ValueError(f"the method {self.method} has no checkpoint; leave one of the two out")
@@ -186,33 +184,15 @@ def default_scale(method: "Method") -> float:
     """The scale where neither that nor a size is given: 4, or a model's own where it has one or makes no 4."""
     scale = method.scale or min(DEFAULT_SCALE, method.max_scale or DEFAULT_SCALE)
     whose = "the default" if method.scale is None and scale == DEFAULT_SCALE else "the model's own"
-    tell(f"with the scale {scale:g}, {whose}; --scale or --size changes that")
+    log(f"with the scale {scale:g}, {whose}; --scale or --size changes that")
     return scale
 
 
 def _bundled(scale: float | None) -> str:
-    """The name of the model that comes with dtls and fits a scale, told to the user."""
+    """The name of the bundled model that fits a scale, which is logged."""
     model = bundled_for(scale)
     others = [m for m in BUNDLED.values() if m is not model and (scale is None or scale <= m.scale)]
     less = [f"; for {m.subject}, ×{m.scale} is the most" for m in BUNDLED.values() if m.scale < (scale or 0)]
     also = "".join(f"; there is also --checkpoint {m.name} for {m.subject}" for m in others)
-    tell(f"with {model.name}, trained on {model.subject}{also}{''.join(less)}")
+    log(f"with {model.name}, trained on {model.subject}{also}{''.join(less)}")
     return BUNDLED_PREFIX + model.name
-
-
-def check_misfits(
-    method: "Method", source: str, scale: float | None, *, any_protocol: bool, projected: bool = False
-) -> None:
-    """Refuse, before any work, a scale or images that the method was not trained for."""
-    if scale is not None:
-        method.check_scale(scale)
-    if (trained := method.degradation) is None:
-        return
-    made = protocols(source)
-    if made - {trained} and not any_protocol:
-        raise ProtocolError(
-            f"the checkpoint is made for {trained}, and the images in {source} are made by "
-            f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
-        )
-    if projected and (random := sorted(name for name in made if not is_linear(name))):
-        raise SamplingError(f"{source}: made by {random[0]}, which is not linear: nothing to project on")

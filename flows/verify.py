@@ -1,4 +1,4 @@
-"""`dtls verify`: whether a target is still what its receipts say, and with `--repair`, which of them no longer count.
+"""`dtls verify`: whether a target still matches its receipts, and with `--repair`, which of them no longer count.
 
 It makes nothing: the next run of the flow makes what has no receipt.
 """
@@ -9,7 +9,7 @@ from itertools import chain
 from pydantic import Field
 
 from flows.evaluation.outputs import TABLE
-from flows.interface.console import progress, tell
+from flows.interface.console import log, progress
 from flows.interface.errors import RunError
 from flows.interface.options import CORES, Address, Options
 from flows.interface.text import counted
@@ -36,12 +36,12 @@ class VerifyOptions(Options):
 
 
 def verify(options: VerifyOptions) -> str:
-    """Recheck every file, hash and row of a target, and say what is wrong."""
+    """Recheck every file, hash and row of a target, and print what is wrong."""
     target = Location.of(options.target)
     packing = Packing(options.target) if is_archive(options.target) and target.what_is_there() != "folder" else None
     receipts = packing.staging if packing else target
     found = Verification(receipts, options.workers, packing, TABLES)
-    told: list[Problem] = []
+    reported: list[Problem] = []
     remove: set[str] = set()
     others: set[str] = set()
     total, files, stuck = 0, 0, 0
@@ -53,17 +53,17 @@ def verify(options: VerifyOptions) -> str:
             if problem.file not in found.claims and problem not in found.damaged:
                 others.add(problem.file)
             remove |= problem.remove
-            if len(told) < LINES:
-                told.append(problem)
-    _tell("", told, total)
-    _tell("not in any receipt: ", found.strays())
-    _tell("left by a run that was killed: ", found.leftovers())
+            if len(reported) < LINES:
+                reported.append(problem)
+    _log("", reported, total)
+    _log("not in any receipt: ", found.strays())
+    _log("left by a run that was killed: ", found.leftovers())
     summary = f"verify {target}: {_summary(found, files)}"
     if others:
-        summary += f"; {_listed(others)} {'is' if len(others) == 1 else 'are'} not as the receipts say"
+        summary += f"; {_listed(others)} {'does' if len(others) == 1 else 'do'} not match the receipts"
     elif not found.claims and not total:
         summary += "; what the run made is whole"
-    tell(summary)
+    log(summary)
     if total and not options.repair:
         first = (
             f"run `dtls verify {target} --repair`, then the flow again" if remove or stuck else "run the flow again"
@@ -76,18 +76,18 @@ def verify(options: VerifyOptions) -> str:
     return summary
 
 
-def _tell(what: str, items: Sequence[object], total: int | None = None) -> None:
+def _log(what: str, items: Sequence[object], total: int | None = None) -> None:
     """A line an item, the first ones, and how many more there are of `total`."""
     for item in items[:LINES]:
-        tell(f"  {what}{item}")
+        log(f"  {what}{item}")
     if (more := (total or len(items)) - LINES) > 0:
-        tell(f"  … and {more:,} more")
+        log(f"  … and {more:,} more")
 
 
 def _summary(found: Verification, bad: int) -> str:
     files, readable = len(found.claims), counted(len(found.receipts) - len(found.damaged), "receipt")
     if bad:
-        says = "is not as its receipt says" if bad == 1 else "are not as their receipts say"
+        says = "does not match its receipt" if bad == 1 else "do not match their receipts"
         parts = [f"{bad:,} of {counted(files, 'file')} {says}"]
     elif files:
         parts = [f"{counted(files, 'file')} in {readable} {'is' if files == 1 else 'are'} whole"]
@@ -105,7 +105,7 @@ def _repair(target: Location, remove: set[str]) -> None:
     receipts = {key for key in remove if RECEIPT.fullmatch(key)}
     dropped = [counted(len(receipts), "receipt")] if receipts else []
     dropped += [_listed(remove - receipts)] if remove - receipts else []
-    tell(f"dropped {' and '.join(dropped)}; run the flow again, which makes it whole")
+    log(f"dropped {' and '.join(dropped)}; run the flow again, which makes it whole")
 
 
 def _listed(files: Set[str]) -> str:

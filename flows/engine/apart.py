@@ -37,7 +37,7 @@ TRIES = 2
 
 
 def is_not_to_be_read(reason: object) -> bool:
-    """Whether a failed row says that its image hangs or kills who reads it."""
+    """Whether a failed row records that its image hangs or kills the process that reads it."""
     return str(reason).startswith(tuple(words.partition("{")[0] for words in (LATE, DEADLY)))
 
 
@@ -57,19 +57,19 @@ class Apart:
     """
 
     here: Work
-    elsewhere: WorkerSpec
+    worker_spec: WorkerSpec
     claim: Claim
     limit: float | None
 
     def __call__(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
         """The rows of a unit, those of its images that end or hold up a process as failures."""
-        if self.elsewhere.trial is None:
-            return self._one_by_one(self.elsewhere.make, unit, samples, advance)
+        if self.worker_spec.trial is None:
+            return self._one_by_one(self.worker_spec.make, unit, samples, advance)
         with scratch_folder() as folder:
-            tried = self._one_by_one(self.elsewhere.trial(str(folder)), unit, samples, advance)
+            tried = self._one_by_one(self.worker_spec.trial(str(folder)), unit, samples, advance)
         lost = {row["key"]: row["reason"] for row in tried if row["status"] == "failed"}
         unit = replace(unit, refused=lost)
-        process = Process(self.elsewhere.make, self.claim, lambda: advance(0))
+        process = Process(self.worker_spec.make, self.claim, lambda: advance(0))
         try:
             with process.started():
                 return process.do(unit, samples, None)
@@ -148,7 +148,7 @@ class Process:
         return own
 
     def _answer(self, pipe: Connection, limit: float | None) -> Any:
-        """What the process says; meanwhile it is looked at whether the run was stopped."""
+        """What the process answers; meanwhile a stop of the run is noticed."""
         started = time.monotonic()
         while not pipe.poll(POLL):
             self._look()

@@ -89,7 +89,7 @@ def _stop() -> None:
 
 def _end(client: SyncPrefectClient, run: FlowRun) -> None:
     """End a run that does not stop: its process and all that it started, now."""
-    why = f"ended at once, as it did not stop within {GRACE_SECONDS:g} s; run it again to go on"
+    why = f"ended at once, as it did not stop within {GRACE_SECONDS:g} s; run it again to resume"
     flow_run_logger(run).error(why)
     send_log()
     with suppress(*AWAY):

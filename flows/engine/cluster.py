@@ -14,13 +14,13 @@ from threading import Lock
 from typing import Any
 
 from flows.engine.options import BatchOptions
-from flows.interface.console import in_deployment, tell
+from flows.interface.console import in_deployment, log
 from flows.interface.extras import check_extra
 from flows.interface.options import CORES
 from storage.stores.location import StorageError, check_secrets
 
 PATIENCE = 60.0
-"""Seconds to wait for a worker before that is told."""
+"""Seconds to wait for a worker before that is logged."""
 ASKED_EVERY = 1.0
 """Seconds for which an answer of the scheduler holds."""
 GPU = "GPU"
@@ -32,11 +32,11 @@ NO_PROFILE = {"distributed.worker.profile.enabled": False}
 """Dask's profiler looks at all threads a hundred times a second, and Python 3.11 may lock up as one starts then."""
 CA_FILE = "distributed.comm.tls.ca-file"
 IN_CLEAR = {CA_FILE: None, "distributed.comm.require-encryption": None}
-"""Processes of this machine meet on the loopback alone, and want no certificate of a scheduler elsewhere."""
+"""Processes of this machine meet on the loopback alone, and need no certificate of a scheduler elsewhere."""
 
 
 def scheduler_of(options: BatchOptions) -> str | None:
-    """The address of the scheduler that the options want; None for runners of this machine.
+    """The address of the scheduler that the options ask for; None for runners of this machine.
 
     StorageError where there is none, and in a deployment's run for another than the operator of its worker names in
     the environment: who may start runs may not choose whose code the worker runs.
@@ -61,7 +61,7 @@ class Workers:
 
     def __init__(self, client: Any, resources: Mapping[str, float]) -> None:
         self.client, self.resources, self.lock = client, dict(resources), Lock()
-        self.told = False
+        self.reported = False
         self._seen: Mapping[str, Any] = {}
         self._doing: frozenset[str] | None = None
         self._asked = self._asked_doing = -ASKED_EVERY
@@ -81,14 +81,14 @@ class Workers:
     def deserted_for(self) -> float:
         """Seconds since there was a worker that may do units of this run."""
         if self._fitting():
-            self._there, self.told = time.monotonic(), False
+            self._there, self.reported = time.monotonic(), False
         return time.monotonic() - self._there
 
     def is_news(self) -> bool:
-        """Whether nobody was told yet; from now on somebody was."""
+        """Whether this was not logged yet; from now on it was."""
         with self.lock:
-            told, self.told = self.told, True
-        return not told
+            reported, self.reported = self.reported, True
+        return not reported
 
     def may_do(self, key: str) -> bool:
         """Whether a worker's thread may still be at a task, wanted or not; it may where not all of them answer."""
@@ -148,7 +148,7 @@ def _may_want_gpu(options: BatchOptions, *, uses_gpu: bool) -> bool:
 
 @contextmanager
 def connected(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
-    """A client of the scheduler, once it has a worker; StorageError says why there is none."""
+    """A client of the scheduler, once it has a worker; StorageError with the reason where there is none."""
     check_extra("dask", f"--runner {options.runner}")
     from distributed import Client
 
@@ -157,7 +157,7 @@ def connected(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
             "with this --runner each process has a GPU of its own: say --device cuda, and by CUDA_VISIBLE_DEVICES "
             "which GPUs there are"
         )
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is told in the run's own words
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is logged in the run's own words
     if (scheduler := scheduler_of(options)) is not None:
         _check_without_certificate(scheduler)
     with processes(options, uses_gpu=uses_gpu) if scheduler is None else nullcontext() as cluster:
@@ -168,7 +168,7 @@ def connected(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
             raise StorageError(f"{address}: no Dask scheduler answers there ({error})") from error
         with client:
             if not workers_of(client):
-                tell(f"{address}: no worker yet; waiting for one, a minute at most")
+                log(f"{address}: no worker yet; waiting for one, a minute at most")
             try:
                 client.wait_for_workers(1, timeout=PATIENCE)
             except TimeoutError as error:
@@ -205,7 +205,7 @@ def processes(options: BatchOptions, *, uses_gpu: bool) -> Iterator[Any]:
     }
     settings = {**threads, **NO_PROFILE, **IN_CLEAR}
     settings["distributed.scheduler.allowed-failures"] = 1  # the second death counts
-    logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)  # which the run tells in its own words
+    logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)  # which the run logs in its own words
     here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
     common = {
         **here,
@@ -233,5 +233,5 @@ def _gpus() -> list[str]:
     import torch
 
     count = torch.cuda.device_count()
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return told.split(",")[:count] if told else [str(place) for place in range(count)]
+    reported = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return reported.split(",")[:count] if reported else [str(place) for place in range(count)]

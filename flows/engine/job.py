@@ -20,7 +20,7 @@ Work = Callable[[Unit, Sequence[Entry], Advance], list[Row]]
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How another process comes to the work. is_heavy: it is for a GPU, where there is one.
+    """How another process comes to the work. uses_gpu: it is for a GPU, where there is one.
 
     make: makes the work in the process that is to do it, which does so many units at once; to be pickled. trial:
     where units are made whole, what makes the work that tries a sample alone, its result in a folder that is thrown
@@ -46,7 +46,7 @@ class Job:
     title: str
     units: Sequence[Unit]
     work: Work
-    elsewhere: WorkerSpec
+    worker_spec: WorkerSpec
     receipts: Receipts
     divisible: bool = True
     again: Callable[[Row], bool] = lambda _: False

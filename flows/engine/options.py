@@ -35,7 +35,7 @@ class BatchOptions(Options):
         description="seconds that reading, decoding, computing or encoding an image may take, each; an image that "
         "takes longer is a failed one (0: any time)",
     )
-    retry_failed: bool = Field(False, description="do the samples that failed in earlier runs again")
+    retry_failed: bool = Field(False, description="process again the samples that failed in earlier runs")
     max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")
 
     @model_validator(mode="after")

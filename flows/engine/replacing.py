@@ -1,4 +1,4 @@
-"""Results that a run would replace, as they were made with other options: told before any work, unless it may."""
+"""Results that a run would replace, as they were made with other options: an error before any work, unless it may."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -27,8 +27,8 @@ def replaced(left: Remaining) -> str:
         return ""
     changes = list(_changes(left.survey.made_with, left.job.receipts.made_with))
     more = ["…"] if len(changes) > DIFFERENCES else []
-    told = f" ({', '.join([*changes[:DIFFERENCES], *more])})" if changes else ""
-    return f"holds {counted(len(found), 'result')} made with other options{told}"
+    reported = f" ({', '.join([*changes[:DIFFERENCES], *more])})" if changes else ""
+    return f"holds {counted(len(found), 'result')} made with other options{reported}"
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from flows.engine.options import BatchOptions
 from flows.engine.replacing import check_replacing
 from flows.engine.runners import MAX, Runner, runner_of
 from flows.engine.summary import Summary
-from flows.interface.console import in_flow_run, log_failure, progress, publish, tell
+from flows.interface.console import in_flow_run, log, log_failure, progress, publish
 from flows.interface.errors import RunError
 from flows.interface.outcome import one_line
 from storage.receipts.lease import Lease, hold, is_released, sweep
@@ -46,12 +46,12 @@ def _run(job: Job, options: BatchOptions) -> Summary:
     is_needed = (
         bool(left) or job.receipts.has_news or (bool(left.survey.leftovers) and is_released(job.receipts.target))
     )
-    del left  # another run may just have ended, so that it is found out anew
+    del left  # another run may just have ended, so that it is found out again
     if is_needed:
         with hold(job.receipts.target, job.receipts.flow, also=job.also) as lease:
             summary = _do(job, Remaining.of(job, options), options, lease)
     summary.wall = time.monotonic() - started
-    _tell(job, summary, options)
+    _log(job, summary, options)
     return summary
 
 
@@ -66,7 +66,7 @@ def _do(job: Job, left: Remaining, options: BatchOptions, lease: Lease) -> Summa
     if left:
         receipts.begin(job.units, survey)
     if todo:
-        with runner_of(job.work, job.elsewhere, options, lease) as runner:
+        with runner_of(job.work, job.worker_spec, options, lease) as runner:
             _work(job, left, runner, summary, lease)
     if left:
         receipts.gather(job.units, job.gather)
@@ -135,7 +135,7 @@ def _work(job: Job, left: Remaining, runner: Runner, summary: Summary, lease: Le
                 if isinstance(outcome, LostError):
                     raise outcome
                 if isinstance(outcome, UnavailableError):
-                    raise StorageError(f"{outcome}; stopped, run it again to go on") from outcome
+                    raise StorageError(f"{outcome}; stopped, run it again to resume") from outcome
                 if isinstance(outcome, BaseException):
                     summary.skipped += len(unit.samples) - len(samples_of[unit.name])
                     summary.broken_units += 1
@@ -253,21 +253,21 @@ def _nothing(unit: Unit, error: BaseException) -> str:
     return f"{unit.name} (from {unit.samples[0].key}): {cause}"
 
 
-def _tell(job: Job, summary: Summary, options: BatchOptions) -> None:
+def _log(job: Job, summary: Summary, options: BatchOptions) -> None:
     manifest = job.receipts.target.address(job.receipts.manifest)
     for line in summary.exceptions():
-        tell(f"  {line}")
+        log(f"  {line}")
     for reason in summary.reasons:
-        tell(f"  failed: {reason}")
+        log(f"  failed: {reason}")
     if summary.failed > len(summary.reasons) and not summary.broken_units:
-        tell(f"  … and {summary.failed - len(summary.reasons):,} more, all in {manifest}")
-    tell(f"{job.title} → {job.address}: {summary}")
+        log(f"  … and {summary.failed - len(summary.reasons):,} more, all in {manifest}")
+    log(f"{job.title} → {job.address}: {summary}")
     for line in filter(None, (summary.losses(), summary.pace())):
-        tell(f"  {line}")
+        log(f"  {line}")
     publish(f"dtls-{job.receipts.flow}-run", summary.markdown(job.title, job.address, manifest, job.receipts.skipped))
     total = sum(len(unit.samples) for unit in job.units)
     if summary.broken_units:
-        raise RunError(f"{summary.broken_units} of {len(job.units)} units came to nothing; run it again to go on")
+        raise RunError(f"{summary.broken_units} of {len(job.units)} units came to nothing; run it again to resume")
     if summary.failed > options.max_failed * total:
         raise RunError(
             f"{summary.failed:,} of {total:,} images failed, more than --max-failed {options.max_failed:g} allows; "

@@ -1,8 +1,8 @@
 """Where units run: in threads of this process, in processes of this machine, one a GPU, or on a Dask cluster.
 
-Whoever plans the run holds the lease, writes the receipts and tells the progress; what runs elsewhere only makes the
-outputs of a unit and sends its rows back. Dask spreads the units, starts those of a lost worker again on another, and
-tells when a run is gone, whose units then end at their next sample.
+The process that plans the run holds the lease, writes the receipts and reports the progress. Other processes only
+make the outputs of a unit and send its rows back. Dask spreads the units, and starts those of a lost worker again on
+another. It notices when a run is gone, whose units then end at their next sample.
 """
 
 import time
@@ -47,15 +47,15 @@ class Runner:
 
 
 @contextmanager
-def runner_of(here: Work, elsewhere: WorkerSpec, options: BatchOptions, lease: Lease) -> Iterator[Runner]:
+def runner_of(here: Work, worker_spec: WorkerSpec, options: BatchOptions, lease: Lease) -> Iterator[Runner]:
     """Where the options have units done, for as long as the run takes, which holds a lease."""
     if options.runner == "threads":
-        watched = Watched.of(here, elsewhere, lease.claim, options.image_timeout, logger())
+        watched = Watched.of(here, worker_spec, lease.claim, options.image_timeout, logger())
         yield Runner(watched, watched.apart, lambda: options.in_flight, is_here=True)
         return
     with (
-        connected(options, uses_gpu=elsewhere.uses_gpu) as client,
-        Cluster.of(client, elsewhere, options, lease) as cluster,
+        connected(options, uses_gpu=worker_spec.uses_gpu) as client,
+        Cluster.of(client, worker_spec, options, lease) as cluster,
     ):
         yield Runner(cluster.work, cluster.apart, cluster.window, is_here=False)
 
@@ -65,23 +65,23 @@ class Cluster:
     """Units done by Dask's workers. lease: the run's. run: what this run is called there."""
 
     client: Any
-    elsewhere: WorkerSpec
+    worker_spec: WorkerSpec
     options: BatchOptions
     lease: Lease
     workers: Workers
     at_once: int
     run: str = field(default_factory=lambda: f"dtls-{uuid.uuid4().hex}")
     ticks: dict[str, Ticks] = field(default_factory=dict)
-    tell: Callable[[str], None] = field(default_factory=logger)
+    log: Callable[[str], None] = field(default_factory=logger)
 
     @classmethod
     @contextmanager
-    def of(cls, client: Any, elsewhere: WorkerSpec, options: BatchOptions, lease: Lease) -> Iterator["Cluster"]:
+    def of(cls, client: Any, worker_spec: WorkerSpec, options: BatchOptions, lease: Lease) -> Iterator["Cluster"]:
         """The workers behind a client, which forget the run at its end."""
         from flows.engine.worker import forget
 
-        workers = Workers(client, resources_of(client, options, uses_gpu=elsewhere.uses_gpu))
-        cluster = cls(client, elsewhere, options, lease, workers, workers.threads_a_host())
+        workers = Workers(client, resources_of(client, options, uses_gpu=worker_spec.uses_gpu))
+        cluster = cls(client, worker_spec, options, lease, workers, workers.threads_a_host())
         client.subscribe_topic(cluster.run, cluster._hear)
         try:
             yield cluster
@@ -105,7 +105,7 @@ class Cluster:
         try:
             return self._done(unit, samples, ticks, apart=False)
         except KilledWorker:
-            self.tell(f"{self.name}: {unit.name} has killed its workers; it is done image by image")
+            self.log(f"{self.name}: {unit.name} has killed its workers; it is done image by image")
         return self.apart(unit, samples, ticks.started())
 
     def apart(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
@@ -126,7 +126,7 @@ class Cluster:
         self.ticks[key] = ticks
         future = self.client.submit(
             do_unit,
-            self.elsewhere,
+            self.worker_spec,
             self.at_once,
             replace(unit, samples=tuple(samples)),
             self.run,
@@ -171,13 +171,13 @@ class Cluster:
             self.lease.run_out()
             raise UnavailableError(f"{self.name}: no worker is connected that does this")
         if since > PATIENCE and self.workers.is_news():
-            self.tell(f"{self.name}: no worker is connected that does this; waiting for one, ten minutes at most")
+            self.log(f"{self.name}: no worker is connected that does this; waiting for one, ten minutes at most")
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        _, told = event
-        if ticks := self.ticks.get(told["key"]):
+        _, reported = event
+        if ticks := self.ticks.get(reported["key"]):
             with suppress(Exception):  # the thread that waits for the unit learns of it, too
-                ticks.reach(told["done"], told["failed"])
+                ticks.reach(reported["done"], reported["failed"])
 
     def _stop(self, key: str, future: Any) -> None:
         """Have a unit end at its next sample, and wait until it did; the lease is not removed where it did not."""

@@ -22,9 +22,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ONCE_SECONDS = 0.2
 """A signal that comes so soon after the first is the same: supervisors send one to a group and to its head."""
 TOLD_AFTER = 3.0
-"""Seconds after which it is told that images are waited for."""
+"""Seconds after which it is logged that images are waited for."""
 WAITS = "stopping: what is in hand is waited for; a second Ctrl-C, or SIGTERM, ends it now"
-ENDED = "ended at once; run it again to go on"
+ENDED = "ended at once; run it again to resume"
 
 _ending = Lock()
 
@@ -92,7 +92,7 @@ class _Signals:
 
 def end_now(code: int, why: str) -> NoReturn:
     """End this process and all that it started, whatever its threads are at; nothing is cleaned up."""
-    _ending.acquire()  # never released: of two threads that end the process one tells it
+    _ending.acquire()  # never released: of two threads that end the process one logs it
     _say(why)
     for process in psutil.Process().children(recursive=True):
         try:

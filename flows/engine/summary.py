@@ -10,11 +10,11 @@ from typing import Self
 from flows.interface.text import code, counted, duration, link
 from storage.receipts.units import COPIED, SKIPPED, Row
 
-REASONS_TOLD, LOSSES_TOLD = 10, 5
+MAX_REASONS, MAX_LOSSES = 10, 5
 AMOUNT = re.compile(r"\bof \d[\d,]*")
 """What differs between notes of one kind, such as "the first of 12 frames"."""
 PARTS = {"read": "read_seconds", "compute": "compute_seconds", "write": "write_seconds"}
-"""Where the time of an image goes, and the columns that say so."""
+"""Where the time of an image goes, and the columns that hold it."""
 
 
 def reason_of(row: Row) -> str:
@@ -24,7 +24,7 @@ def reason_of(row: Row) -> str:
 
 @dataclass
 class Summary:
-    """How many samples are ok, failed, or were done before, and what is told of them.
+    """How many samples are ok, failed, or were done before, and what is reported of them.
 
     tried: those that were worked on now, as `failed` has those of earlier runs, too. broken_units: units that came
     to nothing. omitted: what an option leaves out, in earlier runs, too; example: one of these, and why. reasons:
@@ -46,7 +46,7 @@ class Summary:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Self:
-        """The samples that these rows tell of, all of which were worked on now."""
+        """The samples of these rows, all of which were worked on now."""
         failures = [row for row in rows if row["status"] == "failed"]
         omitted = [row for row in rows if row["status"] == SKIPPED]
         return cls(
@@ -55,7 +55,7 @@ class Summary:
             tried=len(rows),
             omitted=len(omitted),
             example=next(map(reason_of, omitted), ""),
-            reasons=[reason_of(row) for row in failures[:REASONS_TOLD]],
+            reasons=[reason_of(row) for row in failures[:MAX_REASONS]],
             notes=Counter(
                 AMOUNT.sub("of …", note) for row in rows for note in (row.get("note") or "").split("; ") if note
             ),
@@ -78,7 +78,7 @@ class Summary:
             self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
     def add_before(self, rows: Iterable[Row]) -> None:
-        """Count in the samples that these rows of earlier runs tell of."""
+        """Count the samples of these rows of earlier runs."""
         for row in rows:
             if row["status"] == "failed":
                 self.failed += 1
@@ -99,7 +99,7 @@ class Summary:
         return ", ".join(part for part in parts if not part.startswith("0 ")) or "nothing to do"
 
     def note(self, reason: str) -> None:
-        if len(self.reasons) < REASONS_TOLD:
+        if len(self.reasons) < MAX_REASONS:
             self.reasons.append(reason)
 
     def exceptions(self) -> list[str]:
@@ -112,10 +112,10 @@ class Summary:
     def losses(self) -> str:
         """What of the results was not kept, the most frequent first; empty where all was."""
         kinds = [(note, count) for note, count in self.notes.most_common() if note != COPIED]
-        told = [f"{note} ({count:,})" for note, count in kinds[:LOSSES_TOLD]]
-        if rest := kinds[LOSSES_TOLD:]:
-            told.append(f"{counted(len(rest), 'more kind')} ({sum(count for _, count in rest):,})")
-        return f"not kept: {', '.join(told)}" if told else ""
+        reported = [f"{note} ({count:,})" for note, count in kinds[:MAX_LOSSES]]
+        if rest := kinds[MAX_LOSSES:]:
+            reported.append(f"{counted(len(rest), 'more kind')} ({sum(count for _, count in rest):,})")
+        return f"not kept: {', '.join(reported)}" if reported else ""
 
     def pace(self) -> str:
         """Images a second and where the time of the threads went; empty where nothing was done."""
@@ -125,9 +125,8 @@ class Summary:
         total = sum(self.seconds.values())
         if not total:
             return pace
-        return f"{pace}; of the threads' time: " + ", ".join(
-            f"{part} {seconds / total:.0%}" for part, seconds in self.seconds.items()
-        )
+        shares = (f"{seconds / total:.0%} {part}" for part, seconds in self.seconds.items())
+        return f"{pace}; thread time: {', '.join(shares)}"
 
     def load(self) -> str:
         """How many devices were computing at a time, or threads where these compute; empty where nothing was done."""
@@ -149,7 +148,7 @@ class Summary:
             found = left_out.items()
             lines += ["\n".join(f"* {kind}: {count:,}, such as {code(example)}" for kind, (count, example) in found)]
         if self.reasons:
-            told = "the first " if self.failed > len(self.reasons) else ""
-            lines += [f"## Failed: {told}{len(self.reasons)} of {self.failed:,}"]
+            reported = "the first " if self.failed > len(self.reasons) else ""
+            lines += [f"## Failed: {reported}{len(self.reasons)} of {self.failed:,}"]
             lines += ["\n".join(f"* {code(reason)}" for reason in self.reasons)]
         return "\n\n".join(filter(None, lines)) + "\n"

@@ -6,7 +6,7 @@ from flows.interface.console import Advance
 
 
 class Ticks:
-    """Counts what is told of a unit; a unit that is started again is counted once."""
+    """Counts the progress of a unit; a unit that is started again is counted once."""
 
     def __init__(self, advance: Advance) -> None:
         self.advance, self.done, self.failed, self.lock = advance, 0, 0, Lock()
@@ -20,7 +20,7 @@ class Ticks:
             self.advance(more, worse)
 
     def started(self) -> Advance:
-        """What counts from the beginning again, and tells what is new."""
+        """A counter that starts from the beginning, and reports only what is new."""
         done, failures, lock = 0, 0, Lock()
 
         def advance(count: int, failed: int = 0) -> None:

@@ -26,8 +26,8 @@ MAX_LEFT = 8
 """When so many units were given up in a process, with threads that may compute for ever, the rest is done apart."""
 
 
-def _untold(_: str) -> None:
-    """Tell nobody: the rows say it."""
+def _unlogged(_: str) -> None:
+    """Log nothing: the rows have it."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Watched:
 
     work: Work
     apart: Apart
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
     limit: float | None
     left: list[Errand] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, work: Work, elsewhere: WorkerSpec, claim: Claim, limit: float, tell: Callable[[str], None] = _untold
+        cls, work: Work, worker_spec: WorkerSpec, claim: Claim, limit: float, log: Callable[[str], None] = _unlogged
     ) -> "Watched":
         """The work of a run that has the lease of a claim; limit: 0 for any time."""
-        return cls(work, Apart(work, elsewhere, claim, limit or None), tell, limit or None)
+        return cls(work, Apart(work, worker_spec, claim, limit or None), log, limit or None)
 
     def __call__(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
         """The rows of a unit."""
@@ -60,7 +60,7 @@ class Watched:
                 errand.give_up()
                 self.left.append(errand)
                 advance(0)  # a run that is stopped goes no further
-                self.tell(
+                self.log(
                     f"{unit.name}: {late[0][0]} takes longer than --image-timeout {self.limit:g} s; "
                     "its unit is done image by image"
                 )

@@ -41,7 +41,7 @@ def forget(run: str) -> None:
 
 
 def do_unit(
-    elsewhere: WorkerSpec,
+    worker_spec: WorkerSpec,
     at_once: int,
     unit: Unit,
     run: str,
@@ -53,29 +53,29 @@ def do_unit(
     """The rows of a unit. What does it is made once for a `run`, the model loaded, and kept for the units to come.
 
     sync: whether its outputs are to be on the disk by then. limit: the seconds that an image may take, 0 for any.
-    apart: each image is done alone. What is done is told under the name of the run every second. Nothing of its
+    apart: each image is done alone. Progress is reported under the name of the run every second. Nothing of its
     target is changed without the lease of its `claim`. UnwantedError when nobody waits for it any longer.
     """
     worker = get_worker()
     key = worker.get_current_task()
     done = failures = 0
-    told, lock = time.monotonic(), Lock()
+    reported, lock = time.monotonic(), Lock()
 
     def advance(count: int, failed: int = 0) -> None:
-        nonlocal done, failures, told
+        nonlocal done, failures, reported
         task = worker.state.tasks.get(key)
         if task is None or task.state not in RUNNING:
             raise UnwantedError("stopped")
         with lock:
             done, failures = done + count, failures + failed
-            if time.monotonic() - told < TELL_SECONDS:
+            if time.monotonic() - reported < TELL_SECONDS:
                 return
-            told = time.monotonic()
+            reported = time.monotonic()
             event = {"key": key, "done": done, "failed": failures}
         worker.log_event(run, event)
 
     try:
-        watched = _work_of(run, lambda: Watched.of(elsewhere.make(at_once), elsewhere, claim, limit))
+        watched = _work_of(run, lambda: Watched.of(worker_spec.make(at_once), worker_spec, claim, limit))
         with claim.fenced(), unsynced(applies=not sync):
             rows = (watched.apart if apart else watched)(unit, unit.samples, advance)
         note_versions(Location.of(claim.target), rows)

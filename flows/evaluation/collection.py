@@ -32,7 +32,7 @@ class Collection:
 
     @classmethod
     def of(cls, address: str, options: SourceOptions | None = None) -> "Collection":
-        """All that are there, by their names without endings; by whole names where only endings tell them apart."""
+        """All images there, by their names without endings; by whole names where only the endings differ."""
         source, images = files_at(address, options)
         stems = Counter(codec.stem(entry.key) for entry in images)
         entries: dict[str, Entry] = {}
@@ -108,7 +108,7 @@ class Seen:
 
 
 def files_at(address: str, options: SourceOptions | None) -> tuple[Source, list[Entry]]:
-    """A source and its images; those that cannot be read at all say so when they are read."""
+    """A source and its images; those that cannot be read at all raise an error when they are read."""
     options = options or SourceOptions()
     source = open_source(address, options.names_encoding, follow_links=options.follow_links)
     contents = contents_of(source, options)

@@ -23,7 +23,7 @@ from storage.stores.location import Location, StorageError, UnavailableError
 
 FOLDER = "images/"
 EMBEDDED_BYTES = 12 * 2**20
-"""Images that would take more of the page than this lie beside it."""
+"""Images that would take more of the page than this are stored beside it."""
 THUMBNAIL = 192
 MAP = "SSIM"
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.interface.console import tell, tell_markdown
+from flows.interface.console import log, log_markdown
 from reports.metrics.metric import mean_or_infinite
 from reports.metrics.registry import METRICS, SET_METRICS
 from reports.tables.render import markdown, markdown_table
@@ -32,7 +32,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class Method(BaseModel):
-    """What a summary says of a method: these, and its numbers."""
+    """The columns of a method in a summary, beside its numbers."""
 
     model_config = ConfigDict(extra="allow")
     method: str
@@ -83,9 +83,9 @@ def compare(reports: Sequence[str], out: str) -> str:
         with target.writing(HISTORY_TABLE) as path:
             frame.to_parquet(path, index=False)
         target.write(HISTORY, text.encode())
-    tell_markdown(text)
+    log_markdown(text)
     if frame["conditions"].nunique() > 1:
-        tell("the runs were taken under different conditions; rows of one conditions column can be compared")
+        log("the runs were taken under different conditions; rows of one conditions column can be compared")
     return target.address(HISTORY)
 
 

@@ -13,7 +13,7 @@ from flows.evaluation.collection import Collection, files_at
 from flows.inputs.keys import alike
 from flows.inputs.options import SourceOptions
 from flows.inputs.sources import manifest_beside
-from flows.interface.console import tell
+from flows.interface.console import log
 from flows.interface.text import counted
 from storage.archives.source import SHARD, Single, Source
 from storage.images import decode
@@ -53,9 +53,9 @@ class Template:
 
 @dataclass(frozen=True)
 class Naming:
-    """How the files of one collection are named, and the option that says so.
+    """How the files of one collection are named, and the option for that.
 
-    template: None where their own names say it. comes_first: whether it does before a manifest.
+    template: None where their own names are the keys. comes_first: whether it does before a manifest.
     """
 
     option: str
@@ -96,7 +96,7 @@ class Keys:
         else:
             named = naming.template.names(files, naming.method)
             left = [entry for entry in files if entry not in named]
-            _tell_left_out(source, left, f"not named like {naming.template.text}")
+            _log_left_out(source, left, f"not named like {naming.template.text}")
         found: dict[str, Entry] = {}
         for some in (made, named):
             for fits in (self.known.get, self._by_stem):
@@ -109,7 +109,7 @@ class Keys:
         free = found.keys() | self.truth.entries.keys()
         others = {*made, *named} - {*found.values()}
         extra = {decode.stem(entry.key): entry for entry in sorted(others) if decode.stem(entry.key) not in free}
-        _tell_left_out(source, sorted(others - {*extra.values()}), "another file has the same key")
+        _log_left_out(source, sorted(others - {*extra.values()}), "another file has the same key")
         return Collection(source, {**found, **extra})
 
     def _by_stem(self, name: str) -> str | None:
@@ -155,7 +155,7 @@ def _in_manifest(files: Iterable[Entry], address: str) -> dict[Entry, str]:
 
 
 def _claim(source: Source, found: dict[str, Entry], named: Named, fits: Callable[[str], str | None]) -> None:
-    """Give files the keys that fit their names and are free; StorageError for two that want one key."""
+    """Give files the keys that fit their names and are free; StorageError for two files with one key."""
     taken = set(found.values())
     claimed: dict[str, Entry] = {}
     for entry, name in named.items():
@@ -168,6 +168,6 @@ def _claim(source: Source, found: dict[str, Entry], named: Named, fits: Callable
     found |= claimed
 
 
-def _tell_left_out(source: Source, left: list[Entry], why: str) -> None:
+def _log_left_out(source: Source, left: list[Entry], why: str) -> None:
     if left:
-        tell(f"{source}: left out: {counted(len(left), 'image')}, such as {left[0].key}: {why}")
+        log(f"{source}: left out: {counted(len(left), 'image')}, such as {left[0].key}: {why}")

@@ -57,10 +57,10 @@ class Measurement:
 
     @property
     def truth(self) -> Collection:
-        """What says which images there are: HR, or LR where there is no HR."""
+        """The images that define the keys: HR, or LR where there is no HR."""
         found = self.hr or self.lr
         if found is None:
-            raise ValueError("a comparison wants HR or LR images")
+            raise ValueError("a comparison needs HR or LR images")
         return found
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -207,7 +207,7 @@ class Measurement:
 
 
 RECEIPT = pa.schema([*SCHEMA, *map(SAMPLES.field, MADE_OF)])
-"""The columns of a unit's rows: those of the table, and what says if they are still true."""
+"""The columns of a unit's rows: those of the table, and the tags that show whether they are still true."""
 
 
 def as_in_table(rows: Iterable[Row]) -> Iterable[Row]:

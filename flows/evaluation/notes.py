@@ -21,7 +21,7 @@ def not_measured(comparison: Measurement, frame: pd.DataFrame) -> str | None:
     """How many images the table lacks, after a unit that came to nothing."""
     planned = len(comparison.truth.entries.keys() | set().union(*(sr.entries for sr in comparison.sr.values())))
     missing = planned - frame["key"].nunique()
-    return f"{missing:,} of {planned:,} images are not measured yet: run it again to go on." if missing else None
+    return f"{missing:,} of {planned:,} images are not measured yet: run it again to resume." if missing else None
 
 
 def notes_of(comparison: Measurement, frame: pd.DataFrame) -> list[str]:

@@ -52,7 +52,7 @@ class ReportOptions(SourceOptions):
     out: Address = Field(description="folder or URL for the table, the summary, the page and the images")
     protocol: LRProtocol | None = Field(
         None,
-        description="what made the LR images; by default what their manifest says, else what the results' models "
+        description="what made the LR images; by default the one in their manifest, else what the results' models "
         "were trained for, else reference; of realworld there is no consistency",
     )
     any_protocol: bool = Field(
@@ -62,9 +62,9 @@ class ReportOptions(SourceOptions):
     border: int = Field(0, ge=0, le=1024, description="pixels that PSNR and SSIM leave out on each side")
     data_range: float = Field(255, gt=0, le=255, description="peak of PSNR and L of SSIM, in levels of 8 bits")
     lpips: Literal["alex", "vgg", "none"] = Field(
-        "alex", description="network of LPIPS; vgg wants torchvision's VGG16 in torch hub's cache"
+        "alex", description="network of LPIPS; vgg needs torchvision's VGG16 in torch hub's cache"
     )
-    sets: bool = Field(False, description="FID and KID as well; wants the extra fid, and images by the hundred")
+    sets: bool = Field(False, description="FID and KID as well; needs the extra fid and hundreds of images")
     title: str = Field("Super-resolution compared", min_length=1, description="heading of the page")
     gallery: int = Field(24, ge=0, le=100_000, description="images shown, from the worst to the best")
     figures: bool = Field(False, description="figures as papers print them, as PDF and PNG")
@@ -90,7 +90,7 @@ class ReportOptions(SourceOptions):
             Template(self.lr_name)
         _ = self.templates
         if self.rating == "pairs" and len(self.sr) < 2:
-            raise ValueError("pairs want two results or more")
+            raise ValueError("--rating pairs needs at least two results")
         return self
 
     @property

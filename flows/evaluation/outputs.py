@@ -52,7 +52,7 @@ class Published:
 
     @classmethod
     def at(cls, out: Location, fixed: Set[str]) -> "Published":
-        """What `out` says; fixed: what reports of earlier versions, which kept no names, may have written."""
+        """What `out` records; fixed: what reports of earlier versions, which kept no names, may have written."""
         there = {entry.key: entry for entry in out.list()}
         if PUBLISHED not in there:
             return cls(out, there, None, set(), known=False)
@@ -69,8 +69,8 @@ class Published:
             return False
         return not broken(self.out, self.seals, self.there)
 
-    def check_strangers(self, planned: Set[str]) -> None:
-        """StorageError where files of somebody else lie where `planned` ones go, or are called like our images."""
+    def check_foreign_files(self, planned: Set[str]) -> None:
+        """StorageError where foreign files are in the place of `planned` ones, or have the names of our images."""
         taken = {name for name in self.there if name in planned or IMAGE.fullmatch(name)}
         if foreign_files := sorted(name for name in taken if not self._is_own(name)):
             more = f", nor are {len(foreign_files) - 1:,} others" if len(foreign_files) > 1 else ""
@@ -82,7 +82,7 @@ class Published:
     @contextmanager
     def renewing(self, stands_on: Sequence[Any], planned: Set[str]) -> Iterator[Recorder]:
         """Where the files of a new report go; when all are there, those of the last one that it did not make go."""
-        self.check_strangers(planned)
+        self.check_foreign_files(planned)
         self._say(None, self.names | planned, {})
         with Commits(self.out) as commits:
             out = Recorder(self.out.url, self.out.store, self.out.root, commits)

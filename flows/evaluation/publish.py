@@ -21,7 +21,7 @@ from flows.evaluation.outputs import TABLE, Published, Recorder
 from flows.evaluation.rating import PAGE as RATING_PAGE
 from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
 from flows.evaluation.set_metrics import set_distances
-from flows.interface.console import progress, publish, tell, tell_markdown
+from flows.interface.console import log, log_markdown, progress, publish
 from reports.figures.contact_sheet import NothingToDrawError, contact_sheet
 from reports.figures.crops import comparison_figure
 from reports.figures.fonts import lacking, missing
@@ -76,7 +76,7 @@ class Publication:
         text = self.out.read(MARKDOWN).decode()
         link = f"Page: `{self.out.address(PAGE)}`"
         publish("dtls-report", f"# {self.options['title']}\n\n{text}\n\n{link}\n")
-        tell_markdown(text.partition(INTERVALS)[0])
+        log_markdown(text.partition(INTERVALS)[0])
         return self.out.address(PAGE)
 
     def _ground(self) -> "_Ground":
@@ -90,9 +90,9 @@ class Publication:
         made_from = [self.configuration, versions()["dtls"], *self.out.info(TABLE).listed, *said, notes]
         return _Ground(frame, notes, made_from)
 
-    def check_strangers(self) -> None:
+    def check_foreign_files(self) -> None:
         """StorageError where files of somebody else are in the way."""
-        self._published().check_strangers(self._planned())
+        self._published().check_foreign_files(self._planned())
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Publication:
         out.write(SUMMARY, text_of(content).encode())
 
     def _readable(self, frame: pd.DataFrame) -> Measurement:
-        """What is compared, without the images that hung or killed who read them, as the table says."""
+        """What is compared, without the images that, by the table, hung or killed the process that read them."""
         return self.comparison.without({*frame.loc[frame["error"].map(is_not_to_be_read), "key"]})
 
     def _summary(self, frame: pd.DataFrame, notes: list[str]) -> Summary:
@@ -180,7 +180,7 @@ class Publication:
         items = gallery.items(SHEET_ROWS)
         names = " ".join(text for item in items for text in (item.key, *(p.label for p in item.images)))
         if unknown := "".join(filter(str.isprintable, missing(names))):
-            tell(f"{lacking(unknown)}; until then {SHEET} and figures have their codes")
+            log(f"{lacking(unknown)}; until then {SHEET} and figures have their codes")
         with suppress(NothingToDrawError):
             buffer = io.BytesIO()
             contact_sheet(items).save(buffer, "PNG", optimize=True)

@@ -1,7 +1,7 @@
-"""What people say of results: the page where they grade them blind, and what its answers come to.
+"""How people rate results: the page where they grade them blind, and a summary of its answers.
 
-The page of the newest study lies in `rating/`, to be handed out alone. What names the methods behind its images
-lies beside the report and stays at home: `study.json` for the newest study, and a `study-ID.json` for each that there
+The page of the newest study is in `rating/`, to be handed out alone. What names the methods behind its images
+is beside the report and stays at home: `study.json` for the newest study, and a `study-ID.json` for each that there
 was, so that answers find their methods after others have joined. Reports of before have a `study.json` alone.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.evaluation.gallery import EMBEDDED_BYTES, Gallery
 from flows.inputs.sources import file_at
-from flows.interface.console import tell
+from flows.interface.console import log
 from reports.figures.contact_sheet import GalleryItem
 from reports.rating.analysis import summarise_ratings
 from reports.rating.answers import MAX_FILE, Session, ratings_table, read_session, write_ratings
@@ -26,14 +26,14 @@ RATED = 12
 
 
 def write_rating(out: Location, gallery: Gallery, mode: Any) -> None:
-    """Make the page and the key to it, of images that each method has a good result of; without any, tell that.
+    """Make the page and the key to it, of images that each method has a good result of; without any, log that.
 
     The secret of the key before stays, so that answers on their way still fit, and so does that key.
     """
     methods = list(gallery.comparison.sr)
     shared = [key for key in gallery.keys if all(_is_good(gallery, method, key) for method in methods)]
     if not shared:
-        tell(f"no rating page: no image of the gallery has good results of {' and '.join(methods)}")
+        log(f"no rating page: no image of the gallery has good results of {' and '.join(methods)}")
         return
     before = _key(out, KEY)
     secret = {"secret": before.secret} if before is not None else {}

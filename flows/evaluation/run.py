@@ -16,7 +16,7 @@ from flows.evaluation.publish import Publication
 from flows.evaluation.spec import EvaluationSpec
 from flows.inputs.compatibility import chosen_protocol
 from flows.inputs.sources import SourceSpec, check_within
-from flows.interface.console import tell
+from flows.interface.console import log
 from flows.interface.errors import RunError
 from reports.figures.fonts import check_unreadable
 from reports.metrics.planes import Measure
@@ -41,7 +41,7 @@ def evaluate(options: ReportOptions) -> str:
             note or f"{options.lr}: made by realworld, which has no consistency: nothing to measure without --hr"
         )
     hr, lr, sr = _collections(options)
-    making = EvaluationSpec(
+    spec = EvaluationSpec(
         hr=_reopened(hr, options.hr, options),
         lr=_reopened(lr, options.lr, options),
         sr=tuple(
@@ -60,17 +60,17 @@ def evaluate(options: ReportOptions) -> str:
         batch_size=options.batch_size,
         workers=options.workers,
     )
-    comparison = replace(making.comparison(hr, lr, sr, is_here=options.runner == "threads"), note=note)
+    comparison = replace(spec.comparison(hr, lr, sr, is_here=options.runner == "threads"), note=note)
     job = Job(
         title=f"compare {', '.join(options.sr)}",
         units=comparison.units(),
         work=comparison.work,
-        elsewhere=WorkerSpec(making, uses_gpu=True),
+        worker_spec=WorkerSpec(spec, uses_gpu=True),
         receipts=Receipts(out, "report", RECEIPT, TABLE),
         gather=_gather,
     )
     publication = Publication(out, job.units, comparison, options.model_dump(include=SHOWN_OPTIONS))
-    publication.check_strangers()
+    publication.check_foreign_files()
     try:
         fanout.run(job, options)
     except RunError:
@@ -107,7 +107,7 @@ def _publish_what_there_is(publication: Publication) -> None:
         if publication.out.exists(TABLE):
             publication.publish()
     except Exception as error:
-        tell(f"no page of what there is: {' '.join(str(error).split()) or type(error).__name__}")
+        log(f"no page of what there is: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _gather(rows: Iterable[Row], path: Path) -> None:

@@ -21,7 +21,7 @@ def set_distances(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """By method its numbers of SET_METRICS, as far as there are images enough, and what must be known of them.
 
-    Images that cannot be read count in no set; `advance` is told of each.
+    Images that cannot be read count in no set; `advance` is called for each.
     """
     if comparison.hr is None:
         return {}, ["FID and KID compare with HR images, and there are none."]

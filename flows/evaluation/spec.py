@@ -30,7 +30,7 @@ class EvaluationSpec:
     workers: int
 
     def __call__(self, _: int) -> Work:
-        """What measures a unit in this process; the unit says what is in the folders."""
+        """What measures a unit in this process; the unit has what is in the folders."""
         hr, lr = (Collection(one.open(), {}) if one is not None else None for one in (self.hr, self.lr))
         return self.comparison(hr, lr, {name: Collection(one.open(), {}) for name, one in self.sr}).work
 

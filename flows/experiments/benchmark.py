@@ -23,7 +23,7 @@ from flows.experiments.cost import cost_of, steps_in
 from flows.experiments.experiment import Experiment, Row
 from flows.experiments.options import BenchmarkOptions
 from flows.experiments.testbed import Testbed
-from flows.interface.console import tell
+from flows.interface.console import log
 from flows.interface.options import command_line
 from flows.interface.text import counted
 from flows.training.options import TrainOptions
@@ -36,7 +36,7 @@ from storage.stores.location import Location
 
 PACE = "pace.json"
 UNTIMED = ("source", "target", "device", "resume", "shards", "image_ext", "max_failed")
-"""Options of a training that say nothing of how long a step takes."""
+"""Options of a training that do not change how long a step takes."""
 
 
 class Benchmark:
@@ -51,7 +51,7 @@ class Benchmark:
         )
 
     def check(self) -> None:
-        """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
+        """Refuse, before any work, folders inside each other and sizes that do not fit."""
         self.testbed.check()
         for low in self.options.lr_sizes:
             downscale_size((self.options.size, self.options.size), self.options.size / low)
@@ -112,18 +112,18 @@ class Benchmark:
         stride = next((s for s in range(max(1, span // 28), 0, -1) if span % s == 0), 1)
         geometry = {"lr_size": low, **({"stride": stride} if model_class(said["method"]).preset else {})}
         chosen = {**given, **geometry, **said}
-        told = json.dumps([self.options.source, self.options.minutes, chosen], sort_keys=True)
-        target = self.testbed.at(f"models/{name}-{low}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
+        identity = json.dumps([self.options.source, self.options.minutes, chosen], sort_keys=True)
+        target = self.testbed.at(f"models/{name}-{low}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}")
         return TrainOptions(source=self.testbed.shards, target=target, resume=True, **chosen)
 
     def _timed(self, training: TrainOptions) -> TrainOptions:
         """With the steps that fit into the time, measured once for each training on this kind of device."""
         out, device = Location.of(self.options.out), best_device(self.options.device)
-        told = training.model_dump(exclude={*UNTIMED}, exclude_none=True)
-        said = json.dumps([self.options.minutes, device.partition(":")[0], told], sort_keys=True)
+        reported = training.model_dump(exclude={*UNTIMED}, exclude_none=True)
+        said = json.dumps([self.options.minutes, device.partition(":")[0], reported], sort_keys=True)
         kept: dict[str, int] = json.loads(out.read_if_there(PACE) or b"{}")
         if said not in kept:
-            tell(f"measuring how fast {training.target.rpartition('/')[2]} trains here")
+            log(f"measuring how fast {training.target.rpartition('/')[2]} trains here")
             kept[said] = steps_in(60 * self.options.minutes, training)
             out.write(PACE, json.dumps(kept, indent=2).encode())
         return training.model_copy(update={"steps": kept[said]})
@@ -191,11 +191,11 @@ def _winners(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Who is best by distortion, and who by perception."""
     by_psnr = {name: row["psnr"] for name, row in rows.items() if row.get("psnr") is not None}
     by_lpips = {name: row["lpips"] for name, row in rows.items() if row.get("lpips") is not None}
-    told = []
+    reported = []
     if by_psnr:
         best = max(by_psnr, key=by_psnr.__getitem__)
-        told.append(f"Least distortion: {best} ({by_psnr[best]:.2f} dB).")
+        reported.append(f"Least distortion: {best} ({by_psnr[best]:.2f} dB).")
     if by_lpips:
         best = min(by_lpips, key=by_lpips.__getitem__)
-        told.append(f"Nearest to the eye: {best} (LPIPS {by_lpips[best]:.4f}).")
-    return told
+        reported.append(f"Nearest to the eye: {best} (LPIPS {by_lpips[best]:.4f}).")
+    return reported

@@ -48,7 +48,7 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
     device, recipe, config = best_device(options.device), options.recipe(), options.model()
     kind, _, index = device.partition(":")
     precision = "bf16-mixed" if best_precision(options.precision, device) == "bf16" else "32-true"
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it says what the options say
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it repeats the options
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=precision)  # type: ignore[arg-type]
     model = make_model({"method": options.method, **asdict(config)})
     trainer = Trainer(model, recipe, fabric, load_lpips(fabric.device) if recipe.perceptual else None)
@@ -66,7 +66,7 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
             raise TrainingError(f"{options.method} cannot be trained on {device}: {reason}") from error
     if device.startswith("cuda"):
         del trainer, model
-        torch.cuda.empty_cache()  # the training process wants it
+        torch.cuda.empty_cache()  # the training process needs it
     return max(1, round(seconds / a_step))
 
 
@@ -116,10 +116,10 @@ def _memory(device: str, which: str) -> int | None:
     if device.startswith("cuda"):
         return torch.cuda.memory_allocated(device) if which == "VmRSS" else torch.cuda.max_memory_allocated(device)
     try:
-        told = Path("/proc/self/status").read_text()
+        reported = Path("/proc/self/status").read_text()
     except OSError:
         return None
-    return 1024 * int(told.partition(f"{which}:")[2].split()[0])
+    return 1024 * int(reported.partition(f"{which}:")[2].split()[0])
 
 
 def _forget_peak(device: str) -> None:

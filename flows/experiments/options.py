@@ -27,7 +27,7 @@ class BenchmarkOptions(Options):
     test: Address = Field(description="folder or URL of the images to test on; none of them in source")
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
-        (), description=f"which, by comma; if not said, all but the slow ones of {', '.join(BENCHMARK_METHODS)}"
+        (), description=f"which, by comma; by default all but the slow ones of {', '.join(BENCHMARK_METHODS)}"
     )
     minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
     size: int = Field(128, ge=32, le=1024, description="side of the HR images")
@@ -38,7 +38,7 @@ class BenchmarkOptions(Options):
         "scale alone once more for each other",
     )
     protocol: Protocol = Field("antialias", description="downscaling for training and testing")
-    sets: bool = Field(False, description="KID and FID as well; wants the extra fid, and images by the hundred")
+    sets: bool = Field(False, description="KID and FID as well; needs the extra fid and hundreds of images")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32 in training; auto is bf16 on GPUs that have it")
     workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
@@ -62,10 +62,10 @@ class ReproduceOptions(Options):
         None,
         ge=32,
         le=1024,
-        description="side of the HR images, the paper's if not said; others shrink with it",
+        description="side of the HR images, by default the paper's; others shrink with it",
     )
-    dim: int | None = Field(None, ge=4, le=1024, description="width of the network; the paper's if not said")
-    steps: int | None = Field(None, ge=1, description="training steps; the paper's if not said")
+    dim: int | None = Field(None, ge=4, le=1024, description="width of the network; by default the paper's")
+    steps: int | None = Field(None, ge=1, description="training steps; by default the paper's")
     batch_size: int | None = Field(None, ge=1, le=65_536, description="images a training step")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")

@@ -15,8 +15,8 @@ class PaperRow:
     """One line of a table: a method at one LR size.
 
     low: side of the LR images at the preset's full size. train and upscale: what departs from the preset and from
-    the defaults. ours: whether we compute it; other people's methods are published numbers only. share: of the steps,
-    so that all rows take the same time (measured on 2 cores at dim 16).
+    the defaults. is_computed: whether we compute it; other people's methods are published numbers only. share: of
+    the steps, so that all rows take the same time (measured on 2 cores at dim 16).
     """
 
     label: str
@@ -24,13 +24,13 @@ class PaperRow:
     train: Mapping[str, Any] = field(default_factory=dict)
     upscale: Mapping[str, Any] = field(default_factory=dict)
     published: Numbers = field(default_factory=dict)
-    ours: bool = True
+    is_computed: bool = True
     share: float = 1.0
 
     @property
     def needs_training(self) -> bool:
-        """Whether it is ours and wants a trained model."""
-        return self.ours and self.upscale.get("method", "dtls") in MODELS
+        """Whether it is computed, and needs a trained model."""
+        return self.is_computed and self.upscale.get("method", "dtls") in MODELS
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PaperTable:
 
 
 def _theirs(label: str, low: int, **published: float) -> PaperRow:
-    return PaperRow(label, low, published=published, ours=False)
+    return PaperRow(label, low, published=published, is_computed=False)
 
 
 def _dtls(low: int, **published: float) -> PaperRow:

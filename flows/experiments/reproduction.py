@@ -49,7 +49,7 @@ class Reproduction:
         )
 
     def check(self) -> None:
-        """Refuse, before any work, folders that lie in each other and sizes that do not fit."""
+        """Refuse, before any work, folders inside each other and sizes that do not fit."""
         self.testbed.check()
         for row in self.table.rows:
             self._shrunk(row.low)
@@ -61,11 +61,11 @@ class Reproduction:
         experiment = Experiment(self.testbed)
         experiment.train([self._training(row) for row in self.table.rows if row.needs_training])
         numbers: dict[tuple[str, int], Mapping[str, Any]] = {}
-        for low in dict.fromkeys(row.low for row in self.table.rows if row.ours):
+        for low in dict.fromkeys(row.low for row in self.table.rows if row.is_computed):
             shrunk = self._shrunk(low)
             summary = experiment.measured(
                 shrunk,
-                [self._row(row) for row in self.table.rows if row.ours and row.low == low],
+                [self._row(row) for row in self.table.rows if row.is_computed and row.low == low],
                 results=f"sr/{self.options.table}-{shrunk}",
                 report=f"report-{self.options.table}-{shrunk}",
                 title=f"{self.table.title}, {shrunk}→{self.size}",
@@ -138,8 +138,8 @@ class Reproduction:
         shown += [SATISFIED] * self.table.rated
         lines = []
         for row in self.table.rows:
-            ours = numbers.get((row.label, row.low), {}) if row.ours else {}
-            cells = [_cell(m, ours.get(m.name), row.published.get(m.name)) for m in shown]
+            computed = numbers.get((row.label, row.low), {}) if row.is_computed else {}
+            cells = [_cell(m, computed.get(m.name), row.published.get(m.name)) for m in shown]
             lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells])
         text = markdown_table(["Method", "LR→HR", *(m.heading for m in shown)], lines, "ll")
         notes = [self.table.note]
@@ -165,5 +165,5 @@ class Reproduction:
         return f"{' · '.join(facts)}\n\n`{command_line('reproduce', options)}`"
 
 
-def _cell(metric: Metric, ours: object, published: float | None) -> str:
-    return f"{metric.text(ours)} ({metric.text(published)})" if published is not None else metric.text(ours)
+def _cell(metric: Metric, computed: object, published: float | None) -> str:
+    return f"{metric.text(computed)} ({metric.text(published)})" if published is not None else metric.text(computed)

@@ -44,7 +44,7 @@ class Testbed:
     common: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """StorageError, before any work, for folders that lie in each other."""
+        """StorageError, before any work, for folders inside each other."""
         source, test, out = (Location.of(a) for a in (self.source, self.test, self.out))
         check_within(out, self.source)
         check_within(out, self.test)

@@ -1,22 +1,58 @@
-"""By which downscaling a report measures LR consistency: what is known of the LR images, or else of the results."""
+"""Whether images, methods and results fit each other: scales, and the downscalings that LR images were made by."""
 
 from collections.abc import Mapping, Set
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from dtls.degradations.base import LRProtocol, is_linear
-from dtls.errors import ProtocolError
-from flows.inputs.sources import protocols
+from dtls.errors import ProtocolError, SamplingError
+from flows.inputs.sources import manifest_beside
+from storage.receipts.parquet import ROWS
 from storage.stores.location import StorageError
 
+if TYPE_CHECKING:
+    from dtls.inference.method import Method
+
 DEFAULT: LRProtocol = "reference"
+
+
+def protocols(address: str, method: str = "downscale") -> set[str]:
+    """The protocols that a manifest beside the images there names: by which downscalings they were made.
+
+    method: what the name of the method begins with that made them; of SR images, any model's name
+    stands beside the downscaling that it was trained for.
+    """
+    manifest = manifest_beside(address, ["method", "protocol"])
+    if manifest is None or manifest.num_columns < 2:
+        return set()
+    rows = manifest.group_by(["method", "protocol"]).aggregate([])
+    made = ((str(row["method"]), row["protocol"]) for batch in rows.to_batches(ROWS) for row in batch.to_pylist())
+    return {str(protocol) for name, protocol in made if protocol and name.startswith(method)}
+
+
+def check_misfits(
+    method: "Method", source: str, scale: float | None, *, any_protocol: bool, projected: bool = False
+) -> None:
+    """Refuse, before any work, a scale or images that the method was not trained for."""
+    if scale is not None:
+        method.check_scale(scale)
+    if (trained := method.degradation) is None:
+        return
+    made = protocols(source)
+    if made - {trained} and not any_protocol:
+        raise ProtocolError(
+            f"the checkpoint is made for {trained}, and the images in {source} are made by "
+            f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
+        )
+    if projected and (random := sorted(name for name in made if not is_linear(name))):
+        raise SamplingError(f"{source}: made by {random[0]}, which is not linear: nothing to project on")
 
 
 def chosen_protocol(
     requested: LRProtocol | None, lr: str | None, results: Mapping[str, str], *, any_protocol: bool
 ) -> tuple[LRProtocol, str]:
-    """The protocol of a report, and what people must know where nothing says that it is the LR images' own.
+    """The protocol of a report, and a note for the report where it is not known to be the LR images' own.
 
-    StorageError where the LR images' manifest says another than requested, or nothing says any and results disagree;
+    StorageError where the LR images' manifest names another than requested, or none is known and results disagree;
     ProtocolError for results of a model for another one, unless `any_protocol`.
     """
     trained = {name: found for name, address in results.items() if (found := protocols(address, ""))}
@@ -26,17 +62,17 @@ def chosen_protocol(
     if made and (len(made) > 1 or (requested is not None and made != {requested})):
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {requested}")
     _check_unknown({lr: made, **{results[name]: found for name, found in trained.items()}})
-    told = made.pop() if made else requested
-    if told is None:
+    protocol = made.pop() if made else requested
+    if protocol is None:
         return _assumed(lr, trained, any_protocol=any_protocol)
-    how = f"the LR images are made by {told}" if requested is None else f"--protocol {told} is given"
+    how = f"the LR images are made by {protocol}" if requested is None else f"--protocol {protocol} is given"
     for name, found in trained.items() if not any_protocol else ():
-        if others := found - {told}:
+        if others := found - {protocol}:
             raise ProtocolError(
                 f"{name} ({results[name]}) is of a model for {', '.join(sorted(others))}, and {how}; "
                 "--any-protocol measures it all the same"
             )
-    return cast(LRProtocol, told), ""
+    return cast(LRProtocol, protocol), ""
 
 
 def _check_unknown(named: Mapping[str, Set[str]]) -> None:

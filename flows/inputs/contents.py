@@ -1,4 +1,4 @@
-"""What a source holds: each of its files is an image, refused, or skipped, and counted and told as such."""
+"""What a source holds: each of its files is an image, refused, or skipped, and is counted and logged as such."""
 
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field

@@ -33,7 +33,7 @@ class Names:
     def among(self, keys: Sequence[str]) -> "Names":
         """These names, with exceptions where two of the sorted `keys` would have one."""
         exceptions: dict[str, str] = {}
-        for duplicates in _twins(keys):
+        for duplicates in _duplicates(keys):
             by_name: dict[str, list[str]] = {}
             for key in duplicates:
                 by_name.setdefault(self._plain(key), []).append(key)
@@ -51,10 +51,10 @@ class Names:
         return Names(self.ending, self.suffix, exceptions)
 
 
-def _twins(keys: Iterable[str]) -> Iterator[list[str]]:
+def _duplicates(keys: Iterable[str]) -> Iterator[list[str]]:
     """Those of the sorted `keys` that differ in their endings only, together.
 
-    What lies between two such keys begins with the stem of both and a dot, so that few have to be remembered.
+    What is between two such keys begins with the stem of both and a dot, so that few have to be remembered.
     """
     before: list[tuple[str, list[str]]] = []
     for key in keys:
@@ -78,7 +78,7 @@ def normalized(key: str) -> str:
 def alike(wanted: Iterable[str], there: Collection[str]) -> dict[str, list[str]]:
     """By the wanted keys that are not there, the keys that are and differ in their Unicode form only.
 
-    One such key is meant; several cannot be told apart.
+    One such key is meant; several are ambiguous.
     """
     if not (absent := [key for key in wanted if key not in there]):
         return {}

@@ -1,4 +1,4 @@
-"""What the log says of the files that a source has and a run leaves out."""
+"""Log lines about the files of a source that a run leaves out."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from flows.inputs.kinds import may_be_image
 from flows.inputs.options import ENCODINGS, SourceOptions
-from flows.interface.console import tell
+from flows.interface.console import log
 from flows.interface.text import counted
 from storage.archives.archive import MAX_FOREIGN, Refused, shown
 from storage.archives.source import Folder, Source
@@ -15,49 +15,49 @@ from storage.stores.location import Entry
 
 MAX_REFUSED, MAX_ARCHIVES = 20, 5
 UNTAGGED = re.compile(r"(-[0-9a-f]+)?")
-"""The tag of a file of which nothing tells when it was changed; of a member of such an archive, where that begins."""
+"""The tag of a file of unknown date of change; of a member of such an archive, where that begins."""
 
 
 def log_refused(source: Source, refused: Refused) -> None:
     """Log the first of the members that are left out of an archive, with the reasons."""
     for name, why in refused[:MAX_REFUSED]:
-        tell(f"{source}: left out: {name}: {why}")
+        log(f"{source}: left out: {name}: {why}")
     if (more := len(refused) - MAX_REFUSED) > 0:
-        tell(f"{source}: … and {more:,} more members left out")
+        log(f"{source}: … and {more:,} more members left out")
 
 
 def log_skipped(source: Source, by_kind: dict[str, list[Entry]], options: SourceOptions | None) -> None:
     """Log what is left out for its kind, and which option takes it."""
     if by_kind["unread"]:
-        tell(f"{source}: left out: {_unread(by_kind['unread'])}; convert them")
+        log(f"{source}: left out: {_unread(by_kind['unread'])}; convert them")
     if archives := by_kind["archive"]:
         named = ", ".join(entry.key for entry in archives[:MAX_ARCHIVES])
         more = ", …" if len(archives) > MAX_ARCHIVES else ""
-        told = f"{counted(len(archives), 'archive')} ({named}{more})"
-        tell(f"{source}: left out: {told}; give each as a source of its own")
+        some = f"{counted(len(archives), 'archive')} ({named}{more})"
+        log(f"{source}: left out: {some}; give each as a source of its own")
     if links := by_kind["link"]:
-        tell(f"{source}: left out: {_such_as(links, 'link')}, which lead out of it; --follow-links takes them")
+        log(f"{source}: left out: {_such_as(links, 'link')}, which lead out of it; --follow-links takes them")
     if unlisted := by_kind["unlisted"]:
         why = unlisted[0].etag.removeprefix(UNLISTED)
-        told = f"{_such_as(unlisted, 'folder')}, which cannot be listed ({why})"
-        tell(f"{source}: left out: {told}; what was made of them before stays")
+        some = f"{_such_as(unlisted, 'folder')}, which cannot be listed ({why})"
+        log(f"{source}: left out: {some}; what was made of them before stays")
     if hidden := by_kind["hidden"]:
-        tell(f"{source}: left out: {_such_as(hidden, 'hidden file')}; names that begin with a dot are not read")
+        log(f"{source}: left out: {_such_as(hidden, 'hidden file')}; names that begin with a dot are not read")
     if others := by_kind["other"]:
         may_be = options is not None and not options.by_content and any(may_be_image(entry.key) for entry in others)
         hint = "; --by-content takes those that begin as an image does" if may_be else ""
-        tell(f"{source}: left out: {_such_as(others, 'file')}, without an image's suffix{hint}")
+        log(f"{source}: left out: {_such_as(others, 'file')}, without an image's suffix{hint}")
 
 
 def log_untagged(source: Source, listed: list[Entry]) -> None:
     """Log images whose changes are noticed at a price, or not at all."""
     if hashed := [entry for entry in listed if entry.etag.startswith(HASHED)]:
-        told = _such_as(hashed, "image")
-        tell(f"{source}: {told}: without ETag and Last-Modified; read whole at each run, so that changes are noticed")
+        reported = _such_as(hashed, "image")
+        log(f"{source}: {reported}: without ETag and Last-Modified; read whole at each run, to notice changes")
     if untagged := [entry for entry in listed if not entry.changed and UNTAGGED.fullmatch(entry.etag)]:
-        told = _such_as(untagged, "image")
-        tell(
-            f"{source}: warning: {told}: nothing but the size says whether it changed, so some changes there are "
+        some = _such_as(untagged, "image")
+        log(
+            f"{source}: warning: {some}: nothing but the size says whether it changed, so some changes there are "
             "not noticed; to have them noticed, copy the source to this machine"
         )
 
@@ -69,7 +69,7 @@ def log_foreign(source: Source, options: SourceOptions | None) -> None:
     may_be = [encoding for encoding in ENCODINGS if all(_is_in(encoding, name) for name in source.foreign)]
     known = f": {' or '.join(may_be)}" if may_be else ""
     example = shown(source.foreign[0].decode("cp437"))
-    tell(
+    log(
         f"{source}: {_counted_names(len(source.foreign))} in an encoding that is not told, such as {example}; "
         f"--names-encoding says which{known}"
     )
@@ -94,8 +94,8 @@ def _such_as(entries: list[Entry], what: str) -> str:
 def _unread(entries: list[Entry]) -> str:
     """The images that are not read, by their kinds, the most frequent first."""
     kinds_found = Counter(PurePosixPath(entry.key).suffix.lower() for entry in entries).most_common()
-    told = ", ".join(f"{suffix} {number:,}" for suffix, number in kinds_found)
-    return f"{counted(len(entries), 'image')} of kinds that are not read ({told})"
+    counts = ", ".join(f"{suffix} {number:,}" for suffix, number in kinds_found)
+    return f"{counted(len(entries), 'image')} of kinds that are not read ({counts})"
 
 
 def emptiness(source: Source, by_kind: dict[str, list[Entry]]) -> str:

@@ -1,4 +1,4 @@
-"""Methods by what options say of them; what is behind a URL is fetched for as long as loading takes."""
+"""Methods by the options that name them; what is behind a URL is fetched for as long as loading takes."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ class MethodSpec:
         if self.checkpoint is not None:
             return load_checkpointed(self.checkpoint, best_device(self.device), self.sampling, self.method)
         if self.method is None:
-            raise CheckpointError("say a method or a checkpoint")
+            raise CheckpointError("a method or a checkpoint is required")
         if self.method.startswith(SPANDREL):
             return load_spandrel(self.method.removeprefix(SPANDREL), best_device(self.device), self.sampling)
         return load_method(self.method)

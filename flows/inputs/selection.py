@@ -15,7 +15,7 @@ from flows.inputs.contents import Contents, reason_of_refusal, refused_entry
 from flows.inputs.keys import alike
 from flows.inputs.options import SourceOptions
 from flows.inputs.sources import file_at
-from flows.interface.console import tell
+from flows.interface.console import log
 from flows.interface.options import Address
 from flows.interface.text import counted
 from storage.archives import kinds
@@ -29,9 +29,11 @@ MAX_BYTES = 2**29
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MISSING = "not in the source"
 """The tag of a key that was asked for and is not there."""
-TWINS = "several keys in the source differ from it in their Unicode form only (NFC, NFD); list one of them as it is"
+AMBIGUOUS = (
+    "several keys in the source differ from it in their Unicode form only (NFC, NFD); list one of them as it is"
+)
 NO_TARGETS = formats.by_suffix().keys() | formats.unread_suffixes() | {".bz2", ".gz", ".xz", ".zst"}
-"""What names end in that say another kind of file, besides archives that are not written."""
+"""What the names of other kinds of files end in, besides archives that are not written."""
 PATTERN = "pattern of keys as `aws s3` has them: * stands for anything, slashes too, ? for a character"
 
 
@@ -56,7 +58,7 @@ class SelectionOptions(SourceOptions, MakingOptions):
     exclude: list[str] = Field(default_factory=list, description="no images whose keys match this pattern")
     key_list: Address | None = Field(None, description="file or URL of keys, one a line: only these images")
     limit: int | None = Field(None, ge=1, description="no more than the first so many of these images")
-    dry_run: bool = Field(False, description="tell the plan, with an estimate of time and bytes, and write nothing")
+    dry_run: bool = Field(False, description="print the plan with an estimate of time and bytes, and write nothing")
 
     @model_validator(mode="after")
     def _patterns_say_something(self) -> Self:
@@ -97,19 +99,19 @@ def select(
 
 
 def _meant(contents: Contents, lines: Mapping[str, int], address: str) -> tuple[Set[str], list[Entry]]:
-    """The keys there that a list means, and entries for those of its keys that are not there, which is told.
+    """The keys there that a list means, and entries for those of its keys that are not there, which is logged.
 
     No line is repeated, as the file may be another than was meant: StorageError for one that can be no image's key.
     """
     listed = lines.keys()
     there, hidden = contents.keys, {entry.key for entry in contents.hidden}
     meant = alike(listed, there)
-    absent = [refused_entry(key, TWINS) for key, found in meant.items() if len(found) > 1]
+    absent = [refused_entry(key, AMBIGUOUS) for key, found in meant.items() if len(found) > 1]
     absent += [refused_entry(key, "hidden: names that begin with a dot are not read") for key in listed & hidden]
     missing = sorted(listed - there - meant.keys() - hidden, key=lines.__getitem__)
     if missing:
         where = f"the first in line {lines[missing[0]]:,}{_hint(missing, there)}"
-        tell(f"{address}: {MISSING}: {counted(len(missing), 'key')}, {where}")
+        log(f"{address}: {MISSING}: {counted(len(missing), 'key')}, {where}")
     if strange := [lines[key] for key in missing if not (codec.is_image(key) or unsupported.is_unread(key))]:
         raise StorageError(
             f"{address}: not a list of this source's keys: line {strange[0]:,} is neither one nor an image's name, "

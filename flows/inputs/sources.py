@@ -1,4 +1,4 @@
-"""Addresses of sources: as other processes open them, as targets remember them, and what must not lie in them."""
+"""Addresses of sources: as other processes open them, as targets remember them, and what must not be in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ import pyarrow as pa
 from storage.archives import kinds
 from storage.archives.source import Source, open_source
 from storage.archives.writer import Packing, is_archive
-from storage.receipts.parquet import ROWS
 from storage.receipts.receipts import read_manifest
 from storage.stores.location import Location, StorageError
 
@@ -70,30 +69,16 @@ def identity(address: str) -> str:
 def manifest_beside(address: str, columns: Sequence[str]) -> pa.Table | None:
     """Those of `columns` that the table of what the last run over a target made has, or None where there was none.
 
-    That of an archive lies beside it.
+    That of an archive is beside it.
     """
     return read_manifest(Packing(address).staging if is_archive(address) else Location.of(address), columns)
 
 
-def protocols(address: str, method: str = "downscale") -> set[str]:
-    """The protocols that a manifest beside the images there names: by which downscalings they were made.
-
-    method: what the name of the method begins with that made them; of SR images, any model's tells for which
-    downscaling it was trained.
-    """
-    manifest = manifest_beside(address, ["method", "protocol"])
-    if manifest is None or manifest.num_columns < 2:
-        return set()
-    rows = manifest.group_by(["method", "protocol"]).aggregate([])
-    made = ((str(row["method"]), row["protocol"]) for batch in rows.to_batches(ROWS) for row in batch.to_pylist())
-    return {str(protocol) for name, protocol in made if protocol and name.startswith(method)}
-
-
 def check_within(target: Location, source: str) -> None:
-    """StorageError where results would lie among the images they are made from, and be taken for more of them."""
+    """StorageError where results would be stored among their sources, and be taken for more of them."""
     place = Location.of(source)
     if target.within(place):
-        raise StorageError(f"{target}: lies in the source {source}; choose a folder outside it")
+        raise StorageError(f"{target}: is inside the source {source}; choose a folder outside it")
     around = place.parent
     is_beside = around is not None and target.within(around) and around.within(target)
     if is_beside and kinds.by_name(source) is None and place.what_is_there() == "file":

@@ -8,7 +8,7 @@ from storage.stores.location import Entry, StorageError
 
 
 def made_before(contents: Contents, receipts: Receipts) -> list[Entry]:
-    """The images below such folders that receipts tell of, as they were listed then."""
+    """The images below such folders that have receipts, as they were listed then."""
     if not contents.unlisted:
         return []
     below = tuple(f"{folder}/" for folder in contents.unlisted)
@@ -17,11 +17,11 @@ def made_before(contents: Contents, receipts: Receipts) -> list[Entry]:
 
 
 def check_remaking(job: Job, options: BatchOptions, contents: Contents, before: list[Entry]) -> None:
-    """StorageError where results of such images would have to be made anew, with those of a shard of theirs."""
+    """StorageError where results of such images would have to be made again, with those of a shard of theirs."""
     lost = {entry.key for entry in before}
     gone = next((entry for entry in Remaining.of(job, options).samples if entry.key in lost), None) if lost else None
     if gone is not None:
         raise StorageError(
-            f"{job.address}: the result of {gone.key} would have to be made anew, and its folder in the source "
+            f"{job.address}: the result of {gone.key} would have to be made again, and its folder in the source "
             f"cannot be listed; make {contents.unlisted[0]} readable, or choose another target"
         )

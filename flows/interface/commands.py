@@ -14,7 +14,7 @@ from flows.interface.errors import StoppedError, UsageError
 from flows.interface.options import Options
 
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-"""Pydantic checks them, and says which was not kept."""
+"""Pydantic checks them, and reports which was not kept."""
 
 
 COMPLAINTS = {
@@ -40,7 +40,7 @@ COMPLAINTS = {
 }
 """What pydantic's kinds of errors are called in plain words."""
 WITH_INPUT = {kind for kind in COMPLAINTS if not kind.startswith("string_")} - {"missing", "extra_forbidden"}
-"""Those that tell what was given, which is no address."""
+"""Those that repeat what was given, which is no address."""
 
 
 Model = TypeVar("Model", bound=Options)
@@ -57,7 +57,7 @@ def command(
 ) -> None:
     """Add the command `name` to `app`: `run` on a `model` made of the command line; `arguments` are positional.
 
-    summary: what the command does, for its help; by default what the docstring of `run` says.
+    summary: what the command does, for its help; by default the docstring of `run`.
     """
 
     def call(**values: Any) -> None:
@@ -88,14 +88,16 @@ def checked(model: type[Model], values: dict[str, Any], arguments: Container[str
 
 
 def _complaint(error: ErrorDetails, arguments: Container[str]) -> str:
-    """What is wrong with an option, as one would say it."""
+    """What is wrong with an option, in a phrase."""
     where = ".".join(part for part in error["loc"] if isinstance(part, str))
     where = where.upper() if where in arguments else where and f"--{where.replace('_', '-')}"
     context = {name: f"{x:g}" if isinstance(x, float) else x for name, x in error.get("ctx", {}).items()}
     if where and (words := COMPLAINTS.get(error["type"])):
         given = f"{error['input']:g}" if isinstance(error["input"], float) else error["input"]
-        told = f" (got {given!s:.40})" if isinstance(given, int | float | str) and error["type"] in WITH_INPUT else ""
-        return f"{where} {words.format_map(context)}{told}"
+        reported = (
+            f" (got {given!s:.40})" if isinstance(given, int | float | str) and error["type"] in WITH_INPUT else ""
+        )
+        return f"{where} {words.format_map(context)}{reported}"
     message = str(error["msg"]).replace("Value error, ", "")
     return f"{where}: {message}" if where else message
 
@@ -126,7 +128,7 @@ def _parameter(name: str, info: FieldInfo, positional: bool, panel: str) -> insp
 
 
 def _words(info: FieldInfo) -> str:
-    """What a field is, its bounds, and its choices, if not told: in the column of types they take half the page."""
+    """The description of a field with its bounds and its choices: in the column of types these take half the page."""
     words = info.description or ""
     bounds = [
         f"{bound} {getattr(limit, name):,}"

@@ -1,4 +1,4 @@
-"""How a run tells what it does: a progress bar on a terminal, lines elsewhere, Prefect's log inside a flow run."""
+"""How a run reports what it does: a progress bar on a terminal, lines elsewhere, Prefect's log inside a flow run."""
 
 import os
 import re
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 10.0
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w/-]|\.\w)")
 FOR_RATE, FOR_UNIT = 80, 100
-"""Terminals of fewer columns are not told the rate, or the unit."""
+"""Terminals of fewer columns do not show the rate, or the unit."""
 
 
 class Advance(Protocol):
@@ -56,18 +56,18 @@ def deployed() -> "FlowRun | None":
 
 
 def logger() -> Callable[[str], None]:
-    """What says one line of this run, from any thread: its log where a deployment runs, else the terminal.
+    """What logs one line of this run, from any thread: its log where a deployment runs, else the terminal.
 
     The log is the flow run's, within its tasks, too: prefect.yaml has theirs switched off.
     """
     if (run := deployed()) is not None:
-        log = _log_of(run).info
-        return lambda message: log(shown(message))
-    say = _terminal(soft_wrap=True).print
-    return lambda message: say(printable(message))
+        write = _run_log(run).info
+        return lambda message: write(shown(message))
+    write_line = _terminal(soft_wrap=True).print
+    return lambda message: write_line(printable(message))
 
 
-def _log_of(run: "FlowRun") -> "PrefectLogAdapter":
+def _run_log(run: "FlowRun") -> "PrefectLogAdapter":
     from prefect.logging.loggers import flow_run_logger
 
     return flow_run_logger(run)
@@ -97,24 +97,24 @@ def _terminal(*, soft_wrap: bool = False) -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=soft_wrap, markup=False)
 
 
-def tell(message: str) -> None:
-    """One line about the run."""
+def log(message: str) -> None:
+    """Log one line about the run."""
     logger()(message)
 
 
 def log_failure(message: str) -> None:
-    """An error in the log of a deployment's run, at once; elsewhere its end tells it."""
+    """An error in the log of a deployment's run, at once; elsewhere the end of the run reports it."""
     if (run := deployed()) is not None:
-        _log_of(run).error(shown(message))
+        _run_log(run).error(shown(message))
 
 
 def log_warning(message: str) -> None:
     """A warning in the log of a deployment's run."""
     if (run := deployed()) is not None:
-        _log_of(run).warning(shown(message))
+        _run_log(run).warning(shown(message))
 
 
-def tell_markdown(text: str) -> None:
+def log_markdown(text: str) -> None:
     """A table of the run, drawn on the terminal."""
     if deployed() is None:
         from rich.markdown import Markdown
@@ -135,7 +135,7 @@ def publish(key: str, markdown: str) -> None:
         try:
             create_markdown_artifact(markdown, key=key)
         except (httpx.HTTPError, PrefectException, RuntimeError) as error:  # RuntimeError: it cannot be reached
-            tell(f"no artifact {key}, as Prefect's server does not take it: {error}")
+            log(f"no artifact {key}, as Prefect's server does not take it: {error}")
 
 
 class _Title(ProgressColumn):
@@ -156,16 +156,16 @@ class _Counts(ProgressColumn):
         self.unit, self.width = unit, width
 
     def render(self, task: Task) -> Text:
-        told = Text(f"{task.completed:,.0f}/{task.total or 0:,.0f}", style="progress.download")
+        reported = Text(f"{task.completed:,.0f}/{task.total or 0:,.0f}", style="progress.download")
         if self.width >= FOR_UNIT:
-            told.append(f" {self.unit}")
+            reported.append(f" {self.unit}")
         if task.speed and self.width >= FOR_RATE:
-            told.append(f"  {task.speed:,.1f}/s", style="progress.data.speed")
+            reported.append(f"  {task.speed:,.1f}/s", style="progress.data.speed")
         if (seconds := task.time_remaining) and not task.finished:
-            told.append(f"  {_left(seconds)}", style="progress.remaining")
+            reported.append(f"  {_left(seconds)}", style="progress.remaining")
         if failed := task.fields["failed"]:
-            told.append(f"  {failed:,} failed", style="bold red")
-        return told
+            reported.append(f"  {failed:,} failed", style="bold red")
+        return reported
 
 
 @contextmanager
@@ -197,27 +197,27 @@ def _left(seconds: float) -> str:
 
 
 def _heartbeat(title: str, total: int, unit: str) -> Advance:
-    """A line every ten seconds where no bar can be drawn; it tells the rate of what took a second or more."""
-    say, lock, told = logger(), threading.Lock(), time.monotonic()
+    """A line every ten seconds where no bar can be drawn; it has the rate of what took a second or more."""
+    write_line, lock, reported = logger(), threading.Lock(), time.monotonic()
     done, first, failures, started = 0, 0, 0, 0.0
 
     def advance(count: int, failed: int = 0) -> None:
-        nonlocal done, first, failures, started, told
+        nonlocal done, first, failures, started, reported
         with lock:
             done += count
             failures += failed
             now = time.monotonic()
-            if not first:  # what came before, a start or the steps of an earlier run, says nothing of the rate
+            if not first:  # what came before, a start or the steps of an earlier run, is no part of the rate
                 first, started = done, now
-            if now - told < HEARTBEAT_SECONDS:
+            if now - reported < HEARTBEAT_SECONDS:
                 return
-            told = now
+            reported = now
             line = f"{title}: {done:,} of {total:,} {unit}"
             if done > first and now - started >= 1:
                 rate = (done - first) / (now - started)
                 line += f", {rate:,.1f}/s, {_left((total - done) / rate)}"
             if failures:
                 line += f", {failures:,} failed"
-        say(line)
+        write_line(line)
 
     return advance

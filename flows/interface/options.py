@@ -50,7 +50,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def command_line(name: str, options: Options) -> str:
-    """The command that says what departs from the defaults."""
+    """The command with the options that depart from the defaults."""
     words = ["dtls", name]
     for field, value in options.model_dump(exclude_defaults=True).items():
         flag = f"--{field.replace('_', '-')}"

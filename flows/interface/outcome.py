@@ -1,4 +1,4 @@
-"""How a flow ends in the run of a deployment: its state and one line of its log say what the command line prints."""
+"""How a flow ends in the run of a deployment: its state and one line of its log are what the command line prints."""
 
 import logging
 import sys
@@ -27,7 +27,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def line_of(error: BaseException) -> str | None:
-    """The line that says what went wrong; None for what nobody expects, which has a traceback instead."""
+    """The line for an error; None for an unexpected one, which has a traceback instead."""
     return str(error) if isinstance(error, failures()) else missing_extra(error)
 
 
@@ -75,7 +75,7 @@ def raised(result: Any) -> Any:
 
 @cache
 def _leave_out_tracebacks() -> None:
-    """Keep Prefect from logging the tracebacks of what the state tells in its message."""
+    """Keep Prefect from logging the tracebacks of what the state has in its message."""
     for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
         logging.getLogger(name).addFilter(_is_unexpected)
 

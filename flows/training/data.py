@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.errors import TrainingError
-from flows.engine.summary import REASONS_TOLD
+from flows.engine.summary import MAX_REASONS
 from flows.interface.text import counted
 from flows.training.batches import Batches, load_batches
 from flows.training.settings import Settings
@@ -22,14 +22,14 @@ LOOK_SECONDS = 60.0
 
 
 class TrainingData:
-    """The batches of one process of a training. Images that cannot be used are skipped and told; more of them than
+    """The batches of one process of a training. Images that cannot be used are skipped and logged; more of them than
     `max_failed` allows end the batches, of all processes at the same step.
 
     error: why they ended, if not as they should.
     """
 
-    def __init__(self, settings: Settings, fabric: Fabric, tell: Callable[[str], None]) -> None:
-        self.settings, self.fabric, self.tell = settings, fabric, tell
+    def __init__(self, settings: Settings, fabric: Fabric, log: Callable[[str], None]) -> None:
+        self.settings, self.fabric, self.log = settings, fabric, log
         shards = [LocalShard(Path(path), count) for path, count in settings.shards]
         self.reader = ShardReader(shards, settings.image_ext)
         self.batches = Batches(
@@ -41,16 +41,16 @@ class TrainingData:
             fabric.world_size,
         )
         self.error: Exception | None = None
-        self._told, self._shared, self._failed = 0, 0, 0
-        tell(f"{counted(len(self.reader), 'image')} in {counted(len(shards), 'shard')}")
+        self._reported, self._shared, self._failed = 0, 0, 0
+        log(f"{counted(len(self.reader), 'image')} in {counted(len(shards), 'shard')}")
         if others := self.reader.others():
-            tell(f"left out: other images of their samples: {others}; --image-ext says which one to train on")
+            log(f"left out: other images of their samples: {others}; --image-ext says which one to train on")
 
     def look(self, stops: Callable[[], bool]) -> None:
-        """Tell of images whose first and last bytes say that they cannot be used; TrainingError for too many."""
+        """Log images whose first and last bytes show that they cannot be used; TrainingError for too many."""
         if self.fabric.is_global_zero:
             self.batches.look(LOOK_SECONDS, stops)
-            self._tell_failures()
+            self._log_failures()
             self._failed = len(self.batches.failed)
             if self._are_too_many():
                 raise self._too_many()
@@ -65,22 +65,22 @@ class TrainingData:
                 batch = next(loader)
             except StorageError as error:
                 self.error = error
-            self._tell_failures()
+            self._log_failures()
             if self._ends(batch is None or stops()) or batch is None:
                 return
             yield batch
 
     def conclude(self) -> None:
-        """Tell how many images could not be used, and raise the error that has ended the batches, if one has."""
+        """Log how many images could not be used, and raise the error that has ended the batches, if one has."""
         if self.error is not None:
             raise self.error
         if self._failed:
-            self.tell(f"skipped {self._failed:,} of {counted(len(self.reader), 'image')}, which cannot be used")
+            self.log(f"skipped {self._failed:,} of {counted(len(self.reader), 'image')}, which cannot be used")
 
-    def _tell_failures(self) -> None:
-        for reason in islice(self.batches.failed.values(), self._told, REASONS_TOLD):
-            self.tell(f"skipped: {reason}")
-        self._told = len(self.batches.failed)
+    def _log_failures(self) -> None:
+        for reason in islice(self.batches.failed.values(), self._reported, MAX_REASONS):
+            self.log(f"skipped: {reason}")
+        self._reported = len(self.batches.failed)
 
     def _ends(self, here: bool) -> bool:
         """Whether one of the processes ends `here`, or all together have met too much that cannot be used."""

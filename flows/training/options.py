@@ -1,4 +1,4 @@
-"""What `dtls/train` can be told: the model, its data, and how to train it."""
+"""The options of `dtls/train`: the model, its data, and how to train it."""
 
 import re
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ def _endings(value: object) -> object:
 
 
 def _pairs(value: object) -> object:
-    """What NAME=VALUE, several times, says."""
+    """The mapping that several NAME=VALUE stand for."""
     if not isinstance(value, list):
         return value
     pairs = [str(part).partition("=") for part in value]
     if bad := [name for name, sign, _ in pairs if not sign]:
-        raise ValueError(f"{bad[0]}: say NAME=VALUE")
+        raise ValueError(f"{bad[0]}: write NAME=VALUE")
     return {name: given for name, _, given in pairs}
 
 
@@ -60,7 +60,7 @@ class TrainOptions(Options):
     )
     follow_links: bool = Field(
         False,
-        description="take shards that links in a folder lead to outside of it, too; else they are told and skipped",
+        description="take shards that links in a folder lead to outside of it, too; else they are logged and skipped",
     )
     image_ext: Annotated[tuple[Extension, ...], BeforeValidator(_endings)] = Field(
         (),
@@ -125,7 +125,7 @@ class TrainOptions(Options):
     save_every: int = Field(1000, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, le=1000, description="training states kept, the newest")
     resume: bool = Field(
-        False, description="go on from the target's newest training state, if there is one; with the same options"
+        False, description="resume from the target's newest training state, if there is one; with the same options"
     )
     workers: int | None = Field(None, ge=0, le=256, description="processes that decode; by default 0 on a CPU")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
@@ -227,11 +227,11 @@ class TrainOptions(Options):
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"{self.processes} processes take the first devices of their kind, not {self.device}")
         if recipe.inputs == "sampled" and self.predicts == "previous":
-            raise ValueError("inputs sampled goes with predicts x0: the two-call sampler wants a prediction of x0")
+            raise ValueError("inputs sampled goes with predicts x0: the two-call sampler needs a prediction of x0")
         if recipe.inputs == "sampled" and batch_size < 2:
-            raise ValueError("inputs sampled wants a batch of at least 2: every second image is a predicted one")
+            raise ValueError("inputs sampled needs a batch of at least 2: every second image is a predicted one")
         if recipe.perceptual and (self.size or preset.model.size) < MIN_SIDE:
-            raise ValueError(f"perceptual wants a size of at least {MIN_SIDE}")
+            raise ValueError(f"perceptual needs a size of at least {MIN_SIDE}")
         return self
 
 

@@ -81,27 +81,27 @@ class Run:
         now = json.loads(json.dumps(self.settings.fixed()))
         for name in found:
             try:
-                told, tensors = self._read_state(self.folder / name)
-                options = json.loads(told["options"])
+                reported, tensors = self._read_state(self.folder / name)
+                options = json.loads(reported["options"])
                 options = _completed(options, now)
             except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
                 self.report(Logged(f"{self.folder / name} is not whole ({error}); trying an older one"))
                 continue
-            if self.settings.only_own and told.get("run") != self.settings.run:
+            if self.settings.only_own and reported.get("run") != self.settings.run:
                 raise StorageError(f"{self.folder}: {ANOTHER_S}")
             if options != now:
                 raise CheckpointError(
                     f"{self.folder}: trained with other options: {_difference(options, now)}; "
-                    "say the same again, or choose another folder"
+                    "use the same options, or choose another folder"
                 )
             self.trainer.load_state(tensors, str(self.folder / name))
-            if (log := self.folder / LOSSES).exists():
-                self.losses = log.read_text().splitlines()[1 : self.trainer.done + 1]
+            if (losses := self.folder / LOSSES).exists():
+                self.losses = losses.read_text().splitlines()[1 : self.trainer.done + 1]
             return
         if found:
             raise CheckpointError(
-                f"{self.folder}: none of its {len(found)} training states can be read; remove them to begin anew, or "
-                "choose another folder"
+                f"{self.folder}: none of its {len(found)} training states can be read; remove them to train from the "
+                "beginning, or choose another folder"
             )
 
     def _read_state(self, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -115,8 +115,10 @@ class Run:
             losses = "\n".join(["step,loss", *self.losses, ""]).encode()
             write_whole(self.folder / LOSSES, losses, self.ask, sync=sync)
             options = json.dumps(self.settings.fixed())
-            told = {"options": options} | ({"run": self.settings.run} if self.settings.run else {})
-            save_tensors(self.trainer.state(), self.folder / state_name(self.trainer.done), told, self.ask, sync=sync)
+            metadata = {"options": options} | ({"run": self.settings.run} if self.settings.run else {})
+            save_tensors(
+                self.trainer.state(), self.folder / state_name(self.trainer.done), metadata, self.ask, sync=sync
+            )
             save_checkpoint(self.trainer.averaged(), self.folder, self.ask, sync=sync)
             found = states_in(self.folder)
             kept = [name for name in found if name <= state_name(self.trainer.done)][: self.settings.keep]
@@ -149,8 +151,8 @@ class Run:
         if self.fabric.world_size > 1:
             if self._differs(self.trainer.done):
                 raise TrainingError("the machines found states of different steps; start them again, all together")
-            told = json.dumps([self.settings.fixed(), self.settings.recipe]).encode()
-            if self._differs(zlib.crc32(told)):
+            reported = json.dumps([self.settings.fixed(), self.settings.recipe]).encode()
+            if self._differs(zlib.crc32(reported)):
                 raise TrainingError("the machines were started with different options; give all of them the same")
 
     def _differs(self, number: int) -> bool:
@@ -230,13 +232,13 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         }
         for options in (before, now)
     ]
-    told = ", ".join(
+    reported = ", ".join(
         f"{key.replace('_', '-')} was {flat[0].get(key, 'not fixed')!r}, not {flat[1].get(key, 'not fixed')!r}"
         for key in {**flat[0], **flat[1]}
         if flat[0].get(key) != flat[1].get(key)
     )
     is_longer = flat[0].get("steps") != flat[1].get("steps") and flat[0].get("schedule") == "cosine"
-    return f"{told} (the learning rate's cosine ends with the last step)" if is_longer else told
+    return f"{reported} (the learning rate's cosine ends with the last step)" if is_longer else reported
 
 
 _SPELLED = {"multipliers": "dim_mults", "steps": "timesteps"}
@@ -248,7 +250,7 @@ def main() -> int:
     settings = Settings(**json.loads(Path(sys.argv[1]).read_text()))
     warnings.filterwarnings("ignore", module="lightning_fabric")
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")  # of speed alone, on CPUs
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it says what the options say
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it repeats the options
     try:
         run = Run(settings)
         signal.signal(signal.SIGTERM, run.stop)

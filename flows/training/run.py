@@ -16,7 +16,7 @@ from dtls.training.presets import preset_of
 from flows.engine.flow import in_task
 from flows.inputs.methods import load_checkpointed
 from flows.inputs.sources import folder_here
-from flows.interface.console import flow_run, progress, tell
+from flows.interface.console import flow_run, log, progress
 from flows.interface.options import CORES
 from flows.interface.outcome import raised
 from flows.training.options import TrainOptions
@@ -35,8 +35,8 @@ def trained(options: TrainOptions) -> str:
     device = best_device(options.device)
     start, config = _network(options)
     if device == "cuda" and options.processes > torch.cuda.device_count():
-        raise DeviceError(f"{options.processes} processes want as many GPUs; here are {torch.cuda.device_count()}")
-    listed = list_shards(source, options.shards, tell)
+        raise DeviceError(f"--processes {options.processes} needs as many GPUs (found {torch.cuda.device_count()})")
+    listed = list_shards(source, options.shards, log)
     group = Group(options.processes, options.machines, options.machine, options.rendezvous)
     list_target(target)  # refused, where it may be, before the lease is written
     with hold(target, "train") if group.leads else nullcontext() as lease, ExitStack() as stack:
@@ -77,7 +77,7 @@ def trained(options: TrainOptions) -> str:
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
             loss: str = raised(in_task("training", training)(settings, group, publish, lease))
-    tell(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
+    log(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
     return loss
 
 
@@ -93,7 +93,7 @@ def _network(options: TrainOptions) -> tuple[Trained | None, Config]:
 def _cache(options: TrainOptions) -> Cache:
     """Where shards of other machines are kept for the next training."""
     folder = folder_here(options.cache or str(Path.home() / ".cache" / "dtls"))
-    return Cache(folder, options.cache_gb * 1e9, options.cache_days * DAY, tell)
+    return Cache(folder, options.cache_gb * 1e9, options.cache_days * DAY, log)
 
 
 def _workers(options: TrainOptions, device: str) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 LOSSES = "loss.csv"
-ANOTHER_S = "holds a model already; go on with it by --resume, or choose another folder"
+ANOTHER_S = "already contains a model; resume it with --resume, or choose another folder"
 STOPPED = 143
-"""Exit code of a training that was stopped and has saved, as shells tell SIGTERM."""
+"""Exit code of a training that was stopped and has saved, as shells report SIGTERM."""
 
 
 @dataclass(frozen=True)

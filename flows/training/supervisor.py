@@ -13,7 +13,7 @@ from pathlib import Path
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, save_tensors
 from dtls.errors import CheckpointError, TrainingError
 from dtls.models.base import Model
-from flows.interface.console import Advance, progress, tell
+from flows.interface.console import Advance, log, progress
 from flows.interface.outcome import NothingToDo
 from flows.training.events import Event, Failed, Logged, Saved, Started, Stepped, event_of
 from flows.training.settings import ANOTHER_S, LOSSES, Group, Settings, states, states_in
@@ -36,7 +36,7 @@ def saved_weights(model: Model) -> Iterator[str]:
 
 
 def states_to_resume(target: Location, there: Collection[str], resume: bool) -> list[str]:
-    """The training states at a target, told where there are none to go on with.
+    """The training states at a target; a line of the log where there are none to resume from.
 
     StorageError where a new training would overwrite what is there, CheckpointError where that is damaged.
     """
@@ -48,12 +48,12 @@ def states_to_resume(target: Location, there: Collection[str], resume: bool) -> 
     if resume and CONFIG in there and not _is_json(target.read(CONFIG)):
         if not kept:
             raise CheckpointError(
-                f"{target.address(CONFIG)}: empty or damaged, and no training state is there to go on with; "
-                "remove it, and the training begins anew"
+                f"{target.address(CONFIG)}: empty or damaged, and there is no training state to resume from; "
+                "remove it to train from the beginning"
             )
-        tell(f"{target.address(CONFIG)}: empty or damaged; it is made anew of the newest whole training state")
+        log(f"{target.address(CONFIG)}: empty or damaged; it is made again of the newest whole training state")
     if resume and not kept:
-        tell(f"{target}: no training state is there to go on with; the training begins anew")
+        log(f"{target}: there is no training state to resume from; training starts from the beginning")
     return kept
 
 
@@ -137,14 +137,14 @@ class _Course:
             case Failed(message):
                 raise TrainingError(message)
             case Logged(message):
-                tell(message)
+                log(message)
                 return
             case Saved():
                 _try(self._publish)
             case Started(done, steps) if done >= steps:
                 self.end = _nothing_left(self._settings, steps)
             case Started(done) if done:
-                tell(f"resuming after step {done:,}")
+                log(f"resuming after step {done:,}")
             case Stepped(done, loss):
                 self.end = f"{done:,} steps, loss {loss:.4f}"
         self._advance(event.done - self._done)
@@ -171,7 +171,7 @@ def _try(publish: Callable[[], None]) -> None:
     except LostError:
         raise
     except StorageError as error:
-        tell(f"{error}; training goes on, and this will be tried again")
+        log(f"{error}; training continues, and this is tried again")
 
 
 def _supervise(command: Sequence[str], follow: Callable[[Event], None]) -> None:

@@ -15,7 +15,7 @@ Size = tuple[int, int]
 Larger = Literal["fail", "skip", "copy"]
 Smaller = Literal["fail", "skip"]
 TOO_LARGE, TOO_SMALL, ODD = "is larger than the size", "is smaller than one pixel", "is no multiple of the scale"
-"""What reasons say; those of earlier versions do, too."""
+"""What reasons contain, those of earlier versions, too."""
 
 
 class Sizing(Protocol):
@@ -37,7 +37,7 @@ class Sizing(Protocol):
         ...
 
     def again(self, row: Row, /) -> bool:
-        """Whether a row tells that an image which does not fit was treated otherwise than it is to be now."""
+        """Whether an image that does not fit was treated otherwise, by its row, than it is to be now."""
         ...
 
 
@@ -151,7 +151,7 @@ def _has(row: Row, note: str) -> bool:
 
 
 def _fate(row: Row, why: str) -> Literal["skip", "fail"] | None:
-    """How a row says that its image came to nothing for this reason; None where it does not."""
+    """The status of a row whose image has no result for this reason; None for other rows."""
     if row["status"] == "ok" or why not in (row.get("reason") or ""):
         return None
     return "skip" if row["status"] == SKIPPED else "fail"

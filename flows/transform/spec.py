@@ -37,7 +37,7 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Results:
-    """What results are like: how they are written and named, what they say of themselves, and if in shards."""
+    """What results are like: how they are written and named, what they record of themselves, and if in shards."""
 
     encoding: Encoding = field(default_factory=Encoding)
     suffix: str = ""

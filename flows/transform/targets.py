@@ -8,7 +8,7 @@ from typing import TypeGuard, TypeVar
 
 from flows.inputs.keys import Names, normalized
 from flows.inputs.selection import SelectionOptions, is_absent
-from flows.interface.console import Advance, progress, tell
+from flows.interface.console import Advance, log, progress
 from flows.interface.text import counted
 from flows.transform.pipeline import Transform
 from storage.archives.source import Folder, Source
@@ -31,22 +31,22 @@ def is_of_shards(source: Source) -> TypeGuard[Folder]:
     return isinstance(source, Folder) and source.has_shards
 
 
-def to_files(mapping: Transform, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+def to_files(transform: Transform, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
     """A file an image; a row for each, in the order of the samples."""
 
     absent = {entry.key for entry in samples if is_absent(entry)}
     with Commits(to) as commits:
 
         def keep(made: Sample | Row) -> Row:
-            row = made if isinstance(made, dict) and made["key"] in absent else _kept(mapping, commits, made)
+            row = made if isinstance(made, dict) and made["key"] in absent else _kept(transform, commits, made)
             advance(1, row["status"] == "failed")
             return row
 
-        rows = {row["key"]: row for row in mapping.made(samples, keep)}
+        rows = {row["key"]: row for row in transform.made(samples, keep)}
         return [_settled(commits, rows[entry.key]) for entry in samples]
 
 
-def _kept(mapping: Transform, commits: Commits, made: Sample | Row) -> Row:
+def _kept(transform: Transform, commits: Commits, made: Sample | Row) -> Row:
     """The row of a result that is on its way to its place, or of its failure.
 
     A failed sample leaves no result, not even that of an earlier run, unless it is tried again.
@@ -58,7 +58,7 @@ def _kept(mapping: Transform, commits: Commits, made: Sample | Row) -> Row:
             made.row["write_seconds"] += time.perf_counter() - started
             return _complete(made)
         if not is_transient(made):
-            commits.remove(mapping.names.of(made["key"]))
+            commits.remove(transform.names.of(made["key"]))
         return made
     except UnavailableError:
         raise
@@ -91,9 +91,9 @@ def _complete(made: Sample) -> Row:
     return row
 
 
-def to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+def to_shard(transform: Transform, to: Location, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
     """One shard of all samples of a unit, in their order, and a row for each."""
-    source = mapping.source
+    source = transform.source
     facts = source.facts(unit.name) if is_of_shards(source) and not is_absent(samples[0]) else {}
 
     def complete(made: Sample | Row) -> tuple[str, Sample | Row]:
@@ -101,11 +101,11 @@ def to_shard(mapping: Transform, to: Location, unit: Unit, samples: Sequence[Ent
         if not isinstance(made, Sample):
             return made["key"], made
         row = _complete(made)
-        told = facts.get(decode.stem(row["key"].removeprefix(f"{unit.name}/")), {})
-        return row["key"], replace(made, facts={**told, "width": row["width"], "height": row["height"]})
+        reported = facts.get(decode.stem(row["key"].removeprefix(f"{unit.name}/")), {})
+        return row["key"], replace(made, facts={**reported, "width": row["width"], "height": row["height"]})
 
-    made = _in_order(mapping.made(samples, complete), [entry.key for entry in samples])
-    return write_shard(to, f"{unit.name}.tar", made, _names_in_shard(mapping.names, unit.name, samples))
+    made = _in_order(transform.made(samples, complete), [entry.key for entry in samples])
+    return write_shard(to, f"{unit.name}.tar", made, _names_in_shard(transform.names, unit.name, samples))
 
 
 def _in_order(found: Iterable[tuple[str, T]], keys: Iterable[str]) -> Iterator[T]:
@@ -138,17 +138,17 @@ def check_folded(to: Location, alike: Sequence[Pair]) -> None:
         )
 
 
-def tell_of_names_alike(packing: Packing, alike: Sequence[Pair]) -> None:
+def log_names_alike(packing: Packing, alike: Sequence[Pair]) -> None:
     """Tell of members that some systems would unpack as one file."""
     one, other = map(_spelled, alike[0], reversed(alike[0]))
-    tell(
+    log(
         f"{packing}: {counted(len(alike), 'name')} like another but for letter case or Unicode form, such as {one} "
         f"and {other}: systems whose disks take these for one unpack only one of them"
     )
 
 
 def _spelled(name: str, other: str) -> str:
-    """A name, with the codes of its characters where it is not to be told from the other on a screen."""
+    """A name, with the codes of its characters where it looks like the other one on a screen."""
     return ascii(name) if normalized(name) == normalized(other) else name
 
 

@@ -115,7 +115,7 @@ class Agreement:
             if row["key"] in receipts:
                 yield f"{row['key']}: {_difference(row, receipts[row['key']])}"
         if rest := len(changed) - len(receipts):
-            yield f"{rest:,} more rows are not as their receipts say"
+            yield f"{rest:,} more rows do not match their receipts"
         if gone := [told for told in lost.elements() if told[0] not in changed]:
             yield f"lacks {_rows(gone)} of the receipts"
         others = [told for told in more.elements() if told[0] not in changed]

@@ -79,7 +79,7 @@ class LostError(UnavailableError):
     @classmethod
     def of(cls, target: Location, why: str) -> Self:
         """The one line that a run ends with whose lease is lost."""
-        return cls(f"{target}: stopped, as {why}; run it again to go on")
+        return cls(f"{target}: stopped, as {why}; run it again to resume")
 
 
 def owner_of(target: Location, key: str = LEASE) -> Owner | None:

@@ -47,7 +47,7 @@ def test_a_checkpoint_is_imported_from_and_to_any_address(memory: str, tmp_path:
     for name in ("config.json", "model.safetensors"):
         assert Location.of(f"{memory}/model").read(name) == (tmp_path / "model" / name).read_bytes()
     load_checkpoint(tmp_path / "model")
-    with pytest.raises(StorageError, match=r"memory://.*/model: holds a model already"):
+    with pytest.raises(StorageError, match=r"memory://.*/model: already contains a model"):
         import_checkpoint(ImportOptions(source=f"{memory}/in/SR_8_32_s4.pt", target=f"{memory}/model"))
 
 

@@ -184,7 +184,7 @@ def test_the_authors_checkpoint_becomes_ours_once(dtls: Command, tmp_path: Path)
     result = dtls("import-checkpoint", source, tmp_path / "model")
     assert result.code == 0, result.stderr
     assert "8→32" in result.stdout
-    assert "holds a model already" in complaint(dtls("import-checkpoint", source, tmp_path / "model"))
+    assert "already contains a model" in complaint(dtls("import-checkpoint", source, tmp_path / "model"))
     assert "preset 16-128 has 64" in complaint(
         dtls("import-checkpoint", source, tmp_path / "other", "--preset", "16-128")
     )
@@ -218,7 +218,7 @@ def test_interrupting_a_run_stops_it_at_the_next_image(photographs: Path, tmp_pa
         run.send_signal(signal.SIGINT)
         _, said = run.communicate(timeout=20)
     assert run.returncode == 130
-    assert said.splitlines()[-1] == "dtls: stopped; run it again to go on"
+    assert said.splitlines()[-1] == "dtls: stopped; run it again to resume"
     assert 0 < len(list(target.glob("*.png"))) < 300
 
 

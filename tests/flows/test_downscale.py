@@ -14,7 +14,7 @@ from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.errors import ProtocolError
 from dtls.registry import model_class
 from flows.downscale import DownscaleOptions, downscale
-from flows.inputs.sources import protocols
+from flows.inputs.compatibility import protocols
 from flows.upscale import UpscaleOptions, upscale
 
 

@@ -210,7 +210,7 @@ def test_a_run_whose_server_goes_away_stops_in_time_and_the_next_does_what_is_le
     assert "\n" not in message
     assert message.startswith(bucket.url), message
     assert cause in message
-    assert message.endswith("stopped, run it again to go on")
+    assert message.endswith("stopped, run it again to resume")
     rows = receipts(target)
     assert 0 < len(rows) < 12
     assert {row["status"] for row in rows} == {"ok"}

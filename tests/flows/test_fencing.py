@@ -182,7 +182,7 @@ def leaves_the_results_of_who_took_over(
     paused = start(*run, prepare=pause)
     said = woken(paused, lease, lambda: content(place), *run, start=start)
     assert said.startswith(f"dtls: {lease}: stopped, as ")
-    assert said.endswith("; run it again to go on")
+    assert said.endswith("; run it again to resume")
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=[pytest.mark.integration, pytest.mark.nightly])])

@@ -135,7 +135,7 @@ def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_p
         ({"method": "edsr", "network": {"magic": "2"}}, "network has no magic; there are features, blocks"),
         ({"method": "srcnn", "network": {"blocks": "2"}}, "network has no blocks; there are no choices"),
         ({"method": "edsr", "network": {"blocks": "two"}}, "network blocks=two: Input should be a valid integer"),
-        ({"method": "edsr", "network": ["blocks"]}, "blocks: say NAME=VALUE"),
+        ({"method": "edsr", "network": ["blocks"]}, "blocks: write NAME=VALUE"),
         ({"method": "sr3", "loss": "mse"}, "loss does not go with the method sr3, which has its own"),
         ({"method": "sr3", "perceptual": 0.1}, "sr3 learns by its own loss, not between images"),
     ],

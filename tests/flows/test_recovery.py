@@ -31,7 +31,7 @@ from flows.interface.console import Advance
 from flows.interface.errors import RunError
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
-from flows.transform import run as mapping
+from flows.transform import plan as planning
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import Source
 from storage.receipts.lease import Lease, hold
@@ -203,7 +203,7 @@ def test_a_source_that_is_away_for_a_while_costs_no_result_and_is_tried_again_wh
         return found
 
     with monkeypatch.context() as lost:
-        lost.setattr(mapping, "contents_of", list_and_lose)
+        lost.setattr(planning, "contents_of", list_and_lose)
         with pytest.raises(RunError, match="images failed"):
             upscaled(source, target, scale=3, overwrite=True)
     assert pngs(target) == before
@@ -287,7 +287,7 @@ def test_in_a_prefect_flow_run_a_unit_in_flight_ends_before_the_lease_is_given_b
     @flow
     def run() -> None:
         elsewhere = WorkerSpec(lambda _: work, uses_gpu=False)
-        with pytest.raises(StorageError, match="no network; stopped, run it again to go on"):
+        with pytest.raises(StorageError, match="no network; stopped, run it again to resume"):
             fanout.run(Job("upscale", units, work, elsewhere, Receipts(target, "upscale")), BatchOptions(in_flight=2))
 
     run()
@@ -349,7 +349,7 @@ def test_an_account_that_is_closed_to_us_stops_the_run_and_fails_no_sample(
     number: int, code: str, source: Path, target: Path, faulty: FaultyS3, s3: str
 ) -> None:
     faulty.inject(status(number, code), when="GET *.png")
-    with pytest.raises(StorageError, match=f"{code}.*stopped, run it again to go on"):
+    with pytest.raises(StorageError, match=f"{code}.*stopped, run it again to resume"):
         upscaled(bucketed(source, s3), target, max_failed=1.0)
     assert list(target.glob(".dtls/receipts/*/*")) == []
     faulty.clear()

@@ -93,7 +93,7 @@ def test_a_part_is_not_presented_as_the_whole_nor_kept_among_the_runs(
     with pytest.raises(RunError, match="1 of 6 units came to nothing"):
         made(folder, tmp_path / "out")
     for name in ("index.html", "summary.md"):
-        assert "1 of 6 images are not measured yet: run it again to go on." in (tmp_path / "out" / name).read_text()
+        assert "1 of 6 images are not measured yet: run it again to resume." in (tmp_path / "out" / name).read_text()
     assert not (tmp_path / "out" / "runs").exists()
     monkeypatch.undo()
     assert made(folder, tmp_path / "out")["notes"] == []

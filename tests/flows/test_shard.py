@@ -457,7 +457,7 @@ def test_the_same_bytes_come_after_a_run_that_was_stopped_and_one_that_went_on(
             return fetched(disk, path, entry, start, length)
 
         patched.setattr(local.LocalDisk, "fetch", fetch)
-        with pytest.raises(StorageError, match="stopped, run it again to go on"):
+        with pytest.raises(StorageError, match="stopped, run it again to resume"):
             sharded(source, target, **options, workers=2, in_flight=1)
     sharded(source, target, **options)
     assert tars(target) == expected

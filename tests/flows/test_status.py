@@ -70,8 +70,7 @@ def test_a_run_that_works_is_told_by_what_is_done_so_far_and_who_does_it(
         going_on.set()
         run.join()
     assert said.partition(": ")[2].startswith("85% of 13 images: 11 done, 2 left, in ")
-    assert "; upscale on " in said
-    assert said.endswith(" works there")
+    assert "; active run: upscale on " in said
 
 
 def test_what_a_run_replaces_does_not_count_before_it_is_replaced(
@@ -90,7 +89,7 @@ def test_what_a_run_replaces_does_not_count_before_it_is_replaced(
         patched.setattr(pipeline.Transform, "_fetch", fails)
         with pytest.raises(StorageError, match="stopped"):
             enlarge(source, target, unit_size=1000, scale=3, overwrite=True, workers=1)
-    assert ": 0% of 13 images: 13 left, in 0 of 1 unit; nobody works there" in told(target)
+    assert ": 0% of 13 images: 13 left, in 0 of 1 unit; no active run" in told(target)
 
 
 def test_an_archive_is_told_of_until_it_is_packed(
@@ -107,7 +106,7 @@ def test_an_archive_is_told_of_until_it_is_packed(
             enlarge(source, tmp_path / "large.zip")
     said = told(tmp_path / "large.zip")
     assert "100% of 12 images: 12 done, in " in said
-    assert said.endswith("; to be packed; nobody works there; run it again to go on")
+    assert said.endswith("; to be packed; no active run; run it again to resume")
 
 
 @pytest.mark.parametrize("record", [b"", b"[1]", b'{"made_with": {"format": ["png"], "suffix": 1}}', b"[" * 100_000])
@@ -127,9 +126,9 @@ def test_a_run_that_was_killed_is_gone_and_can_go_on(source: Path, tmp_path: Pat
     enlarge(source, tmp_path / "large")
     next((tmp_path / "large/.dtls/receipts/upscale").iterdir()).unlink()
     target.write(".dtls/unfinished", b"[]")
-    assert told(tmp_path / "large").endswith("; nobody works there; run it again to go on")
+    assert told(tmp_path / "large").endswith("; no active run; run it again to resume")
     target.write(LEASE, Owner.here("upscale").until(0.0))
-    assert told(tmp_path / "large").endswith(") is gone; run it again to go on")
+    assert told(tmp_path / "large").endswith(") has ended early; run it again to resume")
 
 
 def test_only_receipts_of_the_plan_count(source: Path, tmp_path: Path) -> None:
@@ -173,7 +172,7 @@ def test_where_no_run_was_it_says_so(tmp_path: Path) -> None:
             told(tmp_path / place)
     target = Location.of(str(tmp_path / "new"))
     target.write(LEASE, Owner.here("train").until(2e9))
-    assert ": nothing is done yet; train on " in told(tmp_path / "new")
+    assert ": nothing is done yet; active run: train on " in told(tmp_path / "new")
     target.delete(LEASE)
     target.write(PLANNED, json.dumps("no table").encode())
     with pytest.raises(StorageError, match="not a readable plan"):

@@ -236,8 +236,8 @@ def test_machines_that_are_stopped_save_together_and_go_on_together(shards: str,
         ({"batch_size": 3, "processes": 2}, "a batch of 3 cannot be shared by 2 processes"),
         ({"device": "cuda:1", "processes": 2}, "2 processes take the first devices of their kind, not cuda:1"),
         ({"inputs": "sampled", "predicts": "previous"}, "inputs sampled goes with predicts x0"),
-        ({"inputs": "sampled", "batch_size": 1}, "inputs sampled wants a batch of at least 2"),
-        ({"perceptual": 0.1, "size": 16, "lr_size": 8}, "perceptual wants a size of at least 32"),
+        ({"inputs": "sampled", "batch_size": 1}, "inputs sampled needs a batch of at least 2"),
+        ({"perceptual": 0.1, "size": 16, "lr_size": 8}, "perceptual needs a size of at least 32"),
     ],
 )
 def test_options_that_do_not_fit_each_other_are_refused(changes: dict[str, Any], complaint: str) -> None:
@@ -308,7 +308,7 @@ def test_a_second_signal_ends_a_training_that_does_not_stop_with_its_workers_and
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=2)
     assert process.returncode == 143
-    assert said == "dtls: ended at once; run it again to go on\n"
+    assert said == "dtls: ended at once; run it again to resume\n"
     assert wait_until(lambda: not any(map(is_running, started)), timeout=2)
     assert (tmp_path / LEASE).exists()
     done = kept(tmp_path)[0]
@@ -347,7 +347,7 @@ def test_a_model_in_the_target_is_never_overwritten(shards: str, tmp_path: Path)
         with pytest.raises(StorageError, match="holds a model that cannot be trained on"):
             run(shards, tmp_path, 1, resume=resume)
     (tmp_path / "training-000000001.safetensors").write_bytes(b"precious, too")
-    with pytest.raises(StorageError, match=r"holds a model already.*resume"):
+    with pytest.raises(StorageError, match=r"already contains a model.*resume"):
         run(shards, tmp_path, 1)
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
 
@@ -445,7 +445,7 @@ def test_what_a_power_cut_leaves_of_a_training_is_never_begun_anew_without_a_wor
     assert (tmp_path / "config.json").read_text() == left
     target, state = Location.of(tmp_path), "training-000000001.safetensors"
     assert states_to_resume(target, {"config.json", state}, resume=True) == [state]
-    assert "config.json: empty or damaged; it is made anew" in capsys.readouterr().err
+    assert "config.json: empty or damaged; it is made again" in capsys.readouterr().err
     (tmp_path / "config.json").unlink()
     assert states_to_resume(target, set(), resume=True) == []
-    assert "no training state is there to go on with; the training begins anew" in capsys.readouterr().err
+    assert "there is no training state to resume from; training starts from the beginning" in capsys.readouterr().err

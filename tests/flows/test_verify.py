@@ -90,17 +90,17 @@ def test_whole_targets_pass_and_nothing_is_written(images: Path, shards: Path) -
 @pytest.mark.parametrize(
     ("name", "harm", "line", "summary"),
     [
-        (IMAGE, flip, "other bytes than its receipt says (sha256)", "1 of 12 files is not as its receipt says"),
-        (IMAGE, cut, "bytes, where its receipt says", "1 of 12 files is not as its receipt says"),
-        (IMAGE, Path.unlink, "missing", "1 of 12 files is not as its receipt says"),
+        (IMAGE, flip, "other bytes than its receipt says (sha256)", "1 of 12 files does not match its receipt"),
+        (IMAGE, cut, "bytes, where its receipt says", "1 of 12 files does not match its receipt"),
+        (IMAGE, Path.unlink, "missing", "1 of 12 files does not match its receipt"),
         (
             "manifest.parquet",
             forget_a_row,
             "lacks 1 row (00000/00000.png, ok) of the receipts",
-            "manifest.parquet is not as the receipts say",
+            "manifest.parquet does not match the receipts",
         ),
-        ("manifest.parquet", cut, "not a readable Parquet file", "manifest.parquet is not as the receipts say"),
-        ("manifest.parquet", Path.unlink, "missing", "manifest.parquet is not as the receipts say"),
+        ("manifest.parquet", cut, "not a readable Parquet file", "manifest.parquet does not match the receipts"),
+        ("manifest.parquet", Path.unlink, "missing", "manifest.parquet does not match the receipts"),
         (".dtls/receipts/*/*.parquet", cut, "not a readable receipt", "1 receipt cannot be read"),
     ],
 )
@@ -207,7 +207,7 @@ def test_of_many_problems_the_first_are_told_and_the_rest_counted(
         *(f"  {number:02}.png: missing" for number in range(20)),
         "  … and 3 more",
     ]
-    assert said[-1].endswith("23 of 23 files are not as their receipts say")
+    assert said[-1].endswith("23 of 23 files do not match their receipts")
 
 
 def test_a_report_has_receipts_to_read_and_what_was_made_of_them(
@@ -346,6 +346,6 @@ def test_in_a_bucket(photographs: Path, s3: str, capsys: pytest.CaptureFixture[s
     bucket.write("shard-000000.tar", bytes(data))
     bucket.delete("shard-000002.tar")
     verified(target, repair=True)
-    assert "2 of 3 files are not as their receipts say" in capsys.readouterr().err
+    assert "2 of 3 files do not match their receipts" in capsys.readouterr().err
     assert sharded(photographs, target) == "7 done, 5 already done"
     assert verified(target).endswith("3 files in 3 receipts are whole")

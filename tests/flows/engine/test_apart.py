@@ -146,8 +146,8 @@ def test_what_is_tried_alone_lies_where_the_next_run_sweeps_what_a_killed_one_le
         tried.append(Path(folder).name)
         raise KeyboardInterrupt
 
-    elsewhere = WorkerSpec(lambda _: lambda *_: [], uses_gpu=False, trial=trial)
-    apart = Apart(lambda *_: [], elsewhere, Claim(str(tmp_path), "", 1.0), None)
+    worker_spec = WorkerSpec(lambda _: lambda *_: [], uses_gpu=False, trial=trial)
+    apart = Apart(lambda *_: [], worker_spec, Claim(str(tmp_path), "", 1.0), None)
     with pytest.raises(KeyboardInterrupt):
         apart(Unit.of("shard", "shard-000000", (), {}), [], lambda *_: None)
     assert NAME.fullmatch(tried[0])

@@ -114,7 +114,7 @@ def test_a_run_that_does_not_stop_in_time_says_that_it_is_cancelled_and_ends(
     monkeypatch.setattr(cancelling, "end_now", lambda code, why: said.append((code, why)))
     cancelling._end(Away([Cancelling()]), RUN)  # type: ignore[arg-type]
     cancelling._end(Away([httpx.ConnectError("away")]), RUN)  # type: ignore[arg-type]
-    why = "ended at once, as it did not stop within 26 s; run it again to go on"
+    why = "ended at once, as it did not stop within 26 s; run it again to resume"
     assert said == [(RUN.id, "CANCELLED", True), (143, why), (143, why)]
 
 

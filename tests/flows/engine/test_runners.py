@@ -196,7 +196,7 @@ def test_a_run_whose_scheduler_dies_stops_with_one_line_and_goes_on_without_it(
             scheduler.process.kill()
         assert isinstance(run.error, StorageError)
         assert scheduler.address in str(run.error)
-        assert "run it again to go on" in str(run.error)
+        assert "run it again to resume" in str(run.error)
     monkeypatch.setattr(leases, "LASTS", 3.0)
     left = Location.of(target)  # its lease stays, as a worker may still write, and runs out
     assert wait_until(lambda: (left.age(LEASE) or 0.0) > leases.LASTS, SOON)
@@ -457,7 +457,7 @@ def test_a_run_without_workers_says_so_and_does_not_wait_for_ever(
     monkeypatch.setattr(time, "monotonic", lambda: time.perf_counter() + 10**6)
     told: list[str] = []
     with hold(Location.of(tmp_path), "upscale") as lease:
-        lonely = Cluster(None, WorkerSpec(fails, uses_gpu=False), BatchOptions(), lease, workers, 1, tell=told.append)
+        lonely = Cluster(None, WorkerSpec(fails, uses_gpu=False), BatchOptions(), lease, workers, 1, log=told.append)
         with pytest.raises(UnavailableError, match="no worker is connected that does this"):
             lonely._check_desertion()
     assert lease.target.exists(LEASE)  # the worker may still be there, and write

@@ -54,7 +54,7 @@ def test_a_second_signal_ends_a_run_now_and_the_next_goes_on(
         run.send_signal(number)
         _, said = run.communicate(timeout=2.0)
     assert run.returncode == code
-    assert said == "dtls: ended at once; run it again to go on\n"
+    assert said == "dtls: ended at once; run it again to resume\n"
     assert (target / LEASE).exists()
     again = dtls(*options)
     assert again.code == 0, again.stderr

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from flows.engine.summary import REASONS_TOLD, Summary
+from flows.engine.summary import MAX_REASONS, Summary
 from storage.receipts.units import Row
 
 SECONDS = {"read_seconds": 1.0, "compute_seconds": 2.0, "write_seconds": 3.0}
@@ -20,7 +20,7 @@ def noted(*notes: str | None) -> Summary:
 
 
 def test_the_pace_counts_what_was_worked_on_and_says_where_the_time_went() -> None:
-    assert summary().pace() == ("5.0 images/s in 20.0 s; of the threads' time: read 10%, compute 80%, write 10%")
+    assert summary().pace() == "5.0 images/s in 20.0 s; thread time: 10% read, 80% compute, 10% write"
     assert Summary(skipped=9, wall=1.0).pace() == ""
 
 
@@ -76,11 +76,11 @@ def test_only_the_first_reasons_are_kept() -> None:
     rows: list[Row] = [{"key": f"{number}.png", "status": "failed", "reason": "broken"} for number in range(99)]
     total = Summary.of(rows[:3])
     total.add(Summary.of(rows[3:]))
-    assert total.reasons == [f"{number}.png: broken" for number in range(REASONS_TOLD)]
+    assert total.reasons == [f"{number}.png: broken" for number in range(MAX_REASONS)]
     told = Summary(failed=99)
     for number in range(99):
         told.note(f"{number}.png: broken")
-    assert told.reasons == [f"{number}.png: broken" for number in range(REASONS_TOLD)]
+    assert told.reasons == [f"{number}.png: broken" for number in range(MAX_REASONS)]
     assert "the first 10 of 99" in told.markdown("upscale a", "b", "b/manifest.parquet")
 
 

@@ -136,7 +136,7 @@ def test_a_report_whose_methods_share_no_image_is_made_without_a_rating_page(
 
 
 def test_pairs_of_one_method_are_refused(compared: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="pairs want two results or more"):
+    with pytest.raises(ValidationError, match="--rating pairs needs at least two results"):
         made(compared, tmp_path, sr={"nearest": str(compared / "nearest")}, rating="pairs")
 
 

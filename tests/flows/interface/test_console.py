@@ -13,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from flows.interface import console
-from flows.interface.console import HEARTBEAT_SECONDS, printable, progress, publish, tell
+from flows.interface.console import HEARTBEAT_SECONDS, log, printable, progress, publish
 
 TITLE = "upscale s3://bucket/a/long/way/to/photographs.zip"
 
@@ -123,6 +123,6 @@ def test_what_prefects_server_does_not_take_is_told_and_fails_no_run(
 
 
 def test_what_images_are_called_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    tell("  failed: a\x1b[2Jb\nc\u202ed\udcff.png: broken")
+    log("  failed: a\x1b[2Jb\nc\u202ed\udcff.png: broken")
     assert capsys.readouterr().err == "  failed: a\ufffd[2Jb c\ufffdd\ufffd.png: broken\n"
     assert printable("Jürgen 写真.png … ×4") == "Jürgen 写真.png … ×4"

@@ -27,7 +27,7 @@ from storage.stores.location import StorageError, UnavailableError
             "3 of 9 images failed, more than --max-failed 0.1 allows; --retry-failed tries them again",
             "3 of 9 images failed, more than max_failed 0.1 allows; retry_failed tries them again",
         ),
-        ("holds a model already; go on by --resume, or not", "holds a model already; go on by resume, or not"),
+        ("already contains a model; go on by --resume, or not", "already contains a model; go on by resume, or not"),
         (
             "run `dtls verify x --repair`, or --repair (--lr-size)",
             "run `dtls verify x --repair`, or repair (lr_size)",
@@ -77,8 +77,8 @@ def test_a_unit_that_comes_to_nothing_has_one_line_and_an_error_nobody_expected_
     told: Callable[[], list[logging.LogRecord]], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error, message in (
-        (UnavailableError("the bucket is away"), "the bucket is away; stopped, run it again to go on"),
-        (KeyError("nobody"), "1 of 1 units came to nothing; run it again to go on"),
+        (UnavailableError("the bucket is away"), "the bucket is away; stopped, run it again to resume"),
+        (KeyError("nobody"), "1 of 1 units came to nothing; run it again to resume"),
     ):
         before = len(told())
 

@@ -249,7 +249,7 @@ def test_a_run_that_is_tried_again_goes_on_with_its_own_states_alone(
     before = end(folder)
     again = settings(folder, steps=4, resume=True, only_own=True)
     for run in ("b", None):
-        with pytest.raises(StorageError, match="holds a model already; go on with it by --resume"):
+        with pytest.raises(StorageError, match="already contains a model; go on with it by --resume"):
             go(replace(again, run=run), capsys)
         assert end(folder) == before
     go(replace(again, run="a"), capsys)
@@ -277,7 +277,7 @@ def test_a_flow_run_is_a_retry_from_its_second_time_on(tmp_path: Path, monkeypat
         ("a", True, False),
     ]
     monkeypatch.setattr(flow, "flow_run", lambda: ("a", False))
-    with pytest.raises(StorageError, match="holds a model already"):
+    with pytest.raises(StorageError, match="already contains a model"):
         run(folder, folder / "model", 1)
 
 

@@ -21,7 +21,7 @@ from flows.inputs.contents import Contents, contents_of
 from flows.inputs.options import SourceOptions
 from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
-from flows.transform import run as mapping
+from flows.transform import plan as planning
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import Source, open_source
 from storage.receipts.receipts import Receipts
@@ -179,7 +179,7 @@ def test_what_cannot_be_read_this_time_keeps_its_result(
         changed = [Entry(e.key, e.size, "another") if e.key == "3.png" else e for e in found.images]
         return replace(found, images=changed)
 
-    monkeypatch.setattr(mapping, "contents_of", list_and_change)
+    monkeypatch.setattr(planning, "contents_of", list_and_change)
     assert run(source, target) == "5 already done, 1 failed"
     assert contents(target) == before
 
@@ -289,7 +289,7 @@ def test_a_choice_that_would_cost_a_shard_another_s_sample_is_refused(source: Pa
     run(source, target, samples_per_shard=10, include=["[012].png"])
     before = contents(target)
     (source / "2.png").unlink()
-    with pytest.raises(StorageError, match=r"the result of 2\.png would have to be made anew.*take all images"):
+    with pytest.raises(StorageError, match=r"the result of 2\.png would have to be made again.*take all images"):
         run(source, target, samples_per_shard=10, include=["3.png"])
     assert contents(target) == before
     assert run(source, target, samples_per_shard=10, include=["1.png"]) == "3 already done"
@@ -312,7 +312,7 @@ def test_a_choice_does_not_take_the_name_of_a_image_that_is_gone(source: Path, t
     run(source, tmp_path / "large")
     before = contents(tmp_path / "large")
     (source / "0.bmp").rename(source / "0.png")
-    with pytest.raises(StorageError, match=r"the result of 0\.bmp would have to be made anew"):
+    with pytest.raises(StorageError, match=r"the result of 0\.bmp would have to be made again"):
         run(source, tmp_path / "large", include=["0.png"])
     assert contents(tmp_path / "large") == before
 

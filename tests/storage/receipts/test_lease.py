@@ -438,7 +438,7 @@ def test_a_stolen_lease_stops_the_run_at_its_next_sample_and_a_rerun_ends_with_t
         fanout.run(job(there, steal), OPTIONS)
     assert str(stopped.value) == (
         f"{there}: stopped, as another run took over (upscale on elsewhere since 2026-01-02 03:04:05 UTC); "
-        "run it again to go on"
+        "run it again to resume"
     )
     assert made == ["0.png", "1.png", "2.png"]
     assert there.read(LEASE) == thief
@@ -605,7 +605,7 @@ def test_a_worker_of_another_machine_says_in_one_line_that_the_lease_is_lost(tmp
 
     with pytest.raises(StorageError) as stopped:
         fanout.run(job(target, loses), OPTIONS)
-    assert str(stopped.value) == f"{target}: stopped, as another run took over; run it again to go on"
+    assert str(stopped.value) == f"{target}: stopped, as another run took over; run it again to resume"
 
 
 def test_another_process_that_works_for_a_run_changes_the_target_only_as_long_as_the_lease_is_the_run_s(

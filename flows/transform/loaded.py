@@ -1,0 +1,92 @@
+"""An image on its way through a run: as it was fetched, as it was loaded, or as the row of its failure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeGuard, TypeVar
+
+from dtls.errors import SizeError
+from storage.images.decode import ImageError
+from storage.images.photo import Photo, Samples
+from storage.receipts.units import Row, SkippedError, failed, skipped
+from storage.stores.errands import in_hand
+from storage.stores.location import Entry, StorageError, UnavailableError
+
+SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
+"""From the (height, width) of an image to that of its result; SizeError or SkippedError where there is none."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The bytes of an image, how many of memory it and its result will take, and the seconds that reading took."""
+
+    entry: Entry
+    data: bytes
+    sha256: str
+    needed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image on its way, with the seconds spent on it so far. own: its bytes, where its result is itself.
+
+    needed: the bytes of memory that it and its result take at their peak.
+    """
+
+    entry: Entry
+    photograph: Photo
+    sha256: str
+    needed: int
+    read_seconds: float
+    compute_seconds: float = 0.0
+    own: bytes | None = None
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What images of one batch have in common."""
+        pixels = self.photograph.pixels
+        return (pixels.shape, pixels.dtype, self.photograph.alpha is None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.photograph.pixels.shape[:2]
+        return height, width
+
+    def become(self, pixels: Samples, alpha: Samples | None, seconds: float) -> "LoadedImage":
+        """The result of this image, and the seconds that computing it took."""
+        made = replace(self.photograph, pixels=pixels, alpha=alpha)
+        return replace(self, photograph=made, compute_seconds=seconds)
+
+
+def weight_of(item: LoadedImage | Fetched | Row) -> int:
+    """The bytes of memory that something on its way takes."""
+    return item.needed if isinstance(item, LoadedImage | Fetched) else 0
+
+
+def is_unmade(item: LoadedImage | Fetched | Row) -> TypeGuard[LoadedImage]:
+    """Whether this is an image that has yet to go through the method."""
+    return isinstance(item, LoadedImage) and item.own is None
+
+
+def tried(entry: Entry, do: Callable[[], T]) -> T | Row:
+    """What `do` returns, or the row of a sample whose own fault it is that it does not."""
+    try:
+        with in_hand(entry.key):
+            return do()
+    except UnavailableError:
+        raise
+    except SkippedError as error:
+        return skipped(entry, error)
+    except (ImageError, StorageError, SizeError) as error:
+        return failed(entry, error)
+    except Exception as error:  # one image never stops the rest, whatever libraries make of it
+        return failed(entry, reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """An error of a library in one line."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
