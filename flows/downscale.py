@@ -11,7 +11,6 @@ from dtls.degradations.base import LRProtocol, is_linear
 from flows.engine.flow import flow
 from flows.inputs.methods import Reduction
 from flows.inputs.selection import SelectionOptions, Target
-from flows.interface.extras import check_extra
 from flows.interface.options import Address
 from flows.transform.sizes import Reduced, Smaller
 
@@ -50,8 +49,6 @@ def downscale(options: DownscaleOptions) -> str:
     from flows.transform.run import transform
     from flows.transform.spec import ImageTransform
 
-    if not is_linear(options.protocol):
-        check_extra("train", "--protocol realworld")
     recipe = ImageTransform(
         "downscale", Reduction(options.protocol, options.seed), Reduced(options.scale, options.smaller, options.crop)
     )

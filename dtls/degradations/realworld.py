@@ -83,9 +83,13 @@ def _made(x: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tenso
 
 def blurred(x: Tensor, sigma: float) -> Tensor:
     """x (N, C, H, W) under an isotropic Gaussian of σ pixels."""
-    from kornia.filters import gaussian_blur2d  # takes a second to import
-
-    return gaussian_blur2d(x, 2 * _radius(sigma) + 1, (sigma, sigma), "replicate")
+    radius = _radius(sigma)
+    steps = torch.arange(-radius, radius + 1, dtype=x.dtype)
+    kernel = torch.exp(-steps.square() / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)  # (C, 1, 1, 2·radius + 1)
+    across = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), kernel, groups=x.shape[1])
+    down = F.pad(across, (0, 0, radius, radius), mode="replicate")
+    return F.conv2d(down, kernel.mT, groups=x.shape[1])
 
 
 def blurred_along(x: Tensor, sigmas: tuple[float, float], turn: float) -> Tensor:
@@ -93,15 +97,17 @@ def blurred_along(x: Tensor, sigmas: tuple[float, float], turn: float) -> Tensor
 
     turn: by how many radians the first is turned from the row towards the column.
     """
-    from kornia.filters import fft_conv
-
     radius = _radius(max(sigmas))
     steps = torch.arange(-radius, radius + 1, dtype=x.dtype)
     down, across = steps[:, None], steps[None]
     along = (across * math.cos(turn) + down * math.sin(turn)) / sigmas[0]
     aside = (down * math.cos(turn) - across * math.sin(turn)) / sigmas[1]
     kernel = torch.exp(-(along.square() + aside.square()) / 2)
-    return fft_conv(x, kernel[None], "replicate", normalized=True)  # wide kernels cost no more than narrow ones
+    padded = F.pad(x, (radius,) * 4, mode="replicate")
+    size = (padded.shape[-2], padded.shape[-1])
+    spectrum = torch.fft.rfftn(kernel / kernel.sum(), s=size).conj()  # wide kernels cost no more than narrow ones
+    made = torch.fft.irfftn(torch.fft.rfftn(padded, dim=(-2, -1)) * spectrum, s=size, dim=(-2, -1))
+    return made[..., : x.shape[-2], : x.shape[-1]].contiguous()
 
 
 def reduced(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:

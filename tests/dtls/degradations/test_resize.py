@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtls.degradations.base import PROTOCOLS, Protocol
 from dtls.degradations.path import Degradation
-from dtls.degradations.resize import project, pseudo_inverse, resize, resize_matrix
+from dtls.degradations.resize import kept, project, pseudo_inverse, resize, resize_matrix
 from dtls.degradations.scale import downscale_size, scale_between
 from dtls.errors import SizeError
 from dtls.inference.method import load_method
@@ -227,3 +227,27 @@ def test_sides_divide_or_are_refused() -> None:
         downscale_size((64, 65), 4)
     with pytest.raises(SizeError, match="4×4 is no multiple of the scale 8"):
         downscale_size((4, 4), 8)
+
+
+def test_matrices_are_kept_up_to_so_many_bytes_those_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtls.degradations.resize.CACHE_BYTES", 24)
+    made: list[int] = []
+
+    @kept
+    def counted(n: int) -> Tensor:
+        made.append(n)
+        return torch.zeros(n, dtype=torch.float64)
+
+    for n in (1, 2, 1, 2, 1):  # 8 and 16 bytes
+        counted(n)
+    assert made == [1, 2]
+    counted(4)  # 32 bytes are more than there may be
+    counted(1)
+    assert made == [1, 2, 4]
+    counted(1 + 0)
+    counted(n=2)  # named otherwise, so it is made again, and the one that was used least recently goes
+    assert made == [1, 2, 4, 2]
+    counted(1)
+    assert made == [1, 2, 4, 2]
+    counted(2)
+    assert made == [1, 2, 4, 2, 2]

@@ -103,6 +103,30 @@ def test_identities_differ_where_results_do(imported: Path) -> None:
     assert load_method("dtls", imported).identity == load_method("dtls", imported).identity
 
 
+def test_methods_declare_what_they_can_do(imported: Path) -> None:
+    trained = load_method("dtls", imported)
+    assert (trained.is_learned, trained.uses_gpu, trained.channelwise, trained.is_stochastic) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    assert (trained.scale, trained.max_scale, trained.degradation, trained.multiple) == (None, 4, "reference", 4)
+    assert trained.max_pixels == Sampling().tile ** 2
+    smooth, copying = load_method("bicubic"), load_method("nearest")
+    assert (smooth.is_learned, smooth.channelwise, smooth.copies, copying.copies) == (False, True, False, True)
+    random, linear = Downscaling("realworld"), Downscaling("antialias")
+    assert (random.is_stochastic, random.degradation, linear.is_stochastic) == (True, "realworld", False)
+
+
+def test_a_scale_beyond_what_a_method_declares_is_refused() -> None:
+    method = load_method("bicubic")
+    method.check_scale(64)
+    method.max_scale = 3
+    with pytest.raises(SizeError, match="bicubic upscales by at most ×3, not ×4"):
+        method.check_scale(4)
+
+
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
     with pytest.raises(
         ValueError,

