@@ -347,7 +347,7 @@ def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: 
     page = artifact.data
     assert "**6 done, 1 failed**" in page
     assert re.search(r"[\d.,]+ images/s in .*; thread time: \d+% read, \d+% compute, \d+% write", page)
-    assert "* `0/broken.png: not an image (10 bytes)`" in page
+    assert "* `0/broken.png: not an image (8 bytes)`" in page
     assert str(target / "manifest.parquet") in page
 
 

@@ -180,6 +180,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(source: str, tmp_path: P
         assert run.said == "37 done, 1 failed"
         assert dies.process is not None
         assert not is_running(dies.process.pid)
+    enlarged(source, tmp_path / "1/large", unit_size=1)  # sweeps what the killed worker was writing
     assert Place(str(tmp_path / "0"), None).files() == Place(str(tmp_path / "1"), None).files()
 
 
