@@ -6,6 +6,7 @@ enlarges them, and once more after it has trained on the columns left and right 
 
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ from pydantic import Field
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.flow import flow
 from flows.inputs.sources import absolute
-from flows.interface.options import Address, Options
+from flows.interface.options import RESULTS, Address, Options, Panels
 from flows.report import ReportOptions, report
 from flows.shard import ShardOptions, shard
 from flows.train import train
@@ -40,6 +41,10 @@ HELD_OUT = {
 
 class DemoOptions(Options):
     """Where the demo leaves its files, and how long it trains."""
+
+    panels: ClassVar[Panels] = {
+        RESULTS: "out",
+    }
 
     out: Address = Field("demo-output", description="folder or URL for photographs, shards, model and report")
     steps: int = Field(300, ge=1, description="training steps; 300 take about a minute on two cores")

@@ -3,7 +3,7 @@
 What a comparison starts from. Its manifest keeps the protocol, so that a report knows it.
 """
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -11,12 +11,16 @@ from dtls.degradations.base import LRProtocol, is_linear
 from flows.engine.flow import flow
 from flows.inputs.methods import Reduction
 from flows.inputs.selection import SelectionOptions, Target
-from flows.interface.options import Address
+from flows.interface.options import WHAT, Address, Panels
 from flows.transform.sizes import Reduced, Smaller
 
 
 class DownscaleOptions(SelectionOptions):
     """What to downscale, how, and how far."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "source target",
+    }
 
     source: Address = Field(description="folder, archive or URL of the HR images")
     target: Target = Field(description="folder, archive or URL for the LR images")

@@ -1,12 +1,12 @@
 """`dtls import-checkpoint`: a checkpoint of the DTLS authors becomes one of ours."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from dtls.errors import CheckpointError
 from flows.inputs.sources import file_at
-from flows.interface.options import Address, Options
+from flows.interface.options import WHAT, Address, Options, Panels
 from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
 from storage.stores.scratch import scratch_folder
@@ -14,6 +14,10 @@ from storage.stores.scratch import scratch_folder
 
 class ImportOptions(Options):
     """Which checkpoint, and where to."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "source target",
+    }
 
     source: Address = Field(description="file or URL of a checkpoint made by the authors' code (.pt)")
     target: Address = Field(description="folder or URL for config.json and model.safetensors")

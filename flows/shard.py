@@ -6,7 +6,7 @@ Unit: the images of one shard. Proof: its receipt under `TARGET/.dtls/receipts`,
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,7 @@ from flows.inputs.options import SourceOptions
 from flows.inputs.sources import SourceSpec, absolute, check_within, file_at, identity
 from flows.inputs.unlisted import check_remaking, made_before
 from flows.interface.console import log
-from flows.interface.options import Address
+from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Panels
 from flows.transform.sharding import METADATA, REFUSED, Found, ShardSpec
 from storage.archives.source import open_source
 from storage.receipts.receipts import Receipts
@@ -32,6 +32,12 @@ from storage.stores.location import Entry, Location, StorageError, UnavailableEr
 
 class ShardOptions(SourceOptions, MakingOptions):
     """What to shard, and how."""
+
+    panel = RESULTS
+    panels: ClassVar[Panels] = {
+        WHAT: "source target metadata",
+        RUNNING: "check",
+    }
 
     source: Address = Field(description="folder, zip, tar or URL of the images, such as FFHQ's images1024x1024")
     target: Address = Field(description="folder or URL for the shards")

@@ -1,13 +1,13 @@
 """`dtls status`: how far a run is, from what its target has; Prefect is not asked, and nothing is changed."""
 
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 from pydantic import Field
 
 from flows.inputs.keys import Names
 from flows.interface.console import log, progress
-from flows.interface.options import CORES, Address, Options
+from flows.interface.options import CORES, RUNNING, WHAT, Address, Options, Panels
 from flows.interface.text import counted
 from flows.training.settings import LOSSES, states
 from storage.archives.writer import Packing, is_archive
@@ -23,6 +23,11 @@ REASONS = 5
 
 class StatusOptions(Options):
     """Of which run."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "target",
+        RUNNING: "workers",
+    }
 
     target: Address = Field(
         description="folder, archive or URL that a flow writes: shards, images, a report, a model"

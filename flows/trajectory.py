@@ -1,7 +1,7 @@
 """`dtls trajectory`: the predictions a sampler makes on its way from LR to SR, as one figure."""
 
 import io
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -12,7 +12,7 @@ from flows.inputs.compatibility import check_misfits
 from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
 from flows.inputs.sources import check_within
-from flows.interface.options import Address, Options
+from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 from storage.archives.source import open_source
 from storage.images import decode as codec
 from storage.images.decode import ImageError
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 class TrajectoryOptions(Options):
     """Which images, which sampler, and where the figure goes."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "source out images any_protocol",
+        RESULTS: "columns",
+        RUNNING: "device precision",
+    }
 
     source: Address = Field(description="folder or URL of LR images")
     out: Address = Field(description="folder or URL for trajectory.png")

@@ -5,7 +5,7 @@ Unit: about 256 images, or a shard. Proof: its receipt, written after the images
 
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,7 +18,7 @@ from flows.inputs.compatibility import check_misfits
 from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec
 from flows.inputs.selection import SelectionOptions, Target
 from flows.interface.console import log
-from flows.interface.options import Address
+from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Panels
 from flows.transform.placement import device_here, precision_of
 from flows.transform.sizes import Enlarged, Larger
 from storage.images.formats import Format
@@ -33,6 +33,12 @@ OF_MODELS = ("project", "ensemble", "sampler", "sampling_steps", "seed", "any_pr
 
 class UpscaleOptions(SelectionOptions):
     """What to upscale, how, how far, and what the results are like."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "source target any_protocol",
+        RESULTS: "format quality suffix samples_per_shard provenance",
+        RUNNING: "batch_size unit_size device precision compile tile",
+    }
 
     source: Address = Field(description="folder, image, zip, tar or URL of the images, or of shards")
     target: Target = Field(description="folder, zip, tar, tar.gz or URL for the results")

@@ -5,13 +5,14 @@ It makes nothing: the next run of the flow makes what has no receipt.
 
 from collections.abc import Sequence, Set
 from itertools import chain
+from typing import ClassVar
 
 from pydantic import Field
 
 from flows.evaluation.outputs import TABLE
 from flows.interface.console import log, progress
 from flows.interface.errors import RunError
-from flows.interface.options import CORES, Address, Options
+from flows.interface.options import CORES, RUNNING, WHAT, Address, Options, Panels
 from flows.interface.text import counted
 from storage.archives.writer import Packing, is_archive
 from storage.receipts.agreement import Gathered
@@ -27,6 +28,11 @@ TABLES = {"report": Gathered(TABLE, lambda row: f"{row['method']}/{row['key']}",
 
 class VerifyOptions(Options):
     """What to verify, and whether to drop the receipts of what is bad."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "target",
+        RUNNING: "workers",
+    }
 
     target: Address = Field(description="folder, archive or URL that a flow wrote: shards, images, or a report")
     repair: bool = Field(

@@ -4,13 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from flows.interface.options import CORES, Options
+from flows.interface.options import CORES, RESULTS, RUNNING, Options
 
 
 class BatchOptions(Options):
     """Options of the flows that work in units."""
 
-    panel = "How the run works"
+    panel = RUNNING
 
     workers: int = Field(CORES, ge=1, le=256, description="threads that read, decode and write, a unit")
     in_flight: int = Field(2, ge=1, le=64, description="units worked on at the same time, by one machine")
@@ -48,7 +48,7 @@ class BatchOptions(Options):
 class MakingOptions(BatchOptions):
     """Options of the flows whose results take long to make."""
 
-    panel = BatchOptions.panel
+    panel = RESULTS
 
     overwrite: bool = Field(
         False, description="replace results in the target that were made with other options; without it the run stops"

@@ -1,14 +1,14 @@
 """What `dtls/report` can be told: which images, what is measured, and what is published."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from dtls.degradations.base import LRProtocol
 from flows.evaluation.matching import KEY, Naming, Template
 from flows.inputs.options import SourceOptions
-from flows.interface.options import Address
+from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Panels
 from reports.metrics.choices import Colour
 
 RUN = r"[\w.+-]{1,64}"
@@ -34,6 +34,12 @@ def _named(value: object) -> object:
 
 class ReportOptions(SourceOptions):
     """What to compare."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "sr hr lr sr_name lr_name any_protocol",
+        RESULTS: "out title gallery figures rating ratings run",
+        RUNNING: "batch_size device",
+    }
 
     sr: Annotated[dict[str, Address], BeforeValidator(_named)] = Field(
         default_factory=dict, description="results to compare, NAME=FOLDER, one or more"

@@ -1,6 +1,6 @@
 """What `dtls/benchmark` and `dtls/reproduce` can be told."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -8,7 +8,7 @@ from dtls.choices import Precision
 from dtls.degradations.base import Protocol
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen
 from flows.experiments.paper_tables import PAPER_TABLES
-from flows.interface.options import Address, Options
+from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 
 
 def _listed(value: object) -> object:
@@ -22,6 +22,12 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
 
 class BenchmarkOptions(Options):
     """What to train and test, on what data, and for how long each method is trained."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "source test",
+        RESULTS: "out sets",
+        RUNNING: "device precision workers",
+    }
 
     source: Address = Field(description="folder or URL of the images to train on")
     test: Address = Field(description="folder or URL of the images to test on; none of them in source")
@@ -47,6 +53,12 @@ class BenchmarkOptions(Options):
 
 class ReproduceOptions(Options):
     """Which table, on what data, and how large; by default the paper's sizes and steps."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "table source test ratings",
+        RESULTS: "out",
+        RUNNING: "device precision workers",
+    }
 
     table: Literal["1", "2", "3", "4", "B1", "5.1", "5.2", "prediction", "stride", "plus"] = Field(
         description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, tables 5.1 and 5.2 "

@@ -5,6 +5,7 @@ import codecs
 from pydantic import Field, field_validator
 
 from flows.engine.options import BatchOptions
+from flows.interface.options import WHAT
 
 ENCODINGS = ("shift_jis", "gbk", "big5", "euc_kr", "cp866", "cp437", "latin-1")
 """Of names, in the old archives of those who did not write in Latin letters."""
@@ -13,7 +14,7 @@ ENCODINGS = ("shift_jis", "gbk", "big5", "euc_kr", "cp866", "cp437", "latin-1")
 class SourceOptions(BatchOptions):
     """Options of the flows that read a source, whatever it is."""
 
-    panel = "Which images"
+    panel = WHAT
 
     names_encoding: str | None = Field(
         None, description="encoding of the names in a zip or tar that gives none, like shift_jis, gbk or cp866"

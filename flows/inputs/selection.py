@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Set
 from fnmatch import translate
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 from unicodedata import normalize
 
 from pydantic import AfterValidator, Field, model_validator
@@ -16,7 +16,7 @@ from flows.inputs.keys import alike
 from flows.inputs.options import SourceOptions
 from flows.inputs.sources import file_at
 from flows.interface.console import log
-from flows.interface.options import Address
+from flows.interface.options import RUNNING, WHAT, Address, Panels
 from flows.interface.text import counted
 from storage.archives import kinds
 from storage.archives.writer import is_archive
@@ -52,7 +52,8 @@ Target = Annotated[Address, AfterValidator(_of_a_kind)]
 class SelectionOptions(SourceOptions, MakingOptions):
     """Options of the flows that can take a part of their source."""
 
-    panel = "Which images"
+    panel = WHAT
+    panels: ClassVar[Panels] = {RUNNING: "dry_run"}
 
     include: list[str] = Field(default_factory=list, description=f"only images whose keys match this {PATTERN}")
     exclude: list[str] = Field(default_factory=list, description="no images whose keys match this pattern")

@@ -11,7 +11,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from flows.interface.errors import StoppedError, UsageError
-from flows.interface.options import Options
+from flows.interface.options import HOW, RESULTS, RUNNING, WHAT, Options, Panels
+
+PANELS = (WHAT, HOW, RESULTS, RUNNING)
+"""In the order of `--help`."""
 
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 """Pydantic checks them, and reports which was not kept."""
@@ -68,8 +71,15 @@ def command(
             raise StoppedError from error
 
     order = [*arguments, *model.__annotations__, *model.model_fields]
-    fields = sorted(model.model_fields.items(), key=lambda field: order.index(field[0]))
-    parameters = [_parameter(field, info, field in arguments, _panel(model, field)) for field, info in fields]
+    panels = {field: _panel(model, field) for field in model.model_fields}
+
+    def place(field: str) -> tuple[bool, int, int]:
+        return field not in arguments, PANELS.index(panels[field]), order.index(field)
+
+    parameters = [
+        _parameter(field, model.model_fields[field], field in arguments, panels[field])
+        for field in sorted(model.model_fields, key=place)
+    ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__doc__ = summary or run.__doc__
@@ -103,9 +113,11 @@ def _complaint(error: ErrorDetails, arguments: Container[str]) -> str:
 
 
 def _panel(model: type[Options], field: str) -> str:
-    """The heading of an option: that of the class it was added by, or the first one if by the flow's own."""
+    """The heading of an option, as the class says that has added it."""
     owner = next(base for base in model.__mro__ if field in inspect.get_annotations(base))
-    return owner.panel if owner is not model and issubclass(owner, Options) else Options.panel
+    panels: Panels = vars(owner).get("panels", {})
+    default: str = vars(owner).get("panel", HOW)
+    return next((panel for panel, names in panels.items() if field in names.split()), default)
 
 
 def _parameter(name: str, info: FieldInfo, positional: bool, panel: str) -> inspect.Parameter:

@@ -20,13 +20,21 @@ PLAIN = (
 Address = Annotated[str, Field(min_length=1, json_schema_extra={"pattern": PLAIN})]
 
 
+WHAT, HOW, RESULTS, RUNNING = "What", "How", "Results", "Running"
+"""The headings of options in `--help`, in this order: which images, what is done with them, what comes of it, and
+where and how the run works."""
+Panels = Mapping[str, str]
+"""Names of options, between spaces, by their heading."""
+
+
 class Options(BaseModel):
     """Base of every flow's options: unknown names are refused, and nothing changes after the check.
 
-    panel: the heading in `--help` of the options that a class adds.
+    panel: the heading in `--help` of the options that a class adds. panels: those of its options that have another.
     """
 
-    panel: ClassVar[str] = "Options"
+    panel: ClassVar[str] = HOW
+    panels: ClassVar[Panels] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

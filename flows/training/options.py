@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,7 @@ from pydantic import (
 from dtls.choices import Precision, Prediction
 from dtls.degradations.base import LRProtocol
 from dtls.registry import MODELS, model_class
-from flows.interface.options import Address, Options
+from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 
 if TYPE_CHECKING:
     from dtls.training.recipe import Recipe
@@ -50,6 +50,13 @@ Extension = Annotated[str, AfterValidator(lambda ending: ending.lower().lstrip("
 
 class TrainOptions(Options):
     """What to train, on what, and how; what is not said is the preset's."""
+
+    panels: ClassVar[Panels] = {
+        WHAT: "source target shards follow_links image_ext max_failed",
+        RESULTS: "save_every keep",
+        RUNNING: "sync resume workers device processes machines machine rendezvous accumulate precision compile "
+        "cache cache_gb cache_days",
+    }
 
     source: Address = Field(description="folder or URL of the shards")
     target: Address = Field(description="folder or URL for the model")

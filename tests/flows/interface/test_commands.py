@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 from typer.testing import CliRunner
 
-from flows.cli import COMMANDS
+from flows.cli import COMMANDS, full
 from flows.interface.commands import checked, command
 from flows.interface.errors import UsageError
 from flows.interface.options import Options
@@ -124,3 +124,15 @@ def test_a_command_with_no_more_than_it_needs_takes_the_defaults(name: str) -> N
     flags = [word for field in wanted if field not in found.arguments for word in (f"--{field}", "2")]
     assert CliRunner().invoke(app, [name, *("2" for _ in found.arguments), *flags]).exception is None
     assert taken == [model.model_validate(wanted)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_are_under_four_headings_in_one_order(name: str) -> None:
+    model: type[Options] = getattr(import_module(f"flows.{COMMANDS[name].module}"), COMMANDS[name].options)
+    named = [n for owner in model.__mro__ for names in vars(owner).get("panels", {}).values() for n in names.split()]
+    assert set(named) <= set(model.model_fields)
+    assert len(named) == len(set(named))
+    panels: dict[str, None] = dict.fromkeys(
+        p.rich_help_panel for p in full(name).params if p.param_type_name == "option" and p.name != "help"
+    )
+    assert list(panels) == [panel for panel in ("What", "How", "Results", "Running") if panel in panels]
