@@ -104,7 +104,7 @@ def test_a_run_goes_on_with_the_start_it_had(shards: str, tmp_path: Path) -> Non
 def test_what_keeps_a_run_from_going_on_is_told(shards: str, tmp_path: Path) -> None:
     first = trained(shards, tmp_path / "first", "edsr", steps=1)
     with pytest.raises(
-        TrainingError, match="trained with other options: method was 'edsr', not 'srcnn'; say the same"
+        TrainingError, match="trained with other options: method was 'edsr', not 'srcnn'; use the same options"
     ):
         trained(shards, first, "srcnn", resume=True)
     with pytest.raises(

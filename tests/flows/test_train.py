@@ -373,9 +373,9 @@ def test_a_run_is_not_resumed_with_other_options(shards: str, tmp_path: Path) ->
     refused: list[tuple[dict[str, Any], str]] = [
         (
             {"dim": 16, "learning_rate": 0.01, "batch_size": 4},
-            r"dim was 8, not 16, learning-rate was 0\.001, not 0\.01, batch-size was 2, not 4; say the same",
+            r"dim was 8, not 16, learning-rate was 0\.001, not 0\.01, batch-size was 2, not 4; use the same options",
         ),
-        ({"lr_size": 16}, "timesteps was 3, not 2; say the same"),
+        ({"lr_size": 16}, "timesteps was 3, not 2; use the same options"),
         ({"preset": "16-128-plus"}, "residual was False, not True, .*inputs was 'degraded', not 'sampled'"),
         (
             {"steps": 3},
@@ -440,7 +440,9 @@ def test_what_a_power_cut_leaves_of_a_training_is_never_begun_anew_without_a_wor
     left: str, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.json").write_text(left)
-    with pytest.raises(CheckpointError, match=r"config\.json: empty or damaged, and no training state .*remove it"):
+    with pytest.raises(
+        CheckpointError, match=r"config\.json: empty or damaged, and there is no training state .*remove it"
+    ):
         run(shards, tmp_path, 1, resume=True)
     assert (tmp_path / "config.json").read_text() == left
     target, state = Location.of(tmp_path), "training-000000001.safetensors"

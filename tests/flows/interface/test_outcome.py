@@ -27,7 +27,10 @@ from storage.stores.location import StorageError, UnavailableError
             "3 of 9 images failed, more than --max-failed 0.1 allows; --retry-failed tries them again",
             "3 of 9 images failed, more than max_failed 0.1 allows; retry_failed tries them again",
         ),
-        ("already contains a model; go on by --resume, or not", "already contains a model; go on by resume, or not"),
+        (
+            "already contains a model; resume it with --resume, or not",
+            "already contains a model; resume it with resume, or not",
+        ),
         (
             "run `dtls verify x --repair`, or --repair (--lr-size)",
             "run `dtls verify x --repair`, or repair (lr_size)",

@@ -249,7 +249,7 @@ def test_a_run_that_is_tried_again_goes_on_with_its_own_states_alone(
     before = end(folder)
     again = settings(folder, steps=4, resume=True, only_own=True)
     for run in ("b", None):
-        with pytest.raises(StorageError, match="already contains a model; go on with it by --resume"):
+        with pytest.raises(StorageError, match="already contains a model; resume it with --resume"):
             go(replace(again, run=run), capsys)
         assert end(folder) == before
     go(replace(again, run="a"), capsys)
