@@ -379,7 +379,7 @@ def test_a_run_is_not_resumed_with_other_options(shards: str, tmp_path: Path) ->
         ({"preset": "16-128-plus"}, "residual was False, not True, .*inputs was 'degraded', not 'sampled'"),
         (
             {"steps": 3},
-            r"options: steps was 2, not 3 \(the learning rate's cosine ends with the last step\); say the",
+            r"options: steps was 2, not 3 \(the learning rate's cosine ends with the last step\); use the",
         ),
     ]
     for changes, complaint in refused:
