@@ -5,6 +5,7 @@ imports none of them, and a command imports what it needs when it runs. Exit cod
 line says what, where, and what to do. DTLS_TRACEBACK=1 shows where in the code.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -210,8 +211,17 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _show_log() -> None:
+    """Print the log of this project's own modules, at the level that DTLS_LOG names."""
+    if level := os.environ.get("DTLS_LOG"):
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        for name in ("dtls", "storage", "reports", "flows"):
+            logging.getLogger(name).setLevel(level.upper())
+
+
 def main() -> None:
     """Run the command line; whatever goes wrong as it may go wrong ends in one line and an exit code."""
+    _show_log()
     try:
         with obeying_signals():
             command_line()(prog_name="dtls")

@@ -34,12 +34,8 @@ def import_checkpoint(options: ImportOptions) -> str:
     target = Location.of(options.target)
     place, name = file_at(options.source, "a checkpoint made by the authors' code (.pt)")
     _check_another(target)
-    with scratch_folder() as folder:
-        path, made = folder / name, folder / "model"
-        if place.local is not None:
-            path = place.local / name
-        else:
-            place.download(name, path)
+    with scratch_folder() as folder, place.as_file(name) as path:
+        made = folder / "model"
         try:
             config = convert(path, made, options.preset).config
         except CheckpointError as error:

@@ -61,7 +61,8 @@ def trajectory(options: TrajectoryOptions) -> str:
 
     from dtls.devices import best_device
     from dtls.inference.pixels import to_unit
-    from reports.figures.contact_sheet import GalleryImage, GalleryItem, contact_sheet
+    from reports.figures.contact_sheet import contact_sheet
+    from reports.figures.gallery import GalleryImage, GalleryItem
 
     source, out = open_source(options.source), Location.of(options.out)
     check_within(out, options.source)

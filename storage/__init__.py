@@ -1,1 +1,1 @@
-"""Bytes: where they lie, what images they hold, and what is already done. Knows neither tensors nor Prefect."""
+"""Bytes: where they are stored, what images they hold, and what is done. It knows neither tensors nor Prefect."""

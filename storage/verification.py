@@ -21,7 +21,7 @@ from storage.parallel import ordered_map
 from storage.receipts.agreement import Agreement, Gathered
 from storage.receipts.owners import owner_of
 from storage.receipts.parquet import DAMAGED, read_parquet
-from storage.receipts.proofs import at_hand, sha256_of
+from storage.receipts.proofs import sha256_of
 from storage.receipts.receipts import PLANNED
 from storage.receipts.seals import FIELD, MAX, PUBLISHED, SEALS, broken, seals_of
 from storage.receipts.survey import UNFINISHED, list_target
@@ -155,7 +155,7 @@ class Verification:
         """By receipt, what it says of the bytes of a file that they are not."""
         if self.packing and file in self._packed:
             return _other_bytes(hashlib.sha256(self.packing.read(file)).hexdigest(), claims)
-        with at_hand(self.target, file) as path:
+        with self.target.as_file(file) as path:
             sha256 = sha256_of(path)
             wrong = _other_bytes(sha256, claims)
             right = [claim for claim in claims if claim.sha256 == sha256]

@@ -5,6 +5,7 @@ done alone either becomes a failed row, and the rest of the unit is done. It is 
 """
 
 import ctypes
+import logging
 import os
 import pickle
 import signal
@@ -26,6 +27,8 @@ from storage.receipts.claims import Claim
 from storage.receipts.units import Row, Unit
 from storage.stores.location import Entry, StorageError
 from storage.stores.scratch import scratch_folder
+
+logger = logging.getLogger(__name__)
 
 POLL = 0.5
 """Seconds between two looks at whether the run was stopped, and in the process, whether the run is gone."""
@@ -196,6 +199,7 @@ def _outcome(work: Work, unit: Unit, samples: Sequence[Entry]) -> tuple[list[Row
     except StorageError as error:
         return [], type(error)(str(error))
     except Exception as error:
+        logger.debug("%s failed", unit.name, exc_info=error)
         return [], RuntimeError(" ".join(str(error).split()) or type(error).__name__)
 
 

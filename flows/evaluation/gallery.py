@@ -12,7 +12,7 @@ from PIL import Image
 
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
-from reports.figures.contact_sheet import GalleryImage, GalleryItem
+from reports.figures.gallery import GalleryImage, GalleryItem
 from reports.metrics.registry import METRICS
 from reports.metrics.ssim_map import ssim_map
 from reports.page.model import GalleryRow, Role, Shown

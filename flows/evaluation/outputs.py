@@ -10,7 +10,8 @@ from typing import Any
 
 from storage.receipts.commits import Commits
 from storage.receipts.seals import FIELD, MAX, PUBLISHED, Seal, broken, seals_of, tagged
-from storage.stores.location import Entry, Location, StorageError
+from storage.receipts.survey import check_foreign
+from storage.stores.location import Entry, Location
 
 TABLE = "metrics.parquet"
 IMAGE = re.compile(r"images/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
@@ -72,12 +73,7 @@ class Published:
     def check_foreign_files(self, planned: Set[str]) -> None:
         """StorageError where foreign files are in the place of `planned` ones, or have the names of our images."""
         taken = {name for name in self.there if name in planned or IMAGE.fullmatch(name)}
-        if foreign_files := sorted(name for name in taken if not self._is_own(name)):
-            more = f", nor are {len(foreign_files) - 1:,} others" if len(foreign_files) > 1 else ""
-            raise StorageError(
-                f"{self.out}: {foreign_files[0]} is there already, and not made by dtls report{more}; choose another "
-                "folder, or move away what is there"
-            )
+        check_foreign(self.out, (name for name in taken if not self._is_own(name)), "dtls report")
 
     @contextmanager
     def renewing(self, stands_on: Sequence[Any], planned: Set[str]) -> Iterator[Recorder]:

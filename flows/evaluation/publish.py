@@ -22,9 +22,10 @@ from flows.evaluation.rating import PAGE as RATING_PAGE
 from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
 from flows.evaluation.set_metrics import set_distances
 from flows.interface.console import log, log_markdown, progress, publish
-from reports.figures.contact_sheet import NothingToDrawError, contact_sheet
+from reports.figures.contact_sheet import contact_sheet
 from reports.figures.crops import comparison_figure
 from reports.figures.fonts import lacking, missing
+from reports.figures.gallery import NothingToDrawError
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
 from reports.metrics.inception import Inception
 from reports.metrics.registry import METRICS
@@ -40,7 +41,6 @@ from storage.receipts.parquet import check_large
 from storage.receipts.status import is_planned
 from storage.receipts.units import Unit
 from storage.stores.location import Location
-from storage.stores.scratch import scratch_folder
 
 SUMMARY, PAGE, SHEET = "summary.json", "index.html", "contact-sheet.png"
 MARKDOWN, LATEX = "summary.md", "summary.tex"
@@ -80,9 +80,7 @@ class Publication:
         return self.out.address(PAGE)
 
     def _ground(self) -> "_Ground":
-        with scratch_folder() as folder:
-            table = folder / TABLE
-            self.out.download(TABLE, table)
+        with self.out.as_file(TABLE) as table:
             check_large(table)
             frame = read_metrics(table)
         said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
@@ -203,9 +201,7 @@ class Publication:
 
     def _keep(self, content: Mapping[str, Any], out: Recorder) -> None:
         """Put the numbers among those of earlier runs, partitioned as pyarrow, pandas and DuckDB read it."""
-        with scratch_folder() as folder:
-            table = folder / TABLE
-            self.out.download(TABLE, table)
+        with self.out.as_file(TABLE) as table:
             out.upload(f"{self._run}/{TABLE}", table)
         out.write(f"{self._run}{RUN_SUMMARY}", text_of(content).encode())
 

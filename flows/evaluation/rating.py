@@ -12,10 +12,11 @@ from typing import Any
 from flows.evaluation.gallery import EMBEDDED_BYTES, Gallery
 from flows.inputs.sources import file_at
 from flows.interface.console import log
-from reports.figures.contact_sheet import GalleryItem
+from reports.figures.gallery import GalleryItem
 from reports.rating.analysis import summarise_ratings
 from reports.rating.answers import MAX_FILE, Session, ratings_table, read_session, write_ratings
-from reports.rating.study import Study, StudyItem, StudyKey, rating_page, read_study, write_study
+from reports.rating.page import rating_page
+from reports.rating.study import Study, StudyItem, StudyKey, read_study, write_study
 from storage.stores.location import Entry, Location, StorageError
 
 PAGE, KEY, TABLE, IMAGES = "rating/index.html", "study.json", "ratings.parquet", "rating/images"

@@ -34,7 +34,7 @@ def computed(method: Method, size_of: SizeOf, batch: Sequence[LoadedImage]) -> I
             for image in batch:
                 yield from computed(method, size_of, [image])
         else:
-            yield failed(batch[0].entry, reason_of(error))
+            yield failed(batch[0].entry, reason_of(batch[0].entry, error))
         return
     seconds = (time.perf_counter() - started) / len(batch)
     for image, pixels, alpha in zip(batch, colours, alphas, strict=True):

@@ -1,5 +1,6 @@
 """An image on its way through a run: as it was fetched, as it was loaded, or as the row of its failure."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeGuard, TypeVar
@@ -10,6 +11,8 @@ from storage.images.photo import Photo, Samples
 from storage.receipts.units import Row, SkippedError, failed, skipped
 from storage.stores.errands import in_hand
 from storage.stores.location import Entry, StorageError, UnavailableError
+
+logger = logging.getLogger(__name__)
 
 SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 """From the (height, width) of an image to that of its result; SizeError or SkippedError where there is none."""
@@ -82,11 +85,12 @@ def tried(entry: Entry, do: Callable[[], T]) -> T | Row:
     except (ImageError, StorageError, SizeError) as error:
         return failed(entry, error)
     except Exception as error:  # one image never stops the rest, whatever libraries make of it
-        return failed(entry, reason_of(error))
+        return failed(entry, reason_of(entry, error))
 
 
-def reason_of(error: Exception) -> str:
-    """An error of a library in one line."""
+def reason_of(entry: Entry, error: Exception) -> str:
+    """The class and the first line of an unexpected error; the log has its traceback."""
     if isinstance(error, MemoryError):
         return "not enough memory"
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    logger.debug("%s failed", entry.key, exc_info=error)
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

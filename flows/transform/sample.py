@@ -8,7 +8,8 @@ from dtls.inference.method import Method
 from flows.inputs.keys import Names
 from flows.transform.loaded import LoadedImage
 from storage.images.encode import Encoded, Encoding
-from storage.receipts.units import COPIED, Row
+from storage.receipts.schemas import SampleRow
+from storage.receipts.units import COPIED
 from storage.shards.write import Sample
 
 
@@ -24,7 +25,7 @@ def sample_of(image: LoadedImage, method: Method, names: Names, encoding: Encodi
     made = _file(image, suffix, encoding, stamp)
     identity = {} if is_copied else method.identity
     height, width = image.shape
-    row: Row = {
+    row: SampleRow = {
         "key": image.entry.key,
         "status": "ok",
         "output": output,
@@ -41,7 +42,7 @@ def sample_of(image: LoadedImage, method: Method, names: Names, encoding: Encodi
         "compute_seconds": image.compute_seconds,
         "write_seconds": time.perf_counter() - started,
     }
-    return Sample(made.data, suffix[1:].lower(), row)
+    return Sample(made.data, suffix[1:].lower(), dict(row))
 
 
 def _file(image: LoadedImage, suffix: str, encoding: Encoding, stamp: str | None) -> Encoded:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from flows.engine.job import Work
@@ -15,7 +14,6 @@ from storage.receipts.units import Row, Unit, failed
 from storage.shards.ffhq import Origin, check_large, read_metadata
 from storage.shards.write import Sharding, shard_index
 from storage.stores.location import Entry, Location
-from storage.stores.scratch import scratch_folder
 
 METADATA = "ffhq-dataset-v2.json"
 REFUSED = "refused"
@@ -67,10 +65,5 @@ class ShardSpec:
             return {}
         place, key = Location.of(self.metadata.place), self.metadata.entry.key
         check_large(place.address(key), self.metadata.entry.size)
-        with scratch_folder() as folder:
-            path = Path(place.path(key))
-            if place.local is None:
-                path = folder / METADATA
-                place.download(key, path)
-            with path.open("rb") as file:
-                return read_metadata(file, place.address(key))
+        with place.as_file(key) as path, path.open("rb") as file:
+            return read_metadata(file, place.address(key))

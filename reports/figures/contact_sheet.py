@@ -1,97 +1,31 @@
-"""Images side by side: what the page and the contact sheet both show, and the contact sheet itself."""
+"""The contact sheet: the rows of a gallery drawn as one image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from io import BytesIO
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 from PIL import Image, ImageDraw
 
 from reports.figures.fonts import Face, readable
+from reports.figures.gallery import (
+    SHOWN,
+    GalleryImage,
+    GalleryItem,
+    NothingToDrawError,
+    best_texts,
+    chosen_metrics,
+)
+from reports.figures.style import ALARM, EMPTY, INK, MUTED, PAPER, cut
 from reports.metrics.metric import Metric
-from reports.metrics.registry import METRICS
 from reports.tables.summary import conditions
 
-COLUMN = 256
-"""How wide, in pixels, an image is drawn at most; small ones are enlarged by whole numbers up to it."""
-LARGE_COLUMN = 320
 TALLEST = 640
 """How tall, in pixels, the contact sheet draws an image at most."""
 
-INK, MUTED, ALARM, PAPER, EMPTY = "#1d1d1b", "#75746e", "#a8321e", "#ffffff", "#f4f3ef"
 MARGIN, GAP, LINE, TEXT = 32, 16, 24, 15
 """In pixels: around the sheet, between columns, from one line of text to the next, and the text's size."""
 CONDITIONS = ["protocol", "scale", "colour", "border", "data_range", "lpips_network"]
-SHOWN = ("psnr", "lpips")
-"""Under each image; where no image has these, as without ground truth, the first numbers that there are."""
-
-
-class NothingToDrawError(ValueError):
-    """No image, or no number, that a figure could show."""
-
-
-@dataclass(frozen=True)
-class GalleryImage:
-    """One image of a gallery row: its label (LR, a method, HR), PNG bytes, and its row of the metrics table."""
-
-    label: str
-    png: bytes
-    metrics: Mapping[str, Any] | None = None
-
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        with Image.open(BytesIO(self.png)) as image:
-            return image.size
-
-    @property
-    def failed(self) -> bool:
-        """Whether its row says that it could not be compared; then it may be of any size."""
-        return self.metrics is not None and self.metrics.get("status") == "failed"
-
-
-@dataclass(frozen=True)
-class GalleryItem:
-    """One row of a gallery: the images of one key in the order they are shown, LR first and HR last."""
-
-    key: str
-    images: Sequence[GalleryImage] = field(default_factory=list)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels of the largest image that did not fail, normally HR."""
-        return max((p.size for p in self.images if not p.failed), default=(1, 1))
-
-    @property
-    def column(self) -> int:
-        """How wide, in pixels, each image of this row is drawn."""
-        width = self.size[0]
-        return width * (COLUMN // width) if width <= COLUMN else min(width, LARGE_COLUMN)
-
-
-def cut(text: str, face: Face, width: float) -> str:
-    """`text`, or as much of its start as fits with an ellipsis."""
-    text = text[: 1 + max(0, int(width))]  # letters are wider than a pixel, and a hostile name may be very long
-    if face.getlength(text) <= width:
-        return text
-    while text and face.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def chosen_metrics(gallery: Sequence[GalleryItem], names: Sequence[str] = SHOWN) -> list[Metric]:
-    """Those of `names` that some image has a number of; where none has, as many others in the table's order."""
-    there: list[Metric] = [
-        m for m in METRICS if m.best(value for item in gallery for value in _values(item, m)) is not None
-    ]
-    return [m for m in there if m.name in names] or there[: len(names)]
-
-
-def best_texts(item: GalleryItem, metrics: Sequence[Metric]) -> dict[str, str | None]:
-    """By metric, the best number of a row as it is printed; None without one."""
-    return {metric.name: metric.best(_values(item, metric)) for metric in metrics}
 
 
 class Piece(NamedTuple):
@@ -112,7 +46,7 @@ def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN
     """
     labels = _labels(gallery)
     if not labels:
-        raise NothingToDrawError("a contact sheet wants at least one image")
+        raise NothingToDrawError("a contact sheet needs at least one image")
     shown = chosen_metrics(gallery, metrics)
     head = _head(gallery, shown)
     column = max(item.column for item in gallery)
@@ -170,10 +104,6 @@ def _box(item: GalleryItem) -> tuple[int, int]:
 def _title(item: GalleryItem, box: tuple[int, int]) -> list[Piece]:
     reduced = item.size[0] / box[0]
     return [Piece(item.key, INK), *([Piece(f"   shown at 1:{reduced:.3g}")] if reduced > 1 else [])]
-
-
-def _values(item: GalleryItem, metric: Metric) -> list[object]:
-    return [p.metrics.get(metric.name) for p in item.images if p.metrics and not p.failed]
 
 
 def _caption(image: GalleryImage | None, shown: Sequence[Metric], best: Mapping[str, str | None]) -> list[Piece]:

@@ -9,18 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports.figures.contact_sheet import (
-    ALARM,
-    EMPTY,
-    INK,
-    MUTED,
-    GalleryImage,
-    GalleryItem,
-    NothingToDrawError,
-    best_texts,
-    chosen_metrics,
-)
+from reports.figures.gallery import GalleryImage, GalleryItem, NothingToDrawError, best_texts, chosen_metrics
 from reports.figures.plots import DPI, TWO_COLUMNS, one_line, settings
+from reports.figures.style import ALARM, EMPTY, INK, MUTED
 from reports.metrics.metric import Metric
 
 if TYPE_CHECKING:
@@ -61,7 +52,7 @@ def comparison_figure(items: Sequence[GalleryItem], crop: Mapping[str, Crop] | N
 
     items = [item for item in items if not all(image.failed for image in item.images)]
     if not items:
-        raise NothingToDrawError("a figure wants at least one image")
+        raise NothingToDrawError("a figure needs at least one image")
     metrics = chosen_metrics(items)
     panels = [_panel(item, (crop or {}).get(item.key), metrics) for item in items]
     heights = [panel.rows * (panel.side + LABELS) for panel in panels]

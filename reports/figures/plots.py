@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from reports.figures.contact_sheet import INK, MUTED, NothingToDrawError, cut
 from reports.figures.fonts import MAIN, Face, families, readable
+from reports.figures.gallery import NothingToDrawError
+from reports.figures.style import INK, MUTED, cut
 from reports.metrics.metric import Metric
 from reports.tables.statistics import mean_interval
 

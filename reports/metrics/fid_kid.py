@@ -142,7 +142,7 @@ def _cubic_norms(x: Tensor) -> Tensor:
 def _enough(a: FeatureSet, b: FeatureSet, name: str, least: int) -> int:
     images = min(a.count, b.count)
     if images < least:
-        raise TooFewError(f"{name} of {images:,} images would be noise: it wants {least:,} or more in each set")
+        raise TooFewError(f"{name} of {images:,} images would be noise: it needs {least:,} or more in each set")
     return images
 
 

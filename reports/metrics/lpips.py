@@ -87,7 +87,7 @@ def load_lpips_vgg(trunk: Path | None = None, device: torch.device | str = "cpu"
     """
     path = trunk or Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
     if not path.is_file():
-        raise WeightsError(f"LPIPS with VGG wants torchvision's VGG16, {VGG_FILE}, and there is no {path}")
+        raise WeightsError(f"LPIPS with VGG needs torchvision's VGG16, {VGG_FILE}, and there is no {path}")
     state = _read(path)
     slices = {f"net.{_slice(name)}": tensor for name, tensor in state.items() if name.startswith("features.")}
     try:

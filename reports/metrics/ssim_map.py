@@ -56,7 +56,7 @@ def _window_means(planes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _coloured(share: NDArray[np.float64]) -> Pixels:
-    """0…1 as a colour; what lies outside has the colour of the end."""
+    """0…1 as a colour; values outside have the colour of the nearer end."""
     return _table()[np.rint(share.clip(0, 1) * 255).astype(np.uint8)]
 
 

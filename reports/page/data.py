@@ -47,7 +47,7 @@ def is_embedded(source: str) -> bool:
         return True
     parts = urlsplit(source)
     if parts.scheme or parts.netloc or source.startswith(("/", "\\")):
-        raise ValueError(f"{source[:80]!r}: an image of the page is a data URI, or lies beside the page")
+        raise ValueError(f"{source[:80]!r}: an image of the page is a data URI, or a file beside the page")
     return False
 
 

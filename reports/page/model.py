@@ -39,7 +39,7 @@ class GalleryRow:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page says.
+    """The content of a page.
 
     conditions: under what the numbers were taken, above the table. metrics: in order of importance; primary: the
     names of those that are shown at once. distortion, perception: names of the metrics that the scatter starts with.

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -127,15 +126,10 @@ def ratings_table(sessions: Mapping[str, Session], studies: Mapping[str, StudyKe
 
 
 def write_ratings(table: pa.Table, path: Path) -> None:
-    """Write `ratings.parquet`; the file appears whole or not at all. ValueError for a table of another schema."""
+    """Write `ratings.parquet`. ValueError for a table of another schema."""
     if not table.schema.equals(RATINGS_SCHEMA):
         raise ValueError("a table of ratings has other columns")
-    part = path.with_name(f".{uuid4().hex}.tmp")  # a killed run leaves it to be swept
-    try:
-        pq.write_table(table, part, compression="zstd")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    pq.write_table(table, path, compression="zstd")
 
 
 def _check_answers(name: str, session: Session, study: StudyKey) -> None:

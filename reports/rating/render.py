@@ -1,4 +1,4 @@
-"""What people said, in words and tables: for the page, and as Markdown."""
+"""The results of a user study in words and tables: for the page, and as Markdown."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,7 +37,9 @@ class Number:
 
 @dataclass(frozen=True)
 class Table:
-    """What was said in one way, by grades or by pairs: heads of the columns, and one row a method, the best first.
+    """The results of one kind of question, grades or pairs: heads of the columns, and one row a method.
+
+    The best method comes first.
 
     rows: method, numbers (one a head), ratings and raters (counts).
     """

@@ -1,11 +1,10 @@
-"""A page on which people judge results blind: what is asked, the HTML file, and the key that puts the names back.
+"""A study in which people judge results blind: what is asked, and the key that puts the names back.
 
 The page knows images by opaque ids. Which method made which is in the study's key, which the browser never needs
 and raters should not get. Ids are keyed hashes: with the same secret and the same images a study has the same ids,
 so answers to a page that was made again still fit.
 """
 
-import base64
 import hashlib
 import hmac
 import re
@@ -14,16 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from typing import Annotated, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("rating.plan.js", "rating.question.js", "rating.start.js")
-"""In the order they are run; a later one may use what an earlier one defines."""
 TITLE = "Which images look right?"
 GRADES = {1: "Bad", 2: "Poor", 3: "Good", 4: "Excellent"}
 SATISFIED = 3
@@ -64,13 +57,13 @@ class Study:
         if self.mode not in ("grades", "pairs"):
             raise ValueError(f"a study asks for grades or pairs, not {self.mode!r}")
         if not self.items:
-            raise ValueError("a study wants at least one image")
+            raise ValueError("a study needs at least one image")
         if len({item.key for item in self.items}) < len(self.items):
-            raise ValueError("a study wants each image once")
+            raise ValueError("a study needs each image once")
         least = 2 if self.mode == "pairs" else 1
         for item in self.items:
             if len(item.results) < least:
-                raise ValueError(f"{item.key} has {len(item.results)} of the {least} results that {self.mode} want")
+                raise ValueError(f"{item.key} has {len(item.results)} of the {least} results that {self.mode} need")
             if self.reference and item.hr is None:
                 raise ValueError(f"{item.key} has no HR image: a study without reference does not need one")
         for method in dict.fromkeys(chain.from_iterable(item.results for item in self.items)):
@@ -150,30 +143,6 @@ class StudyKey(BaseModel):
     items: list[KeyItem]
 
 
-def rating_page(study: Study, folder: str | None = None) -> str:
-    """One HTML document that works from a file; the answers leave it as a file that the person saves.
-
-    folder: where the files of `Study.images` lie, relative to the page, as in `rating`; they are embedded without.
-    No method and no key is in the page. Its policy lets no other script run and nothing come from elsewhere.
-    """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    scripts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    style = (TEMPLATES / "rating.css").read_text(encoding="utf-8")
-    return environment.get_template("rating.html.j2").render(
-        study=study,
-        data=_page_data(study, folder),
-        views=_views(study),
-        grades=GRADES,
-        images="data:" if folder is None else "data: 'self' file:",
-        style=style,
-        style_hash=_policy_hash(style),
-        scripts=scripts,
-        script_hashes=" ".join(map(_policy_hash, scripts)),
-    )
-
-
 def study_key(study: Study) -> StudyKey:
     """The names behind the study's ids."""
     items = [KeyItem(id=study.item_id(item), key=item.key, results=study.result_ids(item)) for item in study.items]
@@ -207,38 +176,6 @@ def first_problem(error: ValidationError) -> str:
     place = ".".join(ascii(part).strip("'")[:40] for part in problem["loc"])
     text = ascii(problem["msg"]).strip("'\"")[:120]
     return f"{place}: {text}" if place else text
-
-
-def _page_data(study: Study, folder: str | None) -> dict[str, Any]:
-    """What the script works with: the study's items by their ids, sorted, and where each image is."""
-    items = [
-        {"id": study.item_id(item), "results": list(study.result_ids(item)), **study.guide_ids(item)}
-        for item in study.items
-    ]
-    return {
-        "id": study.id,
-        "mode": study.mode,
-        "items": sorted(items, key=lambda item: str(item["id"])),
-        "images": {name: _address(name, png, folder) for name, png in sorted(study.images())},
-    }
-
-
-def _address(name: str, png: bytes, folder: str | None) -> str:
-    if folder is None:
-        return "data:image/png;base64," + base64.b64encode(png).decode()
-    return f"{quote(folder)}/{name}.png"
-
-
-def _views(study: Study) -> list[tuple[str, str]]:
-    """The images of a question in the order they stand: name and label."""
-    original = [("hr", "Original")] if study.reference else []
-    if study.mode == "pairs":
-        return [("left", "Left"), *original, ("right", "Right")]
-    return [("lr", "Input"), ("result", "Result"), *original]
-
-
-def _policy_hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _digest(png: bytes) -> str:

@@ -23,7 +23,7 @@ CHUNK = 2**22
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of `count` finite numbers and where it lies with probability `confidence`; NaN where there are none."""
+    """A mean of `count` finite numbers and its interval of that `confidence`; NaN where there are none."""
 
     mean: float
     low: float
@@ -56,7 +56,7 @@ def mean_interval(values: ArrayLike, *, confidence: float = 0.95, seed: int = 0)
     for a confidence outside 0…1.
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"a confidence lies between 0 and 1, not {confidence:g}")
+        raise ValueError(f"a confidence is between 0 and 1, not {confidence:g}")
     numbers = np.asarray(values, dtype=np.float64).ravel()
     numbers = numbers[np.isfinite(numbers)]
     if not len(numbers):

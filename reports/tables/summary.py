@@ -27,7 +27,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Summary:
-    """What is said of all images together.
+    """The numbers of all images together.
 
     metrics: those of which there is a number, in the table's order, and those of sets. methods: one mapping a method,
     in first-seen order: method; protocol (names, joined by a comma where there are several); scales, sorted; ok and

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -53,20 +52,15 @@ SCHEMA = pa.schema(
 
 
 def write_metrics(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write `rows`, mappings from column to value, as they come; the file appears whole or not at all.
+    """Write `rows`, mappings from column to value, as they come.
 
     Columns left out are null, and so is NaN. ValueError for an unknown column, for a status other than ok and failed,
     and where method, key or status is missing.
     """
-    part = path.with_name(f".{uuid4().hex}.tmp")  # a killed run leaves it to be swept
-    try:
-        with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
-            batches = _batches(map(_checked, rows))
-            while group := list(islice(batches, ROW_GROUP // BATCH)):
-                writer.write_table(pa.Table.from_batches(group))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        batches = _batches(map(_checked, rows))
+        while group := list(islice(batches, ROW_GROUP // BATCH)):
+            writer.write_table(pa.Table.from_batches(group))
 
 
 def read_metrics(path: Path) -> pd.DataFrame:

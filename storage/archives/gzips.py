@@ -1,8 +1,8 @@
-"""Gzips: what they unpack to, by position, from the packed bytes where they lie. Nothing is unpacked to a disk.
+"""Gzips: what they unpack to, by position, read from the packed bytes. Nothing is unpacked to a disk.
 
 A gzip has no index, so one is made: a walk from end to end keeps zlib's state every few MiB, and a later read unpacks
 from the nearest of these points on. A point takes 40 kB: 10 MB for each GiB unpacked, and never more than 160 MB, as
-beyond 16 GiB the points lie further apart. Walking is as fast as zlib, some 500 MB/s for photographs.
+beyond 16 GiB the points are further apart. Walking is as fast as zlib, some 500 MB/s for photographs.
 """
 
 import zlib
@@ -34,7 +34,7 @@ LARGE, MAX_TIMES = 2**30, 500
 
 
 class Point(NamedTuple):
-    """A place in a gzip: how many bytes lie before it, unpacked and packed, and zlib's state within a part."""
+    """A place in a gzip: how many bytes are before it, unpacked and packed, and zlib's state within a part."""
 
     position: int
     packed: int
@@ -51,7 +51,7 @@ class Stream:
 
     @property
     def packed(self) -> int:
-        """How many packed bytes lie before the position."""
+        """How many packed bytes are before the position."""
         return self._fed - len(self._waiting)
 
     @property

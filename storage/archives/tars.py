@@ -1,4 +1,4 @@
-"""Tars: where the bytes of each member lie, from a walk over the headers. Nothing is unpacked.
+"""Tars: where the bytes of each member are, from a walk over the headers. Nothing is unpacked.
 
 Stricter than Python's tarfile, which takes a damaged header for the end of the tar, misses that one was cut between
 two members, and reads a header of gigabytes into memory. What cannot be understood as a whole is `Damaged`.
@@ -31,7 +31,7 @@ KINDS = {
 }
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 EMPTY = (tarfile.DIRTYPE, *(kind for kind in KINDS if kind != tarfile.GNUTYPE_SPARSE))
-"""Nothing lies behind their headers, whatever size these name."""
+"""Nothing follows their headers, whatever size these name."""
 PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 ABOUT_THE_NEXT = (*PAX, *LONG)
@@ -162,7 +162,7 @@ def _content(file: Positioned, start: int, size: int) -> bytes:
 
 
 def _attributes(data: bytes) -> dict[str, str]:
-    """Where a member lies, from the records "LENGTH KEY=VALUE\\n" of a PAX header; other attributes are dropped."""
+    """Where a member is, from the records "LENGTH KEY=VALUE\\n" of a PAX header; other attributes are dropped."""
     found: dict[str, str] = {}
     start = 0
     while start < len(data):

@@ -1,4 +1,4 @@
-"""Zips: members stored or deflated, read where they lie.
+"""Zips: members stored or deflated, read in place.
 
 Not by Python's zipfile, whose index of a million members takes 600 MB, and which inflates whatever it is given:
 here a member is some 20 bytes of index, is never inflated past its size, and may not overlap another.
@@ -120,7 +120,7 @@ class Zip(Archive):
         return bytes(data)
 
     def _packed(self, offset: int, packed: int) -> memoryview:
-        """What lies behind the header of a member, up to where the next one may begin."""
+        """What follows the header of a member, up to where the next one may begin."""
         following = bisect_right(self._starts, offset)
         alone = bisect_left(self._starts, offset) == following - 1
         end = self._starts[following] if following < len(self._starts) else self._end

@@ -34,6 +34,8 @@ from storage.images.samples import DEEP, from_samples, sixteen_bits, to_8_bits, 
 
 __all__ = ["MAX_PIXELS", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
 
+logger = logging.getLogger(__name__)
+
 JPEGS = ("JPEG", "MPO")
 UNDECODABLE = ("decoder error", "could not create decoder object", "unrecognized data stream contents")
 """What Pillow says of damaged pixels, as its messages begin."""
@@ -169,6 +171,7 @@ def _refusing(data: bytes) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error
+        logger.debug("an image of %d bytes cannot be decoded", len(data), exc_info=error)
         raise ImageError(f"broken image: {_in_plain_words(error, data)}") from error
 
 

@@ -225,7 +225,7 @@ def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _joined(pixels: Any, alpha: Any) -> NDArray[Any]:
-    """Pixels and alpha in one array, (H, W) or (H, W, 2 … 4), whose rows lie one after the other."""
+    """Pixels and alpha in one array, (H, W) or (H, W, 2 … 4), whose rows are contiguous."""
     if alpha is not None:
         return np.ascontiguousarray(np.concatenate((pixels, alpha[..., None]), axis=2))
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

@@ -34,7 +34,7 @@ STORAGE = (
 RELATIVE = (b"Nikon\0\x02", b"OLYMPUS\0", b"OM SYSTEM\0", b"FUJIFILM", b"Apple iOS\0", b"PENTAX \0", b"RICOH\0")
 """Maker's notes that count from their own beginning, and may stand anywhere."""
 FARTHEST = 1 << 16
-"""Notes that stand farther back are not kept there: what lies between would be empty."""
+"""Notes that stand farther back are not kept there: the bytes between would be empty."""
 
 
 class ExifEntry(NamedTuple):

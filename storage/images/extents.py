@@ -1,7 +1,7 @@
 """What an image becomes in memory, as its header says: how many samples of how many bytes, and how many on the way.
 
 The bytes a pixel that decoding takes at its peak were measured for each kind, at 10 megapixels, with all that
-`images.decode` and `photographs.open_photo` do on the way to an array.
+`images.decode` and `photo.open_photo` do on the way to an array.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,6 @@ from itertools import groupby
 from operator import itemgetter
 
 from storage.receipts.parquet import DAMAGED, batches_of, read_parquet
-from storage.receipts.proofs import at_hand
 from storage.receipts.receipts import MANIFEST
 from storage.receipts.units import Row
 from storage.stores.entry import STATE
@@ -59,7 +58,7 @@ class Agreement:
     def plan(self, name: str) -> Iterator[str]:
         """What the plan says otherwise than the receipts."""
         order, seen, lacking = hashlib.sha256(), set[str](), list[str]()
-        with at_hand(self.target, name) as path:
+        with self.target.as_file(name) as path:
             try:
                 planned = (row for batch in batches_of(path) for row in batch.to_pylist())
                 for (unit, fingerprint), group in groupby(planned, itemgetter("unit", "fingerprint")):
@@ -89,7 +88,7 @@ class Agreement:
         """What the table of all rows says otherwise than the receipts; `plan` comes before."""
         left, order = self.rows.copy(), hashlib.sha256()
         unlike: list[Row] = []
-        with at_hand(self.target, name) as path:
+        with self.target.as_file(name) as path:
             try:
                 for row in (row for batch in batches_of(path) for row in batch.to_pylist()):
                     row["key"] = self.gathered.key_of(row)

@@ -1,6 +1,6 @@
 """How large the pages of a Parquet file are once unpacked, by their own headers: its footer may say less.
 
-Of both that much of Thrift's compact protocol is read as says where pages lie and how long they are. pyarrow tells
+Of both that much of Thrift's compact protocol is read as says where pages are and how long they are. pyarrow tells
 neither: it ends the process that asks about a column of a damaged footer.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 STOP, TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 12
 DEEP = 16
-"""Structures and lists that lie in each other, at most."""
+"""Structures and lists that are nested, at most."""
 TAIL = 8
 """Bytes at the end of a file that say how long its footer is."""
 GROUPS, COLUMNS, ABOUT = 4, 1, 3

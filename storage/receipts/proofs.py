@@ -2,14 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
 from storage.receipts.units import Row
 from storage.stores.errors import translating_errors
 from storage.stores.location import Location
-from storage.stores.scratch import scratch_folder
 
 VERSION = "version"
 """In rows that come from another process: the tag of the output there, where tags stand for bytes."""
@@ -50,18 +48,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-@contextmanager
-def at_hand(target: Location, key: str) -> Iterator[Path]:
-    """A file as one on this machine: itself, or a copy that goes afterwards."""
-    if target.local is not None:
-        yield Path(target.path(key))
-        return
-    with scratch_folder() as folder:
-        path = folder / PurePosixPath(key).name
-        target.download(key, path)
-        yield path
-
-
 def _outputs(rows: Sequence[Row]) -> dict[str, Row]:
     """By output, a row that tells of it."""
     return {row["output"]: row for row in rows if row["status"] == "ok" and row.get("output") is not None}
@@ -76,7 +62,7 @@ def _proof(target: Location, key: str) -> tuple[int, str] | None:
         return None
     with translating_errors(target.address(key)):
         try:
-            with at_hand(target, key) as path, path.open("rb") as file:
+            with target.as_file(key) as path, path.open("rb") as file:
                 return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None

@@ -81,7 +81,7 @@ class Receipts:
 
         output: the file of a sample's result by its key, where each has one. again: whether a result with such a row
         is to be made again, as an option that is not of its unit is another. StorageError where the target belongs to
-        another flow, or to another source, or has files of somebody else's where results would lie.
+        another flow, or to another source, or has files of somebody else's where results would go.
         """
         entries = list_target(self.target)
         own = {entry.key: entry.size for entry in entries}

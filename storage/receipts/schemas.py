@@ -1,5 +1,7 @@
 """The columns of receipts, manifests and plans; each says in its metadata what it holds."""
 
+from typing import Required, TypedDict
+
 import pyarrow as pa
 
 pa.set_memory_pool(pa.system_memory_pool())  # its own one keeps memory for every thread that ever was
@@ -29,6 +31,41 @@ SAMPLES = pa.schema(
     ]
 )
 """One row a sample: the columns of receipts and of `manifest.parquet`."""
+
+
+class SampleRow(TypedDict, total=False):
+    """What is recorded of a sample, by the columns of the schemas here.
+
+    version: of the output, as its store told the process that wrote it; it is compared, and in no table.
+    """
+
+    key: Required[str]
+    status: Required[str]
+    reason: str | None
+    output: str | None
+    output_bytes: int | None
+    sha256: str | None
+    sample: str | None
+    source_bytes: int | None
+    source_tag: str | None
+    source_sha256: str | None
+    options: str | None
+    width: int | None
+    height: int | None
+    seconds: float | None
+    method: str | None
+    protocol: str | None
+    checkpoint: str | None
+    note: str | None
+    read_seconds: float | None
+    compute_seconds: float | None
+    write_seconds: float | None
+    author: str | None
+    license: str | None
+    license_url: str | None
+    photo_url: str | None
+    version: str | None
+
 
 MADE_OF = ("source_bytes", "source_tag", "options")
 """The columns that say whether a row is still true."""

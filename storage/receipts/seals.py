@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from storage.receipts.proofs import at_hand, sha256_of
+from storage.receipts.proofs import sha256_of
 from storage.stores.entry import STATE
 from storage.stores.location import ChangedError, Entry, Location, StorageError
 
@@ -79,7 +79,7 @@ def _is_whole(target: Location, seal: Seal, entry: Entry | None, *, deep: bool) 
     if entry.etag == seal.tag and seal.tag and not deep:
         return True
     try:
-        with at_hand(target, entry.key) as path:
+        with target.as_file(entry.key) as path:
             return sha256_of(path) == seal.sha256
     except (StorageError, FileNotFoundError):
         return False

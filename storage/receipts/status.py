@@ -1,4 +1,4 @@
-"""How far a run over a target is, by what lies there: its plan, its receipts, and the lease of who works on it."""
+"""How far a run over a target is, by what is stored there: its plan, its receipts, and the lease of the run."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

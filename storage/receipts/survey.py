@@ -84,9 +84,19 @@ class Before:
     is_agreed: bool
 
 
+def check_foreign(target: Location, files: Iterable[str], maker: str = "dtls") -> None:
+    """StorageError where there are files at a target which a run would overwrite or take for its own."""
+    if found := sorted(files):
+        more = f", nor are {len(found) - 1:,} others" if len(found) > 1 else ""
+        raise StorageError(
+            f"{target}: {found[0]} is there already, and not made by {maker}{more}; choose another folder, "
+            "or move away what is there"
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The units of a run, and where their outputs would lie: see `Receipts`, and its `survey`."""
+    """The units of a run, and where their outputs would go: see `Receipts`, and its `survey`."""
 
     units: Sequence[Unit]
     divisible: bool
@@ -97,13 +107,8 @@ class Plan:
     before: Before
 
     def check_strangers(self, target: Location, sizes: Mapping[str, int]) -> None:
-        """StorageError where files lie at a new target that the run would overwrite, or take for its own."""
-        if foreign_files := sorted(self._strangers(target, sizes)):
-            more = f", nor are {len(foreign_files) - 1:,} others" if len(foreign_files) > 1 else ""
-            raise StorageError(
-                f"{target}: {foreign_files[0]} is there already, and not made by dtls{more}; choose another folder, "
-                "or move away what is there"
-            )
+        """StorageError where there are files at a new target that the run would overwrite, or take for its own."""
+        check_foreign(target, self._strangers(target, sizes))
 
     def _strangers(self, target: Location, sizes: Mapping[str, int]) -> set[str]:
         """The files in the places of outputs, also those that a disk which folds names has under another spelling."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from storage.receipts.schemas import SampleRow
 from storage.stores.entry import STATE
 from storage.stores.location import ChangedError, Entry
 
@@ -103,8 +104,8 @@ def cut_by_key(entries: Sequence[Entry], about: int) -> Iterator[tuple[Entry, ..
 
 def failed(entry: Entry, error: Exception | str) -> Row:
     """The row of a sample that came to nothing; one that changed under our hands has no tag, and is tried again."""
-    row: Row = {"key": entry.key, "status": "failed", "reason": str(error), "source_bytes": entry.size}
-    return row | {"source_tag": None} if isinstance(error, ChangedError) else row
+    row: SampleRow = {"key": entry.key, "status": "failed", "reason": str(error), "source_bytes": entry.size}
+    return {**row, "source_tag": None} if isinstance(error, ChangedError) else {**row}
 
 
 def skipped(entry: Entry, reason: SkippedError) -> Row:

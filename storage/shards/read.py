@@ -155,7 +155,7 @@ class ShardReader:
         return len(self._members)
 
     def name(self, index: int) -> str:
-        """Where an image lies, for people."""
+        """Where an image is stored, for people."""
         return _name(self._members[index])
 
     def others(self) -> str:

@@ -23,6 +23,7 @@ from storage.images import probe
 from storage.images.decode import ImageError
 from storage.images.room import ROOM
 from storage.parallel import ordered_map
+from storage.receipts.schemas import SampleRow
 from storage.receipts.units import Row, Unit, failed
 from storage.shards.ffhq import Origin, image_number
 from storage.stores.errands import current
@@ -117,7 +118,7 @@ class Sharding:
             raise
         except (ImageError, StorageError) as error:
             return failed(entry, error)
-        row: Row = {
+        row: SampleRow = {
             "key": entry.key,
             "status": "ok",
             "source_bytes": entry.size,
@@ -125,12 +126,13 @@ class Sharding:
             "width": width,
             "height": height,
         }
+        origin = {}
         if origins := self.origins():
             number = image_number(entry.key)
-            origin = UNKNOWN if number is None else origins.get(number, UNKNOWN)
-            row |= {field: getattr(origin, field) for field in ORIGIN}
+            known = UNKNOWN if number is None else origins.get(number, UNKNOWN)
+            origin = {field: getattr(known, field) for field in ORIGIN}
         row["seconds"] = time.perf_counter() - started
-        return Sample(data, suffix, row)
+        return Sample(data, suffix, {**row, **origin})
 
 
 def copies(target: Location) -> Callable[[Mapping[str, Any]], str | None]:

@@ -115,7 +115,7 @@ class Cache:
             temporary.unlink(missing_ok=True)
 
     def _kept(self) -> Iterator[Path]:
-        """The files that are kept; links and what else lies in the folder are none."""
+        """The files that are kept; links and other things in the folder are none."""
         with os.scandir(self.folder) as found:
             for file in found:
                 if NAME.fullmatch(file.name) and file.is_file(follow_symlinks=False):

@@ -1,6 +1,7 @@
 """A file of a listing, and what its name says: that it is hidden, or what systems leave behind."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -54,6 +55,14 @@ class Entry:
     def listed(self) -> tuple[str, int, str]:
         """What two listings of the same file agree on."""
         return self.key, self.size, self.etag
+
+
+def is_still(info: Callable[[str, str], Entry], path: str, entry: Entry) -> bool:
+    """Whether what is at a path of a store is still as it was listed; info: what the store tells of it."""
+    try:
+        return info(path, entry.key) == entry
+    except FileNotFoundError:
+        return False
 
 
 def is_named_only(entry: Entry) -> bool:

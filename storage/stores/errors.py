@@ -6,6 +6,7 @@ stops, to be run again.
 """
 
 import errno
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 Out = TypeVar("Out")
+logger = logging.getLogger(__name__)
 Kinds = tuple[type[Any], ...]
 
 CLOSED = frozenset(
@@ -203,8 +205,14 @@ def retried(do: Callable[[], Out], patience: float = PATIENCE) -> Out:
         limit = IMPATIENCE if error and _has(error, _damaged()) else patience
         return (state.seconds_since_start or 0.0) >= limit
 
+    def say(state: "RetryCallState") -> None:
+        error = state.outcome and state.outcome.exception()
+        wait = state.next_action.sleep if state.next_action else 0.0
+        logger.info("attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait, cleaned(_reason(error)))
+
     again = Retrying(
         retry=retry_if_exception(may_pass),
+        before_sleep=say,
         wait=wait_random_exponential(multiplier=FIRST_WAIT, max=MAX_WAIT),
         stop=enough,
         reraise=True,

@@ -1,4 +1,4 @@
-"""Fences: what lies below a leased target is changed only by who holds the lease, asked just before each change.
+"""Fences: files below a leased target are changed only by who holds the lease, asked just before each change.
 
 While this process works on a target, `fenced` has its stores ask before each rename, upload and removal below it.
 Whoever has lost the lease in the meantime, as after a pause or the sleep of the machine, changes nothing more.

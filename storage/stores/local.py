@@ -23,6 +23,7 @@ from storage.stores.entry import (
     UNLISTED,
     Entry,
     is_junk,
+    is_still,
 )
 from storage.stores.errors import ChangedError, StorageError, in_one_line
 from storage.stores.fence import ask_before_changing
@@ -136,7 +137,7 @@ class LocalDisk:
         For leases, which nobody misses when the machine has gone down.
         """
         with _alone(path):
-            if not self._is_still(path, entry):
+            if not is_still(self.info, path, entry):
                 return False
             with unsynced():
                 self.write(path, data)
@@ -145,16 +146,10 @@ class LocalDisk:
     def remove(self, path: str, entry: Entry) -> bool:
         """Remove what is at `path` if it is as it was listed, whoever else does so or replaces it."""
         with _alone(path):
-            if not self._is_still(path, entry):
+            if not is_still(self.info, path, entry):
                 return False
             self.delete(path)
         return True
-
-    def _is_still(self, path: str, entry: Entry) -> bool:
-        try:
-            return self.info(path, entry.key) == entry
-        except FileNotFoundError:
-            return False
 
     def delete(self, path: str) -> None:
         ask_before_changing(self, path)
@@ -194,7 +189,7 @@ class LocalDisk:
 def renamed(path: Path, *, within: Path | None = None, synced: bool = True) -> Iterator[Path]:
     """A temporary path that takes the place of `path` when the body succeeds and vanishes when it fails.
 
-    It lies `within` another folder where that is there, and on the same disk. Afterwards the file and its name are on
+    It is made `within` another folder if that exists and is on the same disk. Afterwards the file and its name are on
     the disk, unless it need not be `synced`: what can be had again.
     """
     make_folder(path.parent)

@@ -1,4 +1,4 @@
-"""Where bytes lie: a local path or an fsspec URL (`s3://bucket/prefix`, `memory://…`), as keys below it.
+"""Where bytes are stored: a local path or an fsspec URL (`s3://bucket/prefix`, `memory://…`), as keys below it.
 
 Credentials come from where AWS users keep them (environment, profile, role), never from the address. Whatever goes
 wrong leaves this room as a `StorageError` of one line that names the address. Files appear whole or not at all:
@@ -41,7 +41,7 @@ NO_KEY = re.compile(r"\A\Z|\A/|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:\Z|/)")
 
 
 class Store(Hashable, Protocol):
-    """What each kind of place does in its own way: storage/stores/local.py, s3.py, web.py and remote.py."""
+    """What each kind of place does in its own way: `local`, `s3`, `web` and `fsspec_store`."""
 
     def list(self, root: str) -> list[Entry]: ...
     def read(self, path: str) -> bytes: ...
@@ -124,7 +124,7 @@ class Location:
         return type(self)(self.url.removesuffix(f"/{name}"), self.store, root) if root else None
 
     def within(self, other: "Location") -> bool:
-        """Whether this is `other`, or lies below it."""
+        """Whether this is `other`, or is below it."""
         if self.local is not None and other.local is not None:
             return self.local.resolve().is_relative_to(other.local.resolve())
         return self.store == other.store and f"{self.root}/".startswith(f"{other.root}/")
@@ -283,6 +283,17 @@ class Location:
         """Get `key` as a local file that appears whole."""
         with translating_errors(self.address(key)):
             self.store.download(self.path(key), file)
+
+    @contextmanager
+    def as_file(self, key: str) -> Iterator[Path]:
+        """The file at `key` as one on this machine: itself, or a copy that is removed afterwards."""
+        if self.local is not None:
+            yield Path(self.path(key))
+            return
+        with scratch_folder() as folder:
+            path = folder / PurePosixPath(key).name
+            self.download(key, path)
+            yield path
 
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens where it is gone already."""

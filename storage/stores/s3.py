@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from fsspec.asyn import sync
 
 from storage.parallel import ordered_map
-from storage.stores.entry import Entry
+from storage.stores.entry import Entry, is_still
 from storage.stores.errors import (
     IMPATIENCE,
     PATIENCE,
@@ -196,7 +196,7 @@ class S3:
 
     def remove(self, path: str, entry: Entry) -> bool:
         """Remove what is at `path` if it is as it was listed: exact on servers that know conditional deletes."""
-        if not self._is_still(path, entry):  # some servers do not know If-Match here, and delete all the same
+        if not is_still(self.info, path, entry):  # some servers do not know If-Match here, and delete all the same
             return False
         return self._if_still("delete_object", path, entry, lambda: self.delete(path))
 
@@ -211,16 +211,10 @@ class S3:
                 return False
             if code != "NotImplemented":
                 raise
-            if not self._is_still(path, entry):
+            if not is_still(self.info, path, entry):
                 return False
             do()
         return True
-
-    def _is_still(self, path: str, entry: Entry) -> bool:
-        try:
-            return self.info(path, entry.key) == entry
-        except FileNotFoundError:
-            return False
 
     def age(self, path: str) -> float | None:
         """Seconds since an object was written, by the server's own clock."""

@@ -1,7 +1,7 @@
 """Folders on this machine for what a process needs for a while; those of a process that was killed, the next sweeps.
 
 Each is locked by whoever made it. The lock ends with the process, however that ends, so that a folder without one is
-nobody's. They lie where the system keeps such things (`TMPDIR`), under names of their own.
+nobody's. They are in the system's folder for temporary files (`TMPDIR`), under names of their own.
 """
 
 import fcntl

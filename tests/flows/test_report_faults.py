@@ -81,7 +81,7 @@ def test_a_run_whose_only_unit_broke_ends_with_that_and_a_page(folder: Path, tmp
     with pytest.raises(RunError, match="1 of 1 units came to nothing"):
         made(folder, tmp_path / "out", figures=True)
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "Nothing was compared." in page
+    assert "No results." in page
     assert "6 of 6 images are not measured yet" in page
 
 

@@ -13,7 +13,7 @@ from skimage import data
 from torch import Tensor, nn
 
 from dtls.degradations.resize import resize
-from reports.figures.contact_sheet import GalleryImage, GalleryItem
+from reports.figures.gallery import GalleryImage, GalleryItem
 from reports.metrics.consistency import consistency
 from reports.metrics.lpips import load_lpips, lpips
 from reports.metrics.psnr import psnr

@@ -100,7 +100,7 @@ function drawSpread() {
   else drawHistogram(metric, found, values);
   const infinite = (columns.get(metric.name) ?? []).filter((value) => Math.abs(value) === Infinity).length;
   find('#spread-note').textContent = [
-    few ? 'A point is an image, the bar the mean; click a point to open it.' : `Part of the images in each of ${BINS} steps.`,
+    few ? 'Each point is an image, the bar is the mean. Click a point to open the image.' : `Share of the images in each of ${BINS} bins.`,
     ...(infinite ? [`${infinite} infinite ${infinite === 1 ? 'value is' : 'values are'} not drawn.`] : []),
   ].join(' ');
   find('#spread-chart').setAttribute('aria-label', `Distribution of ${metric.label} for ${methods.join(', ')}; the summary has the means`);
@@ -168,7 +168,7 @@ function drawPlane() {
   };
   plot('#plane-chart', { type: 'scatter', data: { datasets: [...means, ...datasets] }, options: options(scales, (point) => saidOf(point, [across, up])) });
   const left = chosen.some((part, place) => part.length < found[place].measured.length);
-  find('#plane-note').textContent = `Better is up and to the right; large marks are means.${left ? ` ${POINTS_PER_METHOD} images of each method are drawn.` : ''}`;
+  find('#plane-note').textContent = `Up and to the right is better. Large marks are means.${left ? ` ${POINTS_PER_METHOD} images of each method are shown.` : ''}`;
   find('#plane-chart').setAttribute('aria-label', `${up.label} against ${across.label} for ${methods.join(', ')}; the summary has the means`);
 }
 

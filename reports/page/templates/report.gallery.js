@@ -108,7 +108,7 @@ function drawLabels() {
 
 function startGallery() {
   drawLabels();
-  fill(find('#sort-metric'), [['', 'given order'], ...metrics.map(({ name, label }) => /** @type {[string, string]} */ ([name, label]))]);
+  fill(find('#sort-metric'), [['', 'Default order'], ...metrics.map(({ name, label }) => /** @type {[string, string]} */ ([name, label]))]);
   const named = methods.map((method) => /** @type {[string, string]} */ ([method, method]));
   fill(find('#sort-method'), [['', 'all methods'], ...named]);
   fill(find('#sort-over'), [['', 'nothing'], ...named]);

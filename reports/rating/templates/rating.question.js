@@ -151,7 +151,7 @@ function arrange() {
     resize(figure.querySelector("img"), rows === 2 && (name === "lr" || name === "hr") ? small : large);
   }
   const share = large * devicePixelRatio;
-  $("scale").textContent = share >= 1 ? "" : `Shown at ${Math.round(100 * share)} %. Enlarge to see every pixel.`;
+  $("scale").textContent = share >= 1 ? "" : `Shown at ${Math.round(100 * share)} %. Enlarge it to see every pixel.`;
 }
 
 function secondsSeen() {

@@ -12,7 +12,7 @@ function finish() {
   $("count").textContent = `${count} of ${questions.length}`;
   $("progress").max = questions.length;
   $("progress").value = count;
-  $("thanks").textContent = whole ? "Thank you. That was all." : `You have answered ${count} of ${questions.length}. That helps, too.`;
+  $("thanks").textContent = whole ? "Thank you. You have answered all questions." : `You have answered ${count} of ${questions.length}. These answers count, too.`;
   $("return").textContent = whole ? "Go back" : "Go on";
   $("save").disabled = count === 0;
   $("saved").hidden = true;

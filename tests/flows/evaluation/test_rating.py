@@ -196,12 +196,12 @@ def test_what_people_said_is_in_the_summary_and_on_the_page(compared: Path, tmp_
     out = tmp_path / "report"
     made(compared, out)
     assert "ratings" not in json.loads((out / "summary.json").read_text())
-    assert "What people said" not in (out / "index.html").read_text()
+    assert "User study" not in (out / "index.html").read_text()
     made(compared, out, ratings=[answers(out, tmp_path / "anna.json", {"bicubic": 3, "nearest": 1})])
     said = json.loads((out / "summary.json").read_text())["ratings"]
     assert (said["raters"], said["ratings"]) == (1, 8)
     assert [(row["method"], row["satisfied"]) for row in said["grades"]] == [("bicubic", 1.0), ("nearest", 0.0)]
-    assert "What people said" in (out / "index.html").read_text()
+    assert "User study" in (out / "index.html").read_text()
 
 
 def test_a_key_that_is_none_is_refused_in_one_line(compared: Path, tmp_path: Path) -> None:

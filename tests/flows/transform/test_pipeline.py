@@ -104,15 +104,16 @@ def enlarged(lr: Tensor, size: tuple[int, int]) -> Tensor:
     ("error", "reason"),
     [
         (MemoryError(), "not enough memory"),
-        (IndexError("tuple index out of range"), "tuple index out of range"),
-        (RuntimeError("CUDA out of memory\nand a page of advice"), "CUDA out of memory"),
+        (IndexError("tuple index out of range"), "IndexError: tuple index out of range"),
+        (RuntimeError("CUDA out of memory\nand a page of advice"), "RuntimeError: CUDA out of memory"),
         (AssertionError(), "AssertionError"),
     ],
 )
 @pytest.mark.parametrize("where", ["open_photo", "method", "encode"])
 def test_whatever_goes_wrong_with_a_image_is_its_own_reason(
-    where: str, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+    where: str, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "flows")
     method: Method = Stub(enlarged)
     if where == "method":
         method = Stub(raises(error))
@@ -121,6 +122,8 @@ def test_whatever_goes_wrong_with_a_image_is_its_own_reason(
     else:
         monkeypatch.setattr(pipeline, "open_photo", raises(error))
     assert made(Memory((8, 8, 3), (8, 8, 3)), method) == {"000.png": reason, "001.png": reason}
+    traced = {record.getMessage() for record in caplog.records if record.exc_info and record.exc_info[1] is error}
+    assert traced == (set() if isinstance(error, MemoryError) else {"000.png failed", "001.png failed"})
 
 
 def test_a_place_out_of_reach_is_no_image_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:

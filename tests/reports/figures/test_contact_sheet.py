@@ -9,21 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reports.figures import contact_sheet as module
-from reports.figures.contact_sheet import (
-    ALARM,
-    EMPTY,
-    GAP,
-    INK,
-    MARGIN,
-    MUTED,
-    TALLEST,
-    GalleryImage,
-    GalleryItem,
-    chosen_metrics,
-    contact_sheet,
-    cut,
-)
+from reports.figures.contact_sheet import GAP, MARGIN, TALLEST, contact_sheet
 from reports.figures.fonts import Face
+from reports.figures.gallery import GalleryImage, GalleryItem, chosen_metrics
+from reports.figures.style import ALARM, EMPTY, INK, MUTED, cut
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 

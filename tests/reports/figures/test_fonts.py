@@ -13,9 +13,10 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
 from reports.figures import fonts
-from reports.figures.contact_sheet import COLUMN, LINE, MARGIN, GalleryImage, GalleryItem, contact_sheet
+from reports.figures.contact_sheet import LINE, MARGIN, contact_sheet
 from reports.figures.crops import comparison_figure
 from reports.figures.fonts import Face, FontError, check_unreadable, families, missing, readable
+from reports.figures.gallery import COLUMN, GalleryImage, GalleryItem
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
 from reports.metrics.registry import METRICS
 from tests.reports.samples import row

@@ -18,8 +18,8 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports.figures.contact_sheet import GalleryImage, GalleryItem, NothingToDrawError
 from reports.figures.crops import Crop, comparison_figure, most_disputed
+from reports.figures.gallery import GalleryImage, GalleryItem, NothingToDrawError
 from reports.figures.plots import (
     distribution_figure,
     figure_bytes,

@@ -87,9 +87,9 @@ def test_kid_repeats_itself_and_knows_its_spread() -> None:
 def test_few_images_are_refused_with_the_reason() -> None:
     few = feature_set(features(99, 0))
     many = feature_set(features(2_048, 1))
-    with pytest.raises(TooFewError, match="KID of 99 images would be noise: it wants 100 or more"):
+    with pytest.raises(TooFewError, match="KID of 99 images would be noise: it needs 100 or more"):
         kid(few, many)
-    with pytest.raises(TooFewError, match="FID of 99 images would be noise: it wants 2,048 or more"):
+    with pytest.raises(TooFewError, match="FID of 99 images would be noise: it needs 2,048 or more"):
         fid(many, few)
     assert fid(many, many).value == pytest.approx(0, abs=1e-6)
 

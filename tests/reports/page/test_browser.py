@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.figures.contact_sheet import GalleryItem
+from reports.figures.gallery import GalleryItem
 from reports.metrics.registry import SET_METRICS
 from reports.page.render import GalleryRow, Page, Shown, render
 from tests.reports.browsing import PATIENCE, until
@@ -190,7 +190,7 @@ def test_images_flicker_while_a_key_is_held_and_by_themselves(opened: "Tab") -> 
     assert opened.locator("figcaption strong:visible").all_inner_texts()[-1] == "nearest"
     opened.keyboard.up("f")
     assert not left.is_visible()
-    opened.get_by_label("by itself").check()
+    opened.get_by_label("Auto-play").check()
     for shown in ("visible", "hidden", "visible"):
         until(opened, f"getComputedStyle(document.querySelector('.left')).visibility === '{shown}'")
     close_viewer(opened)
@@ -473,7 +473,7 @@ def test_the_map_of_ssim_has_a_legend(tab: "Tab", tmp_path: Path) -> None:
     shown = [Shown("x", "sr", one, (64, 64), None, {"SSIM": one}), Shown("HR", "hr", one, (64, 64))]
     rows = [{"method": "x", "key": "a", "status": "ok", "psnr": 30.0}]
     open_page(tab, replace(compared(rows), scenes=[GalleryRow("a", shown)]), tmp_path, "#key=a&mode=map:SSIM")
-    legend = tab.get_by_text("alike 1", exact=False).locator("..")
+    legend = tab.get_by_text("SSIM 1", exact=False).locator("..")
     assert legend.is_visible()
     tab.get_by_role("button", name="Error", exact=True).click()
     assert not legend.is_visible()
@@ -539,6 +539,6 @@ def test_without_javascript_there_is_the_summary_and_a_line(
     tab.set_default_timeout(PATIENCE)
     open_page(tab, compared(rows, gallery), tmp_path)
     assert tab.locator(".summary tbody tr").count() == 3
-    assert tab.get_by_text("want JavaScript, which is off").is_visible()
-    assert not tab.get_by_role("heading", name="Side by side").is_visible()
+    assert tab.get_by_text("need JavaScript").is_visible()
+    assert not tab.get_by_role("heading", name="Image comparison").is_visible()
     context.close()

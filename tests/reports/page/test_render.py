@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import reports.page.render as page_module
-from reports.figures.contact_sheet import GalleryItem
+from reports.figures.gallery import GalleryItem
 from reports.metrics.metric import Metric
 from reports.metrics.registry import METRICS, SET_METRICS
 from reports.page.render import GalleryRow, Page, Shown, render
@@ -211,7 +211,7 @@ def test_infinite_and_missing_numbers_are_kept_apart() -> None:
 
 def test_a_report_without_rows_is_a_page_with_its_notes() -> None:
     text = text_of(render(compared([], notes=["Nothing is measured yet."])))
-    assert "Nothing was compared. Nothing is measured yet." in text
+    assert "No results. Nothing is measured yet." in text
 
 
 def test_a_metric_that_a_method_lacks_is_a_dash_and_a_spread_stands_beside_its_number() -> None:
@@ -253,7 +253,7 @@ def test_images_beside_the_page_are_allowed_and_those_of_the_network_refused(row
         "/etc/passwd",
         "data:text/html,",
     ):
-        with pytest.raises(ValueError, match="data URI, or lies beside the page"):
+        with pytest.raises(ValueError, match="data URI, or a file beside the page"):
             render(shown(source))
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reports.rating.study import Study, StudyItem, rating_page
+from reports.rating.page import rating_page
+from reports.rating.study import Study, StudyItem
 from tests.reports.browsing import PATIENCE, until
 from tests.reports.rating.test_study import METHODS, answers_in, items, readable
 
@@ -89,11 +90,11 @@ def test_a_whole_session(
     given = [KEYS[mode][n % len(KEYS[mode])] for n in range(10)]
     for number, key in enumerate(given):
         answer(page, number, key)
-    assert page.get_by_role("heading", name="Thank you. That was all.").is_visible()
+    assert page.get_by_role("heading", name="Thank you. You have answered all questions.").is_visible()
     page.get_by_label("Name or initials").fill("Ada  L.")
     path = taken(page, tmp_path)
     assert re.fullmatch(r"ratings-[0-9a-f]{6}-[0-9a-f]{6}\.json", path.name)
-    assert page.get_by_text("Now send this file to the person who gave you this page").is_visible()
+    assert page.get_by_text("Send this file to the person who gave you this page").is_visible()
     rows = answers_in([path], study).to_pylist()
     assert [row["order"] for row in rows] == list(range(10))
     assert {row["rater"] for row in rows} == {"Ada L."}
@@ -216,7 +217,7 @@ def test_a_browser_that_keeps_nothing_says_so_and_works(
     )
     study = study_of(items, "grades")
     page = opened(visitor, study, tmp_path)
-    assert page.get_by_text("This browser does not let the page keep your answers.").is_visible()
+    assert page.get_by_text("This browser does not let the page store your answers.").is_visible()
     page.click("#start")
     press(page, 0, "3")
     page.wait_for_selector(READY.format(1))
@@ -321,7 +322,7 @@ def test_images_beside_the_page_are_shown_and_a_missing_one_is_told(
     page.wait_for_selector(READY.format(1))
     assert page.locator("figure.result img").evaluate("image => image.naturalWidth") == 128
     press(page, 1, "3")
-    page.get_by_role("button", name="Leave this question out").click()
+    page.get_by_role("button", name="Skip this question").click()
     press(page, 3, "3")
     page.wait_for_selector(READY.format(4))
     page.click("#stop")
@@ -389,10 +390,10 @@ def test_someone_else_begins_anew(visitor: "BrowserContext", items: list[StudyIt
     before = page.evaluate("state.session")
     page.click("#stop")
     page.once("dialog", lambda dialog: dialog.dismiss())
-    page.get_by_role("button", name="Begin again as someone else").click()
+    page.get_by_role("button", name="Start as another person").click()
     assert page.evaluate("state.session") == before
     page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Begin again as someone else").click()
+    page.get_by_role("button", name="Start as another person").click()
     assert page.get_by_role("button", name="Start").is_visible()
     assert page.evaluate("state.answers.length") == 0
     assert page.evaluate("state.session") != before

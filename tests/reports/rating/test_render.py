@@ -56,9 +56,9 @@ def test_no_ratings_are_said_as_none(study: Study) -> None:
 def test_the_page_says_who_was_satisfied(opinions: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     page = render(compared(rows, ratings=opinions))
     text = text_of(page)
-    assert text.index("Summary") < text.index("What people said 3 raters · ") < text.index("Spread")
+    assert text.index("Summary") < text.index("User study 3 raters · ") < text.index("Distribution")
     assert "Method Satisfied ↑ Mean opinion ↑ Ratings Raters" in text
-    said = page[page.index("What people said") : page.index("Spread")]
+    said = page[page.index("User study") : page.index("Distribution")]
     assert re.findall(r"<th scope=\"row\">.*?>([^<]+)</span>", said) == ORDER
     assert re.findall(r'class="number best">([^<]+)', said) == ["100 %", "4.00", "100 %"]
     low, high = (percent(opinions["grades"][0][end]) for end in ("satisfied_low", "satisfied_high"))
@@ -85,7 +85,7 @@ def test_grades_and_pairs_have_a_table_each(opinions: dict[str, Any], preference
 
 
 def test_a_page_without_ratings_does_not_speak_of_people(rows: list[dict[str, Any]]) -> None:
-    assert "What people said" not in render(compared(rows))
+    assert "User study" not in render(compared(rows))
 
 
 def test_a_method_has_its_mark_of_the_summary_and_one_that_is_gone_none(
@@ -95,7 +95,7 @@ def test_a_method_has_its_mark_of_the_summary_and_one_that_is_gone_none(
         {"method": "nearest", "ok": 1, "failed": 0} | dict.fromkeys(("psnr", "ssim", "lpips", "consistency"), 1.0)
     ]
     page = render(compared(rows, ratings=opinions, summary=shown))
-    said = page[page.index("What people said") :]
+    said = page[page.index("User study") :]
     assert '<span class="method m0">nearest</span>' in said
     assert '<span class="method m-none">dtls</span>' in said
 

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from reports.rating.analysis import mean_interval, share_interval, summarise_ratings
 from reports.rating.answers import MAX_FILE, RATINGS_SCHEMA, ratings_table, read_session, write_ratings
-from reports.rating.study import SCRIPTS, Study, StudyItem, rating_page, read_study, study_key, write_study
+from reports.rating.page import SCRIPTS, rating_page
+from reports.rating.study import Study, StudyItem, read_study, study_key, write_study
 from tests.reports.conftest import png
 
 METHODS = {"bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST, "dtls": Image.Resampling.LANCZOS}
@@ -178,7 +179,7 @@ def test_studies_that_cannot_be_are_refused(items: list[StudyItem]) -> None:
     one = [StudyItem("a", {"dtls": b"1"}, b"2")]
     for arguments, said in [
         (("Why", "grades", []), "at least one image"),
-        (("Why", "pairs", one), "a has 1 of the 2 results that pairs want"),
+        (("Why", "pairs", one), "a has 1 of the 2 results that pairs need"),
         (("Why", "grades", one), "a has no HR image"),
         (("Why", "grades", [*items, items[0]]), "each image once"),
         (("Why", "stars", items), "grades or pairs, not 'stars'"),

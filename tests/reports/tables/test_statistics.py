@@ -66,7 +66,7 @@ def test_what_is_missing_or_infinite_is_in_no_mean() -> None:
 
 @pytest.mark.parametrize("confidence", [0, 1, 95])
 def test_a_confidence_that_is_no_share_is_refused(confidence: float) -> None:
-    with pytest.raises(ValueError, match="confidence lies between 0 and 1"):
+    with pytest.raises(ValueError, match="confidence is between 0 and 1"):
         mean_interval([1, 2], confidence=confidence)
 
 

@@ -1,8 +1,7 @@
 """The table keeps what was measured, and says what its columns are."""
 
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,14 @@ import pytest
 
 from reports.tables.summary import summarise
 from reports.tables.table import SCHEMA, read_metrics, write_metrics
-from storage.stores.entry import TEMPORARY_NAME
+from storage.stores.location import Location
 from tests.reports.samples import INF, ROWS, row
+
+
+def put(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write a table as a report does: it appears whole or not at all."""
+    with Location.of(path.parent).writing(path.name) as file:
+        write_metrics(rows, file)
 
 
 @pytest.fixture
@@ -62,25 +67,16 @@ def test_duckdb_reads_it_and_nan_became_null(tmp_path: Path) -> None:
 )
 def test_a_wrong_row_is_refused_and_leaves_no_file(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="row of metrics"):
-        write_metrics([ROWS[0], wrong], tmp_path / "metrics.parquet")
+        put([ROWS[0], wrong], tmp_path / "metrics.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_keeps_the_former_table(tmp_path: Path) -> None:
     path = tmp_path / "metrics.parquet"
-    write_metrics(ROWS, path)
+    put(ROWS, path)
     with pytest.raises(ValueError, match="row of metrics"):
-        write_metrics([{}], path)
+        put([{}], path)
     assert len(read_metrics(path)) == 4
-
-
-def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path: Path) -> None:
-    def rows() -> Iterator[dict[str, Any]]:
-        yield from ROWS
-        assert re.fullmatch(TEMPORARY_NAME, next(tmp_path.iterdir()).name)
-
-    write_metrics(rows(), tmp_path / "metrics.parquet")
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.parquet"]
 
 
 def test_other_and_newer_tables_are_refused(tmp_path: Path) -> None:

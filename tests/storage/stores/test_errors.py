@@ -1,27 +1,25 @@
-"""Errors of libraries: each name is there once its library is imported, and none is missed while it is."""
+"""What passes is tried again, and the log says so."""
 
-import asyncio
-import http.client
-import sys
-from types import ModuleType
+import logging
 
-import aiohttp
-import botocore.exceptions
-import botocore.parsers
-import huggingface_hub.errors
 import pytest
 
 from storage.stores import errors
+from storage.stores.errors import retried
 
 
-def test_every_error_that_is_named_exists_in_its_library() -> None:
-    imported = (aiohttp, asyncio, botocore.exceptions, botocore.parsers, http.client, huggingface_hub.errors)
-    assert all(module.__name__ in sys.modules for module in imported)
-    assert len(errors._network()) == 10
-    assert len(errors._not_passing()) == 3
-    assert len(errors.failures()) == 12
+def test_each_further_attempt_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "FIRST_WAIT", 0)
+    caplog.set_level(logging.INFO, "storage")
+    failures = [TimeoutError("read timed out"), TimeoutError("read timed out")]
 
+    def request() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
 
-def test_a_library_that_another_thread_imports_just_now_has_raised_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "botocore.exceptions", ModuleType("botocore.exceptions"))
-    assert errors.aws_errors("ClientError") == ()
+    assert retried(request) == "done"
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"attempt {number} failed, the next in 0.0 s: read timed out" for number in (1, 2)]
