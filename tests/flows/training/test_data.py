@@ -1,6 +1,5 @@
 """Training data as people have it: masks, validation shards, broken and small images, and trainings that are done."""
 
-import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -28,7 +27,6 @@ from storage.images import decode
 from storage.shards.read import LocalShard, ShardReader
 from storage.stores.location import StorageError
 
-flow = sys.modules[train.__module__]
 SMALL: dict[str, Any] = {
     "dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "batch_size": 1, "device": "cpu",
     "workers": 0,
@@ -264,19 +262,19 @@ def test_a_flow_run_is_a_retry_from_its_second_time_on(tmp_path: Path, monkeypat
         handed.append(settings)
         return "done"
 
-    monkeypatch.setattr(flow, "training", keep)
+    monkeypatch.setattr("flows.training.run.training", keep)
     folder = tar(tmp_path, 4)
     (folder / "model").mkdir()
     (folder / "model" / "training-000000001.safetensors").touch()
     for retried, resume in ((True, False), (True, True), (False, True)):
-        monkeypatch.setattr(flow, "flow_run", lambda retried=retried: ("a", retried))
+        monkeypatch.setattr("flows.training.run.flow_run", lambda retried=retried: ("a", retried))
         run(folder, folder / "model", 1, resume=resume)
     assert [(s.run, s.resume, s.only_own) for s in handed] == [
         ("a", True, True),
         ("a", True, False),
         ("a", True, False),
     ]
-    monkeypatch.setattr(flow, "flow_run", lambda: ("a", False))
+    monkeypatch.setattr("flows.training.run.flow_run", lambda: ("a", False))
     with pytest.raises(StorageError, match="already contains a model"):
         run(folder, folder / "model", 1)
 
