@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeGuard, TypeVar
 
-from dtls.errors import SizeError
+from dtls.errors import DtlsError
 from storage.images.decode import ImageError
 from storage.images.photo import Photo, Samples
 from storage.receipts.units import Row, SkippedError, failed, skipped
@@ -82,14 +82,16 @@ def tried(entry: Entry, do: Callable[[], T]) -> T | Row:
         raise
     except SkippedError as error:
         return skipped(entry, error)
-    except (ImageError, StorageError, SizeError) as error:
+    except (ImageError, StorageError) as error:
         return failed(entry, error)
     except Exception as error:  # one image never stops the rest, whatever libraries make of it
         return failed(entry, reason_of(entry, error))
 
 
 def reason_of(entry: Entry, error: Exception) -> str:
-    """The class and the first line of an unexpected error; the log has its traceback."""
+    """Why an image failed. Of an unexpected error, its class and first line; the log has its traceback."""
+    if isinstance(error, DtlsError):
+        return str(error)
     if isinstance(error, MemoryError):
         return "not enough memory"
     logger.debug("%s failed", entry.key, exc_info=error)

@@ -107,7 +107,7 @@ def job(target: Location, work: Callable[[str], None] = lambda _: None, **option
 
     units = [Unit.of("upscale", f"unit-{i}", ENTRIES[i : i + 2], {}) for i in (0, 2, 4)]
     facts = {"title": "upscale", "units": units, "work": do, "receipts": Receipts(target, "upscale")}
-    return Job(**{**facts, "elsewhere": WorkerSpec(lambda _: do, uses_gpu=False), **options})
+    return Job(**{**facts, "worker_spec": WorkerSpec(lambda _: do, uses_gpu=False), **options})
 
 
 def lost_after(lease: Lease, harm: Callable[..., None], *given: Any) -> bool:
