@@ -154,7 +154,8 @@ def bad_images(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.fixture(scope="session")
 def process_without_holes() -> Iterator[ProcessPoolExecutor]:
     """A process whose C library gives large blocks back at once, as what it keeps of them is nobody's to claim."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MALLOC_MMAP_THRESHOLD_", str(2**17))
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            yield pool
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("MALLOC_MMAP_THRESHOLD_", str(2**17))
+            pool.submit(os.getpid).result()  # starts the process; what others start has nothing of this
+        yield pool
