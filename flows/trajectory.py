@@ -15,7 +15,7 @@ from flows.inputs.sources import check_within
 from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 from storage.archives.source import open_source
 from storage.images import decode as codec
-from storage.images.decode import ImageError
+from storage.images.formats import ImageError
 from storage.receipts.lease import hold
 from storage.stores.location import Location, StorageError
 

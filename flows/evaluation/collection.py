@@ -12,7 +12,8 @@ from flows.inputs.keys import normalized
 from flows.inputs.options import SourceOptions
 from storage.archives.source import Source, open_source
 from storage.images import decode as codec
-from storage.images.decode import ImageError
+from storage.images import formats
+from storage.images.formats import ImageError
 from storage.images.kinds import Kind
 from storage.stores.location import Entry, StorageError
 
@@ -34,10 +35,10 @@ class Collection:
     def of(cls, address: str, options: SourceOptions | None = None) -> "Collection":
         """All images there, by their names without endings; by whole names where only the endings differ."""
         source, images = files_at(address, options)
-        stems = Counter(codec.stem(entry.key) for entry in images)
+        stems = Counter(formats.stem(entry.key) for entry in images)
         entries: dict[str, Entry] = {}
         for entry in images:
-            stem = codec.stem(entry.key)
+            stem = formats.stem(entry.key)
             key = stem if stems[stem] == 1 else entry.key
             if key in entries:
                 raise StorageError(

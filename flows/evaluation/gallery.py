@@ -17,7 +17,7 @@ from reports.metrics.registry import METRICS
 from reports.metrics.ssim_map import ssim_map
 from reports.page.model import GalleryRow, Role, Shown
 from storage.images import decode as codec
-from storage.images.decode import ImageError, Pixels
+from storage.images.formats import ImageError, Pixels
 from storage.parallel import ordered_map
 from storage.stores.location import Location, StorageError, UnavailableError
 

@@ -16,7 +16,7 @@ from flows.inputs.sources import manifest_beside
 from flows.interface.console import log
 from flows.interface.text import counted
 from storage.archives.source import SHARD, Single, Source
-from storage.images import decode
+from storage.images import formats
 from storage.receipts.parquet import ROWS
 from storage.stores.location import Entry, StorageError
 
@@ -46,7 +46,7 @@ class Template:
         pattern = re.compile(f"{folder}{before}(?P<name>{'.+' if '/' in text else '[^/]+'}){after}", re.DOTALL)
         found = {}
         for entry in files:
-            if match := pattern.fullmatch(entry.key if decode.is_image(text) else decode.stem(entry.key)):
+            if match := pattern.fullmatch(entry.key if formats.is_image(text) else formats.stem(entry.key)):
                 found[entry] = match.groupdict("").get("folder", "") + match["name"]
         return found
 
@@ -108,18 +108,18 @@ class Keys:
             raise StorageError(f"{address}: {self._why_none(files, naming.option)}")
         free = found.keys() | self.truth.entries.keys()
         others = {*made, *named} - {*found.values()}
-        extra = {decode.stem(entry.key): entry for entry in sorted(others) if decode.stem(entry.key) not in free}
+        extra = {formats.stem(entry.key): entry for entry in sorted(others) if formats.stem(entry.key) not in free}
         _log_left_out(source, sorted(others - {*extra.values()}), "another file has the same key")
         return Collection(source, {**found, **extra})
 
     def _by_stem(self, name: str) -> str | None:
-        stem = decode.stem(name)
+        stem = formats.stem(name)
         return stem if stem in self.truth.entries else None
 
     def _claim_alike(self, found: dict[str, Entry], named: Named) -> None:
         """Match what is left where one name alone looks like a key that is left."""
         taken = set(found.values())
-        left = {decode.stem(name): entry for entry, name in named.items() if entry not in taken}
+        left = {formats.stem(name): entry for entry, name in named.items() if entry not in taken}
         wanted = alike([key for key in self.truth.entries if key not in found and not key.isascii()], left)
         chosen = [names[0] for names in wanted.values() if len(names) == 1]
         for key, names in wanted.items():
@@ -129,7 +129,7 @@ class Keys:
     def _why_none(self, files: list[Entry], option: str) -> str:
         keys = self.truth.entries
         why = f"none of {counted(len(files), 'image')} has the name of one in {self.truth.source}"
-        stem = decode.stem(files[0].key)
+        stem = formats.stem(files[0].key)
         near = max((key for key in keys if key in stem), key=len, default=None)
         template = stem.replace(near, KEY, 1) if near else f"{KEY}_x2"
         return (
@@ -144,7 +144,7 @@ def _in_manifest(files: Iterable[Entry], address: str) -> dict[Entry, str]:
     if manifest is None or not {"key", "output"} <= {*manifest.column_names}:
         return {}
     by_name = {entry.key: entry for entry in files}
-    in_shards = {decode.stem(key): entry for key, entry in by_name.items()}
+    in_shards = {formats.stem(key): entry for key, entry in by_name.items()}
     found = {}
     for row in (row for batch in manifest.to_batches(ROWS) for row in batch.to_pylist()):
         output, sample = str(row["output"] or ""), row.get("sample")

@@ -21,7 +21,7 @@ from reports.metrics.metric import References
 from reports.metrics.planes import Measure, reduced_size
 from reports.metrics.score import score
 from reports.tables.table import NOTES, SCHEMA, SCHEMA_VERSION
-from storage.images.decode import ImageError
+from storage.images.formats import ImageError
 from storage.images.room import ROOM
 from storage.parallel import ordered_map
 from storage.receipts.schemas import MADE_OF, SAMPLES

@@ -8,7 +8,7 @@ from torch import Tensor
 from dtls.errors import SizeError
 from flows.evaluation.collection import Collection, Seen
 from flows.transform.sizes import Reduced
-from storage.images.decode import ImageError
+from storage.images.formats import ImageError
 from storage.images.kinds import unlike
 from storage.stores.errands import in_hand
 from storage.stores.location import ChangedError, Entry, StorageError, UnavailableError

@@ -9,7 +9,7 @@ from flows.evaluation.measure import Measurement
 from reports.metrics.fid_kid import FeatureSet, TooFewError
 from reports.metrics.inception import Inception
 from reports.metrics.registry import SET_METRICS
-from storage.images.decode import ImageError
+from storage.images.formats import ImageError
 from storage.parallel import ordered_map
 from storage.stores.location import StorageError, UnavailableError
 

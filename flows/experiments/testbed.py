@@ -26,7 +26,7 @@ from flows.transform.sizes import Squared
 from flows.transform.spec import ImageTransform
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source
-from storage.images import decode
+from storage.images import formats
 from storage.stores.entry import is_named_only
 from storage.stores.location import Location, StorageError
 
@@ -114,7 +114,7 @@ def _in_both(learned: str, tested: str) -> list[str]:
     for entry in filter(lambda entry: not is_named_only(entry), first.list()):
         by_size[entry.size].append(entry)
     both = []
-    for entry in filter(lambda entry: decode.is_image(entry.key) and not is_named_only(entry), second.list()):
+    for entry in filter(lambda entry: formats.is_image(entry.key) and not is_named_only(entry), second.list()):
         if duplicates := by_size.get(entry.size):
             content = second.fetch(entry)
             if any(first.fetch(twin) == content for twin in duplicates):

@@ -12,7 +12,7 @@ from flows.inputs.options import SourceOptions
 from storage.archives import kinds
 from storage.archives.archive import Refused
 from storage.archives.source import Folder, Source
-from storage.images import decode as codec
+from storage.images import formats
 from storage.parallel import ordered_map
 from storage.stores.addresses import cleaned
 from storage.stores.entry import is_junk
@@ -113,7 +113,7 @@ def _looked_into(source: Source, files: list[Entry]) -> tuple[list[Entry], list[
 
     def begins(entry: Entry) -> bool:
         try:
-            return may_be_image(entry.key) and codec.suffix_of(_head(source, entry)) is not None
+            return may_be_image(entry.key) and formats.suffix_of(_head(source, entry)) is not None
         except UnavailableError:
             raise
         except StorageError:
@@ -138,7 +138,7 @@ def _refusals(refused: Refused, listed: Iterable[Entry]) -> tuple[list[Entry], R
     for name, why in refused:
         if is_junk(name):
             continue
-        if not codec.is_image(name):
+        if not formats.is_image(name):
             rest.append((name, why))
             continue
         key = next(key for key in chain([name], (f"{name} ({n})" for n in count(2))) if key not in taken)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from storage.images import decode
+from storage.images import formats
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Names:
         return self.exceptions.get(key) or self._plain(key)
 
     def _plain(self, key: str) -> str:
-        return f"{decode.stem(key)}{self.suffix}{self.ending(key)}"
+        return f"{formats.stem(key)}{self.suffix}{self.ending(key)}"
 
     def among(self, keys: Sequence[str]) -> "Names":
         """These names, with exceptions where two of the sorted `keys` would have one."""
@@ -41,7 +41,7 @@ class Names:
                 first = next((key for key in same if key.endswith(self.ending(key))), same[0])
                 for key in same:
                     if key != first:
-                        stem = decode.stem(key)
+                        stem = formats.stem(key)
                         exceptions[key] = f"{stem}{self.suffix}{key[len(stem) :]}{self.ending(key)}"
         taken = {self._plain(key) for key in keys if key not in exceptions} if exceptions else set()
         for key in exceptions:
@@ -60,7 +60,7 @@ def _duplicates(keys: Iterable[str]) -> Iterator[list[str]]:
     for key in keys:
         while before and not key.startswith(before[-1][0]):
             yield before.pop()[1]
-        stem = f"{decode.stem(key)}."
+        stem = f"{formats.stem(key)}."
         for other, duplicates in before:
             if other == stem:
                 duplicates.append(key)

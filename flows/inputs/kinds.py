@@ -4,7 +4,7 @@ import mimetypes
 
 from storage.archives import kinds as archive_kinds
 from storage.archives.source import Folder, Single, Source
-from storage.images import decode as codec
+from storage.images import formats
 from storage.images.unsupported import is_unread
 from storage.receipts.receipts import MANIFEST
 from storage.stores.entry import FOLDER_LINK, STATE, UNLISTED, is_hidden, is_junk, is_named_only
@@ -37,7 +37,7 @@ def _kind(entry: Entry) -> str:
         return "junk"
     if is_hidden(key):
         return "hidden"
-    if codec.is_image(key):
+    if formats.is_image(key):
         return "image"
     if is_unread(key):
         return "unread"

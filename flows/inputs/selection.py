@@ -20,7 +20,6 @@ from flows.interface.options import RUNNING, WHAT, Address, Panels
 from flows.interface.text import counted
 from storage.archives import kinds
 from storage.archives.writer import is_archive
-from storage.images import decode as codec
 from storage.images import formats, unsupported
 from storage.stores.location import ChangedError, Entry, StorageError
 
@@ -113,7 +112,7 @@ def _meant(contents: Contents, lines: Mapping[str, int], address: str) -> tuple[
     if missing:
         where = f"the first in line {lines[missing[0]]:,}{_hint(missing, there)}"
         log(f"{address}: {MISSING}: {counted(len(missing), 'key')}, {where}")
-    if strange := [lines[key] for key in missing if not (codec.is_image(key) or unsupported.is_unread(key))]:
+    if strange := [lines[key] for key in missing if not (formats.is_image(key) or unsupported.is_unread(key))]:
         raise StorageError(
             f"{address}: not a list of this source's keys: line {strange[0]:,} is neither one nor an image's name, "
             f"as are {len(strange):,} of {counted(len(lines), 'line')}; there is to be one key a line"

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from storage.images import decode as codec
 from storage.images import probe
-from storage.images.decode import ImageError, Pixels
+from storage.images.formats import ImageError, Pixels
 from storage.shards.read import ShardReader
 from storage.stores.location import StorageError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeGuard, TypeVar
 
 from dtls.errors import DtlsError
-from storage.images.decode import ImageError
+from storage.images.formats import ImageError
 from storage.images.photo import Photo, Samples
 from storage.receipts.units import Row, SkippedError, failed, skipped
 from storage.stores.errands import in_hand

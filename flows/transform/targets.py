@@ -13,7 +13,7 @@ from flows.interface.text import counted
 from flows.transform.pipeline import Transform
 from storage.archives.source import Folder, Source
 from storage.archives.writer import Packing
-from storage.images import decode
+from storage.images import formats
 from storage.receipts.commits import Commits
 from storage.receipts.receipts import Receipts
 from storage.receipts.units import Row, Unit, failed, is_transient
@@ -101,7 +101,7 @@ def to_shard(transform: Transform, to: Location, unit: Unit, samples: Sequence[E
         if not isinstance(made, Sample):
             return made["key"], made
         row = _complete(made)
-        reported = facts.get(decode.stem(row["key"].removeprefix(f"{unit.name}/")), {})
+        reported = facts.get(formats.stem(row["key"].removeprefix(f"{unit.name}/")), {})
         return row["key"], replace(made, facts={**reported, "width": row["width"], "height": row["height"]})
 
     made = _in_order(transform.made(samples, complete), [entry.key for entry in samples])
@@ -122,7 +122,7 @@ def _names_in_shard(names: Names, shard: str, samples: Sequence[Entry]) -> dict[
     """The names that samples have in their shard: those of its source where this is a shard, else numbers."""
     outputs = {entry.key: names.of(entry.key) for entry in samples}
     if all(output.startswith(f"{shard}/") and output.isascii() for output in outputs.values()):
-        found = {key: decode.stem(output.removeprefix(f"{shard}/")) for key, output in outputs.items()}
+        found = {key: formats.stem(output.removeprefix(f"{shard}/")) for key, output in outputs.items()}
         if len({*found.values()}) == len(found) and max(map(len, found.values())) <= MAX_NAME:
             return found
     return {key: f"{number:09d}" for number, key in enumerate(outputs)}

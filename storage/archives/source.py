@@ -20,7 +20,7 @@ from storage.archives import kinds, tars
 from storage.archives.archive import MAX_BYTES, Refused, check_large
 from storage.archives.tar import Tar
 from storage.archives.tars import Damaged, Window
-from storage.images import decode, unsupported
+from storage.images import formats, unsupported
 from storage.parallel import ordered_map
 from storage.stores.entry import is_hidden, is_junk, is_named_only
 from storage.stores.location import ChangedError, Entry, Location, StorageError
@@ -68,7 +68,7 @@ def open_source(address: str, encoding: str | None = None, *, follow_links: bool
         raise StorageError(f"{address}: an archive of the kind {kind.kind}, which is not read; unpack it")
     if kind is not None:
         return kind(place, name, encoding)
-    if not decode.is_image(name) and (unsupported.is_unread(name) or decode.suffix_of(head) is None):
+    if not formats.is_image(name) and (unsupported.is_unread(name) or formats.suffix_of(head) is None):
         if location.url.startswith(WEB):  # where folders are files, too
             return Folder(location, encoding)
         raise StorageError(f"{address}: neither a folder, nor an archive, nor an image{_other_kind(head)}")
@@ -157,7 +157,7 @@ class Folder:
         shown = [key for key in there if not is_hidden(key) and not is_junk(key)]
         shards = [key for key in shown if key.endswith(SHARD)]
         self._shards, self.refused, self.foreign, self.beside = {}, [], [], []
-        if not shards or any(map(decode.is_image, shown)):
+        if not shards or any(map(formats.is_image, shown)):
             return entries
         self._shards = {key.removesuffix(SHARD): Tar(self.location, key, self.encoding) for key in shards}
         for name in self._shards:
@@ -171,7 +171,7 @@ class Folder:
             self.refused += [(f"{name}/{refused}", why) for refused, why in shard.refused]
             self.foreign += shard.foreign
             for entry in found:
-                if decode.is_image(entry.key):
+                if formats.is_image(entry.key):
                     members.append(replace(entry, key=f"{name}/{entry.key}"))
                 elif not entry.key.endswith(".json"):
                     self.beside.append(replace(entry, key=f"{name}/{entry.key}"))

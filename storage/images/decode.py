@@ -24,15 +24,10 @@ from storage.images.formats import (
     ImageError,
     Pixels,
     check_size,
-    is_image,
     pillow_names,
-    stem,
-    suffix_of,
 )
 from storage.images.room import ROOM
 from storage.images.samples import DEEP, from_samples, sixteen_bits, to_8_bits, upright
-
-__all__ = ["MAX_PIXELS", "ImageError", "Pixels", "is_image", "stem", "suffix_of"]
 
 logger = logging.getLogger(__name__)
 

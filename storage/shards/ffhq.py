@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal
 
 import ijson
 
-from storage.images import decode as codec
+from storage.images import formats
 from storage.stores.location import StorageError
 
 Split = Literal["train", "validation"]
@@ -62,7 +62,7 @@ def by_hash(key: str, share: float) -> Split:
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of validation is between 0 and 1, not {share}")
-    digest = hashlib.sha256(codec.stem(key).encode()).digest()
+    digest = hashlib.sha256(formats.stem(key).encode()).digest()
     return "validation" if int.from_bytes(digest[:8], "big") < share * 2**64 else "train"
 
 

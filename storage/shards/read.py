@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from storage.archives import tars
 from storage.archives.archive import resolved
 from storage.archives.tars import Damaged, Window
-from storage.images import decode, unsupported
+from storage.images import formats, unsupported
 from storage.parallel import ordered_map
 from storage.receipts.receipts import read_manifest
 from storage.receipts.survey import UNFINISHED
@@ -184,7 +184,7 @@ def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
     return [
         Member(path, m.name, m.offset, m.size)
         for m in found
-        if decode.is_image(m.name) or _is_unread(m.name) or extension(m.name) in wanted
+        if formats.is_image(m.name) or _is_unread(m.name) or extension(m.name) in wanted
     ]
 
 
@@ -194,7 +194,7 @@ def _is_unread(name: str) -> bool:
 
 def _whole(shard: LocalShard, members: list[Member]) -> list[Member]:
     """The images of a shard; StorageError where there are others than its manifest says."""
-    count = sum(decode.is_image(member.name) for member in members)
+    count = sum(formats.is_image(member.name) for member in members)
     if shard.count is not None and count != shard.count:
         raise StorageError(f"{shard.path}: {count} images where the manifest says {shard.count}; shard it again")
     return members

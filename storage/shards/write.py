@@ -19,8 +19,8 @@ from storage.archives.source import Source
 from storage.archives.tar import Tar
 from storage.archives.tar_writer import TarWriter
 from storage.images import decode as codec
-from storage.images import probe
-from storage.images.decode import ImageError
+from storage.images import formats, probe
+from storage.images.formats import ImageError
 from storage.images.room import ROOM
 from storage.parallel import ordered_map
 from storage.receipts.schemas import SampleRow
@@ -155,7 +155,7 @@ def copies(target: Location) -> Callable[[Mapping[str, Any]], str | None]:
 
 def _suffix(key: str, data: bytes) -> str:
     """What the name of an image in a shard ends in: as its source's name, or as its bytes say."""
-    own = key[key.rfind(".") :].lower() if codec.is_image(key) else codec.suffix_of(data)
+    own = key[key.rfind(".") :].lower() if formats.is_image(key) else formats.suffix_of(data)
     return (own or ".bin")[1:]
 
 

@@ -26,7 +26,8 @@ from PIL import Image
 from storage.archives.archive import key_of
 from storage.archives.source import open_source
 from storage.archives.tars import Damaged
-from storage.images.decode import MAX_PIXELS, ImageError, decode
+from storage.images.decode import decode
+from storage.images.formats import MAX_PIXELS, ImageError
 from storage.receipts.owners import Owner
 from storage.receipts.receipts import Receipts, read_manifest
 from storage.receipts.schemas import SAMPLES

@@ -13,16 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from storage.images.decode import (
-    MAX_PIXELS,
-    ImageError,
-    Pixels,
-    decode,
-    encode_png,
-    is_image,
-    resize_square,
-    stem,
-)
+from storage.images.decode import decode, encode_png, resize_square
+from storage.images.formats import MAX_PIXELS, ImageError, Pixels, is_image, stem
 from storage.images.jpeg import MAX_SCANS, SCAN
 
 

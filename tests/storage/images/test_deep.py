@@ -12,8 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from storage.images import decode as codec
-from storage.images.decode import ImageError
 from storage.images.encode import Encoding
+from storage.images.formats import ImageError
 from storage.images.photo import open_photo
 from tests.storage.images.test_jpeg import said_of
 

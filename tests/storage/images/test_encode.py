@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from storage.images import decode as codec
-from storage.images.decode import ImageError
 from storage.images.encode import Encoded, Encoding
-from storage.images.formats import Format
+from storage.images.formats import Format, ImageError
 from storage.images.metadata import Carried
 from storage.images.photo import Photo, open_photo
 from tests.storage.programs import exiftool, program, seen_by_exiftool, seen_by_vips

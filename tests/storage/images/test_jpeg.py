@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.images import decode as codec
-from storage.images.decode import ImageError
 from storage.images.encode import Encoding
+from storage.images.formats import ImageError
 from storage.images.photo import open_photo
 from storage.images.probe import probe_size
 from tests.storage.images.test_encode import XMP, profile

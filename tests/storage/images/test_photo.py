@@ -17,9 +17,9 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from storage.images import decode as codec
-from storage.images.decode import MAX_PIXELS, ImageError
 from storage.images.encode import Encoding
 from storage.images.exif import Exif
+from storage.images.formats import MAX_PIXELS, ImageError
 from storage.images.metadata import Carried
 from storage.images.photo import Photo, Samples, open_photo
 from tests.storage.corpus import png

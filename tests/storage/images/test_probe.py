@@ -18,7 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from storage.images import decode as codec
-from storage.images.decode import ImageError
+from storage.images import formats
+from storage.images.formats import ImageError
 from storage.images.probe import probe_size
 
 WIDTH, HEIGHT = 37, 21
@@ -279,7 +280,7 @@ def test_sizes_of_nothing_and_of_bombs_are_refused_without_decoding(
 
 
 def test_the_largest_size_is_let_in_and_the_next_is_not() -> None:
-    side = int(codec.MAX_PIXELS**0.5)
+    side = int(formats.MAX_PIXELS**0.5)
     assert probe_size(png(pixels(), width=side, height=side)) == (side, side)
     with pytest.raises(ImageError, match="more than 178,956,970 pixels"):
         probe_size(png(pixels(), width=side + 1, height=side + 1))

@@ -11,6 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from storage.images import decode as codec
+from storage.images import formats
 from storage.images import tiff as tiff_pages
 from storage.images.exif import Exif
 from storage.images.photo import open_photo
@@ -122,5 +123,5 @@ def test_a_volume_is_refused_in_one_line_and_none_of_its_slices_taken_for_an_ima
         buffer, np.zeros((3, 32, 48), depth), volumetric=True, tile=(1, 16, 16), photometric="minisblack"
     )
     for read in (open_photo, codec.decode):
-        with pytest.raises(codec.ImageError, match="a TIFF volume of 3 slices, which is not read"):
+        with pytest.raises(formats.ImageError, match="a TIFF volume of 3 slices, which is not read"):
             read(buffer.getvalue())
