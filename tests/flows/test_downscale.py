@@ -73,7 +73,7 @@ def test_lr_images_are_degraded_more_than_by_down_sampling(source: Path, tmp_pat
 @pytest.mark.parametrize(
     "how", [{}, {"workers": 1, "in_flight": 1}, pytest.param({"runner": "processes"}, marks=pytest.mark.slow)]
 )
-def test_a_image_comes_out_the_same_under_any_name_and_in_any_company(
+def test_an_image_comes_out_the_same_under_any_name_and_in_any_company(
     source: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
     reduced(source, tmp_path / "lr")

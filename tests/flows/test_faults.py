@@ -226,7 +226,7 @@ def test_a_run_whose_server_goes_away_stops_in_time_and_the_next_does_what_is_le
 @pytest.mark.integration
 @pytest.mark.parametrize("what", ["changed", "gone"])
 @FLOWS
-def test_a_image_that_changes_or_goes_after_the_plan_is_a_failed_row_that_the_next_run_mends(
+def test_an_image_that_changes_or_goes_after_the_plan_is_a_failed_row_that_the_next_run_mends(
     flow: Flow, what: str, bucket: Bucket
 ) -> None:
     key, target = "00000/00011.png", bucket.target("target")

@@ -333,7 +333,7 @@ def test_with_a_size_every_kind_of_image_becomes_a_png(tmp_path: Path, target: P
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_damage_within_a_image_is_found_by_the_check_alone(tmp_path: Path, target: Path, suffix: str) -> None:
+def test_damage_within_an_image_is_found_by_the_check_alone(tmp_path: Path, target: Path, suffix: str) -> None:
     source = tmp_path / "source"
     source.mkdir()
     Image.effect_noise((64, 64), 64).convert("RGB").save(source / f"whole.{suffix}")

@@ -206,7 +206,7 @@ def test_an_input_of_other_bytes_redoes_its_unit_alone(source: Path, target: Pat
     assert row.source_tag == str((source / victim).stat().st_mtime_ns)
 
 
-def test_a_shard_is_redone_from_where_a_image_came_or_went(source: Path, target: Path) -> None:
+def test_a_shard_is_redone_from_where_an_image_came_or_went(source: Path, target: Path) -> None:
     sharded(source, target)
     first = written(target)
     shutil.copy(source / "00000" / "00000.png", source / "00000" / "99999.png")

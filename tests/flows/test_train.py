@@ -257,7 +257,7 @@ def test_a_short_run_has_a_short_warm_up_unless_it_is_said() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_image_that_cannot_be_used_is_one_line_whoever_decodes_it(
+def test_an_image_that_cannot_be_used_is_one_line_whoever_decodes_it(
     shards: str, tmp_path: Path, workers: int
 ) -> None:
     with pytest.raises(

@@ -32,7 +32,7 @@ def figure(folders: tuple[str, str], out: Path, **changes: object) -> Image.Imag
     return Image.open(out / "trajectory.png")
 
 
-def test_the_figure_has_a_row_a_image_and_a_column_a_step(folders: tuple[str, str], tmp_path: Path) -> None:
+def test_the_figure_has_a_row_an_image_and_a_column_a_step(folders: tuple[str, str], tmp_path: Path) -> None:
     wide = figure(folders, tmp_path / "wide", images=2, columns=6)
     narrow = figure(folders, tmp_path / "narrow", images=2, columns=3)
     tall = figure(folders, tmp_path / "tall", images=4, columns=3)

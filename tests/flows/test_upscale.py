@@ -99,7 +99,7 @@ def test_an_output_that_is_gone_or_cut_short_is_made_again(source: Path, target:
     assert others.items() <= images(target).items()
 
 
-def test_a_image_that_changed_is_made_again_alone(source: Path, target: Path) -> None:
+def test_an_image_that_changed_is_made_again_alone(source: Path, target: Path) -> None:
     bicubic(source, target, unit_size=1000)
     Image.new("RGB", (8, 8), "teal").save(source / "0" / "00000.png")
     assert bicubic(source, target, unit_size=1000) == "1 done, 5 already done"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 Named = Iterator[tuple[str, bytes]]
@@ -97,6 +98,15 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
         case _:
             changed[at:at] = data[at : at + length]
     return bytes(changed)
+
+
+def harmed(whole: bytes, random: np.random.Generator, count: int) -> Iterator[bytes]:
+    """A file cut off, and with one byte changed, at each of so many places."""
+    for place in random.integers(len(whole), size=count).tolist():
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xA5
+        yield whole[:place]
+        yield bytes(damaged)
 
 
 def _damaged(whole: dict[str, bytes]) -> Named:

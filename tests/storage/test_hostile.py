@@ -179,7 +179,7 @@ def damaged(whole: Callable[[], list[bytes]]) -> st.SearchStrategy[bytes]:
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @fuzz
 @given(data=damaged(whole_images))
-def test_any_bytes_are_a_image_or_an_image_error(data: bytes) -> None:
+def test_any_bytes_are_an_image_or_an_image_error(data: bytes) -> None:
     try:
         pixels = decode(data)
     except ImageError as error:

@@ -54,7 +54,7 @@ def test_a_card_tells_what_its_file_is(model: Bundled) -> None:
 
 
 @pytest.mark.parametrize("model", BUNDLED.values(), ids=BUNDLED)
-def test_the_number_that_a_card_has_of_a_image_at_hand_is_found_again(model: Bundled) -> None:
+def test_the_number_that_a_card_has_of_an_image_at_hand_is_found_again(model: Bundled) -> None:
     name, box, low = CROPS[model.name]
     with (files("skimage") / "data" / name).open("rb") as stream, Image.open(stream) as photograph:
         pixels = np.asarray(photograph.convert("RGB").crop(box))

@@ -158,7 +158,7 @@ def test_draws_fill_their_ranges_and_blur_is_as_strong_in_any_order(
     assert {side for side, _ in told["blurred"]} == {2, 8}
 
 
-def test_a_image_is_the_same_by_its_seed_in_any_batch(hr: Tensor) -> None:
+def test_an_image_is_the_same_by_its_seed_in_any_batch(hr: Tensor) -> None:
     seeds = torch.tensor([5, 2**61 + 1, 7, 2**61 + 2**40 + 1])
     before = torch.get_rng_state()
     made = realworld(hr, (16, 16), seeds)

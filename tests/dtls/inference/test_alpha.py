@@ -70,7 +70,7 @@ def test_pixels_that_are_seen_stay_exactly_as_they_are(height: int, width: int, 
     assert filled.max() <= 1
 
 
-def test_a_image_of_which_nothing_is_seen_stays_whatever_lies_beside_it() -> None:
+def test_an_image_of_which_nothing_is_seen_stays_whatever_lies_beside_it() -> None:
     colour = noise(3, 3, 11, 14)
     alpha = torch.zeros(3, 1, 11, 14)
     alpha[1, 0, 5, 5] = 1

@@ -125,7 +125,7 @@ def test_grey_is_the_mean_of_three_equal_channels(model: SpandrelModel) -> None:
     torch.testing.assert_close(sr, three.mean(1, keepdim=True), rtol=0, atol=1e-6)
 
 
-def test_a_grey_model_enlarges_each_channel_as_a_image_of_its_own(tmp_path: Path) -> None:
+def test_a_grey_model_enlarges_each_channel_as_an_image_of_its_own(tmp_path: Path) -> None:
     method = SpandrelModel(saved(seeded(compact, 1), tmp_path / "grey.safetensors"))
     colours = noise(2, 3, 9, 14)
     sr = method(colours, (36, 56))

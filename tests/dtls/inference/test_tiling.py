@@ -146,7 +146,7 @@ def test_a_batch_too_large_is_halved_before_images_are_cut(n: int, shortage: Cal
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_image_too_large_is_made_in_tiles_half_as_large(shortage: Callable[[], None]) -> None:
+def test_an_image_too_large_is_made_in_tiles_half_as_large(shortage: Callable[[], None]) -> None:
     memory, x = Memory(300 * 300, shortage), noise(2, 3, 600, 400)
     torch.testing.assert_close(Tiler()(memory, x), pixel_by_pixel(x), rtol=0, atol=1e-6)
     assert memory.asked == [(2, 600, 400), (1, 600, 400), *2 * 6 * [(1, 300, 300)]]
@@ -237,7 +237,7 @@ def test_what_ran_out_of_memory_is_not_tried_again(shortage: Callable[[], None])
     assert memory.asked == [(2, 150, 300), (2, 150, 300)]
 
 
-def test_a_image_beyond_the_memory_leaves_others_their_tiles() -> None:
+def test_an_image_beyond_the_memory_leaves_others_their_tiles() -> None:
     memory, tiler = Memory(1), Tiler()
     with pytest.raises(MemoryShortError):
         tiler(memory, noise(1, 3, 300, 300))

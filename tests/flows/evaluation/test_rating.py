@@ -105,7 +105,7 @@ def test_many_images_lie_beside_the_rating_page(
 
 
 @pytest.mark.parametrize("place", [0, 5])
-def test_a_image_that_lacks_a_method_is_not_asked_about(compared: Path, tmp_path: Path, place: int) -> None:
+def test_an_image_that_lacks_a_method_is_not_asked_about(compared: Path, tmp_path: Path, place: int) -> None:
     key = keys(compared)[place]
     sr = {"nearest": str(compared / "nearest"), "bicubic": without(compared, tmp_path / "some", key)}
     made(compared, tmp_path / "report", sr=sr, gallery=24)

@@ -110,7 +110,7 @@ def enlarged(lr: Tensor, size: tuple[int, int]) -> Tensor:
     ],
 )
 @pytest.mark.parametrize("where", ["open_photo", "method", "encode"])
-def test_whatever_goes_wrong_with_a_image_is_its_own_reason(
+def test_whatever_goes_wrong_with_an_image_is_its_own_reason(
     where: str, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "flows")
@@ -132,7 +132,7 @@ def test_a_place_out_of_reach_is_no_image_s_fault(monkeypatch: pytest.MonkeyPatc
         made(Memory((8, 8, 3)), Stub(enlarged))
 
 
-def test_a_image_of_a_rare_size_does_not_wait_for_all_others() -> None:
+def test_an_image_of_a_rare_size_does_not_wait_for_all_others() -> None:
     source = Memory((9, 9, 3), *[(8, 8, 3)] * 100)
     found = transform(source, Stub(enlarged)).made(source.list(), lambda item: item)
     keys = [item.row["key"] for item in found if isinstance(item, Sample)]
@@ -245,7 +245,7 @@ def test_a_large_image_is_made_alone_and_as_with_others(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_image_that_memory_does_not_suffice_for_is_a_failure_in_words(
+def test_an_image_that_memory_does_not_suffice_for_is_a_failure_in_words(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ROOM, "_available", lambda: 100 * 2**20)

@@ -89,7 +89,7 @@ def test_an_archive_that_is_gone_is_made_again(source: Path, tmp_path: Path) -> 
     assert (tmp_path / "large.zip").read_bytes() == before
 
 
-def test_a_image_that_now_fails_leaves_the_archive(source: Path, tmp_path: Path) -> None:
+def test_an_image_that_now_fails_leaves_the_archive(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large.zip")
     (source / "00000" / "00003.png").write_bytes(b"broken since")
     assert run(source, tmp_path / "large.zip") == "11 already done, 1 failed"
@@ -228,7 +228,7 @@ def edited(kind: str, source: Path) -> Path:
 
 @pytest.mark.parametrize(("kind", "mode"), [("alpha", "RGBA"), ("16 bits", "I;16"), ("grey", "L")])
 @pytest.mark.parametrize("method", ["nearest", "lanczos"])
-def test_what_a_image_is_it_stays(kind: str, mode: str, method: str, tmp_path: Path) -> None:
+def test_what_an_image_is_it_stays(kind: str, mode: str, method: str, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     small = np.asarray(Image.open(edited(kind, tmp_path / "one")))
     assert run(tmp_path / "one", tmp_path / "large", method=method) == "1 done"

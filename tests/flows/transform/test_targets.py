@@ -307,7 +307,7 @@ def test_a_choice_does_not_turn_files_into_shards_nor_back(
     assert contents(target) == before
 
 
-def test_a_choice_does_not_take_the_name_of_a_image_that_is_gone(source: Path, tmp_path: Path) -> None:
+def test_a_choice_does_not_take_the_name_of_an_image_that_is_gone(source: Path, tmp_path: Path) -> None:
     (source / "0.png").rename(source / "0.bmp")
     run(source, tmp_path / "large")
     before = contents(tmp_path / "large")

@@ -155,7 +155,7 @@ def test_tall_images_are_no_taller_than_the_sheet_allows(size: tuple[int, int], 
     assert shown[1] <= TALLEST
 
 
-def test_a_image_of_another_shape_is_not_stretched() -> None:
+def test_an_image_of_another_shape_is_not_stretched() -> None:
     sheet = contact_sheet(
         [GalleryItem("a", [GalleryImage("LR", png(32, 16, "red")), GalleryImage("HR", png(64, 64, "blue"))])]
     )

@@ -256,7 +256,7 @@ def test_constant_images_have_finite_numbers(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (6, 40), (31, 31)])
-def test_what_a_image_is_too_small_for_is_nan(size: tuple[int, int], model: nn.Module) -> None:
+def test_what_an_image_is_too_small_for_is_nan(size: tuple[int, int], model: nn.Module) -> None:
     a, b = (torch.full((2, 3, *size), v, dtype=torch.uint8) for v in (10, 20))
     assert psnr(a, b).tolist() == pytest.approx([20 * np.log10(255 / 10)] * 2)
     assert ssim(a, b).isnan().tolist() == [min(size) < 7] * 2

@@ -46,7 +46,7 @@ def test_images_that_a_method_was_never_given_are_no_ground_for_its_rank() -> No
     assert summary.ranking == "Ranked over the 2 images that all methods have."
 
 
-def test_methods_without_a_image_in_common_are_not_ranked() -> None:
+def test_methods_without_an_image_in_common_are_not_ranked() -> None:
     summary = summary_of(one={"a": 40.0, "b": None}, other={"a": None, "b": 30.0})
     assert said(summary) == []
     assert best_of(summary.methods, PSNR) == set()

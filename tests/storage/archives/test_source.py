@@ -9,17 +9,15 @@ import subprocess
 import sys
 import tarfile
 import tracemalloc
-import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from PIL import Image
 
@@ -97,18 +95,6 @@ def refusal(do: Callable[[], object], *named: str, kind: type[StorageError] = St
     assert "\n" not in message
     assert all(name in message for name in named), message
     return message
-
-
-@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.integration)])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
-    """An empty place to write to, of every kind."""
-    if request.param == "s3":
-        yield Location.of(request.getfixturevalue("s3"))
-    elif request.param == "memory":
-        yield Location.of(f"memory://{uuid.uuid4().hex}/place")
-        fsspec.filesystem("memory").store.clear()
-    else:
-        yield Location.of(tmp_path / "place")
 
 
 def test_every_kind_of_source_has_the_same_images_by_the_same_keys(location: Location) -> None:
@@ -672,7 +658,7 @@ def test_a_zip_of_members_that_would_grow_without_end_is_refused_before_they_gro
     assert peak < 2**20
 
 
-def test_a_image_that_is_packed_to_a_thousandth_is_read(tmp_path: Path) -> None:
+def test_an_image_that_is_packed_to_a_thousandth_is_read(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (2000, 1500), "teal").save(buffer, "BMP")
     image = buffer.getvalue()

@@ -16,6 +16,7 @@ from PIL import Image
 from storage.images.decode import decode, encode_png, resize_square
 from storage.images.formats import MAX_PIXELS, ImageError, Pixels, is_image, stem
 from storage.images.jpeg import MAX_SCANS, SCAN
+from tests.storage.corpus import harmed
 
 
 @pytest.fixture(scope="module")
@@ -190,18 +191,15 @@ def test_what_is_cut_off_is_called_so(kind: str, how: dict[str, Any], pixels: Pi
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"])
-def test_whatever_is_damaged_gives_a_image_or_an_image_error(kind: str, pixels: Pixels) -> None:
+def test_whatever_is_damaged_gives_an_image_or_an_image_error(kind: str, pixels: Pixels) -> None:
     whole = encoded(Image.fromarray(pixels), kind)
     reasons: list[str] = []
     random = np.random.default_rng(0)
-    for place in random.integers(len(whole), size=60).tolist():
-        damaged = bytearray(whole)
-        damaged[place] ^= 0xA5
-        for data in (whole[:place], bytes(damaged)):
-            try:
-                decode(data)
-            except ImageError as error:
-                reasons.append(str(error))
+    for data in harmed(whole, random, 60):
+        try:
+            decode(data)
+        except ImageError as error:
+            reasons.append(str(error))
     assert len(reasons) > 10
     assert not any("\n" in reason for reason in reasons)
 
@@ -230,7 +228,7 @@ def test_what_libtiff_says_of_a_damaged_image_is_not_printed(
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_a_image_of_another_kind_is_refused_by_its_name() -> None:
+def test_what_is_an_image_of_another_kind_is_refused_by_its_name() -> None:
     assert refusal(tiff(np.ones((4, 4, 3), np.float32), photometric="rgb")) == (
         "a TIFF of 3 samples of 32-bit floating-point numbers, which is not read; "
         "convert it to 8 or 16 bits, grey or RGB"
@@ -258,7 +256,7 @@ def test_a_square_is_the_middle_reduced_by_pillow_s_bicubic(pixels: Pixels) -> N
         np.testing.assert_array_equal(resize_square(image, 20), np.asarray(reduced))
 
 
-def test_a_image_is_never_enlarged_to_a_square(pixels: Pixels) -> None:
+def test_an_image_is_never_enlarged_to_a_square(pixels: Pixels) -> None:
     with pytest.raises(ImageError, match="64×48 is smaller than the size 49"):
         resize_square(pixels, 49)
 

@@ -192,7 +192,7 @@ def test_a_subject_s_place_that_cannot_be_written_is_left_out_with_a_note(subjec
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_subject_s_place_is_left_out_of_a_image_that_is_turned(orientation: int) -> None:
+def test_a_subject_s_place_is_left_out_of_an_image_that_is_turned(orientation: int) -> None:
     found = carried(orientation=orientation, photo={0x9214: shorts(10, 5), 0xA20E: fraction(2), 0xA20F: fraction(3)})
     assert found.notes == (("place of the subject left out, as the image was turned",) if orientation > 1 else ())
     exif = Exif.parse(found.exif or b"")

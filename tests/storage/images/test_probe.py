@@ -235,7 +235,7 @@ TRUNCATED = {
 
 
 @pytest.mark.parametrize("data", TRUNCATED.values(), ids=TRUNCATED)
-def test_a_image_cut_anywhere_but_in_a_jpeg_s_end_marker_is_refused(data: bytes) -> None:
+def test_an_image_cut_anywhere_but_in_a_jpeg_s_end_marker_is_refused(data: bytes) -> None:
     assert probe_size(data)
     taken = [length for length in range(len(data)) if outcome(data[:length])]
     only_its_end = [len(data) - 2, len(data) - 1] if data.endswith(b"\xff\xd9") else []

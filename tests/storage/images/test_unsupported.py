@@ -61,7 +61,7 @@ def test_files_of_other_kinds_are_called_by_their_names(data: bytes, said: str) 
         b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code></Error>',
     ],
 )
-def test_a_page_that_came_for_a_image_is_told(page: bytes) -> None:
+def test_a_page_that_came_for_an_image_is_told(page: bytes) -> None:
     assert described(page) == "a web page or a server's error, not an image; fetch it again"
 
 

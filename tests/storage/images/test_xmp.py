@@ -156,7 +156,7 @@ def test_crops_in_pixels_fit_the_result_and_others_stay() -> None:
         )
 
 
-def test_places_are_left_out_of_a_image_that_is_turned() -> None:
+def test_places_are_left_out_of_an_image_that_is_turned() -> None:
     content = "<mwg-rs:Regions><rdf:Description>…</rdf:Description></mwg-rs:Regions>"
     spaces = {"mwg-rs": REGIONS, "GPano": GPANO}
     data = packet(content, 'tiff:Orientation="6" GPano:FullPanoWidthPixels="60"', **spaces)

@@ -733,7 +733,7 @@ def test_a_run_with_nothing_to_do_writes_nothing_and_needs_no_lease(
         monkeypatch.undo()
 
 
-def test_a_lease_is_neither_a_receipt_nor_a_image(tmp_path: Path) -> None:
+def test_a_lease_is_neither_a_receipt_nor_an_image(tmp_path: Path) -> None:
     target = Location.of(tmp_path)
     target.write("0.png", b"pixels")
     with hold(target, "upscale"):

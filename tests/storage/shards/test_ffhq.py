@@ -281,7 +281,7 @@ def test_more_than_metadata_ever_are_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("4" * 5_000 + ".png", None),
     ],
 )
-def test_a_images_number_is_its_name(key: str, number: int | None) -> None:
+def test_an_images_number_is_its_name(key: str, number: int | None) -> None:
     assert image_number(key) == number
 
 

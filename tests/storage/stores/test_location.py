@@ -7,12 +7,11 @@ import resource
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
-import fsspec
 import pytest
 import s3fs
 from botocore.exceptions import ClientError
@@ -28,18 +27,6 @@ from tests.faulty_s3 import Fault, FaultyS3
 from tests.services import S3Server, free_ports
 
 NOBODY = 65534
-
-
-@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.integration)])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
-    """An empty place to write to, of every kind."""
-    if request.param == "s3":
-        yield Location.of(request.getfixturevalue("s3"))
-    elif request.param == "memory":
-        yield Location.of(f"memory://{uuid.uuid4().hex}/place")
-        fsspec.filesystem("memory").store.clear()
-    else:
-        yield Location.of(tmp_path / "place")
 
 
 def refusal(do: Callable[[], object], *named: str) -> str:
