@@ -13,6 +13,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import ValidationError
 
+from flows.interface.text import server_refused
 from reports.rating.study import first_problem
 
 USAGE = "usage: python -m flows.automation FILE.yaml"
@@ -33,19 +34,18 @@ def apply(wanted: AutomationCore, client: SyncPrefectClient) -> str:
 def main() -> int:
     """Apply the file named on the command line; one line says what was done, or what is wrong."""
     if len(sys.argv) != 2:
-        return _reported(USAGE, 2)
+        return _printed(USAGE, 2)
     try:
         wanted = AutomationCore.model_validate(yaml.safe_load(Path(sys.argv[1]).read_text()))
     except OSError as error:
-        return _reported(f"{sys.argv[1]}: {error.strerror}", 1)
+        return _printed(f"{sys.argv[1]}: {error.strerror}", 1)
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
-        return _reported(f"{sys.argv[1]}: no automation: {_problem(error)}", 1)
+        return _printed(f"{sys.argv[1]}: no automation: {_problem(error)}", 1)
     try:
         with get_client(sync_client=True) as client:
-            return _reported(f"{apply(wanted, client)} the automation {wanted.name} at {client.api_url}", 0)
+            return _printed(f"{apply(wanted, client)} the automation {wanted.name} at {client.api_url}", 0)
     except (httpx.HTTPError, RuntimeError) as error:
-        advice = "are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
-        return _reported(f"Prefect's server: {' '.join(str(error).split())}; {advice}", 1)
+        return _printed(server_refused("Prefect's server", error), 1)
 
 
 def _problem(error: yaml.YAMLError | ValidationError | UnicodeDecodeError) -> str:
@@ -56,7 +56,7 @@ def _problem(error: yaml.YAMLError | ValidationError | UnicodeDecodeError) -> st
     return f"not YAML, by line {mark.line + 1:,}" if mark is not None else "not YAML"
 
 
-def _reported(line: str, code: int) -> int:
+def _printed(line: str, code: int) -> int:
     sys.stderr.write(f"{line}\n")
     return code
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from flows.interface.errors import RunError
 from flows.interface.options import Options
+from flows.interface.text import server_refused
 from storage.stores.scratch import scratch_folder
 
 DECLARED = Path(__file__).with_name("prefect.yaml")
@@ -80,5 +81,4 @@ def _check_server(pool: str) -> None:
     except ObjectNotFound as error:
         raise RunError(f"no work pool {pool}: prefect work-pool create {pool} --type process") from error
     except (httpx.HTTPError, RuntimeError) as error:
-        advice = "are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
-        raise RunError(f"Prefect's server at {address}: {' '.join(str(error).split())}; {advice}") from error
+        raise RunError(server_refused(f"Prefect's server at {address}", error)) from error

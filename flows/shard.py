@@ -78,7 +78,7 @@ def shard(options: ShardOptions) -> str:
         SAMPLES_OF_SHARDS,
         source=identity(options.source),
         outputs=SHARD,
-        made_with=_reported(options),
+        made_with=_made_with(options),
         skipped=contents.skipped,
     )
     before = made_before(contents, receipts)
@@ -126,10 +126,10 @@ def plan(contents: Contents, options: ShardOptions, metadata: Found | None = Non
     return units
 
 
-def _reported(options: ShardOptions) -> dict[str, object]:
+def _made_with(options: ShardOptions) -> dict[str, object]:
     """The options that shards depend on, for those who would replace them by others."""
-    reported = options.model_dump(include={"size", "check", "samples_per_shard", "split"})
-    return reported | ({"validation_share": options.validation_share} if options.split == "hash" else {})
+    fixed = options.model_dump(include={"size", "check", "samples_per_shard", "split"})
+    return fixed | ({"validation_share": options.validation_share} if options.split == "hash" else {})
 
 
 def _parts(images: Sequence[Entry], options: ShardOptions) -> dict[str, Sequence[Entry]]:

@@ -62,15 +62,15 @@ class Trained(Method):
         self.max_pixels = self.tiler.tile**2
         precision = best_precision(sampling.precision, device)
         self.network = accelerated(self.model, device, precision, compiled=sampling.compiled)
-        told = asdict(sampling) | {"precision": precision}
+        choices = asdict(sampling) | {"precision": precision}
         for name in ("compiled", "sampler", "steps", "seed"):
-            del told[name]
-        told |= chosen | ({"seed": sampling.seed} if self.is_stochastic else {})
+            del choices[name]
+        choices |= chosen | ({"seed": sampling.seed} if self.is_stochastic else {})
         self.identity: Mapping[str, str] = {
             "method": self.name,
             "checkpoint": digest,
             "protocol": self.degradation,
-            **{key: str(value) for key, value in told.items()},
+            **{key: str(value) for key, value in choices.items()},
         }
 
     @torch.inference_mode()

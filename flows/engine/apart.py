@@ -23,6 +23,7 @@ from typing import Any
 
 from flows.engine.job import Work, WorkerSpec
 from flows.interface.console import Advance
+from flows.interface.text import words_of
 from storage.receipts.claims import Claim
 from storage.receipts.units import Row, Unit
 from storage.stores.location import Entry, StorageError
@@ -200,7 +201,7 @@ def _outcome(work: Work, unit: Unit, samples: Sequence[Entry]) -> tuple[list[Row
         return [], type(error)(str(error))
     except Exception as error:
         logger.debug("%s failed", unit.name, exc_info=error)
-        return [], RuntimeError(" ".join(str(error).split()) or type(error).__name__)
+        return [], RuntimeError(words_of(error))
 
 
 def _end_with_parent() -> None:

@@ -233,5 +233,5 @@ def _gpus() -> list[str]:
     import torch
 
     count = torch.cuda.device_count()
-    reported = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return reported.split(",")[:count] if reported else [str(place) for place in range(count)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:count] if visible else [str(place) for place in range(count)]

@@ -28,10 +28,10 @@ def flow(run_name: str) -> "Callable[[Callable[[Model], R]], Flow[[Model], R]]":
     """
 
     def decorate(run: Callable[[Model], R]) -> "Flow[[Model], R]":
-        reported = one_line(run)
+        called = one_line(run)
         if "prefect" in sys.modules:
-            return _flow_of(reported, run_name)
-        return cast("Flow[[Model], R]", _Unmade(reported, run_name))
+            return _flow_of(called, run_name)
+        return cast("Flow[[Model], R]", _Unmade(called, run_name))
 
     return decorate
 

@@ -27,8 +27,8 @@ def replaced(left: Remaining) -> str:
         return ""
     changes = list(_changes(left.survey.made_with, left.job.receipts.made_with))
     more = ["…"] if len(changes) > DIFFERENCES else []
-    reported = f" ({', '.join([*changes[:DIFFERENCES], *more])})" if changes else ""
-    return f"holds {counted(len(found), 'result')} made with other options{reported}"
+    differing = f" ({', '.join([*changes[:DIFFERENCES], *more])})" if changes else ""
+    return f"holds {counted(len(found), 'result')} made with other options{differing}"
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

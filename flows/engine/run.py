@@ -23,6 +23,7 @@ from flows.engine.summary import Summary
 from flows.interface.console import in_flow_run, log, log_failure, progress, publish
 from flows.interface.errors import RunError
 from flows.interface.outcome import one_line
+from flows.interface.text import words_of
 from storage.receipts.lease import Lease, hold, is_released, sweep
 from storage.receipts.owners import LostError
 from storage.receipts.proofs import unlike
@@ -249,8 +250,7 @@ def _submitter(
 
 def _nothing(unit: Unit, error: BaseException) -> str:
     """Which unit came to nothing, where it begins, and why."""
-    cause = " ".join(str(error).split()) or type(error).__name__
-    return f"{unit.name} (from {unit.samples[0].key}): {cause}"
+    return f"{unit.name} (from {unit.samples[0].key}): {words_of(error)}"
 
 
 def _log(job: Job, summary: Summary, options: BatchOptions) -> None:

@@ -112,10 +112,10 @@ class Summary:
     def losses(self) -> str:
         """What of the results was not kept, the most frequent first; empty where all was."""
         kinds = [(note, count) for note, count in self.notes.most_common() if note != COPIED]
-        reported = [f"{note} ({count:,})" for note, count in kinds[:MAX_LOSSES]]
+        lost = [f"{note} ({count:,})" for note, count in kinds[:MAX_LOSSES]]
         if rest := kinds[MAX_LOSSES:]:
-            reported.append(f"{counted(len(rest), 'more kind')} ({sum(count for _, count in rest):,})")
-        return f"not kept: {', '.join(reported)}" if reported else ""
+            lost.append(f"{counted(len(rest), 'more kind')} ({sum(count for _, count in rest):,})")
+        return f"not kept: {', '.join(lost)}" if lost else ""
 
     def pace(self) -> str:
         """Images a second and where the time of the threads went; empty where nothing was done."""
@@ -148,7 +148,7 @@ class Summary:
             found = left_out.items()
             lines += ["\n".join(f"* {kind}: {count:,}, such as {code(example)}" for kind, (count, example) in found)]
         if self.reasons:
-            reported = "the first " if self.failed > len(self.reasons) else ""
-            lines += [f"## Failed: {reported}{len(self.reasons)} of {self.failed:,}"]
+            some = "the first " if self.failed > len(self.reasons) else ""
+            lines += [f"## Failed: {some}{len(self.reasons)} of {self.failed:,}"]
             lines += ["\n".join(f"* {code(reason)}" for reason in self.reasons)]
         return "\n\n".join(filter(None, lines)) + "\n"

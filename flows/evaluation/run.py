@@ -18,6 +18,7 @@ from flows.inputs.compatibility import chosen_protocol
 from flows.inputs.sources import SourceSpec, check_within
 from flows.interface.console import log
 from flows.interface.errors import RunError
+from flows.interface.text import words_of
 from reports.figures.fonts import check_unreadable
 from reports.metrics.planes import Measure
 from reports.tables.table import write_metrics
@@ -107,7 +108,7 @@ def _publish_what_there_is(publication: Publication) -> None:
         if publication.out.exists(TABLE):
             publication.publish()
     except Exception as error:
-        log(f"no page of what there is: {' '.join(str(error).split()) or type(error).__name__}")
+        log(f"no page of what there is: {words_of(error)}")
 
 
 def _gather(rows: Iterable[Row], path: Path) -> None:

@@ -45,10 +45,7 @@ class Benchmark:
     def __init__(self, options: BenchmarkOptions) -> None:
         self.options = options
         self.methods = chosen(options.methods)
-        common = {"workers": options.workers} if options.workers else {}
-        self.testbed = Testbed(
-            options.source, options.test, options.out, options.size, options.protocol, options.device, common
-        )
+        self.testbed = Testbed.of(options, options.size)
 
     def check(self) -> None:
         """Refuse, before any work, folders inside each other and sizes that do not fit."""
@@ -119,14 +116,14 @@ class Benchmark:
     def _timed(self, training: TrainOptions) -> TrainOptions:
         """With the steps that fit into the time, measured once for each training on this kind of device."""
         out, device = Location.of(self.options.out), best_device(self.options.device)
-        reported = training.model_dump(exclude={*UNTIMED}, exclude_none=True)
-        said = json.dumps([self.options.minutes, device.partition(":")[0], reported], sort_keys=True)
+        timed = training.model_dump(exclude={*UNTIMED}, exclude_none=True)
+        key = json.dumps([self.options.minutes, device.partition(":")[0], timed], sort_keys=True)
         kept: dict[str, int] = json.loads(out.read_if_there(PACE) or b"{}")
-        if said not in kept:
+        if key not in kept:
             log(f"measuring how fast {training.target.rpartition('/')[2]} trains here")
-            kept[said] = steps_in(60 * self.options.minutes, training)
+            kept[key] = steps_in(60 * self.options.minutes, training)
             out.write(PACE, json.dumps(kept, indent=2).encode())
-        return training.model_copy(update={"steps": kept[said]})
+        return training.model_copy(update={"steps": kept[key]})
 
     def table(self, numbers: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
         """The numbers of all methods as Markdown, a table for each LR size, the best of each column in bold."""
@@ -191,11 +188,11 @@ def _winners(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Who is best by distortion, and who by perception."""
     by_psnr = {name: row["psnr"] for name, row in rows.items() if row.get("psnr") is not None}
     by_lpips = {name: row["lpips"] for name, row in rows.items() if row.get("lpips") is not None}
-    reported = []
+    winners = []
     if by_psnr:
         best = max(by_psnr, key=by_psnr.__getitem__)
-        reported.append(f"Least distortion: {best} ({by_psnr[best]:.2f} dB).")
+        winners.append(f"Least distortion: {best} ({by_psnr[best]:.2f} dB).")
     if by_lpips:
         best = min(by_lpips, key=by_lpips.__getitem__)
-        reported.append(f"Nearest to the eye: {best} (LPIPS {by_lpips[best]:.4f}).")
-    return reported
+        winners.append(f"Nearest to the eye: {best} (LPIPS {by_lpips[best]:.4f}).")
+    return winners

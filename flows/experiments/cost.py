@@ -116,10 +116,10 @@ def _memory(device: str, which: str) -> int | None:
     if device.startswith("cuda"):
         return torch.cuda.memory_allocated(device) if which == "VmRSS" else torch.cuda.max_memory_allocated(device)
     try:
-        reported = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text()
     except OSError:
         return None
-    return 1024 * int(reported.partition(f"{which}:")[2].split()[0])
+    return 1024 * int(status.partition(f"{which}:")[2].split()[0])
 
 
 def _forget_peak(device: str) -> None:

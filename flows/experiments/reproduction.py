@@ -38,15 +38,7 @@ class Reproduction:
         self.table: PaperTable = PAPER_TABLES[options.table]
         self.preset = PRESETS[self.table.preset]
         self.size = options.size or self.preset.model.size
-        self.testbed = Testbed(
-            options.source,
-            options.test,
-            options.out,
-            self.size,
-            options.protocol,
-            options.device,
-            {"workers": options.workers} if options.workers else {},
-        )
+        self.testbed = Testbed.of(options, self.size)
 
     def check(self) -> None:
         """Refuse, before any work, folders inside each other and sizes that do not fit."""

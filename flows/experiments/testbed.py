@@ -8,7 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from dtls.degradations.base import Protocol
 from dtls.errors import SizeError
@@ -16,6 +16,7 @@ from dtls.inference.degrade import Square
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.flow import as_part
 from flows.evaluation.publish import SUMMARY
+from flows.experiments.options import BenchmarkOptions, ReproduceOptions
 from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import check_within
 from flows.interface.text import counted
@@ -42,6 +43,12 @@ class Testbed:
     protocol: Protocol
     device: str = "auto"
     common: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: BenchmarkOptions | ReproduceOptions, size: int) -> Self:
+        """The testbed at an HR size that the options describe."""
+        common = {"workers": options.workers} if options.workers else {}
+        return cls(options.source, options.test, options.out, size, options.protocol, options.device, common)
 
     def check(self) -> None:
         """StorageError, before any work, for folders inside each other."""

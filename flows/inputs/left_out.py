@@ -52,8 +52,8 @@ def log_skipped(source: Source, by_kind: dict[str, list[Entry]], options: Source
 def log_untagged(source: Source, listed: list[Entry]) -> None:
     """Log images whose changes are noticed at a price, or not at all."""
     if hashed := [entry for entry in listed if entry.etag.startswith(HASHED)]:
-        reported = _such_as(hashed, "image")
-        log(f"{source}: {reported}: without ETag and Last-Modified; read whole at each run, to notice changes")
+        some = _such_as(hashed, "image")
+        log(f"{source}: {some}: without ETag and Last-Modified; read whole at each run, to notice changes")
     if untagged := [entry for entry in listed if not entry.changed and UNTAGGED.fullmatch(entry.etag)]:
         some = _such_as(untagged, "image")
         log(

@@ -104,10 +104,8 @@ def _complaint(error: ErrorDetails, arguments: Container[str]) -> str:
     context = {name: f"{x:g}" if isinstance(x, float) else x for name, x in error.get("ctx", {}).items()}
     if where and (words := COMPLAINTS.get(error["type"])):
         given = f"{error['input']:g}" if isinstance(error["input"], float) else error["input"]
-        reported = (
-            f" (got {given!s:.40})" if isinstance(given, int | float | str) and error["type"] in WITH_INPUT else ""
-        )
-        return f"{where} {words.format_map(context)}{reported}"
+        got = f" (got {given!s:.40})" if isinstance(given, int | float | str) and error["type"] in WITH_INPUT else ""
+        return f"{where} {words.format_map(context)}{got}"
     message = str(error["msg"]).replace("Value error, ", "")
     return f"{where}: {message}" if where else message
 

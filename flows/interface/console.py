@@ -156,16 +156,16 @@ class _Counts(ProgressColumn):
         self.unit, self.width = unit, width
 
     def render(self, task: Task) -> Text:
-        reported = Text(f"{task.completed:,.0f}/{task.total or 0:,.0f}", style="progress.download")
+        counts = Text(f"{task.completed:,.0f}/{task.total or 0:,.0f}", style="progress.download")
         if self.width >= FOR_UNIT:
-            reported.append(f" {self.unit}")
+            counts.append(f" {self.unit}")
         if task.speed and self.width >= FOR_RATE:
-            reported.append(f"  {task.speed:,.1f}/s", style="progress.data.speed")
+            counts.append(f"  {task.speed:,.1f}/s", style="progress.data.speed")
         if (seconds := task.time_remaining) and not task.finished:
-            reported.append(f"  {_left(seconds)}", style="progress.remaining")
+            counts.append(f"  {_left(seconds)}", style="progress.remaining")
         if failed := task.fields["failed"]:
-            reported.append(f"  {failed:,} failed", style="bold red")
-        return reported
+            counts.append(f"  {failed:,} failed", style="bold red")
+        return counts
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Durations, counts and Markdown in the words that people read."""
+"""Durations, counts, errors and Markdown in the words that people read."""
 
 import humanize
 
@@ -13,6 +13,16 @@ def duration(seconds: float) -> str:
 def counted(number: int, what: str) -> str:
     """A number of things, such as "1 image" and "1,200 images"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def words_of(error: BaseException) -> str:
+    """The message of an error in one line; its class, where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def server_refused(server: str, error: Exception) -> str:
+    """The line for a Prefect server that cannot be reached, or does not let in."""
+    return f"{server}: {words_of(error)}; are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
 
 
 def code(text: str) -> str:

@@ -81,13 +81,13 @@ class Run:
         now = json.loads(json.dumps(self.settings.fixed()))
         for name in found:
             try:
-                reported, tensors = self._read_state(self.folder / name)
-                options = json.loads(reported["options"])
+                metadata, tensors = self._read_state(self.folder / name)
+                options = json.loads(metadata["options"])
                 options = _completed(options, now)
             except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
                 self.report(Logged(f"{self.folder / name} is not whole ({error}); trying an older one"))
                 continue
-            if self.settings.only_own and reported.get("run") != self.settings.run:
+            if self.settings.only_own and metadata.get("run") != self.settings.run:
                 raise StorageError(f"{self.folder}: {ANOTHER_S}")
             if options != now:
                 raise CheckpointError(
@@ -151,8 +151,8 @@ class Run:
         if self.fabric.world_size > 1:
             if self._differs(self.trainer.done):
                 raise TrainingError("the machines found states of different steps; start them again, all together")
-            reported = json.dumps([self.settings.fixed(), self.settings.recipe]).encode()
-            if self._differs(zlib.crc32(reported)):
+            options = json.dumps([self.settings.fixed(), self.settings.recipe]).encode()
+            if self._differs(zlib.crc32(options)):
                 raise TrainingError("the machines were started with different options; give all of them the same")
 
     def _differs(self, number: int) -> bool:
@@ -232,13 +232,13 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         }
         for options in (before, now)
     ]
-    reported = ", ".join(
+    differences = ", ".join(
         f"{key.replace('_', '-')} was {flat[0].get(key, 'not fixed')!r}, not {flat[1].get(key, 'not fixed')!r}"
         for key in {**flat[0], **flat[1]}
         if flat[0].get(key) != flat[1].get(key)
     )
     is_longer = flat[0].get("steps") != flat[1].get("steps") and flat[0].get("schedule") == "cosine"
-    return f"{reported} (the learning rate's cosine ends with the last step)" if is_longer else reported
+    return f"{differences} (the learning rate's cosine ends with the last step)" if is_longer else differences
 
 
 _SPELLED = {"multipliers": "dim_mults", "steps": "timesteps"}

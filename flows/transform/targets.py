@@ -101,8 +101,8 @@ def to_shard(transform: Transform, to: Location, unit: Unit, samples: Sequence[E
         if not isinstance(made, Sample):
             return made["key"], made
         row = _complete(made)
-        reported = facts.get(formats.stem(row["key"].removeprefix(f"{unit.name}/")), {})
-        return row["key"], replace(made, facts={**reported, "width": row["width"], "height": row["height"]})
+        known = facts.get(formats.stem(row["key"].removeprefix(f"{unit.name}/")), {})
+        return row["key"], replace(made, facts={**known, "width": row["width"], "height": row["height"]})
 
     made = _in_order(transform.made(samples, complete), [entry.key for entry in samples])
     return write_shard(to, f"{unit.name}.tar", made, _names_in_shard(transform.names, unit.name, samples))

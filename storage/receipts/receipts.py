@@ -97,7 +97,7 @@ class Receipts:
         before = self._before(record) if record is not None else Before({}, is_agreed=False)
         plan = Plan(units, divisible, output, again, self.manifest, self.outputs, before)
         if not receipts and PLANNED not in sizes:
-            plan.check_strangers(self.target, sizes)
+            plan.check_foreign_files(self.target, sizes)
         found = plan.survey(sizes, zip(receipts, ordered_map(self._read, receipts, workers=16), strict=True))
         if receipts and not found.done and record is not None:
             self._check_unknown_source(record)

@@ -106,11 +106,11 @@ class Plan:
     outputs: re.Pattern[str] | None
     before: Before
 
-    def check_strangers(self, target: Location, sizes: Mapping[str, int]) -> None:
+    def check_foreign_files(self, target: Location, sizes: Mapping[str, int]) -> None:
         """StorageError where there are files at a new target that the run would overwrite, or take for its own."""
-        check_foreign(target, self._strangers(target, sizes))
+        check_foreign(target, self._foreign_files(target, sizes))
 
-    def _strangers(self, target: Location, sizes: Mapping[str, int]) -> set[str]:
+    def _foreign_files(self, target: Location, sizes: Mapping[str, int]) -> set[str]:
         """The files in the places of outputs, also those that a disk which folds names has under another spelling."""
         spelled = {folded(key): key for key in sizes}
         found = set()
