@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import DECLARED, installed
 from tests.command_line import Command
@@ -30,7 +31,8 @@ def test_what_is_installed_is_what_the_checkout_declares() -> None:
 
 def test_without_a_server_nothing_is_deployed(dtls: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    ended = dtls("deploy")
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):  # others' flow runs here have a server
+        ended = dtls("deploy")
     line = "dtls: no Prefect server is named; set PREFECT_API_URL=http://HOST:4200/api\n"
     assert (ended.code, ended.stderr) == (1, line)
 
