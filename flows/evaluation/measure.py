@@ -1,7 +1,6 @@
 """HR, LR and SR images matched by key, and measured in batches of one size, all methods at once."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, groupby
@@ -106,18 +105,15 @@ class Measurement:
 
     def _sample(self, method: str, key: str) -> Entry:
         """A method and a key with what its numbers depend on: the three images, where they are there."""
-        found = [c.listed(key) if c is not None else None for c in (self.hr, self.lr, self.sr[method])]
-        size = sum(max(0, e.size) for e in found if e is not None)
-        listed = [e.listed if e is not None else None for e in found]
-        return Entry(f"{method}/{key}", size, json.dumps(listed, ensure_ascii=False, separators=(",", ":")))
+        images = (self.hr, self.lr, self.sr[method])
+        return Entry.of(f"{method}/{key}", (c.listed(key) if c is not None else None for c in images))
 
     def work(self, unit: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
         """The rows of the table for some methods and keys, called METHOD/KEY in each."""
         wanted: dict[str, dict[str, Sequence[Entry | None]]] = {}
         for sample in samples:
             method, key = sample.key.split("/", 1)
-            listed = (Entry(*entry) if entry is not None else None for entry in json.loads(sample.etag))
-            wanted.setdefault(key, {})[method] = tuple(listed)
+            wanted.setdefault(key, {})[method] = sample.parts
         rows: dict[str, Row] = {}
         stage = Stage(self.hr, self.lr, self.sr, unit.refused)
 

@@ -1,9 +1,11 @@
 """A file of a listing, and what its name says: that it is hidden, or what systems leave behind."""
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Self
 
 STATE = ".dtls"
 """The folder of what a target keeps for itself."""
@@ -43,13 +45,23 @@ TOUCHED = "~"
 class Entry:
     """A file of a listing: its key (path below the location), size in bytes, and a tag that changes with it.
 
-    changed: when this machine's disk noted a change of it or of its rights, in ns; 0 elsewhere.
+    changed: when this machine's disk noted a change of it or of its rights, in ns; 0 elsewhere. parts: of a sample
+    that several files make, these files, and None for one that is not there.
     """
 
     key: str
     size: int
     etag: str
     changed: int = field(default=0, compare=False, repr=False)
+    parts: tuple["Entry | None", ...] = field(default=(), compare=False, repr=False)
+
+    @classmethod
+    def of(cls, key: str, parts: Iterable["Entry | None"]) -> Self:
+        """A sample of several files: its size is theirs together, and its tag changes with any of them."""
+        parts = tuple(parts)
+        size = sum(max(0, part.size) for part in parts if part is not None)
+        listed = [part.listed if part is not None else None for part in parts]
+        return cls(key, size, json.dumps(listed, ensure_ascii=False, separators=(",", ":")), parts=parts)
 
     @property
     def listed(self) -> tuple[str, int, str]:
