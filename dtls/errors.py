@@ -20,6 +20,10 @@ class ProtocolError(DtlsError, ValueError):
     """LR images that another downscaling made than the one that is expected."""
 
 
+class DegradationError(DtlsError, ValueError):
+    """A degradation or a task that is not known, or that does not fit what it is used on."""
+
+
 class SamplingError(DtlsError, ValueError):
     """A choice of sampling that a model does not have."""
 

@@ -1,0 +1,177 @@
+"""Degradations and tasks by name: a spec like `blur:2` says what an image suffered, a task like `deblur:2` undoes it.
+
+Names, values and titles need nothing imported; what makes an operator is imported when one is asked for. A sum like
+`blur:2+noise:0.1` is one degradation after the other, and so is that of their tasks.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fractions import Fraction
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from dtls.errors import DegradationError
+
+if TYPE_CHECKING:
+    from dtls.degradations.operator import Operator
+
+MAX_LENGTH, MAX_PARTS = 100, 4
+"""Of a spec or task: characters, and degradations in a sum."""
+NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?(e-[0-9]{1,2})?(/[1-9][0-9]{0,11})?", re.ASCII)
+"""A value: 2, 0.5, 1e-3 or 25/255."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """The number after a name's colon: what it means, where it may lie, and an example of it."""
+
+    meaning: str
+    low: float
+    high: float
+    example: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A degradation: its name in specs, that of the task to undo it, the task in words, and `module:maker`."""
+
+    spec: str
+    task: str
+    title: str
+    made_by: str
+    value: Value | None = None
+
+    def read(self, name: str, text: str | None) -> float | None:
+        """The number that `text` stands for; DegradationError where it is missing, wrong, or not asked for."""
+        if self.value is None:
+            if text is not None:
+                raise DegradationError(f"{name} takes no value, so {name}:{text} is not known; write {name}")
+            return None
+        number = float("nan") if text is None or not NUMBER.fullmatch(text) else float(Fraction(text))
+        if not self.value.low <= number <= self.value.high:
+            given = name if text is None else f"{name}:{text}"
+            value = self.value
+            raise DegradationError(
+                f"{name} needs {value.meaning}, {value.low:g} to {value.high:g}, like {name}:{value.example}, "
+                f"not {given}"
+            )
+        return float(f"{number:g}")  # what a spec holds is all that there is
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("grey", "colourise", "colourisation", "dtls.degradations.grayscale:Grey"),
+    Family("mask", "inpaint", "inpainting", "dtls.degradations.mask:Mask"),
+)
+"""All degradations, in the order in which help and errors list them; of several with one task, its own is first."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One degradation of a spec: its family, and its value if the family has one."""
+
+    family: Family
+    value: float | None = None
+
+    @property
+    def spec(self) -> str:
+        return _written(self.family.spec, self.value)
+
+    @property
+    def task(self) -> str:
+        return _written(self.family.task, self.value)
+
+    @property
+    def title(self) -> str:
+        return self.family.title.format(self.value)
+
+
+def specs() -> tuple[str, ...]:
+    """How every degradation is written, with an example of its value."""
+    return tuple(_written(family.spec, _example(family)) for family in FAMILIES)
+
+
+def tasks() -> tuple[str, ...]:
+    """How every task is written, with an example of its value."""
+    return tuple(dict.fromkeys(_written(family.task, _example(family)) for family in FAMILIES))
+
+
+def parts_of_spec(spec: str) -> tuple[Part, ...]:
+    """The degradations that a spec names; DegradationError, with what was probably meant, where it is not known."""
+    return _parts(spec, "degradation", {family.spec: family for family in FAMILIES}, _tasks())
+
+
+def parts_of_task(task: str) -> tuple[Part, ...]:
+    """The degradations that a task undoes; DegradationError where it is not known."""
+    return _parts(task, "task", _tasks(), {family.spec: family for family in FAMILIES})
+
+
+def spec_of_task(task: str) -> str:
+    """The degradation that a task undoes: `deblur:2` undoes `blur:2`."""
+    return "+".join(part.spec for part in parts_of_task(task))
+
+
+def task_of_spec(spec: str) -> str:
+    """The task that undoes a degradation."""
+    return "+".join(part.task for part in parts_of_spec(spec))
+
+
+def title_of_spec(spec: str) -> str:
+    """The task that undoes a degradation, in words."""
+    return " and ".join(part.title for part in parts_of_spec(spec))
+
+
+def operator_of(spec: str, steps: int | None = None) -> "Operator":
+    """The operator that a spec names, with T = `steps`, or 28; DegradationError where it is not known."""
+    (part,) = parts_of_spec(spec)
+    return _made(part, steps)
+
+
+def _made(part: Part, steps: int | None) -> "Operator":
+    module, _, name = part.family.made_by.partition(":")
+    given = [] if part.value is None else [part.value]
+    made: Operator = getattr(import_module(module), name)(*given, **({} if steps is None else {"steps": steps}))
+    return made
+
+
+def _parts(text: str, kind: str, known: dict[str, Family], others: dict[str, Family]) -> tuple[Part, ...]:
+    """The parts of `text`, a spec or task, by the families of that `kind`; `others` are those of the other one."""
+    pieces = text.split("+")
+    if len(text) > MAX_LENGTH or len(pieces) > MAX_PARTS:
+        raise DegradationError(f"a {kind} has at most {MAX_LENGTH} characters and {MAX_PARTS} parts")
+    return tuple(_part(piece, kind, known, others) for piece in pieces)
+
+
+def _part(text: str, kind: str, known: dict[str, Family], others: dict[str, Family]) -> Part:
+    name, colon, value = text.partition(":")
+    family = known.get(name)
+    if family is None:
+        raise DegradationError(f"no {kind} is called {name!r}{_meant(name, kind, known, others)}")
+    return Part(family, family.read(name, value if colon else None))
+
+
+def _meant(name: str, kind: str, known: Iterable[str], others: dict[str, Family]) -> str:
+    """What somebody probably meant who wrote an unknown name, or all that there is."""
+    if name in others:
+        family = others[name]
+        return f": the {kind} of {name!r} is {family.task if kind == 'task' else family.spec!r}"
+    if near := get_close_matches(name, known, 1):
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are {', '.join(tasks() if kind == 'task' else specs())}"
+
+
+def _tasks() -> dict[str, Family]:
+    """The families by the names of their tasks, the first of each."""
+    return {family.task: family for family in reversed(FAMILIES)}
+
+
+def _example(family: Family) -> str | None:
+    return family.value.example if family.value is not None else None
+
+
+def _written(name: str, value: float | str | None) -> str:
+    """A name and its value, as specs and tasks hold them."""
+    if value is None:
+        return name
+    return f"{name}:{value}" if isinstance(value, str) else f"{name}:{value:g}"
