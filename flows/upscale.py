@@ -14,7 +14,7 @@ from dtls.choices import SMALLEST, TILE, Precision
 from dtls.inference.sampling import Sampling
 from dtls.registry import INTERPOLATIONS, MODELS
 from flows.engine.flow import flow
-from flows.inputs.compatibility import check_misfits
+from flows.inputs.compatibility import check_enlarges, check_misfits
 from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec
 from flows.inputs.selection import SelectionOptions, Target
 from flows.interface.console import log
@@ -175,6 +175,7 @@ def upscale(options: UpscaleOptions) -> str:
         replace(options.sampling(), precision=precision_of(options)),
     )
     method = replace(load, device=device_here(options))()
+    check_enlarges(method)
     scale = options.scale if has_size else default_scale(method)
     check_misfits(method, options.source, scale, any_protocol=options.any_protocol, projected=options.project)
     results = Results(

@@ -20,7 +20,7 @@ class Square(Method):
     identity: Mapping[str, str] = MappingProxyType({"method": name})
     takes_same_size = True
 
-    def __call__(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def __call__(self, x: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
         side = min(height, width)
         if side < max(size):
@@ -43,7 +43,7 @@ class Downscaling(Method):
         drawn = {"seed": str(seed)} if self.is_stochastic else {}
         self.identity: Mapping[str, str] = {"method": self.name, "protocol": protocol, **drawn}
 
-    def __call__(self, hr: Tensor, size: tuple[int, int]) -> Tensor:
+    def __call__(self, hr: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
         scale_between(size, (hr.shape[-2], hr.shape[-1]))
         if is_linear(self.protocol):
             return resize(hr, size, self.protocol).clamp(0, 1)

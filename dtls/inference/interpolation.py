@@ -26,7 +26,7 @@ class Interpolation(Method):
         self.copies = name == "nearest"
         self.identity: Mapping[str, str] = {"method": name}
 
-    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
+    def __call__(self, lr: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
         if self.copies:
             return F.interpolate(lr.contiguous(), size, mode="nearest-exact")  # twice as fast so
         across = F.interpolate(lr, (lr.shape[-2], size[1]), mode=self.name, antialias=True).clamp_(0, 1)

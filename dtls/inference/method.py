@@ -24,11 +24,13 @@ class Method(ABC):
     is_learned: it has weights, and so layers that take memory. uses_gpu: it computes on a GPU where there is one.
     channelwise: it takes each channel for itself, on the CPU, in any number of threads at once. copies: `copied`
     makes its results of arrays of any type. takes_same_size: it is called for results of the image's own size, too;
-    of other methods such a result is the image. is_stochastic: its results depend on noise.
+    of other methods such a result is the image. needs_mask: it fills holes, and is called with a mask of them.
+    is_stochastic: its results depend on noise.
     scale: what results are enlarged by where nothing else is asked for; None for the user's default.
-    max_scale: the largest scale that it takes; None for any. degradation: the protocol that made the LR images it was
-    trained on, or that it makes LR images by. multiple: of which the sides of images are, once it has padded them.
-    max_pixels: of an image that it computes in one piece; it cuts larger ones into tiles.
+    max_scale: the largest scale that it takes; None for any, 1 for methods that restore images at the size they have.
+    degradation: the protocol that made the LR images it was trained on, or that it makes LR images by. multiple: of
+    which the sides of images are, once it has padded them. max_pixels: of an image that it computes in one piece; it
+    cuts larger ones into tiles.
     """
 
     name: str
@@ -36,7 +38,8 @@ class Method(ABC):
     is_learned: ClassVar[bool] = False
     uses_gpu: ClassVar[bool] = False
     channelwise: ClassVar[bool] = False
-    takes_same_size: ClassVar[bool] = False
+    takes_same_size: bool = False
+    needs_mask: bool = False
     copies: bool = False
     is_stochastic: bool = False
     scale: float | None = None
@@ -46,9 +49,10 @@ class Method(ABC):
     max_pixels: int | None = None
 
     @abstractmethod
-    def __call__(self, lr: Tensor, size: tuple[int, int], /) -> Tensor:
+    def __call__(self, lr: Tensor, size: tuple[int, int], mask: Tensor | None = None, /) -> Tensor:
         """Images (N, C, H, W) in [0, 1] of `size` (H, W), of images (N, C, h, w), float32 in [0, 1], C = 1 or 3.
 
+        mask: (N, 1, h, w), 1 in holes and 0 elsewhere, where `needs_mask` is true; other methods are called without.
         SizeError where it cannot reach that size.
         """
 

@@ -74,7 +74,7 @@ class Trained(Method):
         }
 
     @torch.inference_mode()
-    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
+    def __call__(self, lr: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
         """SR images (N, C, H, W) in [0, 1] of LR images (N, C, h, w), C = 1 or 3.
 
         SizeError for scales beyond the model's.

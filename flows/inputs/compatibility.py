@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, cast, get_args
 
 from dtls.degradations.base import LRProtocol, is_linear
-from dtls.errors import ProtocolError, SamplingError
+from dtls.errors import ProtocolError, SamplingError, SizeError
 from flows.inputs.sources import manifest_beside
 from storage.receipts.parquet import ROWS
 from storage.stores.location import StorageError
@@ -27,6 +27,12 @@ def protocols(address: str, method: str = "downscale") -> set[str]:
     rows = manifest.group_by(["method", "protocol"]).aggregate([])
     made = ((str(row["method"]), row["protocol"]) for batch in rows.to_batches(ROWS) for row in batch.to_pylist())
     return {str(protocol) for name, protocol in made if protocol and name.startswith(method)}
+
+
+def check_enlarges(method: "Method") -> None:
+    """SizeError for a method that restores images at the size they have."""
+    if method.max_scale == 1:
+        raise SizeError(f"{method.name} restores images at the size they have, and enlarges none; use dtls restore")
 
 
 def check_misfits(

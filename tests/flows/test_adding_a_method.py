@@ -34,7 +34,7 @@ class Blocks(Method):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
+    def __call__(self, lr: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
         rows, columns = (torch.arange(m) * n // m for n, m in zip(lr.shape[-2:], size, strict=True))
         return lr[..., rows[:, None], columns]
 

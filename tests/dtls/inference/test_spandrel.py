@@ -288,26 +288,21 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float, tmp_path:
     assert refusal(path) == "body.2.weight holds values that are no numbers"
 
 
-def test_models_that_do_not_enlarge_images_are_refused(tmp_path: Path) -> None:
-    path = saved(seeded(compact, 3, 1), tmp_path / "model.pth")
-    assert refusal(path) == (
-        "a ×1 Compact model (restoration), which returns images at the size they had; "
-        "upscale needs a model that enlarges them, ×2 or more"
-    )
-
-
 def test_models_for_faces_alone_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(seeded(compact), tmp_path / "model.pth")
     from spandrel import ImageModelDescriptor
 
     monkeypatch.setattr(ImageModelDescriptor, "purpose", "FaceSR")  # a real one weighs hundreds of megabytes
-    assert refusal(path) == "a Compact model for faces alone, not for super-resolution, which upscale needs"
+    assert refusal(path) == (
+        "a Compact model for cut-out, aligned faces alone, which no command here takes; take a model for any image"
+    )
 
 
 LOADING = """
 import sys, warnings
 from pathlib import Path
-from dtls.inference.spandrel import SpandrelModel, allow_torchvision_import
+from dtls.compat import allow_torchvision_import
+from dtls.inference.spandrel import SpandrelModel
 allow_torchvision_import()
 import torch
 from spandrel import ModelLoader

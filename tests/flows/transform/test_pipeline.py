@@ -61,7 +61,7 @@ class Stub(Method):
         self.run = run
         self.identity: Mapping[str, str] = {}
 
-    def __call__(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
+    def __call__(self, lr: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
         return self.run(lr, size)
 
 

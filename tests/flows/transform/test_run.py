@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 import webdataset
 from PIL import Image
 
+from dtls.errors import SizeError
 from flows.interface.errors import RunError
 from flows.shard import ShardOptions, shard
 from flows.upscale import UpscaleOptions, upscale
@@ -257,7 +259,7 @@ def test_a_checkpoint_takes_every_kind_of_image(tmp_path: Path, source: Path) ->
     assert modes == {"alpha": "RGBA", "16 bits": "I;16", "grey": "L"}
 
 
-def compact(folder: Path) -> Path:
+def compact(folder: Path, scale: int = 2) -> Path:
     """A small model of another project's architecture, with random weights."""
     from safetensors.torch import save_file
 
@@ -266,7 +268,7 @@ def compact(folder: Path) -> Path:
     allow_torchvision_import()
     from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
-    model = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
+    model = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=scale)
     save_file(model.state_dict(), folder / "compact.safetensors")
     return folder / "compact.safetensors"
 
@@ -280,6 +282,14 @@ def test_a_model_of_spandrel_s_enlarges_by_its_own_scale_or_to_another(source: P
     assert sizes == {"own": (128, 128), "other": (160, 160), "size": (100, 100)}
     rows = pd.read_parquet(tmp_path / "own" / "manifest.parquet")
     assert rows.checkpoint.str.len().eq(64).all()
+
+
+@pytest.mark.parametrize("far", [{"scale": None}, {"scale": 2}, {"scale": None, "size": 100}])
+def test_a_model_that_restores_is_refused_before_any_work(far: dict[str, Any], source: Path, tmp_path: Path) -> None:
+    method = f"spandrel:{compact(tmp_path, scale=1)}"
+    with pytest.raises(SizeError, match=r"^spandrel-Compact restores images at the size they have, .* dtls restore$"):
+        run(source, tmp_path / "out", method=method, device="cpu", **far)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.integration

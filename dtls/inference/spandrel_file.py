@@ -1,0 +1,97 @@
+"""Files of weights that spandrel knows: read, checked, and built into a model. Nothing is unpickled but tensors."""
+
+import io
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from dtls.checkpoints.bounds import load_pickled
+from dtls.compat import allow_torchvision_import
+from dtls.errors import CheckpointError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+for library in (r"spandrel\.", r"timm\.", r"torch\.functional"):
+    warnings.filterwarnings("ignore", module=library)  # of what its architectures still call
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file of weights; CheckpointError for a file of another kind, or one that is not readable."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise CheckpointError(f"{path}: a model for spandrel is a file that ends in {', '.join(SUFFIXES)}")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, Any]:
+    """What the file holds; CheckpointError for one that wants more than tensors unpickled."""
+    if path.suffix.lower() == ".safetensors":
+        try:
+            return load_safetensors(content)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: not a readable safetensors file ({_line(error)})") from error
+    if _is_torchscript(content):
+        raise CheckpointError(f"{path}: a TorchScript program, not a file of weights; take the model's weights")
+    try:
+        loaded = load_pickled(content)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds more than weights, or is broken, and is not unpickled; convert it to .safetensors"
+        ) from error
+    except Exception as error:  # torch.load raises whatever its many formats raise
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint that can be read ({_line(error)})") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path}: holds no weights by name")
+    return loaded
+
+
+def _is_torchscript(content: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def build(content: bytes, path: Path) -> tuple[Any, bool]:
+    """spandrel's descriptor of the model whose weights these are, and whether it fills holes that a mask names.
+
+    path: of the file, for messages. CheckpointError for weights that no method here can use.
+    """
+    tensors = _tensors(content, path)
+    allow_torchvision_import()
+    from spandrel import ModelLoader, UnsupportedModelError  # takes seconds
+
+    try:
+        model = ModelLoader("cpu").load_from_state_dict(tensors)
+    except UnsupportedModelError as error:
+        raise CheckpointError(f"{path}: not a model that spandrel knows") from error
+    except Exception as error:  # its architectures raise whatever comes of weights that do not fit
+        raise CheckpointError(f"{path}: its weights do not make a model ({_line(error)})") from error
+    what = model.architecture.id
+    if model.purpose == "FaceSR":
+        raise CheckpointError(
+            f"{path}: a {what} model for cut-out, aligned faces alone, which no command here takes; "
+            "take a model for any image"
+        )
+    channels = (model.input_channels, model.output_channels)
+    if channels != (3, 3) and (channels != (1, 1) or model.purpose == "Inpainting"):
+        raise CheckpointError(f"{path}: a {what} model from {channels[0]} channels to {channels[1]}, not of 1 or 3")
+    state: dict[str, Tensor] = model.model.state_dict()
+    if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(f"{path}: {bad[0]} holds values that are no numbers")
+    return model, model.purpose == "Inpainting"
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error; its kind where it says nothing."""
+    return str(error).partition("\n")[0].rstrip(": ") or type(error).__name__
