@@ -4,7 +4,7 @@ D_t = (1 − t/T) I + (t/T) 1wᵀ in each pixel, A = wᵀ, w the weights of BT.6
 As w·1 = 1, the luma of D_t x is that of x.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ WEIGHTS = (0.299, 0.587, 0.114)
 class Grey(Operator):
     """Images (N, 3, H, W), observed as luma (N, 1, H, W)."""
 
-    steps: int = STEPS
+    steps: int = field(default=STEPS, kw_only=True)
     channels = 1
     changes_shape = True
 

@@ -4,7 +4,7 @@ D_t = 1 − m t/T in each pixel, m being 1 in the hole. An observation has an al
 A x = ((1 − m) x, 1 − m). Where no mask is given beside an observation, its alpha channel is 1 − m.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from dtls.errors import DegradationError, SizeError
 class Mask(Operator):
     """Images (N, C, H, W) with a hole each, of `Info.masks`; observed as (N, C + 1, H, W), alpha last."""
 
-    steps: int = STEPS
+    steps: int = field(default=STEPS, kw_only=True)
     needs_mask = True
     changes_shape = True
     pixelwise = True

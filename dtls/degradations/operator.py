@@ -3,9 +3,10 @@
 Shapes: x (N, C, H, W) are images in [0, 1], as files code them (sRGB); y are observations, what degraded files hold.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from dtls.errors import DegradationError, SizeError
 
 STEPS = 28
 """T where none is chosen, that of the paper's models."""
+WIDTH = 3.0
+"""How far values with noise are taken to be from those without, in deviations of the noise."""
 PASSES = 4
 """How often `Operator.project` projects and clamps: clamping breaks a little of what projecting has made right."""
 
@@ -29,16 +32,30 @@ class Info:
 
     masks: (N, 1, H, W) or (1, 1, H, W) in [0, 1], 1 where pixels are missing. seeds: (N,) whole numbers, each
     image's for what is drawn at random. size: (H, W) of the images to restore, where an observation is smaller.
+    levels: into how many steps the observations are rounded; 255 for files of 8 bits, None for exact ones. noise: the
+    deviation of white noise in them.
     """
 
     masks: Tensor | None = None
     seeds: Tensor | None = None
     size: tuple[int, int] | None = None
+    levels: int | None = 255
+    noise: float = 0.0
+
+    @property
+    def slack(self) -> float:
+        """By how much values of an observation may be off: half a step, and WIDTH deviations of its noise."""
+        return (0.5 / self.levels if self.levels else 0) + WIDTH * self.noise
+
+    @property
+    def deviation(self) -> float:
+        """The deviation of the noise and rounding of an observation."""
+        return math.hypot(1 / (self.levels * math.sqrt(12)) if self.levels else 0, self.noise)
 
     def part(self, which: slice) -> "Info":
         """That of some of the images."""
         masks = self.masks if self.masks is None or len(self.masks) == 1 else self.masks[which]
-        return Info(masks, self.seeds if self.seeds is None else self.seeds[which], self.size)
+        return replace(self, masks=masks, seeds=self.seeds if self.seeds is None else self.seeds[which])
 
 
 NOTHING = Info()
@@ -47,8 +64,8 @@ NOTHING = Info()
 class Operator(ABC):
     """A family of degradations D_0 … D_T, D_0 being the identity, and its observation A.
 
-    steps: T. is_linear: whether every D_t is linear, in the space of `linearised`. projects: whether the images that
-    agree with an observation are known, so that there is a nearest one. draws: whether `Info.seeds` are needed.
+    steps: T. is_linear: whether every D_t is linear, in the space of `linearised`. projects: whether there is a
+    nearest image that agrees with an observation. draws: whether `Info.seeds` are needed.
     needs_mask: whether `Info.masks` are. channels: of an observation; None for those of the image. changes_shape:
     whether observations have another size or other channels. pixelwise: whether each value of an observation depends
     on one value of the image. in_light: whether D_t is linear in linear light, not in sRGB's code.
@@ -68,6 +85,11 @@ class Operator(ABC):
     @abstractmethod
     def spec(self) -> str:
         """What `operator_of` makes this operator of."""
+
+    @property
+    def noise(self) -> float:
+        """The deviation of the white noise that it adds, if it adds that and does nothing else."""
+        return 0.0
 
     @property
     def task(self) -> str:
@@ -95,29 +117,33 @@ class Operator(ABC):
     def observe(self, x: Tensor, info: Info = NOTHING) -> Tensor:
         """A x, what a degraded file holds. Not clamped."""
 
+    def expected(self, x: Tensor, info: Info = NOTHING) -> Tensor:
+        """A x without what is drawn at random."""
+        return self.observe(x, info)
+
     @abstractmethod
     def lift(self, y: Tensor, info: Info = NOTHING) -> Tensor:
         """D_T x (N, C, H, W), of the observation y of x: what a network gets."""
 
     @abstractmethod
     def nearest(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
-        """The image nearest to x that agrees with the observation y. Not clamped."""
+        """The image nearest to x that agrees with the observation y, as exact as `info` says. Not clamped."""
 
     def project(self, x: Tensor, y: Tensor, info: Info = NOTHING, passes: int = PASSES) -> Tensor:
         """`nearest` and clamping to [0, 1], so many times in turn.
 
-        Each of them brings x no further from any image in [0, 1] that agrees with y. DegradationError for a family
-        that does not know which images agree.
+        Each of them brings x no further from any image in [0, 1] that agrees with y. DegradationError where
+        `projects` is False.
         """
         if not self.projects:
-            raise DegradationError(f"{self.spec}: it is not known which images agree with one like this")
+            raise DegradationError(f"there is no projection on images of the degradation {self.spec}")
         for _ in range(passes):
             x = self.nearest(x, y, info).clamp(0, 1)
         return x
 
     def misfit(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
         """The mean of (A x − y)² for each image (N,): how far results are from agreeing with observations."""
-        return (self.observe(x, info) - y).square().mean((1, 2, 3))
+        return (self.expected(x, info) - y).square().mean((1, 2, 3))
 
     def linearised(self, x: Tensor) -> Tensor:
         """x in the space in which every D_t is linear: linear light, or sRGB's code as it is."""

@@ -12,12 +12,17 @@ import hashlib
 import io
 import math
 import zlib
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from dtls.degradations.operator import NOTHING, STEPS, Info, Operator
+from dtls.degradations.resize import resize
+from dtls.errors import DegradationError
 
 BLUR = (0.1, 0.6)
 """σ of the isotropic blur, and of each axis of the other: in LR pixels, so that it is as strong in any order."""
@@ -27,6 +32,46 @@ QUALITY = (50, 95)
 """Of JPEG, as libjpeg counts it, with colour at half the resolution."""
 MODES = ("bilinear", "bicubic")
 """Of down-sampling, with their support widened by the scale, as Pillow does it."""
+
+
+@dataclass(frozen=True)
+class RealWorld(Operator):
+    """`realworld:s`: LR images by `realworld`, drawn of `Info.seeds`: D_t x = (1 − t/T) x + (t/T) B A x.
+
+    B enlarges by Pillow's bicubic. Which images agree with such an LR image is not known.
+    """
+
+    scale: float
+    steps: int = field(default=STEPS, kw_only=True)
+    is_linear = False
+    projects = False
+    draws = True
+    changes_shape = True
+
+    @property
+    def spec(self) -> str:
+        return f"realworld:{self.scale:g}"
+
+    def degraded(self, x: Tensor, share: Tensor, info: Info) -> Tensor:
+        size = (x.shape[-2], x.shape[-1])
+        return (1 - share) * x + share * resize(self.observe(x, info), size, "antialias")
+
+    def observe(self, x: Tensor, info: Info = NOTHING) -> Tensor:
+        if info.seeds is None:
+            raise DegradationError("realworld draws of a seed for each image, and there are none")
+        height, width = (max(1, round(n / self.scale)) for n in x.shape[-2:])
+        return realworld(x, (height, width), info.seeds)
+
+    def lift(self, y: Tensor, info: Info = NOTHING) -> Tensor:
+        """y enlarged to `Info.size`, or by the scale."""
+        height, width = info.size or (round(n * self.scale) for n in y.shape[-2:])
+        return resize(y, (height, width), "antialias")
+
+    def nearest(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
+        raise DegradationError("there is no projection on images of realworld, as they are random")
+
+    def misfit(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
+        raise DegradationError("nothing is consistent with images of realworld, as they are random")
 
 
 @torch.no_grad()

@@ -60,9 +60,34 @@ class Family:
         return float(f"{number:g}")  # what a spec holds is all that there is
 
 
+SCALE = Value("a scale", 1.01, 64, "4")
 FAMILIES: tuple[Family, ...] = (
+    Family("antialias", "sr", "super-resolution ×{0:g}", "dtls.degradations.path:antialias", SCALE),
+    Family("reference", "sr", "super-resolution ×{0:g}", "dtls.degradations.path:reference", SCALE),
+    Family("realworld", "sr", "super-resolution ×{0:g}", "dtls.degradations.realworld:RealWorld", SCALE),
     Family("grey", "colourise", "colourisation", "dtls.degradations.grayscale:Grey"),
     Family("mask", "inpaint", "inpainting", "dtls.degradations.mask:Mask"),
+    Family(
+        "blur",
+        "deblur",
+        "deblurring, σ = {0:g} pixels",
+        "dtls.degradations.blur:Blur",
+        Value("σ in pixels", 0.1, 100, "2"),
+    ),
+    Family(
+        "dark",
+        "lowlight",
+        "low light, {0:g} of the light",
+        "dtls.degradations.low_light:LowLight",
+        Value("a share of the light", 0.01, 0.99, "0.25"),
+    ),
+    Family(
+        "noise",
+        "denoise",
+        "denoising, σ = {0:.3g}",
+        "dtls.degradations.noise:Noise",
+        Value("σ on the scale of [0, 1]", 0.001, 1, "25/255"),
+    ),
 )
 """All degradations, in the order in which help and errors list them; of several with one task, its own is first."""
 
@@ -124,8 +149,12 @@ def title_of_spec(spec: str) -> str:
 
 def operator_of(spec: str, steps: int | None = None) -> "Operator":
     """The operator that a spec names, with T = `steps`, or 28; DegradationError where it is not known."""
-    (part,) = parts_of_spec(spec)
-    return _made(part, steps)
+    made = tuple(_made(part, steps) for part in parts_of_spec(spec))
+    if len(made) == 1:
+        return made[0]
+    from dtls.degradations.compose import Sum
+
+    return Sum(made)
 
 
 def _made(part: Part, steps: int | None) -> "Operator":

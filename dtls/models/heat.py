@@ -7,13 +7,13 @@ about as blurred. The network never sees an LR image in training.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from dtls.degradations.base import is_linear
+from dtls.degradations.blur import blurred
 from dtls.errors import SizeError
 from dtls.models.base import Callback, Compare, Draws, Network, Noise, check_timesteps, departing
 from dtls.models.unet_based import UNetConfig, UNetModel
@@ -57,29 +57,6 @@ def blurs(config: HeatConfig) -> Tensor:
     """σ_0 … σ_T in pixels, float64 (T + 1,): σ_0 = 0, then evenly in log σ from SMALLEST to the widest."""
     steps = torch.linspace(math.log(SMALLEST), math.log(config.widest), config.timesteps, dtype=torch.float64)
     return torch.cat([steps.new_zeros(1), steps.exp()])
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
-def cosines(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """V of a side of n pixels, the orthonormal DCT-II: (n, n), its row k a cosine of π k / n a pixel."""
-    k = torch.arange(n, dtype=torch.float64)
-    modes = torch.cos(math.pi / n * k[:, None] * (k + 0.5)) * math.sqrt(2 / n)
-    modes[0] /= math.sqrt(2)
-    return modes.to(device, dtype)
-
-
-def blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """Images x (N, C, H, W), each blurred by its sigma (N,) in pixels: Vᵀ exp(−σ² Λ / 2) V x (§3).
-
-    Λ are the squared frequencies of the cosines: the heat equation up to the time σ² / 2, with no flow across the
-    borders. Away from those it is the Gaussian blur.
-    """
-    rows, columns = (cosines(n, x.dtype, x.device) for n in x.shape[-2:])
-    down, across = (math.pi / n * torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[-2:])
-    squares = down[:, None].square() + across.square()  # (H, W)
-    decay = torch.exp(-sigma.to(x)[:, None, None, None].square() / 2 * squares)
-    return rows.T @ (decay * (rows @ x @ columns.T)) @ columns
 
 
 class Heat(UNetModel):

@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from dtls.degradations.base import PROTOCOLS, Protocol
+from dtls.degradations.operator import Info
 from dtls.degradations.path import Degradation
+from dtls.degradations.registry import operator_of
 from dtls.degradations.resize import kept, project, pseudo_inverse, resize, resize_matrix
 from dtls.degradations.scale import downscale_size, scale_between
 from dtls.errors import SizeError
@@ -251,3 +253,23 @@ def test_matrices_are_kept_up_to_so_many_bytes_those_used_last(monkeypatch: pyte
     assert made == [1, 2, 4, 2]
     counted(2)
     assert made == [1, 2, 4, 2, 2]
+
+
+@pytest.mark.parametrize("spec", ["antialias:4", "reference:2", "antialias:1.5"])
+def test_a_scale_is_a_family_of_its_own(spec: str, x: Tensor) -> None:
+    protocol, _, scale = spec.partition(":")
+    family = operator_of(spec, 6)
+    assert isinstance(family, Degradation)
+    assert (family.protocol, family.steps, family.size / family.lr_size) == (protocol, 6, float(scale))
+    low = round(48 / float(scale))
+    y = family.observe(x[..., :48, :48])
+    torch.testing.assert_close(y, resize(x[..., :48, :48], (low, low), family.protocol), rtol=0, atol=0)
+    assert family.lift(y).shape[-2:] == (48, 48)
+    assert family.lift(y, Info(size=(47, 49))).shape[-2:] == (47, 49)
+
+
+def test_a_part_of_the_strength_is_a_timestep_between(x: Tensor) -> None:
+    degrade = Degradation(size=64, stride=4, steps=14)
+    torch.testing.assert_close(degrade(x, 2.5), degrade.lift(resize(x, (54, 54), "reference"), Info(size=(64, 64))))
+    together = degrade(x[:2], [2.5, 3])
+    torch.testing.assert_close(together, torch.cat([degrade(x[:1], 2.5), degrade(x[1:2], 3)]), rtol=0, atol=1e-12)

@@ -4,10 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import scipy.fft
-import scipy.ndimage
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
@@ -15,11 +12,12 @@ from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from dtls.degradations.base import Protocol
+from dtls.degradations.blur import blurred
 from dtls.degradations.resize import resize
 from dtls.errors import SizeError
 from dtls.inference.sampling import Sampling
 from dtls.inference.trained import Trained
-from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurred, blurs, cosines
+from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurs
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer, train
 from tests.dtls.models.drawing import draws, seeds
@@ -54,45 +52,6 @@ def test_blurs_go_evenly_by_their_logarithm_from_half_a_pixel_to_the_widest() ->
         ratios = sigma[2:] / sigma[1:-1]
         assert ratios.min() > 1
         torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios))
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 32])
-def test_the_cosines_are_the_orthonormal_dct_of_type_two(n: int) -> None:
-    modes = cosines(n, torch.float64, torch.device("cpu"))
-    expected = scipy.fft.dct(np.eye(n), type=2, norm="ortho", axis=0)
-    np.testing.assert_allclose(modes.numpy(), expected, rtol=0, atol=1e-12)
-
-
-def test_no_blur_is_the_image_itself(hr: Tensor) -> None:
-    oblong = hr[:2, :, :20].double()
-    torch.testing.assert_close(blurred(oblong, torch.zeros(2)), oblong, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("k", "m", "sigma"), [(0, 0, 5.0), (1, 0, 0.5), (3, 7, 1.7), (11, 23, 0.8)])
-def test_a_cosine_fades_as_the_heat_equation_says(k: int, m: int, sigma: float) -> None:
-    height, width = 16, 24
-    down, across = math.pi * k / height, math.pi * m / width
-    mode = torch.outer(
-        torch.cos(down * (torch.arange(height, dtype=torch.float64) + 0.5)),
-        torch.cos(across * (torch.arange(width, dtype=torch.float64) + 0.5)),
-    ).expand(1, 3, height, width)
-    time = sigma**2 / 2
-    faded = mode * math.exp(-time * (down**2 + across**2))
-    torch.testing.assert_close(blurred(mode, torch.tensor([sigma])), faded, rtol=0, atol=1e-7)
-
-
-@pytest.mark.parametrize("sigma", [2.0, 3.0])
-def test_the_blur_is_gaussian_with_a_deviation_of_sigma_pixels(sigma: float, hr: Tensor) -> None:
-    ours = blurred(hr[:1].double(), torch.tensor([sigma]))[0]
-    gaussian = scipy.ndimage.gaussian_filter(hr[0].double().numpy(), sigma, mode="reflect", truncate=8, axes=(1, 2))
-    np.testing.assert_allclose(ours.numpy(), gaussian, rtol=0, atol=1e-6)
-
-
-def test_each_image_is_blurred_by_its_own_sigma(hr: Tensor) -> None:
-    sigma = torch.tensor([0.0, 0.7, 3.0])
-    together = blurred(hr[:3], sigma)
-    for n in range(3):
-        torch.testing.assert_close(together[n], blurred(hr[n : n + 1], sigma[n : n + 1])[0], rtol=0, atol=1e-6)
 
 
 def test_the_network_learns_the_step_before_from_the_noisy_one(hr: Tensor) -> None:
