@@ -16,11 +16,12 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 import dtls
 from flows.engine.stopping import TerminatedError, obeying_signals
-from flows.interface.commands import command
+from flows.interface.commands import command, line_of_usage
 from flows.interface.console import log, printable
 from flows.interface.errors import StoppedError, UsageError
 from flows.interface.extras import check_extra
@@ -224,13 +225,15 @@ def main() -> None:
     _show_log()
     try:
         with obeying_signals():
-            command_line()(prog_name="dtls")
+            sys.exit(command_line()(prog_name="dtls", standalone_mode=False))
     except (StoppedError, KeyboardInterrupt):
         _fail(STOPPED, code=130)
     except TerminatedError:
         _fail(STOPPED, code=143)
     except UsageError as error:
         _fail(str(error), code=2)
+    except TyperException as error:
+        _fail(line_of_usage(error), code=2)
     except Exception as error:
         if (line := line_of(error)) is None:
             raise
@@ -319,6 +322,8 @@ def _printed(run: Callable[[Any], str]) -> Callable[[Any], None]:
 def _fail(message: str, code: int) -> None:
     if os.environ.get("DTLS_TRACEBACK"):
         raise
+    if not message:
+        sys.exit(code)
     line = printable(f"dtls: {message}")
     Console(stderr=True, highlight=False, soft_wrap=True).print(line, style="red", markup=False)
     sys.exit(code)

@@ -15,7 +15,7 @@ class CompareReportsOptions(Options):
         RESULTS: "out",
     }
 
-    reports: list[Address] = Field(min_length=1, description="folders or URLs of reports, one or more")
+    reports: list[Address] = Field(min_length=1, description="folders or URLs of one or more reports")
     out: Address = Field(description="folder or URL for history.parquet and history.md")
 
 

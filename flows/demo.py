@@ -47,7 +47,7 @@ class DemoOptions(Options):
     }
 
     out: Address = Field("demo-output", description="folder or URL for photographs, shards, model and report")
-    steps: int = Field(300, ge=1, description="training steps; 300 take about a minute on two cores")
+    steps: int = Field(300, ge=1, description="number of training steps; 300 take about a minute on two cores")
 
 
 @flow("demo")

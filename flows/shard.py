@@ -42,19 +42,26 @@ class ShardOptions(SourceOptions, MakingOptions):
     source: Address = Field(description="folder, zip, tar or URL of the images, such as FFHQ's images1024x1024")
     target: Address = Field(description="folder or URL for the shards")
     size: int | None = Field(
-        None, ge=8, le=8192, description="crop to the centre square and reduce it to this many pixels; else copy"
+        None,
+        ge=8,
+        le=8192,
+        description="crop each image to its centre square and reduce that to this many pixels, like 128; without "
+        "it, copy files",
     )
-    samples_per_shard: int = Field(1000, ge=1, le=1_000_000, description="images in one tar")
+    samples_per_shard: int = Field(1000, ge=1, le=1_000_000, description="images in each tar, like 1000")
     split: Literal["none", "published", "hash"] = Field(
         "none",
-        description="train and validation apart: published is FFHQ's first 60,000 and the rest, hash goes by the key",
+        description="separate shards for training and validation: published takes FFHQ's first 60,000 images for "
+        "training, hash decides by a hash of the key",
     )
-    validation_share: float = Field(0.1, gt=0, lt=1, description="of the split by hash")
+    validation_share: float = Field(
+        0.1, gt=0, lt=1, description="share of the images that a split by hash puts into validation, like 0.1"
+    )
     metadata: Address | None = Field(
         None, description=f"FFHQ's {METADATA}, for authors and licences; by default the one in the source, if any"
     )
     check: bool = Field(
-        False, description="decode each image before it is copied: finds damage within it, in many times the time"
+        False, description="decode each image before it is copied, to find damage within it; takes many times as long"
     )
 
     @model_validator(mode="after")

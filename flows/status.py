@@ -30,9 +30,9 @@ class StatusOptions(Options):
     }
 
     target: Address = Field(
-        description="folder, archive or URL that a flow writes: shards, images, a report, a model"
+        description="folder, archive or URL that a flow writes: shards, images, a report or a model"
     )
-    workers: int = Field(CORES, ge=1, le=256, description="threads that read receipts")
+    workers: int = Field(CORES, ge=1, le=256, description="threads that read receipts, like 8")
 
 
 def status(options: StatusOptions) -> str:

@@ -35,18 +35,25 @@ class TrajectoryOptions(Options):
     source: Address = Field(description="folder or URL of LR images")
     out: Address = Field(description="folder or URL for trajectory.png")
     checkpoint: Address = Field(description="folder or URL of a trained model")
-    scale: float = Field(gt=1, le=64, description="how many times larger")
+    scale: float = Field(gt=1, le=64, description="how many times larger the results are, like 8")
     sampler: SamplerName | None = Field(
         None,
-        description="by default current, the paper's, or previous where that is predicted",
+        description="which sampler to show: by default current, the paper's, or previous for a model that "
+        "predicts that",
     )
-    images: int = Field(4, ge=1, le=64, description="rows of the figure: the first images of the source")
-    columns: int = Field(8, ge=2, le=64, description="steps shown, evenly chosen, with the first and the result")
+    images: int = Field(
+        4, ge=1, le=64, description="rows of the figure, one for each of the first images of the source"
+    )
+    columns: int = Field(
+        8, ge=2, le=64, description="columns of the figure: steps evenly spaced from the first to the result"
+    )
     any_protocol: bool = Field(
         False, description="take images that were made by another downscaling than the checkpoint was trained for"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+    device: str = Field(
+        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
+    )
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that support it")
 
     @model_validator(mode="after")
     def _is_a_figure(self) -> Self:

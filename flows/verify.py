@@ -34,11 +34,13 @@ class VerifyOptions(Options):
         RUNNING: "workers",
     }
 
-    target: Address = Field(description="folder, archive or URL that a flow wrote: shards, images, or a report")
+    target: Address = Field(description="folder, archive or URL that a flow wrote: shards, images or a report")
     repair: bool = Field(
-        False, description="drop receipts of what is bad, and bad tables, for the next run of the flow to make again"
+        False,
+        description="remove the receipts of damaged files, and damaged tables, so that the next run of the flow "
+        "makes them again",
     )
-    workers: int = Field(CORES, ge=1, le=256, description="threads that read and hash")
+    workers: int = Field(CORES, ge=1, le=256, description="threads that read and hash, like 8")
 
 
 def verify(options: VerifyOptions) -> str:

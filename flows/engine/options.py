@@ -12,11 +12,14 @@ class BatchOptions(Options):
 
     panel = RUNNING
 
-    workers: int = Field(CORES, ge=1, le=256, description="threads that read, decode and write, a unit")
-    in_flight: int = Field(2, ge=1, le=64, description="units worked on at the same time, by one machine")
+    workers: int = Field(
+        CORES, ge=1, le=256, description="threads that read, decode and write the images of one unit, like 8"
+    )
+    in_flight: int = Field(2, ge=1, le=64, description="units that one machine works on at the same time, like 4")
     runner: Literal["threads", "processes", "dask"] = Field(
         "threads",
-        description="where units run: in threads, in processes, one a GPU, or on the workers of a Dask --scheduler",
+        description="where units run: in threads, in processes (one for each GPU), or on the workers of a Dask "
+        "--scheduler",
     )
     scheduler: str | None = Field(
         None,
@@ -32,11 +35,13 @@ class BatchOptions(Options):
     image_timeout: float = Field(
         1800.0,
         ge=0,
-        description="seconds that reading, decoding, computing or encoding an image may take, each; an image that "
-        "takes longer is a failed one (0: any time)",
+        description="seconds that each of reading, decoding, computing and encoding may take for one image, like 60; "
+        "an image that takes longer fails (0: no limit)",
     )
-    retry_failed: bool = Field(False, description="process again the samples that failed in earlier runs")
-    max_failed: float = Field(0.1, ge=0, le=1, description="share of failed samples above which the run has failed")
+    retry_failed: bool = Field(False, description="process the samples that failed in earlier runs again")
+    max_failed: float = Field(
+        0.1, ge=0, le=1, description="largest share of failed samples with which the run still succeeds, like 0.01"
+    )
 
     @model_validator(mode="after")
     def _a_scheduler_is_for_dask(self) -> Self:

@@ -42,13 +42,14 @@ class ReportOptions(SourceOptions):
     }
 
     sr: Annotated[dict[str, Address], BeforeValidator(_named)] = Field(
-        default_factory=dict, description="results to compare, NAME=FOLDER, one or more"
+        default_factory=dict, description="results to compare, as NAME=FOLDER; repeat it for each method"
     )
     hr: Address | None = Field(
         None,
-        description="folder, archive, image or URL of HR, the ground truth; without it, consistency is all there is",
+        description="folder, archive, image or URL of the HR images, the ground truth; without it only "
+        "consistency is measured",
     )
-    lr: Address | None = Field(None, description="folder or URL of the LR images that the methods were given")
+    lr: Address | None = Field(None, description="folder or URL of the LR images that the methods enlarged")
     sr_name: list[str] = Field(
         default_factory=list,
         description="file names of results without a manifest: '{key}_x2' where f000.png became f000_x2.png; "
@@ -64,25 +65,40 @@ class ReportOptions(SourceOptions):
     any_protocol: bool = Field(
         False, description="measure results of models that were trained for another downscaling than the LR images'"
     )
-    colour: Colour = Field("rgb", description="what PSNR and SSIM are of: rgb, or y, the luma of most papers")
-    border: int = Field(0, ge=0, le=1024, description="pixels that PSNR and SSIM leave out on each side")
-    data_range: float = Field(255, gt=0, le=255, description="peak of PSNR and L of SSIM, in levels of 8 bits")
-    lpips: Literal["alex", "vgg", "none"] = Field(
-        "alex", description="network of LPIPS; vgg needs torchvision's VGG16 in torch hub's cache"
+    colour: Colour = Field(
+        "rgb", description="channels that PSNR and SSIM compare: rgb, or y, the luma that most papers use"
     )
-    sets: bool = Field(False, description="FID and KID as well; needs the extra fid and hundreds of images")
-    title: str = Field("Super-resolution compared", min_length=1, description="heading of the page")
-    gallery: int = Field(24, ge=0, le=100_000, description="images shown, from the worst to the best")
-    figures: bool = Field(False, description="figures as papers print them, as PDF and PNG")
+    border: int = Field(
+        0, ge=0, le=1024, description="pixels that PSNR and SSIM leave out on each side, like 4 for ×4"
+    )
+    data_range: float = Field(255, gt=0, le=255, description="peak value of PSNR and L of SSIM, in levels of 8 bits")
+    lpips: Literal["alex", "vgg", "none"] = Field(
+        "alex", description="network that LPIPS uses; vgg needs torchvision's VGG16 in torch hub's cache"
+    )
+    sets: bool = Field(False, description="measure FID and KID as well; needs the extra fid and hundreds of images")
+    title: str = Field(
+        "Super-resolution compared", min_length=1, description="heading of the page, like 'Archive 1987, ×4'"
+    )
+    gallery: int = Field(
+        24, ge=0, le=100_000, description="images that the page shows, spread from the worst to the best, like 24"
+    )
+    figures: bool = Field(False, description="also write figures as papers print them, as PDF and PNG")
     rating: Literal["none", "grades", "pairs"] = Field(
         "none", description="make a page where people grade the gallery's results blind, from 1 to 4, or by pairs"
     )
-    ratings: list[Address] = Field(default_factory=list, description="what people exported there, to be summed up")
-    run: str | None = Field(
-        None, pattern=f"^{RUN}$", description="name of this run among those kept in runs/; by default the day"
+    ratings: list[Address] = Field(
+        default_factory=list,
+        description="files that people exported from the rating page, to be summarised; repeat it for each",
     )
-    batch_size: int = Field(16, ge=1, le=1024, description="images of one size that are measured together")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    run: str | None = Field(
+        None,
+        pattern=f"^{RUN}$",
+        description="name of this run among those kept in runs/, like 2026-11-28; by default the day",
+    )
+    batch_size: int = Field(16, ge=1, le=1024, description="images of one size that are measured together, like 16")
+    device: str = Field(
+        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
+    )
 
     @model_validator(mode="after")
     def _says_what(self) -> Self:

@@ -33,22 +33,34 @@ class BenchmarkOptions(Options):
     test: Address = Field(description="folder or URL of the images to test on; none of them in source")
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
-        (), description=f"which, by comma; by default all but the slow ones of {', '.join(BENCHMARK_METHODS)}"
+        (),
+        description="methods to train and compare, like edsr,dtls; by default all but the slow ones of "
+        f"{', '.join(BENCHMARK_METHODS)}",
     )
-    minutes: float = Field(8, gt=0, le=100_000, description="time on the device that each method is trained for")
-    size: int = Field(128, ge=32, le=1024, description="side of the HR images")
+    minutes: float = Field(
+        8, gt=0, le=100_000, description="minutes on the device that each method is trained for, like 8"
+    )
+    size: int = Field(128, ge=32, le=1024, description="side of the HR images in pixels, like 128")
     lr_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
         (16, 32),
         min_length=1,
-        description="sides of the LR images, by comma; all train for the first, and networks that enlarge by one "
-        "scale alone once more for each other",
+        description="sides of the LR images in pixels, like 16,32; all methods train for the first, and networks "
+        "of one fixed scale once more for each other",
     )
-    protocol: Protocol = Field("antialias", description="downscaling for training and testing")
-    sets: bool = Field(False, description="KID and FID as well; needs the extra fid and hundreds of images")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Precision = Field("auto", description="bf16 or fp32 in training; auto is bf16 on GPUs that have it")
-    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
-    seed: int = Field(0, ge=0, lt=2**31, description="of weights, crops and timesteps")
+    protocol: Protocol = Field(
+        "antialias", description="degradation that makes the LR images for training and testing"
+    )
+    sets: bool = Field(False, description="measure KID and FID as well; needs the extra fid and hundreds of images")
+    device: str = Field(
+        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
+    )
+    precision: Precision = Field(
+        "auto", description="precision in training: bf16 or fp32; auto is bf16 on GPUs that support it"
+    )
+    workers: int | None = Field(
+        None, ge=1, le=256, description="threads that read, decode and write, like 8; by default one for each core"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the initial weights, crops and timesteps")
 
 
 class ReproduceOptions(Options):
@@ -68,21 +80,30 @@ class ReproduceOptions(Options):
     test: Address = Field(description="folder or URL of the images to test on; none of them in source")
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     protocol: Protocol = Field(
-        "reference", description="downscaling for training and testing; the paper's by default"
+        "reference", description="degradation for training and testing; by default the paper's"
     )
     size: int | None = Field(
         None,
         ge=32,
         le=1024,
-        description="side of the HR images, by default the paper's; others shrink with it",
+        description="side of the HR images in pixels, like 64; by default the paper's; other sizes shrink with it",
     )
-    dim: int | None = Field(None, ge=4, le=1024, description="width of the network; by default the paper's")
-    steps: int | None = Field(None, ge=1, description="training steps; by default the paper's")
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="images a training step")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
-    workers: int | None = Field(None, ge=1, le=256, description="threads that read, decode and write")
-    ratings: list[Address] = Field(default_factory=list, description="for table 5.2: what people saved there")
+    dim: int | None = Field(
+        None, ge=4, le=1024, description="width of the network's first level, like 32; by default the paper's"
+    )
+    steps: int | None = Field(None, ge=1, description="number of training steps, like 2000; by default the paper's")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="images in each training step, like 32")
+    device: str = Field(
+        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
+    )
+    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that support it")
+    workers: int | None = Field(
+        None, ge=1, le=256, description="threads that read, decode and write, like 8; by default one for each core"
+    )
+    ratings: list[Address] = Field(
+        default_factory=list,
+        description="for table 5.2: files that people exported from its rating page; repeat it for each",
+    )
 
     @model_validator(mode="after")
     def _people_rate_what_is_rated(self) -> Self:

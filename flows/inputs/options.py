@@ -17,14 +17,15 @@ class SourceOptions(BatchOptions):
     panel = WHAT
 
     names_encoding: str | None = Field(
-        None, description="encoding of the names in a zip or tar that gives none, like shift_jis, gbk or cp866"
+        None, description="encoding of the file names in a zip or tar that names none, like shift_jis, gbk or cp866"
     )
     follow_links: bool = Field(
-        False, description="take what links in a folder lead to outside of it, too; else they are skipped and counted"
+        False, description="follow links that lead out of the folder; without it they are skipped and counted"
     )
     by_content: bool = Field(
         False,
-        description="take files without an image's suffix, too, that begin as an image does; reads all of these",
+        description="also take files that begin as an image does but have no image suffix; reads the start of "
+        "every such file",
     )
 
     @field_validator("names_encoding")

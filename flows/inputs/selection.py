@@ -54,10 +54,16 @@ class SelectionOptions(SourceOptions, MakingOptions):
     panel = WHAT
     panels: ClassVar[Panels] = {RUNNING: "dry_run"}
 
-    include: list[str] = Field(default_factory=list, description=f"only images whose keys match this {PATTERN}")
-    exclude: list[str] = Field(default_factory=list, description="no images whose keys match this pattern")
-    key_list: Address | None = Field(None, description="file or URL of keys, one a line: only these images")
-    limit: int | None = Field(None, ge=1, description="no more than the first so many of these images")
+    include: list[str] = Field(default_factory=list, description=f"take only images whose keys match this {PATTERN}")
+    exclude: list[str] = Field(
+        default_factory=list, description="leave out images whose keys match this pattern, like 'thumbs/*'"
+    )
+    key_list: Address | None = Field(
+        None, description="take only the images whose keys this file or URL lists, one on each line"
+    )
+    limit: int | None = Field(
+        None, ge=1, description="take at most this many images, the first ones by key, like 100"
+    )
     dry_run: bool = Field(False, description="print the plan with an estimate of time and bytes, and write nothing")
 
     @model_validator(mode="after")

@@ -3,12 +3,13 @@
 import inspect
 import typing
 from collections.abc import Callable, Container
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+from typer.exceptions import TyperException
 
 from flows.interface.errors import StoppedError, UsageError
 from flows.interface.options import HOW, RESULTS, RUNNING, WHAT, Options, Panels
@@ -44,7 +45,11 @@ COMPLAINTS = {
 """What pydantic's kinds of errors are called in plain words."""
 WITH_INPUT = {kind for kind in COMPLAINTS if not kind.startswith("string_")} - {"missing", "extra_forbidden"}
 """Those that repeat what was given, which is no address."""
-
+NUMBERS = {
+    "Input should be a valid integer": "must be a whole number",
+    "Input should be a valid number": "must be a number",
+}
+"""What the parser's messages on numbers, by how they begin, are called in plain words."""
 
 Model = TypeVar("Model", bound=Options)
 
@@ -95,6 +100,25 @@ def checked(model: type[Model], values: dict[str, Any], arguments: Container[str
         errors = error.errors()
         inner = [e for e in errors if not any(e["loc"] == other["loc"][:-1] for other in errors if other["loc"])]
         raise UsageError("; ".join(_complaint(e, arguments) for e in inner)) from error
+
+
+def line_of_usage(error: TyperException) -> str:
+    """What is wrong with a command line that its parser refuses; nothing where it has printed the help instead."""
+    problem = cast(typer.BadParameter, error)
+    words, param, ctx = problem.format_message().strip().rstrip("."), getattr(problem, "param", None), problem.ctx
+    if not words or ctx is None:
+        return words
+    if param is None:
+        return f"{words}; `{ctx.command_path} --help` lists what there is"
+    name = param.opts[0] if param.param_type_name == "option" else str(param.name).upper()
+    if not words.startswith("Missing"):
+        number = next((plain for begins, plain in NUMBERS.items() if problem.message.startswith(begins)), None)
+        return (
+            f"{name} {number}" if number else f"{name}: {problem.message.removeprefix('Value error, ').rstrip('.')}"
+        )
+    examples = (ctx.command.epilog or "").split("\n\n")[1:]
+    fitting = next((example for example in examples if name in example), *examples[:1])
+    return f"{name} is required, e.g. {fitting}"
 
 
 def _complaint(error: ErrorDetails, arguments: Container[str]) -> str:
