@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
+from tests.dtls import one_cpu
 
 
 class Blocks(Method):
@@ -73,7 +73,7 @@ def test_a_method_with_weights_is_trained_saved_and_upscales(
     options = TrainOptions(source="shards", target="model", method="sharpened", size=32, lr_size=16)
     model, recipe = make_model({"method": "sharpened", "size": 32, "lr_size": 16}), options.recipe()
     assert recipe == Recipe(learning_rate=1e-2)
-    trainer = Trainer(model, recipe, Fabric(accelerator="cpu", devices=1))
+    trainer = Trainer(model, recipe, one_cpu.fabric())
     batch = torch.from_numpy(np.array(Image.open(lr / "a.png").resize((32, 32)))).permute(2, 0, 1)[None]
     losses = [trainer.step(batch.expand(2, -1, -1, -1)) for _ in range(4)]
     assert losses[-1] < losses[0]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -20,6 +19,7 @@ from dtls.inference.trained import Trained
 from dtls.models.heat import DELTA, NOISE, PER_SCALE, Heat, HeatConfig, blurs
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer, train
+from tests.dtls import one_cpu
 from tests.dtls.models.drawing import draws, seeds
 
 
@@ -229,7 +229,7 @@ def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(images: Te
         return Trainer(
             Heat(size=16, lr_size=4, dim=8, levels=1, timesteps=2),
             recipe,
-            Fabric(accelerator="cpu", devices=1),
+            one_cpu.fabric(),
         )
 
     whole, parts = running(1), running(2)

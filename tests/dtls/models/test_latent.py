@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -22,6 +21,7 @@ from dtls.models.vae_ddpm import VAEDDPM
 from dtls.models.vqvae_ddpm import VQVAEDDPM
 from dtls.training.recipe import Recipe, draw
 from dtls.training.trainer import Trainer, train
+from tests.dtls import one_cpu
 
 T = 20
 SEEDS = torch.tensor([5, 6])
@@ -84,7 +84,7 @@ def test_a_run_learns_the_autoencoder_then_the_unet_with_its_optimiser(kind: typ
     """The switch comes with the step of which the share of steps before it is first_stage."""
     crops = images[:, :, :16, :16].contiguous()
     recipe = Recipe(steps=5, learning_rate=1e-3, ema_start=0, ema_every=1, ema_decay=0.5)
-    trainer = Trainer(made(kind), recipe, Fabric(accelerator="cpu", devices=1))
+    trainer = Trainer(made(kind), recipe, one_cpu.fabric())
     seen: list[set[str]] = []
 
     def batches() -> Iterator[Tensor]:

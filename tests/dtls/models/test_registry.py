@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_checkpoint, make_model, save_checkpoint
@@ -16,6 +15,7 @@ from dtls.models.base import Model
 from dtls.registry import MODELS
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer
+from tests.dtls import one_cpu
 
 DTLS_TINY: dict[str, Any] = {
     "dim": 8, "multipliers": (1, 2), "stride": 8, "steps": 3, "size": 32, "protocol": "antialias",
@@ -41,7 +41,7 @@ def made(name: str) -> Model:
 
 
 def trainer(name: str, **changes: Any) -> Trainer[Model]:
-    return Trainer(made(name), replace(RECIPE, **changes), Fabric(accelerator="cpu", devices=1))
+    return Trainer(made(name), replace(RECIPE, **changes), one_cpu.fabric())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -65,7 +65,7 @@ def test_a_batch_in_parts_has_the_loss_of_a_whole_one(name: str, crops: Tensor) 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_bf16_trains(name: str, crops: Tensor) -> None:
-    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    fabric = one_cpu.fabric(bf16=True)
     running = Trainer(made(name), RECIPE, fabric)
     exact = trainer(name).step(crops[:4])
     assert running.step(crops[:4]) == pytest.approx(exact, rel=0.1, abs=0.01)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,6 +30,7 @@ from dtls.networks.critic import Critic
 from dtls.registry import model_class
 from dtls.training.recipe import Recipe, check_recipe, draw
 from dtls.training.trainer import Trainer, train
+from tests.dtls import one_cpu
 
 SMALL: dict[str, dict[str, int]] = {
     "srcnn": {},
@@ -257,7 +257,7 @@ def test_choices_that_it_does_not_have_are_refused(how: Sampling, words: str, tm
 def trainer(name: str, recipe: Recipe, seed: int = 0) -> Trainer[Any]:
     torch.manual_seed(seed)
     model = model_class(name)(size=32, lr_size=8, **SMALL[name])
-    return Trainer(model, recipe, Fabric(accelerator="cpu", devices=1))
+    return Trainer(model, recipe, one_cpu.fabric())
 
 
 def gradients(of: nn.Module) -> list[Tensor | None]:

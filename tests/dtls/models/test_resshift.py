@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -19,6 +18,7 @@ from dtls.models.base import Noise
 from dtls.models.resshift import ResShift, ResShiftConfig, shifts
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer, train
+from tests.dtls import one_cpu
 from tests.dtls.models.drawing import draws, seeds
 
 KAPPA = 2.0
@@ -252,9 +252,7 @@ def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(images: Te
     def running(accumulate: int) -> Trainer[ResShift]:
         torch.manual_seed(0)
         recipe = Recipe(steps=200, learning_rate=3e-3, warmup=10, loss="mse", accumulate=accumulate)
-        return Trainer(
-            ResShift(size=16, lr_size=4, dim=8, levels=2, timesteps=2), recipe, Fabric(accelerator="cpu", devices=1)
-        )
+        return Trainer(ResShift(size=16, lr_size=4, dim=8, levels=2, timesteps=2), recipe, one_cpu.fabric())
 
     whole, parts = running(1), running(2)
     for _ in range(3):

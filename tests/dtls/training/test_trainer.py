@@ -8,7 +8,6 @@ from typing import Any, Literal
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from dtls.models.base import Draws
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.training.recipe import Recipe, draw
 from dtls.training.trainer import Trainer, train
+from tests.dtls import one_cpu
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=32, stride=8, steps=3)
 RECIPE = Recipe(steps=12, learning_rate=1e-3)
@@ -32,7 +32,7 @@ class Distance(nn.Module):
 
 def trainer(recipe: Recipe = RECIPE, seed: int = 0, *, bf16: bool = False, **changes: Any) -> Trainer[DTLS]:
     torch.manual_seed(seed)
-    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if bf16 else "32-true")
+    fabric = one_cpu.fabric(bf16=bf16)
     perceptual = Distance() if recipe.perceptual else None
     return Trainer(DTLS(**asdict(replace(SMALL, **changes))), recipe, fabric, perceptual)
 
@@ -132,7 +132,7 @@ def test_a_perceptual_weight_adds_so_much_of_its_distance_in_minus_one_to_one(cr
 
 
 def test_a_perceptual_weight_and_a_perceptual_model_go_together() -> None:
-    fabric, model = Fabric(accelerator="cpu", devices=1), DTLS(**asdict(SMALL))
+    fabric, model = one_cpu.fabric(), DTLS(**asdict(SMALL))
     for recipe, perceptual in ((RECIPE, Distance()), (replace(RECIPE, perceptual=0.1), None)):
         with pytest.raises(ValueError, match="a perceptual weight and a perceptual model go together"):
             Trainer(model, recipe, fabric, perceptual)
