@@ -32,7 +32,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resshift": {**TINY, "dim": 8, "levels": 2},
     "heat": {**TINY, "dim": 8, "levels": 2, "timesteps": 6},
 }
-RECIPE = Recipe(steps=6, learning_rate=1e-3)
+RECIPE = Recipe(steps=4, learning_rate=1e-3)
 
 
 def made(name: str) -> Model:
@@ -47,13 +47,13 @@ def trainer(name: str, **changes: Any) -> Trainer[Model]:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor) -> None:
     whole, first = trainer(name), trainer(name)
-    losses = [whole.step(crops[i : i + 2]) for i in range(6)]
-    for i in range(3):
-        first.step(crops[i : i + 2])
+    losses = [whole.step(crops[i : i + 1]) for i in range(4)]
+    for i in range(2):
+        first.step(crops[i : i + 1])
     state = {key: tensor.clone() for key, tensor in first.state().items()}
     second = trainer(name)
     second.load_state(state, "state")
-    assert [second.step(crops[i : i + 2]) for i in range(3, 6)] == losses[3:]
+    assert [second.step(crops[i : i + 1]) for i in range(2, 4)] == losses[2:]
     assert all(torch.equal(second.model.state_dict()[k], v) for k, v in whole.model.state_dict().items())
 
 
@@ -82,7 +82,7 @@ def test_a_checkpoint_comes_back_as_it_went(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("size", [(32, 32), (24, 44), (31, 43)])
+@pytest.mark.parametrize("size", [(32, 32), (31, 43)])
 def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
     name: str, size: tuple[int, int], images: Tensor, tmp_path: Path
 ) -> None:
