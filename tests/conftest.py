@@ -10,17 +10,19 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
-import s3fs
-import skimage
 from hypothesis import settings
 from PIL import Image, ImageOps
 
-from tests.prefect_services import PrefectServer, PrefectWorker
+from tests import tiers
 from tests.services import S3Server
 from tests.warm import Starter
 from tests.workers import SHARED, Workers, shared_s3_server
+
+if TYPE_CHECKING:  # what takes long to import is imported by the fixtures that need it
+    from tests.prefect_services import PrefectServer, PrefectWorker
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
@@ -42,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     os.environ |= {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     signal.signal(signal.SIGTERM, _terminated)
+    config.pluginmanager.register(tiers)
     config.pluginmanager.register(Workers(config))
 
 
@@ -58,14 +61,18 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.delenv(name, raising=False)
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
     yield s3_server.url(uuid.uuid4().hex)
-    s3fs.S3FileSystem.clear_instance_cache()
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PrefectServer]":
     """Start a server that has the work pool `dtls`, and no deployments yet."""
+    from tests.prefect_services import PrefectServer, PrefectWorker
+
     with PrefectServer(tmp_path_factory.mktemp("prefect-server")) as server:
         server.create_work_pool(PrefectWorker.pool)
         yield server
@@ -73,16 +80,18 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
 @pytest.fixture(scope="session")
 def prefect_worker(
-    prefect_server: PrefectServer, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PrefectWorker]:
+    prefect_server: "PrefectServer", s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[PrefectWorker]":
     """Start a worker whose flows run in the checkout's root and find the bucket."""
+    from tests.prefect_services import PrefectWorker
+
     folder = tmp_path_factory.mktemp("prefect-worker")
     with PrefectWorker(folder, prefect_server, cwd=ROOT, environment=s3_server.environment()) as worker:
         yield worker
 
 
 @pytest.fixture(scope="session")
-def deployed(prefect_server: PrefectServer, prefect_worker: PrefectWorker) -> PrefectServer:
+def deployed(prefect_server: "PrefectServer", prefect_worker: "PrefectWorker") -> "PrefectServer":
     """The server and its worker, with everything in prefect.yaml deployed, and one GPU."""
     prefect_server.deploy_all()
     return prefect_server
@@ -114,6 +123,8 @@ def flows_harness() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve real images of 64×64 in the layout of FFHQ, 00000/00000.png …; not to be changed."""
+    import skimage
+
     root = tmp_path_factory.mktemp("photographs")
     (root / "00000").mkdir()
     for number in range(12):
