@@ -13,7 +13,8 @@ class Sampling:
     choice of steps. seed: of the noise of models whose results depend on noise. projected: the result is moved to the
     nearest image that A reduces to the LR image; exact for clean LR images, and never worse then; noise and
     JPEG blocks of the LR image would come through. ensemble: the mean with what comes of the mirrored image, in
-    twice the time. tile: results with a longer side, in pixels, are made in tiles.
+    twice the time. noise: the deviation, on the scale of [0, 1], of the noise that is to be removed, for networks
+    that are given it. tile: results with a longer side, in pixels, are made in tiles.
     """
 
     sampler: str | None = None
@@ -21,6 +22,7 @@ class Sampling:
     seed: int = 0
     projected: bool = False
     ensemble: bool = False
+    noise: float | None = None
     precision: Precision = "auto"
     compiled: bool = False
     tile: int = TILE

@@ -19,7 +19,7 @@ from dtls.errors import SamplingError, SizeError
 from dtls.inference.channels import channel_by_channel, in_colour
 from dtls.inference.method import Method
 from dtls.inference.sampling import DEFAULT, Sampling
-from dtls.inference.spandrel_file import build, read
+from dtls.inference.spandrel_file import build, gets_noise_level, read, with_noise_level
 from dtls.inference.tiling import Tiler
 
 FOURIER = ("LaMa", "FFTformer")
@@ -41,6 +41,9 @@ class SpandrelModel(Method):
     def __init__(self, checkpoint: Path, device: str = "cpu", sampling: Sampling = DEFAULT) -> None:
         content = read(checkpoint)
         self.model, self.needs_mask = build(content, checkpoint)
+        told = sampling.noise if gets_noise_level(self.model) else None
+        if told is not None:
+            self.model = with_noise_level(self.model, told)
         self.model.to(device).eval()
         self.model.model.requires_grad_(False)
         self.name = f"spandrel-{self.model.architecture.id}"
@@ -57,6 +60,7 @@ class SpandrelModel(Method):
             "checkpoint": hashlib.sha256(content).hexdigest(),
             "precision": "bf16" if self.bf16 else "fp32",
             "tile": str(sampling.tile),
+            **({} if told is None else {"noise": f"{told:g}"}),
         }
 
     @torch.inference_mode()

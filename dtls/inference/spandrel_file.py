@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
@@ -90,6 +91,32 @@ def build(content: bytes, path: Path) -> tuple[Any, bool]:
     if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{path}: {bad[0]} holds values that are no numbers")
     return model, model.purpose == "Inpainting"
+
+
+def gets_noise_level(model: Any) -> bool:
+    """Whether the network is given the level of the noise to remove, as one more channel."""
+    return model.architecture.id == "DRUNet" or "FDnCNN" in model.tags
+
+
+def with_noise_level(model: Any, level: float) -> Any:
+    """The descriptor of such a network that gives it this deviation, on the scale of [0, 1]; spandrel's is 15/255."""
+    from spandrel import ImageModelDescriptor
+
+    return ImageModelDescriptor(
+        model.model,
+        model.model.state_dict(),
+        architecture=model.architecture,
+        purpose=model.purpose,
+        tags=model.tags,
+        supports_half=model.supports_half,
+        supports_bfloat16=model.supports_bfloat16,
+        scale=model.scale,
+        input_channels=model.input_channels,
+        output_channels=model.output_channels,
+        size_requirements=model.size_requirements,
+        tiling=model.tiling,
+        call_fn=lambda network, x: network(torch.cat((x, torch.full_like(x[:, :1], level)), 1)),
+    )
 
 
 def _line(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """The methods that are trained: a checkpoint, how its results are made, and whatever size there is."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -62,10 +61,14 @@ class Trained(Method):
         self.max_pixels = self.tiler.tile**2
         precision = best_precision(sampling.precision, device)
         self.network = accelerated(self.model, device, precision, compiled=sampling.compiled)
-        choices = asdict(sampling) | {"precision": precision}
-        for name in ("compiled", "sampler", "steps", "seed"):
-            del choices[name]
-        choices |= chosen | ({"seed": sampling.seed} if self.is_stochastic else {})
+        choices = {
+            "projected": sampling.projected,
+            "ensemble": sampling.ensemble,
+            "precision": precision,
+            "tile": sampling.tile,
+            **chosen,
+            **({"seed": sampling.seed} if self.is_stochastic else {}),
+        }
         self.identity: Mapping[str, str] = {
             "method": self.name,
             "checkpoint": digest,

@@ -26,6 +26,7 @@ RESTORERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "KBNet": ("KBNet_s", UNET),
     "DRUNet": ("DRUNet", FOUR | {"in_nc": 4, "out_nc": 3}),
     "DnCNN": ("DnCNN", {"in_nc": 3, "out_nc": 3, "nc": 8, "nb": 9, "act_mode": "R"}),
+    "IPT": ("IPT", {"patch_size": 12, "n_feats": 12, "num_layers": 1}),
     "DITN": ("DITN", {"dim": 12, "ITL_blocks": 1, "SAL_blocks": 1, "upscale": 1}),
     "MixDehazeNet": ("MixDehazeNet", {"embed_dims": [8, 16, 24, 16, 8], "depths": [1, 1, 1, 1, 1]}),
     "RetinexFormer": ("RetinexFormer", {"n_feat": 8, "stage": 1}),
@@ -85,6 +86,24 @@ def test_a_grey_restorer_takes_each_channel_as_an_image_of_its_own(tmp_path: Pat
     x = noise(2, 3, 21, 30)
     each = [method(channel[:, None], (21, 30)) for channel in x.unbind(1)]
     torch.testing.assert_close(method(x, (21, 30)), torch.cat(each, 1))
+
+
+@pytest.mark.parametrize("name", ["DRUNet", "DnCNN"])
+def test_a_network_that_is_given_the_level_of_the_noise_is_given_the_task_s(name: str, tmp_path: Path) -> None:
+    how = {"in_nc": 4, "out_nc": 3} | (FOUR if name == "DRUNet" else {"nc": 8, "nb": 9, "mode": "FDnCNN"})
+    network = built(name, name, how)
+    path, x = saved(network, tmp_path / "model.pth"), noise(2, 3, 24, 32)
+    told, untold, same = (SpandrelModel(path, sampling=Sampling(noise=level)) for level in (0.1, None, 15 / 255))
+    with torch.inference_mode():
+        bare = network(torch.cat((x, torch.full_like(x[:, :1], 0.1)), 1)).clamp(0, 1)
+    torch.testing.assert_close(told(x, (24, 32)), bare, rtol=0, atol=1e-6)
+    torch.testing.assert_close(same(x, (24, 32)), untold(x, (24, 32)), rtol=0, atol=1e-6)
+    assert told.identity == {**untold.identity, "noise": "0.1"}
+
+
+def test_the_level_of_the_noise_means_nothing_to_other_networks(tmp_path: Path) -> None:
+    path = saved(built("NAFNet", "NAFNet", UNET), tmp_path / "nafnet.pth")
+    assert SpandrelModel(path, sampling=Sampling(noise=0.1)).identity == SpandrelModel(path).identity
 
 
 def test_large_images_are_restored_in_tiles(tmp_path: Path) -> None:
