@@ -5,16 +5,17 @@ Unit: about 256 images, or a shard. Proof: its receipt, written after the images
 
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoints.bundled import BUNDLED, bundled_for
 from dtls.choices import SMALLEST, TILE, Precision
+from dtls.degradations.base import Protocol
 from dtls.inference.sampling import Sampling
 from dtls.registry import INTERPOLATIONS, MODELS
 from flows.engine.flow import flow
-from flows.inputs.compatibility import check_enlarges, check_misfits
+from flows.inputs.compatibility import check_enlarges, check_misfits, downscaling_of
 from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec
 from flows.inputs.selection import SelectionOptions, Target
 from flows.interface.console import log
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SCALE = 4.0
 OF_NETWORKS = ("precision", "tile")
-OF_MODELS = ("project", "ensemble", "sampler", "sampling_steps", "seed", "any_protocol", "compile")
+OF_PROJECTION = ("project_passes", "protocol")
+OF_MODELS = ("ensemble", "sampler", "sampling_steps", "seed", "any_protocol", "compile")
 
 
 class UpscaleOptions(SelectionOptions):
@@ -75,6 +77,18 @@ class UpscaleOptions(SelectionOptions):
     )
     project: bool = Field(
         False, description="move each result to the nearest image that reduces to its source; for clean sources"
+    )
+    project_passes: int | None = Field(
+        None,
+        ge=1,
+        le=16,
+        description="with --project: how often results are projected and cut to the range of pixels, like 4; by "
+        "default 1 for checkpoints and 4 for other methods",
+    )
+    protocol: Protocol | None = Field(
+        None,
+        description="with --project: the downscaling that made the source, where its manifest does not say it and "
+        "the method was not trained for one",
     )
     ensemble: bool = Field(False, description="mean with the mirrored image's result: better, in twice the time")
     any_protocol: bool = Field(
@@ -131,6 +145,7 @@ class UpscaleOptions(SelectionOptions):
         if self.checkpoint is not None and not needs_training:
             raise ValueError(f"the method {self.method} has no checkpoint; leave one of the two out")
         self._check_options_of_others(OF_MODELS, "a trained model", fits=needs_training)
+        self._check_options_of_others(OF_PROJECTION, "--project", fits=self.project)
         is_network = needs_training or self.is_spandrel
         self._check_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
         return self
@@ -172,12 +187,12 @@ def upscale(options: UpscaleOptions) -> str:
         options.method,
         checkpoint,
         options.device,
-        replace(options.sampling(), precision=precision_of(options)),
+        replace(options.sampling(), precision=precision_of(options), **_projection(options)),
     )
     method = replace(load, device=device_here(options))()
     check_enlarges(method)
     scale = options.scale if has_size else default_scale(method)
-    check_misfits(method, options.source, scale, any_protocol=options.any_protocol, projected=options.project)
+    check_misfits(method, options.source, scale, any_protocol=options.any_protocol, requested=options.protocol)
     results = Results(
         Encoding(options.format, options.quality), options.suffix, options.provenance, options.samples_per_shard
     )
@@ -185,6 +200,13 @@ def upscale(options: UpscaleOptions) -> str:
         "upscale", load, Enlarged(scale, options.size, options.larger), results, options.batch_size
     )
     return transform(recipe, options.source, options.target, options, method, options.unit_size)
+
+
+def _projection(options: UpscaleOptions) -> dict[str, Any]:
+    """What of a method's use projecting needs."""
+    if not options.project:
+        return {}
+    return {"made_by": downscaling_of(options.source, options.protocol), "passes": options.project_passes}
 
 
 def default_scale(method: "Method") -> float:

@@ -6,7 +6,7 @@ A new method is a subclass of `Method` that says what it can do, and a line in `
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -35,9 +35,9 @@ class Method(ABC):
 
     name: str
     identity: Mapping[str, str]
-    is_learned: ClassVar[bool] = False
-    uses_gpu: ClassVar[bool] = False
-    channelwise: ClassVar[bool] = False
+    is_learned: bool = False
+    uses_gpu: bool = False
+    channelwise: bool = False
     takes_same_size: bool = False
     needs_mask: bool = False
     copies: bool = False
@@ -71,11 +71,12 @@ def load_method(
 ) -> Method:
     """The method called `name`; a trained one needs its checkpoint's folder, `spandrel` a file of weights.
 
-    ValueError or CheckpointError says what is wrong.
+    ValueError, CheckpointError or SamplingError says what is wrong.
     """
+    from dtls.inference.projected import projected  # needs this module
+
     if name in INTERPOLATIONS:
-        made: Method = imported(INTERPOLATIONS[name])(name)
-        return made
+        return projected(imported(INTERPOLATIONS[name])(name), sampling)
     if name not in methods():
         raise ValueError(f"unknown method {name!r}; known: {', '.join(methods())}")
     if checkpoint is None:
@@ -83,7 +84,7 @@ def load_method(
     if name == "spandrel":
         from dtls.inference.spandrel import SpandrelModel  # takes seconds
 
-        return SpandrelModel(checkpoint, device, sampling)
+        return projected(SpandrelModel(checkpoint, device, sampling), sampling)
     from dtls.inference.trained import Trained  # needs this module
 
     return Trained(checkpoint, device, sampling, name)

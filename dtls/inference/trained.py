@@ -11,12 +11,13 @@ from torch import Tensor
 from dtls.checkpoints.checkpoint import load_hashed
 from dtls.choices import SMALLEST
 from dtls.degradations.base import LRProtocol, is_linear
-from dtls.degradations.resize import project
+from dtls.degradations.operator import PASSES, Info
 from dtls.degradations.scale import scale_between
 from dtls.devices import accelerated, best_precision
 from dtls.errors import CheckpointError, SamplingError
 from dtls.inference.channels import in_colour
 from dtls.inference.method import Method
+from dtls.inference.projected import operator_for
 from dtls.inference.sampling import DEFAULT, Sampling
 from dtls.inference.tiling import Tiler
 from dtls.models.base import Callback
@@ -50,10 +51,12 @@ class Trained(Method):
             self.sample, chosen = self.model.sampler(self._sampler(), sampling.steps)
         except ValueError as error:
             raise SamplingError(f"{checkpoint}: {error}") from error
-        if sampling.projected and not is_linear(self.degradation):
-            raise SamplingError(
-                f"{checkpoint}: made for {self.degradation}, which is not linear: nothing to project on"
-            )
+        self.made_by = sampling.made_by or self.degradation
+        try:
+            self.operator = operator_for(self.made_by) if sampling.projected else None
+        except SamplingError as error:
+            raise SamplingError(f"{checkpoint}: {error}") from error
+        self.passes = sampling.passes or (1 if is_linear(self.degradation) else PASSES)
         if sampling.seed and not self.is_stochastic:
             raise SamplingError(f"{checkpoint}: {self.name} draws nothing, so that a seed changes nothing")
         scale = self.model.scale
@@ -68,6 +71,7 @@ class Trained(Method):
             "tile": sampling.tile,
             **chosen,
             **({"seed": sampling.seed} if self.is_stochastic else {}),
+            **self._projection,
         }
         self.identity: Mapping[str, str] = {
             "method": self.name,
@@ -92,9 +96,10 @@ class Trained(Method):
             sr = (sr + self.tiler(run, x.flip(-1)).flip(-1)) / 2
         if sr.shape[-2:] != size:
             sr = F.interpolate(sr, size, mode="bicubic", antialias=True)
-        if self.sampling.projected:
-            sr = project(sr, lr, self.model.config.protocol)
-        return torch.where(sr.isfinite(), sr, torch.nan).clamp(0, 1)  # an infinity is no white pixel
+        sr = torch.where(sr.isfinite(), sr, torch.nan)  # an infinity is no white pixel
+        if self.operator is not None:
+            sr = self.operator.project(sr, lr, Info(size=size), self.passes)
+        return sr.clamp(0, 1)
 
     @torch.inference_mode()
     def trajectory(self, lr: Tensor, size: tuple[int, int]) -> list[tuple[int, Tensor]]:
@@ -114,6 +119,14 @@ class Trained(Method):
 
     def check_scale(self, scale: float) -> None:
         self.model.check_scale(scale)
+
+    @property
+    def _projection(self) -> dict[str, str]:
+        """What of projecting identifies results, where it is not what version 0.1 did."""
+        if self.operator is None:
+            return {}
+        passes = {"passes": str(self.passes)} if self.passes != 1 else {}
+        return passes | ({"made_by": self.made_by} if self.made_by != self.degradation else {})
 
     def _sampler(self) -> str | None:
         """The sampler that is asked for, or that belongs to the method's name; None for the model's own choice."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, cast, get_args
 
-from dtls.degradations.base import LRProtocol, is_linear
+from dtls.degradations.base import LRProtocol, Protocol, is_linear
 from dtls.errors import ProtocolError, SamplingError, SizeError
 from flows.inputs.sources import manifest_beside
 from storage.receipts.parquet import ROWS
@@ -35,22 +35,44 @@ def check_enlarges(method: "Method") -> None:
         raise SizeError(f"{method.name} restores images at the size they have, and enlarges none; use dtls restore")
 
 
+def downscaling_of(source: str, requested: Protocol | None) -> Protocol | None:
+    """The downscaling that results of these images are projected by: their manifest's, or else the one requested.
+
+    None where neither says it. ProtocolError where they disagree, or where the images are made by several;
+    SamplingError for one that is not linear.
+    """
+    made = protocols(source)
+    _check_unknown({source: made})
+    if random := sorted(name for name in made if not is_linear(name)):
+        raise SamplingError(f"{source}: made by {random[0]}, which is not linear: nothing to project on")
+    if len(made) > 1 or (requested is not None and made - {requested}):
+        asked = f", not by {requested}" if requested is not None else "; project the images of one at a time"
+        raise ProtocolError(f"{source}: made by {' and '.join(sorted(made))}{asked}")
+    return cast(Protocol, made.pop()) if made else requested
+
+
 def check_misfits(
-    method: "Method", source: str, scale: float | None, *, any_protocol: bool, projected: bool = False
+    method: "Method",
+    source: str,
+    scale: float | None,
+    *,
+    any_protocol: bool,
+    requested: Protocol | None = None,
 ) -> None:
-    """Refuse, before any work, a scale or images that the method was not trained for."""
+    """Refuse, before any work, a scale or images that the method was not trained for.
+
+    requested: the protocol of images that have no manifest.
+    """
     if scale is not None:
         method.check_scale(scale)
     if (trained := method.degradation) is None:
         return
-    made = protocols(source)
+    made = protocols(source) or {*filter(None, [requested])}
     if made - {trained} and not any_protocol:
         raise ProtocolError(
             f"the checkpoint is made for {trained}, and the images in {source} are made by "
             f"{', '.join(sorted(made))}; --any-protocol takes them all the same"
         )
-    if projected and (random := sorted(name for name in made if not is_linear(name))):
-        raise SamplingError(f"{source}: made by {random[0]}, which is not linear: nothing to project on")
 
 
 def chosen_protocol(

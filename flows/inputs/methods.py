@@ -60,7 +60,7 @@ class MethodSpec:
             raise CheckpointError("a method or a checkpoint is required")
         if self.method.startswith(SPANDREL):
             return load_spandrel(self.method.removeprefix(SPANDREL), best_device(self.device), self.sampling)
-        return load_method(self.method)
+        return load_method(self.method, sampling=self.sampling)
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,8 @@ def test_the_identity_tells_apart_what_changes_the_image_and_only_that(imported:
     others = [
         Sampling(sampler="current"),
         Sampling(projected=True),
+        Sampling(projected=True, passes=4),
+        Sampling(projected=True, made_by="antialias"),
         Sampling(ensemble=True),
         Sampling(precision="bf16"),
         Sampling(tile=512),
@@ -265,6 +267,9 @@ def test_the_identity_tells_apart_what_changes_the_image_and_only_that(imported:
     assert len({str(dict(identity)) for identity in identities}) == len(identities)
     for same in (Sampling(sampler="two-call"), Sampling(precision="fp32"), Sampling(compiled=True)):
         assert Trained(imported, sampling=same).identity == plain
+    once = Trained(imported, sampling=Sampling(projected=True)).identity
+    assert once == {**plain, "projected": "True"}, "as version 0.1 had it"
+    assert Trained(imported, sampling=Sampling(projected=True, made_by="reference", passes=1)).identity == once
     assert plain["protocol"] == "reference"
     assert len(plain["checkpoint"]) == 64
 
