@@ -18,6 +18,7 @@ from flows.evaluation.history import RUN_SUMMARY, RUNS
 from flows.evaluation.measure import Measurement
 from flows.evaluation.notes import not_measured, notes_of
 from flows.evaluation.outputs import TABLE, Published, Recorder
+from flows.evaluation.projection import projection_notes
 from flows.evaluation.rating import PAGE as RATING_PAGE
 from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
 from flows.evaluation.set_metrics import set_distances
@@ -84,7 +85,7 @@ class Publication:
             check_large(table)
             frame = read_metrics(table)
         said = map(astuple, answers_stand_on(self.out, self.options["ratings"]))
-        notes = notes_of(self.comparison, frame)
+        notes = [*notes_of(self.comparison, frame), *projection_notes(frame, self.options["sr"])]
         made_from = [self.configuration, versions()["dtls"], *self.out.info(TABLE).listed, *said, notes]
         return _Ground(frame, notes, made_from)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from storage.archives import kinds
 from storage.archives.source import Source, open_source
 from storage.archives.writer import Packing, is_archive
-from storage.receipts.receipts import read_manifest
+from storage.receipts.receipts import Record, read_manifest, record_of
 from storage.stores.location import Location, StorageError
 
 
@@ -71,7 +71,17 @@ def manifest_beside(address: str, columns: Sequence[str]) -> pa.Table | None:
 
     That of an archive is beside it.
     """
-    return read_manifest(Packing(address).staging if is_archive(address) else Location.of(address), columns)
+    return read_manifest(_state_of(address), columns)
+
+
+def record_beside(address: str) -> Record:
+    """What the last run over a target records of its options; nothing where there was none."""
+    return record_of(_state_of(address))
+
+
+def _state_of(address: str) -> Location:
+    """Where runs over a target keep what they say of it; those over an archive, beside it."""
+    return Packing(address).staging if is_archive(address) else Location.of(address)
 
 
 def check_within(target: Location, source: str) -> None:
