@@ -46,7 +46,15 @@ def save_checkpoint(model: Model, folder: Path, ask: Callable[[], None] = nobody
 
 def config_json(name: str, config: Any) -> bytes:
     """What `config.json` holds for a model's name and configuration."""
-    return (json.dumps({"method": name, **asdict(config)}, indent=2) + "\n").encode()
+    return (json.dumps(described(name, config), indent=2) + "\n").encode()
+
+
+def described(name: str, config: Any) -> dict[str, Any]:
+    """A model's name and configuration, for `make_model`; choices that are None are left out, as if there were none.
+
+    So a configuration that has learned another choice describes the models without it as it always has.
+    """
+    return {"method": name, **{key: value for key, value in asdict(config).items() if value is not None}}
 
 
 def save_tensors(

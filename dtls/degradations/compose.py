@@ -45,6 +45,10 @@ class Sum(Operator):
     def spec(self) -> str:
         return "+".join(part.spec for part in self.parts)
 
+    @property
+    def scale(self) -> float:
+        return self.parts[-1].scale
+
     def degraded(self, x: Tensor, share: Tensor, info: Info) -> Tensor:
         return reduce(lambda made, part: part.degraded(made, share, info), self.parts, x)
 

@@ -52,8 +52,8 @@ class Info:
         """The deviation of the noise and rounding of an observation."""
         return math.hypot(1 / (self.levels * math.sqrt(12)) if self.levels else 0, self.noise)
 
-    def part(self, which: slice) -> "Info":
-        """That of some of the images."""
+    def part(self, which: slice | Tensor) -> "Info":
+        """That of some of the images; `which` is a slice, or their indices on the CPU."""
         masks = self.masks if self.masks is None or len(self.masks) == 1 else self.masks[which]
         return replace(self, masks=masks, seeds=self.seeds if self.seeds is None else self.seeds[which])
 
@@ -92,6 +92,11 @@ class Operator(ABC):
         return 0.0
 
     @property
+    def scale(self) -> float:
+        """How many times smaller observations are."""
+        return 1.0
+
+    @property
     def task(self) -> str:
         """The task of undoing it, like `deblur:2`."""
         return task_of_spec(self.spec)
@@ -108,6 +113,12 @@ class Operator(ABC):
         """
         share = _share(t, self.steps, x)
         return torch.where(share == 0, x, self.degraded(x, share, info))
+
+    def timestep(self, strength: float) -> float:
+        """The t at a share of the strength, 0 to 1; of resizing, at a scale. SizeError for one beyond the family."""
+        if not 0 <= strength <= 1:
+            raise SizeError(f"the strength of {self.spec} is 0 to 1, not {strength:g}")
+        return strength * self.steps
 
     @abstractmethod
     def degraded(self, x: Tensor, share: Tensor, info: Info) -> Tensor:

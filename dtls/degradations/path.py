@@ -40,7 +40,11 @@ class Degradation(Operator):
 
     @property
     def spec(self) -> str:
-        return f"{self.protocol}:{self.size / self.lr_size:g}"
+        return f"{self.protocol}:{self.scale:g}"
+
+    @property
+    def scale(self) -> float:
+        return self.size / self.lr_size
 
     def low(self, n: int, t: float) -> int:
         """The side, in pixels, that n HR pixels are reduced to at t."""
@@ -48,7 +52,7 @@ class Degradation(Operator):
 
     def timestep(self, scale: float) -> int:
         """The t in 1…T whose D_t reduces most nearly by `scale`; SizeError for scales beyond the model's."""
-        largest = self.size / self.lr_size
+        largest = self.scale
         if not 1 < scale <= largest * (1 + 1e-6):
             raise SizeError(
                 f"this checkpoint ({self.lr_size}→{self.size}) upscales by more than ×1 and at most ×{largest:g}, "

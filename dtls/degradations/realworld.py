@@ -41,7 +41,7 @@ class RealWorld(Operator):
     B enlarges by Pillow's bicubic. Which images agree with such an LR image is not known.
     """
 
-    scale: float
+    times: float
     steps: int = field(default=STEPS, kw_only=True)
     is_linear = False
     projects = False
@@ -50,7 +50,11 @@ class RealWorld(Operator):
 
     @property
     def spec(self) -> str:
-        return f"realworld:{self.scale:g}"
+        return f"realworld:{self.times:g}"
+
+    @property
+    def scale(self) -> float:
+        return self.times
 
     def degraded(self, x: Tensor, share: Tensor, info: Info) -> Tensor:
         size = (x.shape[-2], x.shape[-1])

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fractions import Fraction
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 MAX_LENGTH, MAX_PARTS = 100, 4
 """Of a spec or task: characters, and degradations in a sum."""
-NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?(e-[0-9]{1,2})?(/[1-9][0-9]{0,11})?", re.ASCII)
-"""A value: 2, 0.5, 1e-3 or 25/255."""
+NUMBER = re.compile(r"([0-9]{1,12}(\.[0-9]{0,12})?|\.[0-9]{1,12})(e-[0-9]{1,2})?(/[1-9][0-9]{0,11})?")
+"""A value: 2, 0.5, .5, 1e-3 or 25/255."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Family:
             if text is not None:
                 raise DegradationError(f"{name} takes no value, so {name}:{text} is not known; write {name}")
             return None
-        number = float("nan") if text is None or not NUMBER.fullmatch(text) else float(Fraction(text))
+        number = float("nan") if text is None or not NUMBER.fullmatch(text) else _number(text)
         if not self.value.low <= number <= self.value.high:
             given = name if text is None else f"{name}:{text}"
             value = self.value
@@ -193,6 +192,12 @@ def _meant(name: str, kind: str, known: Iterable[str], others: dict[str, Family]
 def _tasks() -> dict[str, Family]:
     """The families by the names of their tasks, the first of each."""
     return {family.task: family for family in reversed(FAMILIES)}
+
+
+def _number(text: str) -> float:
+    """The number that a text like those of NUMBER stands for."""
+    number, _, divisor = text.partition("/")
+    return float(number) / float(divisor or 1)
 
 
 def _example(family: Family) -> str | None:

@@ -102,16 +102,16 @@ class Trained(Method):
         return sr.clamp(0, 1)
 
     @torch.inference_mode()
-    def trajectory(self, lr: Tensor, size: tuple[int, int]) -> list[tuple[int, Tensor]]:
+    def trajectory(self, lr: Tensor, size: tuple[int, int]) -> list[tuple[float, Tensor]]:
         """The sampler's predictions on its way, (t, images (N, 3, H, W) in [0, 1]), its last state as t = 0.
 
         In one piece, neither projected nor averaged with the mirrored image.
         """
         lr = lr.to(self.device)
         x, scale = self._input(lr, size)
-        seen: list[tuple[int, Tensor]] = []
+        seen: list[tuple[float, Tensor]] = []
 
-        def see(t: int, made: Tensor) -> None:
+        def see(t: float, made: Tensor) -> None:
             seen.append((t, made[..., : size[0], : size[1]].clamp(0, 1)))
 
         sr = self._sampled(x, scale, see)

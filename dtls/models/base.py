@@ -22,9 +22,13 @@ Network = Callable[[Tensor, Tensor], Tensor]
 """A model's `forward` in the precision of a run: (x, t) → what it predicts, float32."""
 Compare = Callable[[Tensor, Tensor], Tensor]
 """The loss between predicted and true images."""
-Callback = Callable[[int, Tensor], None]
+Callback = Callable[[float, Tensor], None]
 Sample = Callable[[Network, Tensor, float, Tensor, Callback | None], Tensor]
-"""From network, input x, scale, the images' seeds (N,) and a callback(t, predicted images) to SR images."""
+"""From network, input x, scale, the images' seeds (N,) and a callback(t, predicted images) to SR images.
+
+Of a model that undoes another degradation than resizing, x are observations y of that family, and in place of the
+scale stands the share t/T of its strength that they suffered, 1 for all of it.
+"""
 
 
 class Draws(NamedTuple):
@@ -53,6 +57,11 @@ class Config:
     def scale(self) -> int:
         return self.size // self.lr_size
 
+    @property
+    def undoes(self) -> str:
+        """The degradation of what goes in."""
+        return self.protocol
+
     def validate(self) -> Self:
         """Return self, or raise SizeError where the parts do not fit."""
         if self.protocol not in get_args(LRProtocol):
@@ -80,7 +89,9 @@ class Model(nn.Module):
     which the sides of what goes in have to be. timesteps: T, those it learns. name: in the registry, and in
     config.json. defaults: what departs from the training recipe's. compares: whether its loss is between images,
     so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
-    draws: whether results depend on noise. sees_own: whether it can learn from what it first predicts of an image.
+    draws: whether results may depend on noise. sees_own: whether it can learn from what it first predicts of an
+    image. takes_families: whether it can be trained for any degradation that keeps an image's size, not only for LR
+    images.
     preset: of those in `dtls.training.presets`, the one that it is trained by where none is named; None for a model
     that has none. progress: in training, the share of the steps that is done.
     """
@@ -90,8 +101,9 @@ class Model(nn.Module):
     defaults: ClassVar[Mapping[str, Any]] = departing()
     compares: ClassVar[bool] = True
     staged: ClassVar[bool] = False
-    draws: ClassVar[bool] = False
+    draws: bool = False
     sees_own: ClassVar[bool] = False
+    takes_families: ClassVar[bool] = False
     preset: ClassVar[str | None] = None
     config: Any
     scale: int = 1
@@ -106,6 +118,12 @@ class Model(nn.Module):
     def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
         """The loss of HR images (N, 3, S, S), a scalar."""
         raise NotImplementedError
+
+    @property
+    def undoes(self) -> str:
+        """The degradation of what goes in: the protocol of LR images, or a spec of `dtls.degradations.registry`."""
+        degradation: str = self.config.undoes
+        return degradation
 
     @property
     def samplers(self) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class Trainer(Generic[M]):
         check_recipe(type(model), recipe)
         if recipe.inputs == "sampled" and model.config.predicts != "x0":
             raise TrainingError("a network that predicts the previous step has no two-call sampler to learn from")
+        if recipe.inputs == "sampled" and "two-call" not in model.samplers:
+            raise TrainingError(f"{model.undoes} is not linear, so there is no two-call sampler to learn from")
         if bool(recipe.perceptual) != (perceptual is not None):
             raise ValueError("a perceptual weight and a perceptual model go together")
         self.model, self.recipe, self.done = model, recipe, 0

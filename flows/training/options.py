@@ -17,6 +17,8 @@ from pydantic import (
 
 from dtls.choices import Precision, Prediction
 from dtls.degradations.base import LRProtocol
+from dtls.degradations.registry import operator_of, parts_of_task, spec_of_task, tasks
+from dtls.degradations.scale import downscale_size
 from dtls.registry import MODELS, model_class
 from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 
@@ -83,6 +85,11 @@ class TrainOptions(Options):
         0.1, ge=0, le=1, description="share of images that cannot be used above which training stops"
     )
     method: str = Field("dtls", description=f"what to train: {', '.join(MODELS)}")
+    task: str | None = Field(
+        None,
+        description=f"what to undo: {', '.join(tasks())}, or several, like deblur:2+denoise:0.1; by default "
+        "super-resolution to size from lr-size",
+    )
     preset: Literal["16-128", "32-512", "16-128-plus"] | None = Field(
         None, description="model and recipe of dtls: the paper's two, or the first one improved; 16-128 by default"
     )
@@ -161,21 +168,36 @@ class TrainOptions(Options):
         if model_class(self.method).preset is None:
             return self._other(base)
         size, stride = self.size or base.size, self.stride or base.stride
-        lr_size = self.lr_size or size * base.lr_size // base.size
         given = self.model_dump(include={"dim", "residual", "patch", "predicts", "protocol"}, exclude_none=True)
-        return replace(
-            base,
-            multipliers=self.dim_mults or base.multipliers,
-            size=size,
-            stride=stride,
-            steps=steps_between(lr_size, size, stride),
-            **given,
-        ).validate()
+        given |= {"multipliers": self.dim_mults or base.multipliers, "size": size}
+        degradation = base.degradation if self.task is None else self._family()
+        if degradation is not None:
+            return replace(base, degradation=degradation, **given).validate()
+        lr_size = self._lr_size(size) or size * base.lr_size // base.size
+        steps = steps_between(lr_size, size, stride)
+        return replace(base, stride=stride, steps=steps, degradation=None, **given).validate()
+
+    def _family(self) -> str | None:
+        """The degradation, other than resizing, that the task undoes, if there is one."""
+        return None if self.task is None or self._scale() is not None else spec_of_task(self.task)
+
+    def _scale(self) -> float | None:
+        """The scale of the task, if that is super-resolution and nothing else."""
+        first, *others = parts_of_task(self.task) if self.task is not None else (None,)
+        return first.value if first is not None and first.family.task == "sr" and not others else None
+
+    def _lr_size(self, size: int) -> int | None:
+        """The side of the LR images that is asked for, itself or by the task's scale; SizeError for no whole one."""
+        if (scale := self._scale()) is None:
+            return self.lr_size
+        return downscale_size((size, size), scale)[0]
 
     def _other(self, base: Any) -> Any:
         """The configuration of a model of another method."""
         chosen: dict[str, Any] = self.model_dump(include={"size", "lr_size", "protocol"}, exclude_none=True)
-        if self.size and not self.lr_size:
+        if lr_size := self._lr_size(self.size or base.size):
+            chosen["lr_size"] = lr_size
+        elif self.size:
             chosen["lr_size"] = max(1, self.size * base.lr_size // base.size)
         return replace(base, **chosen, **_network(type(base), self.network)).validate()
 
@@ -197,6 +219,26 @@ class TrainOptions(Options):
     def _is_known(cls, method: str) -> str:
         model_class(method)
         return method
+
+    @model_validator(mode="after")
+    def _is_of_the_task(self) -> Self:
+        if self.task is None:
+            return self
+        spec = spec_of_task(self.task)
+        operator = operator_of(spec)
+        if self._scale() is not None:
+            foreign: tuple[str, ...] = ("lr_size",)
+        elif operator.scale != 1:
+            raise ValueError(f"a model learns super-resolution alone, or tasks without it, not {self.task}")
+        elif model_class(self.method).takes_families:
+            foreign = ("lr_size", "stride", "protocol")
+        else:
+            raise ValueError(f"the method {self.method} learns super-resolution; {self.task} goes with dtls and cold")
+        if given := [name for name in foreign if getattr(self, name) is not None]:
+            raise ValueError(f"{given[0].replace('_', '-')} does not go with the task {self.task}")
+        if self.recipe().inputs == "sampled" and self._scale() is None and not operator.is_linear:
+            raise ValueError(f"inputs sampled goes with linear degradations, not with {spec}; say --inputs degraded")
+        return self
 
     @model_validator(mode="after")
     def _is_of_the_method(self) -> Self:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dtls.checkpoints.checkpoint import CONFIG, config_json
+from dtls.checkpoints.checkpoint import CONFIG, config_json, described
 from dtls.devices import best_device, best_precision
 from dtls.errors import CheckpointError, DeviceError
 from dtls.inference.sampling import DEFAULT
@@ -56,7 +56,7 @@ def trained(options: TrainOptions) -> str:
             settings = Settings(
                 shards=[(str(shard.path), shard.count) for shard in shards],
                 folder=str(folder),
-                model={"method": options.method, **asdict(config)},
+                model=described(options.method, config),
                 recipe=asdict(options.recipe()),
                 batch_size=options.batch_size or preset_of(options.method, options.preset).batch_size,
                 workers=_workers(options, device),
@@ -77,7 +77,7 @@ def trained(options: TrainOptions) -> str:
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
             loss: str = raised(in_task("training", training)(settings, group, publish, lease))
-    log(f"trained {config.lr_size}→{config.size} ({config.protocol}) → {target}: {loss}")
+    log(f"trained {config.lr_size}→{config.size} ({config.undoes}) → {target}: {loss}")
     return loss
 
 
@@ -85,7 +85,7 @@ def _network(options: TrainOptions) -> tuple[Trained | None, Config]:
     """The model that training starts with, if one is given, and the configuration of the network to train."""
     start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None
     config = options.model(start.model.config if start is not None else None)
-    if start is not None and start.model.scale not in (1, config.scale):
+    if start is not None and start.model.scale > 1 and start.model.scale != config.scale:
         raise CheckpointError(f"{options.start}: enlarges by {start.model.scale}, not by {config.scale}")
     return start, config
 

@@ -70,7 +70,7 @@ def test_what_is_not_known_is_refused_in_one_line(parse: object, text: str, mess
 
 @pytest.mark.parametrize(
     ("written", "canonical"),
-    [("blur:2.0", "blur:2"), ("blur:5e-1", "blur:0.5"), ("noise:51/255", "noise:0.2"), ("dark:1/4", "dark:0.25")],
+    [("blur:2.0", "blur:2"), ("blur:.5", "blur:0.5"), ("noise:51/255", "noise:0.2"), ("dark:1/4", "dark:0.25")],
 )
 def test_a_value_may_be_written_in_several_ways(written: str, canonical: str) -> None:
     assert operator_of(written).spec == canonical

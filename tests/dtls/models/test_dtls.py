@@ -279,7 +279,7 @@ def test_the_trajectory_is_what_the_sampler_predicts_cut_to_size_and_then_the_re
     name: SamplerName, imported: Path, model: DTLS, images: Tensor
 ) -> None:
     lr, size = unit(images)[:2, :, :10, :13], (37, 49)  # padded to 40×52, at t = 6
-    seen: list[tuple[int, Tensor]] = []
+    seen: list[tuple[float, Tensor]] = []
     x = padded(resize(lr, size, "reference"), 4)
     SAMPLERS[name](model, model.degradation, x, 6, lambda t, made: seen.append((t, made)))
     method = Trained(imported, sampling=Sampling(sampler=name))

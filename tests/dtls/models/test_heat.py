@@ -142,7 +142,7 @@ def test_a_perfect_network_leads_back_to_the_image_but_for_the_noise_of_each_ste
     model = made(timesteps=20)
     count, started = 64, model.timestep(scale)
     one = hr[:1].expand(count, -1, -1, -1)
-    told: list[int] = []
+    told: list[float] = []
 
     def less_blurred(t: int) -> Tensor:
         return blurred(hr[:1], model.sigma[t : t + 1])

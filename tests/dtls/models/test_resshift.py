@@ -164,7 +164,7 @@ def test_with_a_perfect_network_the_chain_is_the_forward_one_and_ends_at_the_ima
     model, count = made(timesteps=15), 64
     x0, y0 = torch.full((count, 3, 16, 16), 0.2), torch.full((count, 3, 16, 16), 0.7)
     shown: list[tuple[int, Tensor]] = []
-    told: list[int] = []
+    told: list[float] = []
 
     def network(seen: Tensor, t: Tensor) -> Tensor:
         assert torch.equal(seen[:, :3], y0)

@@ -183,7 +183,7 @@ def test_results_follow_from_their_own_seed_and_image_alone(name: str, enlarged:
 
 
 def test_the_callback_sees_each_prediction_of_the_image(enlarged: Tensor) -> None:
-    model, seen = made().eval(), list[tuple[int, Tensor]]()
+    model, seen = made().eval(), list[tuple[float, Tensor]]()
     sample, told = model.sampler("ddim", 4)
     with torch.inference_mode():
         sr = sample(model, enlarged, 4.0, SEEDS, lambda t, image: seen.append((t, image)))

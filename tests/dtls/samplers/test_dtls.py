@@ -58,9 +58,9 @@ def of_the_paper(name: SamplerName, x: Tensor, t: int) -> tuple[dict[int, Tensor
     return made, x if name in ("hr", "written", "cold") else made[1]
 
 
-def sampled(name: SamplerName, x: Tensor, t: int) -> tuple[list[tuple[int, Tensor]], Tensor]:
+def sampled(name: SamplerName, x: Tensor, t: int) -> tuple[list[tuple[float, Tensor]], Tensor]:
     """What the sampler called `name` shows its callback, in order, and what it gives."""
-    seen: list[tuple[int, Tensor]] = []
+    seen: list[tuple[float, Tensor]] = []
     sr = SAMPLERS[name](waves, D, x, t, lambda s, prediction: seen.append((s, prediction)))
     return seen, sr
 
@@ -88,7 +88,7 @@ def test_every_sampler_is_its_formula_and_shows_each_prediction_in_order(
     torch.testing.assert_close(ours, sr, rtol=0, atol=1e-12)
     assert [s for s, _ in seen] == list(predictions) == list(range(t, 0, -1))
     for s, prediction in seen:
-        torch.testing.assert_close(prediction, predictions[s], rtol=0, atol=1e-12)
+        torch.testing.assert_close(prediction, predictions[int(s)], rtol=0, atol=1e-12)
 
 
 def test_the_step_by_step_samplers_are_told_apart(expected: dict[str, Tensor]) -> None:
@@ -103,7 +103,7 @@ def test_two_calls_are_the_first_and_the_last_of_the_paper_s(expected: dict[str,
     seen, ours = sampled("two-call", x, 6)
     assert [s for s, _ in seen] == [6, 1]
     for s, prediction in seen:
-        torch.testing.assert_close(prediction, predictions[s], rtol=0, atol=1e-12)
+        torch.testing.assert_close(prediction, predictions[int(s)], rtol=0, atol=1e-12)
     torch.testing.assert_close(ours, sr, rtol=0, atol=1e-12)
 
 
@@ -154,7 +154,7 @@ def test_the_previous_step_is_walked_without_degrading(expected: dict[str, Tenso
         raise AssertionError("D is not for this sampler")
 
     x = expected["lr_up"].double()
-    walked = previous(waves, refused, x, 3)  # type: ignore[arg-type]
+    walked = previous(waves, refused, x, 3)
     by_hand = x
     for t in (3, 2, 1):
         by_hand = waves(by_hand, torch.full((4,), t))
