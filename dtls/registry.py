@@ -10,6 +10,8 @@ INTERPOLATIONS: dict[str, str] = dict.fromkeys(
     ("nearest", "bilinear", "bicubic", "lanczos"), "dtls.inference.interpolation:Interpolation"
 )
 """Methods without weights, by name: what makes a `dtls.inference.method.Method` of the name."""
+FILLINGS: dict[str, str] = {"membrane": "dtls.inference.membrane:Membrane"}
+"""Methods without weights that fill the holes of images, by name: a `dtls.inference.method.Method` each."""
 MODELS: dict[str, str] = {
     "dtls": "dtls.models.dtls:DTLS",
     "cold": "dtls.models.dtls:DTLS",
@@ -30,7 +32,7 @@ PRESET_SAMPLERS: dict[str, str] = {"cold": "cold"}
 
 def methods() -> tuple[str, ...]:
     """The names of all methods."""
-    return (*INTERPOLATIONS, *MODELS, "spandrel")
+    return (*INTERPOLATIONS, *FILLINGS, *MODELS, "spandrel")
 
 
 def model_class(name: str) -> "type[Model]":

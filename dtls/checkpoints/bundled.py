@@ -1,20 +1,22 @@
-"""The bundled models, and which of them fits a scale; each folder has its card, README.md."""
+"""The bundled models, and which of them is for a scale or a task; each folder has its card, README.md."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtls.errors import SizeError
+from dtls.errors import CheckpointError, SizeError
 
 FOLDER = Path(__file__).parents[1] / "weights"
+ENLARGING = "sr"
 
 
 @dataclass(frozen=True)
 class Bundled:
-    """A bundled model. scale: the largest that it is for; subject: what it was trained on."""
+    """A bundled model. scale: the largest that it is for; subject: what it was trained on; task: what it does."""
 
     name: str
     scale: int
     subject: str
+    task: str = ENLARGING
 
     @property
     def folder(self) -> Path:
@@ -22,14 +24,27 @@ class Bundled:
 
 
 BUNDLED = {model.name: model for model in (Bundled("photo-x4", 4, "photographs"), Bundled("faces-x8", 8, "faces"))}
+UPSCALING = {name: model for name, model in BUNDLED.items() if model.task == ENLARGING}
+"""Those that enlarge images."""
 
 
 def bundled_for(scale: float | None) -> Bundled:
     """The model for a scale, or for results of one size, whose scale is each image's own; SizeError beyond all."""
-    for model in BUNDLED.values():
+    for model in UPSCALING.values():
         if scale is None or scale <= model.scale:
             return model
+    most = max(model.scale for model in UPSCALING.values())
     raise SizeError(
-        f"no model that comes with dtls enlarges by {scale:g}, {max(m.scale for m in BUNDLED.values())} is the most; "
-        "say --method, or --checkpoint"
+        f"no model that comes with dtls enlarges by {scale:g}, {most} is the most; say --method, or --checkpoint"
+    )
+
+
+def bundled_for_task(task: str) -> Bundled:
+    """The model that restores what a task undoes; CheckpointError, with what to do instead, where there is none."""
+    for model in BUNDLED.values():
+        if model.task == task:
+            return model
+    raise CheckpointError(
+        f"no model for {task} comes with dtls; give --checkpoint MODEL, which dtls train --task {task} makes, or "
+        f"--method {'membrane or ' if task == 'inpaint' else ''}spandrel:FILE"
     )

@@ -1,4 +1,4 @@
-"""The names of the protocols: how LR images are made of HR images."""
+"""The names of the protocols, how LR images are made of HR images, and of the degradation that cuts holes out."""
 
 from typing import Literal, TypeGuard, get_args
 
@@ -12,6 +12,15 @@ stand.
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 LRProtocol = Literal["reference", "antialias", "realworld"]
 """How LR images are made: by a linear downscaling, or as in `dtls.degradations.realworld`, which is not linear."""
+HOLES = "mask"
+"""The degradation of which a pixel has all or nothing: it is missing, or it is not."""
+NOISE = "noise"
+"""The degradation that adds white noise."""
+
+
+def is_resizing(spec: str) -> bool:
+    """Whether a degradation makes images smaller, by a protocol."""
+    return spec.partition(":")[0] in get_args(LRProtocol)
 
 
 def is_linear(protocol: str) -> TypeGuard[Protocol]:

@@ -1,4 +1,4 @@
-"""Methods that make images smaller: HR squares of one size, and LR images by a protocol."""
+"""Methods that degrade images: HR squares of one size, LR images by a protocol, and any degradation by its spec."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,11 +6,15 @@ from types import MappingProxyType
 from torch import Tensor
 
 from dtls.degradations.base import LRProtocol, is_linear
+from dtls.degradations.holes import random_masks
+from dtls.degradations.operator import Info
 from dtls.degradations.realworld import realworld, seeds_of
+from dtls.degradations.registry import operator_of
 from dtls.degradations.resize import resize
 from dtls.degradations.scale import scale_between
 from dtls.errors import SizeError
 from dtls.inference.method import Method
+from dtls.inference.sampling import at_strength
 
 
 class Square(Method):
@@ -48,3 +52,36 @@ class Downscaling(Method):
         if is_linear(self.protocol):
             return resize(hr, size, self.protocol).clamp(0, 1)
         return realworld(hr, size, seeds_of(hr, self.seed))
+
+
+class Degrading(Method):
+    """Degrades images at their own size: `blur:2`, `dark:0.25`, `grey`, `mask`, … (see `dtls.degradations.registry`).
+
+    strength: t / T of the family D_t, above 0 and at most 1. seed: of what is drawn, for each image by its own
+    pixels. has_masks: whether masks say where the holes of `mask` are; else they are drawn. DegradationError for a
+    spec that is not known.
+    """
+
+    takes_same_size = True
+
+    def __init__(self, spec: str, strength: float = 1.0, seed: int = 0, *, has_masks: bool = False) -> None:
+        self.operator, self.strength, self.seed = operator_of(spec), strength, seed
+        self.name = f"degrade-{self.operator.spec.partition(':')[0]}"
+        self.needs_mask = has_masks
+        self.is_stochastic = self.operator.draws or (self.operator.needs_mask and not has_masks)
+        drawn = {"seed": str(seed)} if self.is_stochastic else {}
+        protocol = at_strength(self.operator.spec, strength)
+        self.identity: Mapping[str, str] = {"method": self.name, "protocol": protocol, **drawn}
+
+    def __call__(self, x: Tensor, _: tuple[int, int], mask: Tensor | None = None) -> Tensor:
+        """What files of degraded images hold: (N, C, H, W), one channel of grey ones, alpha last where holes are."""
+        operator = self.operator
+        if x.shape[1] == operator.channels:
+            return x
+        seeds = seeds_of(x, self.seed) if self.is_stochastic else None
+        if self.operator.needs_mask and mask is None and seeds is not None:
+            mask = random_masks((x.shape[-2], x.shape[-1]), seeds)
+        info = Info(masks=mask, seeds=seeds)
+        if self.strength == 1:
+            return operator.observe(x, info).clamp(0, 1)
+        return operator(x, self.strength * operator.steps, info).clamp(0, 1)

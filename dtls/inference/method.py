@@ -11,10 +11,9 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dtls.degradations.base import LRProtocol
 from dtls.errors import SizeError
 from dtls.inference.sampling import DEFAULT, Sampling
-from dtls.registry import INTERPOLATIONS, imported, methods
+from dtls.registry import FILLINGS, INTERPOLATIONS, imported, methods
 
 
 class Method(ABC):
@@ -25,12 +24,12 @@ class Method(ABC):
     channelwise: it takes each channel for itself, on the CPU, in any number of threads at once. copies: `copied`
     makes its results of arrays of any type. takes_same_size: it is called for results of the image's own size, too;
     of other methods such a result is the image. needs_mask: it fills holes, and is called with a mask of them.
-    is_stochastic: its results depend on noise.
-    scale: what results are enlarged by where nothing else is asked for; None for the user's default.
+    grey_only: it takes images of one channel alone, and gives them colour. is_stochastic: its results depend on
+    noise. scale: what results are enlarged by where nothing else is asked for; None for the user's default.
     max_scale: the largest scale that it takes; None for any, 1 for methods that restore images at the size they have.
-    degradation: the protocol that made the LR images it was trained on, or that it makes LR images by. multiple: of
-    which the sides of images are, once it has padded them. max_pixels: of an image that it computes in one piece; it
-    cuts larger ones into tiles.
+    degradation: what it undoes: the protocol that made the LR images that it was trained on, or a spec like `blur:2`;
+    or the protocol that it makes LR images by. multiple: of which the sides of images are, once it has padded them.
+    max_pixels: of an image that it computes in one piece; it cuts larger ones into tiles.
     """
 
     name: str
@@ -40,11 +39,12 @@ class Method(ABC):
     channelwise: bool = False
     takes_same_size: bool = False
     needs_mask: bool = False
+    grey_only: bool = False
     copies: bool = False
     is_stochastic: bool = False
     scale: float | None = None
     max_scale: float | None = None
-    degradation: LRProtocol | None = None
+    degradation: str | None = None
     multiple: int = 1
     max_pixels: int | None = None
 
@@ -77,6 +77,9 @@ def load_method(
 
     if name in INTERPOLATIONS:
         return projected(imported(INTERPOLATIONS[name])(name), sampling)
+    if name in FILLINGS:
+        made: Method = imported(FILLINGS[name])(name)
+        return made
     if name not in methods():
         raise ValueError(f"unknown method {name!r}; known: {', '.join(methods())}")
     if checkpoint is None:

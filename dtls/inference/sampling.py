@@ -16,7 +16,8 @@ class Sampling:
     checkpoint was trained for. passes: how often results are projected and cut to [0, 1]; None for once where a
     checkpoint upscales, and four times elsewhere. ensemble: the mean with what comes of the mirrored image, in
     twice the time. noise: the deviation, on the scale of [0, 1], of the noise that is to be removed, for networks
-    that are given it. tile: results with a longer side, in pixels, are made in tiles.
+    that are given it. tile: results with a longer side, in pixels, are made in tiles. strength: t / T at which a
+    model starts that undoes a degradation at an image's own size; 1 for all of it.
     """
 
     sampler: str | None = None
@@ -30,6 +31,12 @@ class Sampling:
     precision: Precision = "auto"
     compiled: bool = False
     tile: int = TILE
+    strength: float = 1.0
 
 
 DEFAULT = Sampling()
+
+
+def at_strength(spec: str, strength: float) -> str:
+    """A degradation at a part of its strength, as manifests keep it: `dark:0.25@0.5`; at strength 1, the spec."""
+    return spec if strength == 1 else f"{spec}@{strength:g}"

@@ -17,6 +17,7 @@ from dtls.degradations.scale import scale_between
 from dtls.devices import best_precision
 from dtls.errors import SamplingError, SizeError
 from dtls.inference.channels import channel_by_channel, in_colour
+from dtls.inference.membrane import seamless
 from dtls.inference.method import Method
 from dtls.inference.sampling import DEFAULT, Sampling
 from dtls.inference.spandrel_file import build, gets_noise_level, read, with_noise_level
@@ -30,9 +31,9 @@ class SpandrelModel(Method):
     """A model of another architecture, with the weights in a file; of `sampling`, precision and tile count.
 
     It enlarges by its own `scale`; where another size is wanted, Pillow's bicubic makes it of that result. At scale 1
-    it restores images at the size they have. With `needs_mask` it fills holes, and all other pixels stay bit by bit.
-    LR images of up to 128 pixels are enlarged in one piece, whatever `sampling.tile` says. CheckpointError for a file
-    that is no such model, SamplingError for a precision it does not compute in.
+    it restores images at the size they have. With `needs_mask` it fills holes, without seams, and all other pixels
+    stay bit by bit. LR images of up to 128 pixels are enlarged in one piece, whatever `sampling.tile` says.
+    CheckpointError for a file that is no such model, SamplingError for a precision it does not compute in.
     """
 
     is_learned = True
@@ -75,7 +76,7 @@ class SpandrelModel(Method):
             if mask is None:
                 raise SizeError(f"{self.name} fills holes: a mask says where they are")
             holes = (mask.to(self.device) > 0.5).float()
-            return torch.where(holes > 0, in_colour(lambda colours: self._filled(colours, holes), x), x)
+            return seamless(in_colour(lambda colours: self._filled(colours, holes), x), x, holes).clamp(0, 1)
         fitted = channel_by_channel if self.model.input_channels == 1 else in_colour
         sr = fitted(self._enlarged, x)
         if sr.shape[-2:] != size:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, cast, get_args
 
-from dtls.degradations.base import LRProtocol, Protocol, is_linear
+from dtls.degradations.base import HOLES, LRProtocol, Protocol, is_linear
+from dtls.degradations.registry import spec_of_task, task_of_spec
 from dtls.errors import ProtocolError, SamplingError, SizeError
 from flows.inputs.sources import manifest_beside
 from storage.receipts.parquet import ROWS
@@ -49,6 +50,33 @@ def downscaling_of(source: str, requested: Protocol | None) -> Protocol | None:
         asked = f", not by {requested}" if requested is not None else "; project the images of one at a time"
         raise ProtocolError(f"{source}: made by {' and '.join(sorted(made))}{asked}")
     return cast(Protocol, made.pop()) if made else requested
+
+
+def check_restores(method: "Method", task: str) -> None:
+    """Refuse, before any work, a method that is not for a task of restoration."""
+    spec = spec_of_task(task)
+    if method.max_scale != 1:
+        raise SizeError(f"{method.name} enlarges images, and restores none at the size they have; use dtls upscale")
+    if method.degradation is not None and method.degradation != spec:
+        raise ProtocolError(
+            f"{method.name} is made to undo {method.degradation}, not {spec}; say --task "
+            f"{task_of_spec(method.degradation)}, or give the model of another task"
+        )
+    has_holes = HOLES in spec.split("+")
+    if method.needs_mask and not has_holes:
+        raise ProtocolError(f"{method.name} fills holes: it is for --task inpaint, not {task}")
+    if has_holes and not method.needs_mask:
+        raise ProtocolError(f"{method.name} fills no holes, so that it is not for --task {task}")
+
+
+def check_degraded(method: "Method", source: str, protocol: str) -> None:
+    """Refuse, before any work, images that were degraded otherwise than the method was trained for."""
+    others = sorted(protocols(source, "degrade") - {protocol})
+    if others and method.degradation is not None:
+        raise ProtocolError(
+            f"the task undoes {protocol}, and the images in {source} are made by {', '.join(others)}; "
+            "--any-protocol takes them all the same"
+        )
 
 
 def check_misfits(

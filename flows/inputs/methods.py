@@ -63,6 +63,30 @@ class MethodSpec:
         return load_method(self.method, sampling=self.sampling)
 
 
+def file_of_weights(method: str) -> str | None:
+    """The name of the method of a file of weights, however its first part is spelled; None for other methods."""
+    name, colon, file = method.partition(":")
+    return SPANDREL + file if name.lower() + colon == SPANDREL and file else None
+
+
+@dataclass(frozen=True)
+class Deterioration:
+    """Loads what degrades images at their own size, by the spec of a degradation.
+
+    strength: how much of it. seed: of what it draws. has_masks: whether masks say where holes are.
+    """
+
+    spec: str
+    strength: float = 1.0
+    seed: int = 0
+    has_masks: bool = False
+
+    def __call__(self) -> "Method":
+        from dtls.inference.degrade import Degrading
+
+        return Degrading(self.spec, self.strength, self.seed, has_masks=self.has_masks)
+
+
 @dataclass(frozen=True)
 class Reduction:
     """Loads what makes LR images by a protocol. seed: of what it draws."""

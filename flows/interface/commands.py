@@ -75,7 +75,7 @@ def command(
         except KeyboardInterrupt as error:
             raise StoppedError from error
 
-    order = [*arguments, *model.__annotations__, *model.model_fields]
+    order = [*arguments, *model.in_order()]
     panels = {field: _panel(model, field) for field in model.model_fields}
 
     def place(field: str) -> tuple[bool, int, int]:

@@ -3,10 +3,13 @@
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+from inspect import get_annotations
 from itertools import chain
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from storage.stores.location import check_secrets
 
@@ -37,6 +40,21 @@ class Options(BaseModel):
     panels: ClassVar[Panels] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def in_order(cls) -> list[str]:
+        """The names of all options: those without a default, then those of this class, then those of each base."""
+        owned = (name for base in cls.__mro__ for name in get_annotations(base) if name in cls.model_fields)
+        return sorted(dict.fromkeys(owned), key=lambda name: not cls.model_fields[name].is_required())
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema of the form, in the order of `in_order`."""
+        found = handler(schema)
+        properties = handler.resolve_ref_schema(found)["properties"]
+        ordered = {name: properties.pop(name) for name in cls.in_order() if name in properties}
+        properties.update(ordered)
+        return found
 
     @field_validator("*", mode="before")
     @classmethod

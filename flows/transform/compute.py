@@ -10,9 +10,12 @@ from dtls.inference.alpha import bounded, fill, of_alpha
 from dtls.inference.method import Method
 from dtls.inference.pixels import to_pixels, to_unit
 from flows.transform.loaded import LoadedImage, SizeOf, reason_of
-from storage.images.photo import Photo, Samples
+from storage.images.photo import Samples
 from storage.receipts.units import Row, failed
 from storage.stores.errands import in_hand
+
+TRANSPARENT = (2, 4)
+"""Numbers of channels of images that have an alpha channel."""
 
 
 def copied(method: Method, size_of: SizeOf, image: LoadedImage) -> LoadedImage:
@@ -28,7 +31,7 @@ def computed(method: Method, size_of: SizeOf, batch: Sequence[LoadedImage]) -> I
     started = time.perf_counter()
     try:
         with in_hand(*(image.entry.key for image in batch)):
-            colours, alphas = _results(method, [image.photograph for image in batch], size_of(batch[0].shape))
+            colours, alphas = _results(method, batch, size_of(batch[0].shape))
     except Exception as error:  # models raise anything; torch, for want of memory, RuntimeError
         if len(batch) > 1:
             for image in batch:
@@ -46,22 +49,46 @@ def computed(method: Method, size_of: SizeOf, batch: Sequence[LoadedImage]) -> I
 
 @torch.inference_mode()
 def _results(
-    method: Method, batch: Sequence[Photo], size: tuple[int, int]
+    method: Method, batch: Sequence[LoadedImage], size: tuple[int, int]
 ) -> tuple[Sequence[Samples | None], Sequence[Samples | None]]:
     """Colours and alphas of the results of images of one kind; no colours where they are no numbers."""
-    dtype = batch[0].pixels.dtype
-    colours = to_unit(np.stack([photograph.pixels for photograph in batch]))
-    transparent = [photograph.alpha[..., None] for photograph in batch if photograph.alpha is not None]
-    alphas: Sequence[Samples | None] = [None] * len(batch)
-    if transparent:
+    photographs = [image.photograph for image in batch]
+    dtype = photographs[0].pixels.dtype
+    colours = to_unit(np.stack([photograph.pixels for photograph in photographs]))
+    alphas: Sequence[Samples | None] = [photograph.alpha for photograph in photographs]
+    if transparent := [alpha[..., None] for alpha in alphas if alpha is not None]:
         alpha = to_unit(np.stack(transparent))  # (N, 1, h, w)
         colours = fill(colours, alpha)
-        enlarged = of_alpha(method)(alpha, size).nan_to_num().cpu()
-        alphas = list(to_pixels(bounded(enlarged, alpha), dtype)[..., 0])
+        if size != batch[0].shape:
+            enlarged = of_alpha(method)(alpha, size).nan_to_num().cpu()
+            alphas = list(to_pixels(bounded(enlarged, alpha), dtype)[..., 0])
+    holes = [image.hole for image in batch if image.hole is not None]
+    mask = torch.from_numpy(np.stack(holes)).float()[:, None] if holes else None  # (N, 1, h, w)
     if method.channelwise:  # each channel alone takes a third of the memory
-        channels = [to_pixels(method(channel, size), dtype) for channel in colours.split(1, dim=1)]
-        return list(np.concatenate(channels, axis=-1)), alphas
-    results = method(colours, size)
-    finite = results.sum(dim=(1, 2, 3)).isfinite().tolist()
-    made = to_pixels(results, dtype)
-    return [pixels if good else None for pixels, good in zip(made, finite, strict=True)], alphas
+        channels = [to_pixels(method(channel, size, mask), dtype) for channel in colours.split(1, dim=1)]
+        made, finite = np.concatenate(channels, axis=-1), [True] * len(batch)
+    else:
+        results = method(colours, size, mask)
+        finite = results.sum(dim=(1, 2, 3)).isfinite().tolist()
+        made = to_pixels(results, dtype)
+    found = [pixels if good else None for pixels, good in zip(made, finite, strict=True)]
+    if made.shape[-1] in TRANSPARENT:
+        return _parted(found, alphas)
+    if holes:
+        found = [
+            None if pixels is None else np.where(hole[..., None], pixels, photograph.pixels)
+            for pixels, hole, photograph in zip(found, holes, photographs, strict=True)
+        ]
+    return found, alphas
+
+
+def _parted(
+    made: Sequence[Samples | None], alphas: Sequence[Samples | None]
+) -> tuple[Sequence[Samples | None], Sequence[Samples | None]]:
+    """Colours, and alphas as small as both the results and their sources have them."""
+    colours = [None if pixels is None else pixels[..., :-1] for pixels in made]
+    own = [None if pixels is None else pixels[..., -1] for pixels in made]
+    return colours, [
+        one if alpha is None or one is None else np.minimum(one, alpha)
+        for one, alpha in zip(own, alphas, strict=True)
+    ]

@@ -5,7 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeGuard, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dtls.errors import DtlsError
+from storage.images import metadata
 from storage.images.formats import ImageError
 from storage.images.photo import Photo, Samples
 from storage.receipts.units import Row, SkippedError, failed, skipped
@@ -19,22 +23,40 @@ SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
 T = TypeVar("T")
 
 
+PROFILES = {1: b"GRAY", 3: b"RGB "}
+"""The colour spaces of the profiles that images of so many channels can have."""
+
+
+@dataclass(frozen=True)
+class FetchedMask:
+    """The bytes of a mask, under the name that it was listed by."""
+
+    entry: Entry
+    data: bytes
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Fetched:
-    """The bytes of an image, how many of memory it and its result will take, and the seconds that reading took."""
+    """The bytes of an image, how many of memory it and its result will take, and the seconds that reading took.
+
+    mask: of its holes, where a file says where they are.
+    """
 
     entry: Entry
     data: bytes
     sha256: str
     needed: int
     seconds: float
+    mask: FetchedMask | None = None
 
 
 @dataclass(frozen=True)
 class LoadedImage:
     """An image on its way, with the seconds spent on it so far. own: its bytes, where its result is itself.
 
-    needed: the bytes of memory that it and its result take at their peak.
+    needed: the bytes of memory that it and its result take at their peak. hole: (H, W), which pixels a method is to
+    fill; None for methods that fill none. mask: the file that said so, if one did.
     """
 
     entry: Entry
@@ -44,6 +66,8 @@ class LoadedImage:
     read_seconds: float
     compute_seconds: float = 0.0
     own: bytes | None = None
+    hole: NDArray[np.bool_] | None = None
+    mask: FetchedMask | None = None
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -58,8 +82,17 @@ class LoadedImage:
         return height, width
 
     def become(self, pixels: Samples, alpha: Samples | None, seconds: float) -> "LoadedImage":
-        """The result of this image, and the seconds that computing it took."""
-        made = replace(self.photograph, pixels=pixels, alpha=alpha)
+        """The result of this image, and the seconds that computing it took.
+
+        A colour profile goes where the channels have become others.
+        """
+        photograph = self.photograph
+        icc = metadata.fitting(photograph.carried.icc, PROFILES[pixels.shape[2]])
+        notes = photograph.notes
+        if icc != photograph.carried.icc:
+            notes += (f"colour profile left out, as the result is {'grey' if pixels.shape[2] == 1 else 'in colour'}",)
+        carried = replace(photograph.carried, icc=icc)
+        made = replace(photograph, pixels=pixels, alpha=alpha, carried=carried, notes=notes)
         return replace(self, photograph=made, compute_seconds=seconds)
 
 

@@ -20,6 +20,8 @@ from flows.inputs.grouping import in_batches
 from flows.inputs.keys import Names
 from flows.inputs.selection import check_absent
 from flows.transform.compute import computed, copied
+from flows.transform.grey import without_colour
+from flows.transform.holes import Hole, MaskReader, hole_in, without_transparency
 from flows.transform.loaded import Fetched, LoadedImage, SizeOf, is_unmade, tried, weight_of
 from flows.transform.memory import HOLES, needed
 from flows.transform.sample import sample_of
@@ -49,7 +51,8 @@ class Transform:
     check_name: raises StorageError for a name that no result can have at the target. stamp: the text in a
     result that records what made it. bytes_at_once: of memory, for images and results on their way; what needs more
     is made alone. part_of: the part of an image that is used, from its top left. stays: by an image's size, whether
-    it is its own result. refused: why some images are not read, by their keys.
+    it is its own result. refused: why some images are not read, by their keys. masks: what reads the masks of the
+    samples that have one.
     """
 
     source: Source
@@ -65,6 +68,7 @@ class Transform:
     part_of: SizeOf = lambda size: size
     stays: Callable[[tuple[int, int]], bool] = lambda _: False
     refused: Mapping[str, str] = field(default_factory=dict)
+    masks: MaskReader | None = None
     turn: Turn = field(default_factory=Turn)
 
     def made(self, samples: Iterable[Entry], keep: Callable[[Sample | Row], T]) -> Iterator[T]:
@@ -108,13 +112,23 @@ class Transform:
             if why := self.refused.get(entry.key):
                 raise StorageError(why)
             self.check_name(self.names.of(entry.key))
+            image, mask_entry = self._files(entry)
             with ROOM.work():
                 ROOM.claim(entry.size, WHERE_THERE_IS_MORE)
-                data = self.source.fetch(entry)
+                mask = self.masks.fetch(mask_entry) if self.masks and mask_entry else None
+                data = self.source.fetch(image)
                 digest = hashlib.sha256(data).hexdigest()
-            return Fetched(entry, data, digest, self._needed(data), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Fetched(entry, data, digest, self._needed(data), seconds, mask)
 
         return tried(entry, fetched)
+
+    def _files(self, entry: Entry) -> tuple[Entry, Entry | None]:
+        """The image of a sample, and its mask if it has one."""
+        if self.masks is None or not entry.parts:
+            return entry, None
+        image, mask = entry.parts
+        return image or entry, mask
 
     def _needed(self, data: bytes) -> int:
         """The bytes of memory that an image and its result take; SizeError for too many pixels."""
@@ -145,13 +159,25 @@ class Transform:
     def _loaded(self, fetched: Fetched) -> LoadedImage | Row:
         def loaded() -> LoadedImage:
             started = time.perf_counter()
-            photograph = self._cropped(open_photo(fetched.data))
+            photograph, hole = self._with_hole(self._cropped(open_photo(fetched.data)), fetched)
             seconds = fetched.seconds + time.perf_counter() - started
-            image = LoadedImage(fetched.entry, photograph, fetched.sha256, fetched.needed, seconds)
+            image = LoadedImage(
+                fetched.entry, photograph, fetched.sha256, fetched.needed, seconds, hole=hole, mask=fetched.mask
+            )
             self._pixels(image.shape)
             return replace(image, own=fetched.data) if self._is_result(image) else image
 
         return tried(fetched.entry, loaded)
+
+    def _with_hole(self, photograph: Photo, fetched: Fetched) -> tuple[Photo, Hole | None]:
+        """A photograph as the method takes it, and its hole, if the method wants to know it."""
+        if self.method.grey_only:
+            photograph = without_colour(photograph)
+        if not self.method.needs_mask:
+            return photograph, None
+        if fetched.mask is None:
+            return without_transparency(photograph)
+        return photograph, hole_in(fetched.mask, photograph.pixels.shape[:2])
 
     def _cropped(self, photograph: Photo) -> Photo:
         height, width = photograph.pixels.shape[:2]
@@ -200,6 +226,8 @@ class Transform:
         rows, columns = size
         height, width = self.size_of(size)
         if height * width > MAX_PIXELS:
+            if (height, width) == size:
+                raise SizeError(f"{width}×{height} is more than {MAX_PIXELS:,} pixels, the most that there can be")
             scale = int(10 * math.sqrt(MAX_PIXELS / (rows * columns))) / 10
             way_out = f"--scale {scale:g} or --size {int(max(rows, columns) * scale)}"
             raise SizeError(f"{width}×{height} would be more than {MAX_PIXELS:,} pixels: take at most {way_out}")

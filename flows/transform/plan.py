@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from dtls.inference.method import Method
 from flows.engine.job import Job, Remaining
 from flows.inputs.contents import Contents, contents_of, reason_of_refusal
 from flows.inputs.keys import Names
+from flows.inputs.masks import Masks, hashes_of, made_of_both, with_masks
 from flows.inputs.selection import SelectionOptions, listed_keys, select
 from flows.inputs.sources import identity
 from flows.inputs.unlisted import made_before
@@ -21,7 +23,7 @@ from flows.transform.targets import is_of_shards
 from storage.archives.source import Folder, Source
 from storage.archives.writer import Packing
 from storage.receipts.receipts import Receipts
-from storage.receipts.schemas import IMAGES
+from storage.receipts.schemas import IMAGES, MASKED_IMAGES
 from storage.receipts.units import Unit, cut_by_key
 from storage.shards.choice import beside, extension
 from storage.stores.location import ChangedError, Entry, Location, StorageError
@@ -56,6 +58,7 @@ class Plan:
         target: Location,
         options: SelectionOptions,
         unit_size: int,
+        masks: Masks | None = None,
     ) -> Self:
         """The plan of a run from the source at `address`; StorageError where its choice of images cannot be made."""
         title, results, made_with = recipe.title, recipe.results, recipe.made_with(method)
@@ -64,14 +67,14 @@ class Plan:
         receipts = Receipts(
             target,
             title,
-            IMAGES,
+            IMAGES if masks is None else MASKED_IMAGES,
             source=identity(address),
             outputs=SHARD if results.in_shards else None,
             elsewhere=packing.sizes if packing is not None else dict,
             made_with=made_with,
             skipped=contents.skipped,
         )
-        contents = replace(contents, images=receipts.settled(contents.images, source.fetch))
+        contents = replace(contents, images=_settled(contents.images, source, masks, receipts))
         images, absent = _chosen(contents, options, listed_in_file, receipts, made_with)
         before = made_before(contents, receipts) if options.takes_all else []
         images = sorted([*images, *before])
@@ -87,6 +90,14 @@ class Plan:
         units = [Unit.of(title, name, chunk, made_with, names.exceptions) for name, chunk in chunks]
         outputs = [f"{unit.name}.tar" for unit in units] if results.in_shards else [names.of(e.key) for e in images]
         return cls(receipts, contents, absent, before, names, units, outputs)
+
+
+def _settled(images: list[Entry], source: Source, masks: Masks | None, receipts: Receipts) -> list[Entry]:
+    """The images, with their masks if they have some, and with other tags for what was changed unnoticed."""
+    if masks is None:
+        return receipts.settled(images, source.fetch)
+    masks.log_unused(images)
+    return receipts.settled(with_masks(images, masks), partial(hashes_of, source, masks), made_of_both)
 
 
 def check_sources(job: Job, options: SelectionOptions, there: set[Entry]) -> None:

@@ -14,6 +14,7 @@ import torch
 from dtls.inference.method import Method
 from flows.engine import run as fanout
 from flows.engine.job import Job, WorkerSpec
+from flows.inputs.masks import Masks
 from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import SourceSpec, absolute, check_within
 from flows.inputs.unlisted import check_remaking
@@ -22,7 +23,7 @@ from flows.transform.plan import Plan, check_sources
 from flows.transform.provenance import stamp_of
 from flows.transform.spec import ImageTransform, TransformSpec
 from flows.transform.targets import check_folded, log_names_alike, pack
-from storage.archives.source import open_source
+from storage.archives.source import Source, open_source
 from storage.stores.folding import pairs_alike
 from storage.stores.location import Location
 
@@ -44,16 +45,23 @@ def transform(
     where = open_source(source, options.names_encoding, follow_links=options.follow_links)
     packing = results.packing(target)
     to = packing.staging if packing else Location.of(target)
-    check_within(Location.of(target), source)
-    plan = Plan.of(recipe, method, where, source, packing, to, options, unit_size)
+    for address in filter(None, (source, recipe.masks)):
+        check_within(Location.of(target), address)
+    masks = Masks.at(recipe.masks, options) if recipe.masks is not None else None
+    plan = Plan.of(recipe, method, where, source, packing, to, options, unit_size, masks)
+
+    def spec_of(address: str, opened: Source) -> SourceSpec:
+        return SourceSpec.of(address, opened, options.names_encoding, follow_links=options.follow_links)
+
     spec = TransformSpec(
         recipe,
-        SourceSpec.of(source, where, options.names_encoding, follow_links=options.follow_links),
+        spec_of(source, where),
         absolute(target),
         stamp=stamp_of(method) if results.provenance else None,
         workers=options.workers,
+        masks=spec_of(recipe.masks, masks.source) if recipe.masks is not None and masks is not None else None,
     )
-    here = spec.transform(where, method, options.in_flight)
+    here = spec.transform(where, masks.source if masks is not None else None, method, options.in_flight)
     alike = pairs_alike(plan.outputs)
     if packing is not None and alike:
         log_names_alike(packing, alike)

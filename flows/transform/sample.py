@@ -42,6 +42,8 @@ def sample_of(image: LoadedImage, method: Method, names: Names, encoding: Encodi
         "compute_seconds": image.compute_seconds,
         "write_seconds": time.perf_counter() - started,
     }
+    if image.mask is not None:
+        row["mask"], row["mask_sha256"] = image.mask.entry.key, image.mask.sha256
     return Sample(made.data, suffix[1:].lower(), dict(row))
 
 

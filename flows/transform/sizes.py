@@ -124,6 +124,27 @@ class Reduced:
 
 
 @dataclass(frozen=True)
+class Unchanged:
+    """The image's own size."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, image: Size) -> Size:
+        return image
+
+    def part(self, image: Size) -> Size:
+        return image
+
+    def stays(self, _: Size) -> bool:
+        return False
+
+    def again(self, _: Row) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
 class Squared:
     """A square."""
 

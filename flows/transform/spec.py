@@ -7,7 +7,7 @@ other processes are to read stands here, and not in these.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -16,7 +16,9 @@ from flows.engine.job import Work
 from flows.inputs.keys import Names
 from flows.inputs.sources import SourceSpec
 from flows.interface.console import Advance
+from flows.transform.holes import MaskReader
 from flows.transform.memory import bytes_at_once, keep_little
+from flows.transform.options import MethodOptions
 from flows.transform.pipeline import Transform
 from flows.transform.sizes import Sizing
 from flows.transform.targets import to_files, to_shard
@@ -44,6 +46,12 @@ class Results:
     provenance: bool = False
     samples_per_shard: int | None = None
 
+    @classmethod
+    def of(cls, options: MethodOptions) -> Self:
+        """As options say."""
+        encoding = Encoding(options.format, options.quality)
+        return cls(encoding, options.suffix, options.provenance, options.samples_per_shard)
+
     @property
     def in_shards(self) -> bool:
         return self.samples_per_shard is not None
@@ -64,13 +72,14 @@ class Results:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """How images become results. load: the method."""
+    """How images become results. load: the method. masks: the address of the images' masks, if they have any."""
 
     title: str
     load: Loader
     size_of: Sizing
     results: Results = field(default_factory=Results)
     batch_size: int = 16
+    masks: str | None = None
 
     def made_with(self, method: Method) -> dict[str, Any]:
         """All that results depend on but their sources, as plain JSON values."""
@@ -86,25 +95,27 @@ class ImageTransform:
 
 @dataclass(frozen=True)
 class TransformSpec:
-    """A recipe with its source and target. stamp: what made a result, in words."""
+    """A recipe with its source, masks and target. stamp: what made a result, in words."""
 
     recipe: ImageTransform
     source: SourceSpec
     target: str
     stamp: str | None
     workers: int
+    masks: SourceSpec | None = None
 
     def __call__(self, at_once: int) -> Work:
         """What does a unit in this process, where `at_once` units share the memory."""
         method = self.recipe.load()
         torch.set_num_threads(1 if method.channelwise else THREADS)
-        return self.work(self.transform(self.source.open(), method, at_once))
+        masks = self.masks.open() if self.masks is not None else None
+        return self.work(self.transform(self.source.open(), masks, method, at_once))
 
     def into(self, folder: str) -> "TransformSpec":
         """The same, its results in another folder."""
         return replace(self, target=folder)
 
-    def transform(self, source: Source, method: Method, at_once: int) -> Transform:
+    def transform(self, source: Source, masks: Source | None, method: Method, at_once: int) -> Transform:
         """What makes each result, under the names that results have where no two sources would have the same."""
         recipe, results = self.recipe, self.recipe.results
         if method.is_learned:
@@ -122,6 +133,7 @@ class TransformSpec:
             batch_size=recipe.batch_size,
             workers=self.workers,
             bytes_at_once=bytes_at_once(at_once),
+            masks=MaskReader(masks) if masks is not None else None,
         )
 
     @property

@@ -60,6 +60,8 @@ class SampleRow(TypedDict, total=False):
     read_seconds: float | None
     compute_seconds: float | None
     write_seconds: float | None
+    mask: str | None
+    mask_sha256: str | None
     author: str | None
     license: str | None
     license_url: str | None
@@ -80,6 +82,15 @@ IMAGES = pa.schema(
     ]
 )
 """One row an image that was made of another."""
+
+MASKED_IMAGES = pa.schema(
+    [
+        *IMAGES,
+        pa.field("mask", pa.string(), metadata={"description": "name of the mask of its holes", LATER: b""}),
+        pa.field("mask_sha256", pa.string(), metadata={"description": "of the mask's bytes", LATER: b""}),
+    ]
+)
+"""One row an image that was made of another and of a mask."""
 
 SAMPLES_OF_SHARDS = pa.schema(
     [

@@ -63,7 +63,7 @@ def test_folders_and_archives_are_targets(target: str) -> None:
 
 
 def test_what_all_need_comes_before_what_some_do() -> None:
-    names = [name for name in UpscaleOptions.__annotations__ if name in UpscaleOptions.model_fields]
-    first = ["source", "target", "method", "checkpoint", "scale", "size", "format", "quality", "suffix"]
-    assert names[:9] == first
-    assert names.index("provenance") < names.index("sampler") < names.index("device")
+    names = UpscaleOptions.in_order()
+    assert names[:6] == ["source", "target", "method", "checkpoint", "scale", "size"]
+    assert names.index("format") < names.index("sampler") < names.index("device") < names.index("runner")
+    assert list(UpscaleOptions.model_json_schema()["properties"]) == names

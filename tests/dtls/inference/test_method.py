@@ -131,7 +131,8 @@ def test_an_unknown_method_is_refused_with_those_there_are() -> None:
     with pytest.raises(
         ValueError,
         match=re.escape(
-            f"unknown method 'magic'; known: nearest, bilinear, bicubic, lanczos, {', '.join(MODELS)}, spandrel"
+            "unknown method 'magic'; known: nearest, bilinear, bicubic, lanczos, membrane, "
+            f"{', '.join(MODELS)}, spandrel"
         ),
     ):
         load_method("magic")

@@ -120,8 +120,9 @@ def test_a_command_with_no_more_than_it_needs_takes_the_defaults(name: str) -> N
     command(app, name, model, taken.append, found.arguments)
     needed = [field for field, info in model.model_fields.items() if info.is_required()]
     lists = {"reports": ["2"]} if name == "compare-reports" else {}
-    wanted = {**dict.fromkeys(needed, "2"), **lists, **({"scale": "2"} if name == "upscale" else {})}
-    flags = [word for field in wanted if field not in found.arguments for word in (f"--{field}", "2")]
+    tasks = {"task": "deblur:2"} if "task" in needed else {}
+    wanted = {**dict.fromkeys(needed, "2"), **lists, **tasks, **({"scale": "2"} if name == "upscale" else {})}
+    flags = [word for field in wanted if field not in found.arguments for word in (f"--{field}", str(wanted[field]))]
     assert CliRunner().invoke(app, [name, *("2" for _ in found.arguments), *flags]).exception is None
     assert taken == [model.model_validate(wanted)]
 

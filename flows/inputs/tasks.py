@@ -1,0 +1,70 @@
+"""Options of the flows that degrade images, and restore them: the task, how strong the degradation is, and masks."""
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from dtls.degradations.base import HOLES, NOISE, is_resizing
+from dtls.degradations.registry import parts_of_task, spec_of_task, tasks
+from dtls.inference.sampling import at_strength
+from flows.inputs.selection import SelectionOptions
+from flows.interface.options import Address
+
+
+def _resizes(task: str) -> bool:
+    return any(is_resizing(part.spec) for part in parts_of_task(task))
+
+
+def restorations() -> tuple[str, ...]:
+    """How the tasks of restoration are written, with an example of each value."""
+    return tuple(task for task in tasks() if not _resizes(task))
+
+
+class TaskOptions(SelectionOptions):
+    """Which degradation is made, or undone."""
+
+    task: str = Field(description=f"{', '.join(restorations())}, or two of them like deblur:2+denoise:0.1")
+    masks: Address | None = None
+    strength: float = Field(
+        1.0, gt=0, le=1, description="how much of the degradation there is: 0.5 is half way, in small steps to 1"
+    )
+
+    @field_validator("task")
+    @classmethod
+    def _is_known(cls, task: str) -> str:
+        if _resizes(task):
+            scale = task.partition(":")[2]
+            raise ValueError(
+                f"{task} changes the size of images: use dtls upscale --scale {scale}, and dtls downscale --scale "
+                f"{scale} to make such images"
+            )
+        return "+".join(part.task for part in parts_of_task(task))
+
+    @model_validator(mode="after")
+    def _masks_are_for_holes(self) -> Self:
+        if self.masks is not None and not self.has_holes:
+            raise ValueError("--masks goes with --task inpaint")
+        if self.strength < 1 and self.has_holes:
+            raise ValueError("--strength is not for inpaint: a pixel is missing, or it is not")
+        return self
+
+    @property
+    def spec(self) -> str:
+        """The degradation."""
+        return spec_of_task(self.task)
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether pixels are missing."""
+        return HOLES in self.spec.split("+")
+
+    @property
+    def noise(self) -> float | None:
+        """The deviation of the noise that there is, on the scale of [0, 1], if there is some."""
+        found = [part.value for part in parts_of_task(self.task) if part.family.spec == NOISE]
+        return self.strength * found[0] if found and found[0] is not None else None
+
+    @property
+    def protocol(self) -> str:
+        """The degradation at its strength, as manifests keep it."""
+        return at_strength(self.spec, self.strength)
