@@ -90,6 +90,18 @@ COMMANDS = {
         ("source", "target"),
         ("dtls downscale hr lr --scale 8", "dtls downscale hr lr --scale 4 --protocol antialias"),
     ),
+    "degrade": Command(
+        "degrade",
+        "DegradeOptions",
+        IMAGES,
+        "Make blurred, noisy, dark or grey images, or images with holes, to test restoration with.",
+        ("source", "target"),
+        (
+            "dtls degrade photographs grey --task colourise",
+            "dtls degrade photographs blurred --task deblur:2",
+            "dtls degrade photographs torn --task inpaint --masks scratches.png",
+        ),
+    ),
     "upscale": Command(
         "upscale",
         "UpscaleOptions",
@@ -105,6 +117,20 @@ COMMANDS = {
             "dtls upscale s3://bucket/small s3://bucket/large --method lanczos --scale 2 --dry-run",
             "dtls upscale scans.tar.gz large.zip --method spandrel:RealESRGAN_x4plus.pth --format same",
             "dtls upscale photographs large --method bicubic --size 2048 --include '*.jpg' --limit 100",
+        ),
+    ),
+    "restore": Command(
+        "restore",
+        "RestoreOptions",
+        IMAGES,
+        "Colourise, deblur, denoise, brighten or fill every image of a folder, an archive, a bucket or shards.",
+        ("source", "target"),
+        (
+            "dtls restore photographs whole --task inpaint --method membrane --masks scratches.png",
+            "dtls restore torn whole --task inpaint --method spandrel:big-lama.pt --masks masks",
+            "dtls restore grey coloured --task colourise --checkpoint model",
+            "dtls restore noisy clean --task denoise:25/255 --method spandrel:scunet_color_real_psnr.pth",
+            "dtls restore s3://bucket/dark s3://bucket/light --task lowlight:0.25 --checkpoint s3://bucket/model",
         ),
     ),
     "report": Command(
@@ -287,7 +313,8 @@ def _nothing() -> None:
 def _app() -> typer.Typer:
     return typer.Typer(
         cls=_Group,
-        help="Image super-resolution: upscale folders and buckets, train models on your images, measure the results. "
+        help="Image super-resolution and restoration: upscale and restore folders and buckets, train models on your "
+        "images, measure the results. "
         "Every folder may be a URL (s3://…).",
         no_args_is_help=True,
         pretty_exceptions_enable=False,

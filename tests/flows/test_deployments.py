@@ -32,8 +32,8 @@ from tests.services import S3Server, Service, wait_until
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
-DEPLOYMENTS = ("shard", "train", "upscale", "report", "reproduce", "compare", "benchmark")
-SCHEDULED = DEPLOYMENTS[:4]
+DEPLOYMENTS = ("shard", "train", "upscale", "degrade", "restore", "report", "reproduce", "compare", "benchmark")
+SCHEDULED = ("shard", "train", "upscale", "restore", "report")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -325,6 +325,8 @@ def test_each_flow_run_whose_folder_is_missing_ends_with_the_line_of_the_command
         "shard": {"source": nothing, "target": out},
         "train": {"source": nothing, "target": out},
         "upscale": {"source": nothing, "target": out, "method": "bicubic", "scale": 2},
+        "degrade": {"source": nothing, "target": out, "task": "deblur:2"},
+        "restore": {"source": nothing, "target": out, "task": "inpaint", "method": "membrane"},
         "report": {"hr": nothing, "sr": {"a": other}, "out": out},
         "reproduce": {"table": "B1", **small},
         "benchmark": {"lr_sizes": [8], **small},
