@@ -6,6 +6,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps
 from tests import tiers
 from tests.services import S3Server
 from tests.warm import Starter
-from tests.workers import SHARED, Workers, shared_s3_server
+from tests.workers import OF_GROUP, SHARED, Workers, shared_s3_server
 
 if TYPE_CHECKING:  # what takes long to import is imported by the fixtures that need it
     from tests.prefect_services import PrefectServer, PrefectWorker
@@ -69,25 +70,40 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PrefectServer]":
+def group() -> Iterator[ExitStack]:
+    """What ends with the last test of the group, so that no server works on for tests that do without it."""
+    with OF_GROUP:
+        yield OF_GROUP
+
+
+@pytest.fixture(scope="session")
+def prefect_server(group: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> "PrefectServer":
     """Start a server that has the work pool `dtls`, and no deployments yet."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
     from tests.prefect_services import PrefectServer, PrefectWorker
 
-    with PrefectServer(tmp_path_factory.mktemp("prefect-server")) as server:
-        server.create_work_pool(PrefectWorker.pool)
-        yield server
+    server = group.enter_context(PrefectServer(tmp_path_factory.mktemp("prefect-server")))
+    for told in (EventsWorker, APILogWorker):
+        group.callback(told.drain_all, timeout=10)  # what flow runs of this process have still to tell the server
+    server.create_work_pool(PrefectWorker.pool)
+    return server
 
 
 @pytest.fixture(scope="session")
 def prefect_worker(
-    prefect_server: "PrefectServer", s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> "Iterator[PrefectWorker]":
+    group: ExitStack,
+    prefect_server: "PrefectServer",
+    s3_server: S3Server,
+    starter: Starter,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> "PrefectWorker":
     """Start a worker whose flows run in the checkout's root and find the bucket."""
     from tests.prefect_services import PrefectWorker
 
-    folder = tmp_path_factory.mktemp("prefect-worker")
-    with PrefectWorker(folder, prefect_server, cwd=ROOT, environment=s3_server.environment()) as worker:
-        yield worker
+    folder, keys = tmp_path_factory.mktemp("prefect-worker"), s3_server.environment()
+    return group.enter_context(PrefectWorker(folder, prefect_server, cwd=ROOT, environment=keys, starter=starter))
 
 
 @pytest.fixture(scope="session")
@@ -111,12 +127,12 @@ def warm(starter: Starter) -> Iterator[Starter]:
         yield starter
 
 
-@pytest.fixture(scope="session")
-def flows_harness() -> Iterator[None]:
-    """Let flows be called in this process, against a temporary server."""
-    from prefect.testing.utilities import prefect_test_harness
+@pytest.fixture
+def flow_runs(prefect_server: "PrefectServer") -> Iterator[None]:
+    """Let flows that are called in this process be runs of the server."""
+    from prefect.settings import temporary_settings
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings(prefect_server.settings()):
         yield
 
 

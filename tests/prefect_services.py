@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from prefect.settings.legacy import Setting
 from prefect.testing.cli import CycloptsCliRunner
 
 from tests.services import Service, descendants, free_ports, is_running, isolated_environment, wait_until
+from tests.warm import Starter, only_forks
 
 ROOT = Path(__file__).parents[1]
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -212,22 +213,34 @@ class PrefectServer(Service):
 
 
 class PrefectWorker(Service):
-    """`prefect worker start` for the pool `dtls`, which runs flows as processes."""
+    """`prefect worker start` for the pool `dtls`, which runs flows as processes.
+
+    With a starter, it and what it starts are forks of a process that has imported Prefect and the flows.
+    """
 
     name = "prefect-worker"
     pool = "dtls"
     stop_timeout = 45.0  # longer than the grace that Prefect gives to its flow runs
 
-    def __init__(self, folder: Path, server: PrefectServer, cwd: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server: PrefectServer,
+        cwd: Path,
+        environment: Mapping[str, str],
+        starter: Starter | None = None,
+    ) -> None:
         super().__init__(folder)
         self.server = server
         self.cwd = cwd
         self.extra_environment = environment
+        self.starter = starter
         self.worker_name = ""
 
     def __enter__(self) -> Self:
         self.worker_name = f"test-{secrets.token_hex(4)}"  # a new one each time: the server goes on to know the old
-        return super().__enter__()
+        with self.starter.active() if self.starter else nullcontext():
+            return super().__enter__()
 
     def command(self) -> list[str]:
         name = ["--pool", self.pool, "--name", self.worker_name]
@@ -246,4 +259,5 @@ class PrefectWorker(Service):
 
     def flow_runs(self) -> list[int]:
         """The processes of its flow runs that are there now."""
-        return [pid for pid in descendants(self.process.pid) if is_running(pid)] if self.process else []
+        started = descendants(self.process.pid) if self.process else []
+        return [pid for pid in started if is_running(pid) and not only_forks(pid)]

@@ -155,7 +155,7 @@ def test_cancelling_a_run_lets_its_child_finish(deployed: PrefectServer, tmp_pat
 
 
 @pytest.mark.slow
-def test_flows_run_in_this_process(flows_harness: None) -> None:
+def test_flows_run_in_this_process(flow_runs: None) -> None:
     from prefect import flow
 
     @flow(name="inline")

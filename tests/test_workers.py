@@ -35,13 +35,17 @@ CONFTEST = """
     def s3_server():
         return shared_s3_server(Path(os.environ[SHARED]))
 
+    @pytest.fixture(scope="session")
+    def log_file():
+        with Path(__file__).with_name("log").open("a", buffering=1) as file:
+            yield file
+
     @pytest.fixture(autouse=True)
-    def log(request):
-        said = lambda what: print(what, request.node.name, os.environ["PYTEST_XDIST_WORKER"], file=file, flush=True)
-        with Path(__file__).with_name("log").open("a") as file:
-            said("begin")
-            yield
-            said("end")
+    def log(request, log_file):
+        said = lambda what: print(what, request.node.name, os.environ["PYTEST_XDIST_WORKER"], file=log_file)
+        said("begin")
+        yield
+        said("end")
 """
 MODULE = """
     import pytest, time
@@ -94,6 +98,34 @@ def test_a_file_stays_together_and_so_does_what_asks_for_the_prefect_server(tmp_
     assert all(len(found) == 1 for found in workers.values()), workers
     assert workers["e"] == workers["f"]
     assert log[0][1] in ("test_e", "test_a[0]"), "the Prefect server's group is the first to begin"
+
+
+SERVER = """
+    import pytest
+    from tests.workers import OF_GROUP
+
+    @pytest.fixture(scope="session")
+    def prefect_server(log_file):
+        OF_GROUP.callback(log_file.write, "stop server -\\n")
+
+    def test_a(prefect_server):
+        pass
+
+    def test_b(prefect_server):
+        pass
+
+    def test_c():
+        pass
+"""
+
+
+@pytest.mark.slow
+def test_what_was_started_for_a_group_ends_with_its_last_test(tmp_path: Path) -> None:
+    _, log = nested(tmp_path, "-n1", test_a=SERVER)
+    assert [line[:2] for line in log] == [
+        *(["begin", "test_a"], ["end", "test_a"], ["begin", "test_b"], ["end", "test_b"]),
+        *(["stop", "server"], ["begin", "test_c"], ["end", "test_c"]),
+    ]
 
 
 @pytest.mark.slow

@@ -28,12 +28,17 @@ from typing import Any, Self
 from tests.workers import ONE_THREAD
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = ("flows", "dask")
+PROGRAMS = ("flows", "dask", "prefect")
+SUPERVISOR = "prefect.runner._workspace_supervisor"
+"""The program that Prefect's worker starts for a flow run, which is replaced by the engine in the end."""
 FLAGS = ("-u", "-B")
-AT_START = ("CUDA_", "LD_", "MALLOC_MMAP", "PREFECT_API", "PREFECT_HOME", "PREFECT_PROFILE", "PYTHON")
+AT_START = ("CUDA_", "LD_", "MALLOC_MMAP", "PYTHON")
 """What the names of variables begin with that are read before a fork can have them."""
-ALSO_LATER = ("PYTHONHASHSEED", "PYTHONUNBUFFERED")
-"""Dask sets the first for all that it starts, where it changes nothing; a fork sees to the second."""
+ALSO_LATER = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "PYTHONPATH", "PYTHONUNBUFFERED")
+"""The first is read when a GPU is first used. Dask sets the second for all that it starts, where it changes nothing.
+The third may name what a fork has anyway; it sees to the last."""
+HELPER = "forks"
+"""What a process calls itself that forks for a program."""
 MESSAGE = 2**20
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -58,6 +63,18 @@ class Request:
     @property
     def is_unbuffered(self) -> bool:
         return self.arguments[0] == "-u" or bool(self.environment.get("PYTHONUNBUFFERED"))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this is one of the programs, or a process of multiprocessing's."""
+        known = program(self.arguments)
+        if known[:1] == ["-c"]:
+            return known[-1] == "--multiprocessing-fork"
+        return known[:1] == ["-m"] and known[1].partition(".")[0] in PROGRAMS
+
+    @property
+    def is_supervisor(self) -> bool:
+        return program(self.arguments)[:2] == ["-m", SUPERVISOR]
 
 
 class Starter:
@@ -94,16 +111,17 @@ class Starter:
         return self.channel
 
     def install(self) -> None:
-        _posixsubprocess.fork_exec = subprocess._fork_exec = self.fork_exec  # type: ignore[attr-defined]
+        _start_by(self.fork_exec)
 
     @contextmanager
     def active(self) -> Iterator[Self]:
         """Fork, from now on, what can be forked."""
+        before = _posixsubprocess.fork_exec
         self.install()
         try:
             yield self
         finally:
-            _posixsubprocess.fork_exec = subprocess._fork_exec = self.real  # type: ignore[attr-defined]
+            _start_by(before)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -114,10 +132,18 @@ class Starter:
         finally:
             self.is_paused = False
 
-    def _can_fork(self, request: Request) -> bool:
-        """Whether nothing was read that the program wants otherwise, and the group is still that of what forks."""
+    def can_be(self, request: Request) -> bool:
+        """Whether a fork can be this program: nothing was read at the start that it wants otherwise."""
         read = _read_at_start(request.environment)
-        return all(self.environment.get(name) == value for name, value in read.items()) and os.getpgrp() == self.group
+        return (
+            request.is_known
+            and all(self.environment.get(name) == value for name, value in read.items())
+            and set(filter(None, request.environment.get("PYTHONPATH", "").split(":"))) <= {str(ROOT), *sys.path}
+        )
+
+    def _can_fork(self, request: Request) -> bool:
+        """The same, and the group is still that of what forks."""
+        return self.can_be(request) and os.getpgrp() == self.group
 
     def fork_exec(self, *given: Any) -> int:
         """Do what `_posixsubprocess.fork_exec` does; the pid of the child."""
@@ -141,7 +167,7 @@ def _requested(given: Sequence[Any]) -> tuple[Request | None, list[int]]:
     arguments, _, _, kept, folder, listed, stdin, _, _, stdout, _, stderr, _, errors = given[:14]
     _, session, group, *others, _ = given[14:]
     command = [os.fsdecode(argument) for argument in arguments]
-    if not sys.platform.startswith("linux") or command[0] != sys.executable or not _is_known(program(command[1:])):
+    if not sys.platform.startswith("linux") or command[0] != sys.executable:
         return None, []
     if any(other is not None and other != -1 for other in others):  # another user, or something to do before
         return None, []
@@ -167,11 +193,13 @@ def program(arguments: Sequence[str]) -> Sequence[str]:
     return list(dropwhile(FLAGS.__contains__, arguments))
 
 
-def _is_known(known: Sequence[str]) -> bool:
-    """Whether this is one of the programs, or a process of multiprocessing's."""
-    if known[:1] == ["-c"]:
-        return known[-1] == "--multiprocessing-fork"
-    return known[:1] == ["-m"] and known[1].partition(".")[0] in PROGRAMS
+def _start_by(fork_exec: Fork) -> None:
+    _posixsubprocess.fork_exec = subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]
+
+
+def only_forks(pid: int) -> bool:
+    """Whether a process is one that runs no program, but forks for one that does."""
+    return Path(f"/proc/{pid}/comm").read_text().strip() == HELPER
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:

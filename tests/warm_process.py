@@ -4,6 +4,7 @@ A fork is made by a process in between that ends at once, so that it becomes a c
 runs its program it forks once more: that process has run nothing, and forks what the program starts.
 """
 
+import atexit
 import fcntl
 import gc
 import importlib
@@ -15,20 +16,31 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from tests.warm import MESSAGE, Request, Starter, process_control, program
+from tests.warm import HELPER, MESSAGE, Request, Starter, process_control, program
 from tests.workers import ONE_THREAD
 
-ALSO_IMPORTED = ("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "torch.distributed.run")
+ALSO_IMPORTED = (
+    *("anyio._backends._asyncio", "numpy.random", "pandas"),
+    *("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "torch.distributed.run"),
+    *("prefect.artifacts", "prefect.cli.worker", "prefect.concurrency.services", "prefect.engine"),
+    *("prefect.flow_engine", "prefect.runner._workspace_supervisor", "prefect.task_engine", "prefect_kubernetes"),
+)
+"""What programs import only when they are at work."""
 HIGH = 400
 """Where open files wait until those of the program have their numbers."""
 PR_SET_PDEATHSIG = 1
 
 
 def _import_everything() -> None:
+    from PIL import Image
+
     import flows
     from flows.__main__ import SETTINGS
 
@@ -40,6 +52,7 @@ def _import_everything() -> None:
                 importlib.import_module(module.name)
     for name in ALSO_IMPORTED:
         importlib.import_module(name)
+    Image.init()
     gc.collect()
     gc.freeze()
 
@@ -67,7 +80,7 @@ def _serve(channel: socket.socket) -> tuple[Request, list[int], socket.socket]:
             os.close(end)
 
 
-def _become(channel: socket.socket) -> Request:
+def _become(channel: socket.socket) -> tuple[Request, Starter]:
     """Serve, and return in each fork, which has a process of its own then that forks what it starts."""
     while True:
         request, files, asked = _serve(channel)
@@ -76,17 +89,26 @@ def _become(channel: socket.socket) -> Request:
             os.setsid()
         elif request.group >= 0:
             os.setpgid(0, request.group)
+        if not request.ignores_interrupts:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         ours, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if os.fork():
+            _is_called("python")
             channel.close()
             starter = Starter(socket.socket(fileno=_moved(ours.detach())))
             _inherit(request, files)
             starter.install()
-            return request
+            return request, starter
         process_control(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _is_called(HELPER)
         ours.close()
         for file in files:
             os.close(file)
+
+
+def _is_called(name: str) -> None:
+    Path("/proc/self/comm").write_text(name)
 
 
 def _moved(file: int) -> int:
@@ -98,22 +120,58 @@ def _moved(file: int) -> int:
 
 def _inherit(request: Request, files: Sequence[int]) -> None:
     """Take over what a program has of the one who starts it."""
-    import dask
     import numpy as np
 
     for file, number in zip(list(map(_moved, files)), request.files, strict=True):
         os.dup2(file, number)
         os.close(file)
+    _settle(request)
+    if request.is_unbuffered:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True)  # type: ignore[union-attr]
+    np.random.seed()
+
+
+def _settle(request: Request) -> None:
+    """Take over the folder and the environment, and what was read of that."""
+    import dask
+    from prefect.context import refresh_global_settings_context
+    from prefect.logging.configuration import setup_logging
+
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment | ONE_THREAD)
     tempfile.tempdir = None  # it asks the environment anew
-    signal.signal(signal.SIGINT, signal.SIG_IGN if request.ignores_interrupts else signal.default_int_handler)
-    if request.is_unbuffered:
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(write_through=True)  # type: ignore[union-attr]
     dask.config.refresh()
-    np.random.seed()
+    refresh_global_settings_context()
+    setup_logging()
+
+
+def _engine(request: Request, starter: Starter) -> Request:
+    """What Prefect's supervisor puts into its own place; a fork of this process, where this returns too, is it."""
+    told, tells = os.pipe()
+    if not (supervisor := os.fork()):
+        process_control(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+        def execvpe(_: str, command: list[str], environment: dict[str, str]) -> None:
+            os.write(tells, json.dumps((command, environment, str(Path.cwd()))).encode())
+            os._exit(0)
+
+        os.execvpe = execvpe  # type: ignore[assignment]
+        return request
+    os.close(tells)
+    with os.fdopen(told, "rb") as pipe:
+        asked = pipe.read()
+    _, status = os.waitpid(supervisor, 0)
+    if not asked:
+        os._exit(abs(os.waitstatus_to_exitcode(status)))
+    command, environment, folder = json.loads(asked)
+    engine = replace(request, arguments=command[1:], environment=environment, folder=folder)
+    if command[0] != sys.executable or not starter.can_be(engine):
+        os.chdir(folder)
+        os.execvpe(command[0], command, environment)
+    _settle(engine)
+    return engine
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -133,12 +191,32 @@ def _run(arguments: Sequence[str]) -> None:
     exec(what, main.__dict__)
 
 
+def _run_to_the_end(arguments: Sequence[str]) -> NoReturn:
+    """Run it and end as the interpreter does, which would also take apart all modules: half a second for nothing."""
+    code: object = None
+    try:
+        _run(arguments)
+    except SystemExit as end:
+        code = end.code
+    if code is not None and not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined] # it waits for those that are no daemons
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
+
+
 def main() -> None:
     """Serve on the channel that is named, and run in each fork what it was made for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _import_everything()
-    request = _become(socket.socket(fileno=int(sys.argv[1])))
-    _run(request.arguments)
+    request, starter = _become(socket.socket(fileno=int(sys.argv[1])))
+    if request.is_supervisor:
+        request = _engine(request, starter)
+    _run_to_the_end(request.arguments)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,14 @@ SHARED = "DTLS_TESTS_SHARED"
 MAIN = "main"
 """The process that is no worker."""
 STOP_SECONDS = 60.0
-GROUPS = {"prefect_server": "prefect", "flows_harness": "harness", "browser": "browser"}
-"""The group of the tests that ask for a fixture. The harness comes before the browser: Playwright leaves an event
-loop running in its process, and where one runs Prefect's flows are coroutines."""
-RANKS = {"prefect": -1, "harness": -1, "browser": 1, "quiet": 1}
+GROUPS = {"prefect_server": "prefect", "browser": "browser"}
+"""The group of the tests that ask for a fixture. Prefect comes before the browser: Playwright leaves an event loop
+running in its process, and where one runs Prefect's flows are coroutines."""
+RANKS = {"prefect": -1, "browser": 1, "quiet": 1}
 """Which groups begin before all others, and which after them."""
-SERVERS = {"s3_server", "prefect_server", "flows_harness"}
+OF_GROUP = ExitStack()
+"""What is closed after the last test of a group."""
+SERVERS = {"s3_server", "prefect_server"}
 """The fixtures that make a test one of `integration`, whether or not it is marked."""
 KNOWN = ("port", "endpoint", "access_key", "secret_key")
 """What a process must know of the S3 server that another one started."""
@@ -96,6 +98,12 @@ class Workers:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         with turn(Path(os.environ[SHARED]), alone=item.get_closest_marker("quiet") is not None):
             return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+        yield
+        if nextitem is None or group_of(nextitem) != group_of(item):
+            OF_GROUP.close()
 
     def pytest_keyboard_interrupt(self) -> None:
         if self.name != MAIN:

@@ -29,6 +29,7 @@ from storage.stores.location import Location
 from tests.command_line import Command
 from tests.prefect_services import UUID, PrefectServer, PrefectWorker
 from tests.services import S3Server, Service, wait_until
+from tests.warm import Starter
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
@@ -180,7 +181,7 @@ def test_a_run_that_is_given_a_secret_ends_in_a_line_without_it(deployed: Prefec
 
 
 def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_names(
-    deployed: PrefectServer, s3: str, s3_server: S3Server, photographs: Path, tmp_path: Path
+    deployed: PrefectServer, s3: str, s3_server: S3Server, photographs: Path, starter: Starter, tmp_path: Path
 ) -> None:
     upload(photographs, Location.of(s3) / "hr")
     environment = s3_server.environment()
@@ -203,7 +204,7 @@ def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_na
 
     options = {"source": f"{s3}/hr", "target": f"{s3}/shards"}
     missing = json.dumps({"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.nowhere }}"})
-    with Keyless(tmp_path / "worker", deployed, cwd=ROOT, environment=environment) as worker:
+    with Keyless(tmp_path / "worker", deployed, ROOT, environment, starter) as worker:
         complete(deployed, "keyless", options)
         crashed = deployed.cli(
             *("deployment", "run", "dtls/keyless", "--watch", "--params", json.dumps({"options": options})),
@@ -234,6 +235,7 @@ def test_a_training_has_the_gpu_until_it_is_cancelled_and_its_retry_goes_on(
     endless = {"options": {**options, "steps": 100_000, "save_every": 1}}
     training = deployed.start_run("dtls/train", endless)
     assert wait_until(lambda: deployed.flow_run_state(training) == "RUNNING", 60), deployed.flow_run_logs(training)
+    assert "tests.warm_process" in Path(f"/proc/{prefect_worker.flow_runs()[0]}/cmdline").read_text()
     large = {"source": str(photographs), "target": str(tmp_path / "large"), "method": "lanczos", "scale": 2}
     waiting = deployed.start_run("dtls/upscale", {"options": large})
     complete(deployed, "shard", {"source": str(photographs), "target": str(tmp_path / "again")})

@@ -260,7 +260,7 @@ def test_pages_are_written_under_the_lease(compared: Path, tmp_path: Path, monke
 
 @pytest.mark.integration
 def test_in_a_prefect_flow_run_a_unit_in_flight_ends_before_the_lease_is_given_back(
-    tmp_path: Path, flows_harness: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, flow_runs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, remove = Location.of(tmp_path / "target"), Lease.remove
     working, removed = Event(), Event()

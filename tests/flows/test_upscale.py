@@ -329,7 +329,7 @@ def test_a_target_that_cannot_be_written_is_named(source: Path, tmp_path: Path) 
         bicubic(source, tmp_path / "file" / "target")
 
 
-def test_in_a_prefect_flow_run_the_results_are_the_same(source: Path, target: Path, flows_harness: None) -> None:
+def test_in_a_prefect_flow_run_the_results_are_the_same(source: Path, target: Path, flow_runs: None) -> None:
     bicubic(source, target / "plain")
     upscale(
         UpscaleOptions(
@@ -340,7 +340,7 @@ def test_in_a_prefect_flow_run_the_results_are_the_same(source: Path, target: Pa
         assert (target / "plain" / name).read_bytes() == (target / "prefect" / name).read_bytes()
 
 
-def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: Path, flows_harness: None) -> None:
+def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: Path, flow_runs: None) -> None:
     (source / "0" / "broken.png").write_bytes(b"no image")
     upscale(UpscaleOptions(source=str(source), target=str(target), method="nearest", scale=2, max_failed=0.5))
     artifact: Any = Artifact.get("dtls-upscale-run")

@@ -1,6 +1,6 @@
 """A cluster of a team: S3, Prefect's server and worker, Dask's scheduler and workers; any may go in a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tests.dask_services import DaskScheduler, DaskWorker
 from tests.killing import Place
 from tests.prefect_services import PrefectServer, PrefectWorker
 from tests.services import S3Server, wait_until
+from tests.warm import Starter
 
 ROOT = Path(__file__).parents[3]
 IMAGES, UNIT_SIZE, SOON = 120, 4, 180.0
@@ -21,29 +22,36 @@ HOW = {"method": "lanczos", "scale": 12, "unit_size": UNIT_SIZE}
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 
-class Cluster:
-    """All of it, but for the S3 server."""
+class ClusterWorker(PrefectWorker):
+    """A worker of another pool, whose flows know of Dask's scheduler."""
 
-    def __init__(self, folder: Path, s3_server: S3Server, stack: ExitStack) -> None:
-        self.folder, self.keys, self.stack = folder, s3_server.environment(), stack
-        self.server = stack.enter_context(PrefectServer(folder / "server"))
+    pool = "cluster"
+
+
+class Cluster:
+    """What it has of its own: Dask's scheduler and workers, and a worker of Prefect's."""
+
+    def __init__(
+        self, folder: Path, server: PrefectServer, keys: Mapping[str, str], starter: Starter, stack: ExitStack
+    ) -> None:
+        self.folder, self.server, self.keys, self.starter, self.stack = folder, server, keys, starter, stack
         self.scheduler = stack.enter_context(DaskScheduler(folder / "scheduler"))
         self.workers = [self.dask_worker(name) for name in "ab"]
-        self.server.create_work_pool(PrefectWorker.pool)
-        deployed = self.server.cli("deploy", "--all", cwd=ROOT)
-        assert deployed.returncode == 0, deployed.stdout
+        server.create_work_pool(ClusterWorker.pool)
+        server.ask("deploy", "flows/upscale.py:upscale", "--name", "cluster", "--pool", ClusterWorker.pool)
         self.worker = self.prefect_worker("first")
 
     def dask_worker(self, name: str) -> DaskWorker:
         return self.stack.enter_context(DaskWorker(self.folder / name, self.scheduler.address, name, self.keys))
 
     def prefect_worker(self, name: str) -> PrefectWorker:
-        environment = self.keys | {"DTLS_SCHEDULER": self.scheduler.address}
-        return self.stack.enter_context(PrefectWorker(self.folder / name, self.server, ROOT, environment))
+        environment = {**self.keys, "DTLS_SCHEDULER": self.scheduler.address}
+        worker = ClusterWorker(self.folder / name, self.server, ROOT, environment, self.starter)
+        return self.stack.enter_context(worker)
 
     def start(self, source: str, target: str, **options: Any) -> str:
-        return self.server.start_deployment(
-            "dtls/upscale", {"options": {"source": source, "target": target, "runner": "dask", **HOW, **options}}
+        return self.server.start_run(
+            "dtls/cluster", {"options": {"source": source, "target": target, "runner": "dask", **HOW, **options}}
         )
 
     def begin(self, source: str, target: str) -> str:
@@ -59,9 +67,12 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Cluster]:
+def cluster(
+    prefect_server: PrefectServer, s3_server: S3Server, starter: Starter, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    folder, keys = tmp_path_factory.mktemp("cluster"), s3_server.environment()
     with ExitStack() as stack:
-        yield Cluster(tmp_path_factory.mktemp("cluster"), s3_server, stack)
+        yield Cluster(folder, prefect_server, keys, starter, stack)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +123,7 @@ def test_a_run_goes_on_while_the_prefect_server_is_restarted(
 ) -> None:
     run = cluster.begin(source, f"{s3}/large")
     cluster.server.stop()
-    cluster.stack.enter_context(cluster.server)
+    cluster.server.__enter__()
     assert cluster.ends(run) == "COMPLETED"
     assert Place(f"{s3}/large", s3_server).files() == expected
 

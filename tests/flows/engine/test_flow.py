@@ -77,7 +77,7 @@ def test_elsewhere_than_in_a_flow_run_parts_and_tasks_are_functions() -> None:
     assert in_task("upper", plain) is plain
 
 
-@pytest.mark.usefixtures("flows_harness")
+@pytest.mark.usefixtures("flow_runs")
 def test_in_a_flow_run_a_part_is_a_flow_run_of_its_own_whenever_it_was_made() -> None:
     @flow("part of {options.text}")
     def made(options: Words) -> str | None:

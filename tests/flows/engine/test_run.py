@@ -30,7 +30,7 @@ def test_a_slow_unit_holds_back_no_other() -> None:
     assert set(_handed_out()[-2:]) == {UNITS[0].name, UNITS[-1].name}
 
 
-@pytest.mark.usefixtures("flows_harness")
+@pytest.mark.usefixtures("flow_runs")
 def test_a_slow_task_of_a_flow_run_holds_back_no_other() -> None:
     @flow
     def hands_out() -> list[str]:

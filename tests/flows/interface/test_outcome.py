@@ -44,12 +44,12 @@ def test_options_are_called_as_in_the_form_and_files_stay_what_they_are(line: st
 
 @pytest.fixture
 def told(
-    flows_harness: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    flow_runs: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Callable[[], list[logging.LogRecord]]]:
     """What is logged as a warning or an error of a run that is a deployment's.
 
-    Heartbeats go to Prefect's events from a thread of their own, which complains when a harness before has stopped
-    them; of the run they say nothing.
+    Heartbeats go to Prefect's events from a thread of their own, which complains where it does not get through; of
+    the run it says nothing.
     """
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "any")
     yield lambda: [
