@@ -91,7 +91,7 @@ def trajectory(options: TrajectoryOptions) -> str:
             del steps[-2]
         chosen = {round(i * (len(steps) - 1) / (options.columns - 1)) for i in range(options.columns)}
         shown = [GalleryImage(f"t = {t}" if t else "SR", _png(x)) for i, (t, x) in enumerate(steps) if i in chosen]
-        items.append(GalleryItem(entry.key, [GalleryImage("LR", codec.encode_png(pixels)), *shown]))
+        items.append(GalleryItem(entry.key, [GalleryImage("LR", codec.encode_png(pixels), role="lr"), *shown]))
     buffer = io.BytesIO()
     contact_sheet(items).save(buffer, "PNG", optimize=True)
     with hold(out, "trajectory"):

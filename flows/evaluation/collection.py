@@ -15,6 +15,8 @@ from storage.images import decode as codec
 from storage.images import formats
 from storage.images.formats import ImageError
 from storage.images.kinds import Kind
+from storage.images.photo import open_photo
+from storage.images.samples import to_8_bits
 from storage.stores.location import Entry, StorageError
 
 if TYPE_CHECKING:
@@ -63,11 +65,11 @@ class Collection:
         entry = self._there(self.entries.get(key))
         return self._decoded(entry, self.source.fetch(entry))
 
-    def see(self, entry: Entry | None) -> "Seen":
-        """The image that was listed as `entry`; StorageError where none was."""
+    def see(self, entry: Entry | None, *, holes: bool = False) -> "Seen":
+        """The image that was listed as `entry`, with its alpha channel where `holes`; StorageError where none was."""
         entry = self._there(entry)
         data = self.source.fetch(entry)
-        return Seen(self._decoded(entry, data), Kind.of(data))
+        return Seen(self._decoded(entry, data), Kind.of(data), _alpha(data) if holes else None)
 
     def _decoded(self, entry: Entry, data: bytes) -> "Tensor":
         try:
@@ -97,10 +99,14 @@ class Collection:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image as it is measured, uint8 (1, 3, H, W), and what of it these pixels do not show."""
+    """An image as it is measured, uint8 (1, 3, H, W), and what of it these pixels do not show.
+
+    alpha: uint8 (1, 1, H, W), 255 where a pixel is there; None where all are, or nobody asked.
+    """
 
     pixels: "Tensor"
     kind: Kind
+    alpha: "Tensor | None" = None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -114,6 +120,14 @@ def files_at(address: str, options: SourceOptions | None) -> tuple[Source, list[
     source = open_source(address, options.names_encoding, follow_links=options.follow_links)
     contents = contents_of(source, options)
     return source, sorted((*contents.images, *contents.refused))
+
+
+def _alpha(data: bytes) -> "Tensor | None":
+    """The alpha channel of an image, uint8 (1, 1, H, W); None where every pixel is opaque."""
+    import torch
+
+    alpha = open_photo(data).alpha
+    return None if alpha is None else torch.from_numpy(to_8_bits(alpha))[None, None]
 
 
 def _form(name: str) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from dtls.degradations.recorded import reduces
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
-from reports.figures.gallery import GalleryImage, GalleryItem
+from reports.figures.gallery import GalleryImage, GalleryItem, Role
 from reports.metrics.registry import METRICS
 from reports.metrics.ssim_map import ssim_map
-from reports.page.model import GalleryRow, Role, Shown
+from reports.page.model import GalleryRow, Shown
 from storage.images import decode as codec
 from storage.images.formats import ImageError, Pixels
 from storage.parallel import ordered_map
@@ -26,6 +27,14 @@ EMBEDDED_BYTES = 12 * 2**20
 """Images that would take more of the page than this are stored beside it."""
 THUMBNAIL = 192
 MAP = "SSIM"
+LABELS: Mapping[bool, Mapping[Role, str]] = {
+    True: {"lr": "LR", "hr": "HR"},
+    False: {"lr": "Degraded image", "hr": "Ground truth"},
+}
+"""What is no method's result is called so, where LR images were enlarged, and where images kept their size.
+
+No method has such a name: the option refuses LR, HR and spaces.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,9 @@ class Gallery:
     def items(self, count: int) -> list[GalleryItem]:
         """The same of some keys for sheets and figures, spread over all that are shown."""
         some = [self.keys[place] for place in _spread(len(self.keys), count)]
-        return [GalleryItem(key, [GalleryImage(p.label, p.png, p.row) for p in self._images(key)]) for key in some]
+        return [
+            GalleryItem(key, [GalleryImage(p.label, p.png, p.row, p.role) for p in self._images(key)]) for key in some
+        ]
 
     def _scene(self, key: str, *, embedded: bool) -> GalleryRow:
         found = list(self._images(key))
@@ -95,10 +106,11 @@ class Gallery:
     def _images(self, key: str) -> Iterator["_Shown"]:
         """LR, what the methods made, and HR, as they were measured; what cannot be read is left out."""
         comparison = self.comparison
+        reduced = reduces(comparison.protocol)
         collections: list[tuple[str, Role, Collection | None]] = [
-            ("LR", "lr", comparison.lr),
+            (LABELS[reduced]["lr"], "lr", comparison.lr),
             *((method, "sr", collection) for method, collection in comparison.sr.items()),
-            ("HR", "hr", comparison.hr),
+            (LABELS[reduced]["hr"], "hr", comparison.hr),
         ]
         for label, role, collection in collections:
             if collection is None or key not in collection.entries:

@@ -10,12 +10,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from dtls.degradations.base import LRProtocol
 from dtls.errors import SizeError
 from flows.evaluation.collection import Collection
 from flows.evaluation.samples import EvalSample, Stage
 from flows.inputs.grouping import in_batches
 from flows.interface.console import Advance
+from reports.metrics.degraded import operator_named
 from reports.metrics.metric import References
 from reports.metrics.planes import Measure, reduced_size
 from reports.metrics.score import score
@@ -39,12 +39,16 @@ MEASURING, MEASURING_VGG, MEASURING_EACH, MATRICES = 230, 1500, 32, 30
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is compared, and how. HR or LR may be missing, not both. note: what must be known of the protocol."""
+    """What is compared, and how. HR or LR may be missing, not both.
+
+    protocol: the degradation that made the LR images, as `dtls.degradations.recorded` names them. note: what must be
+    known of it.
+    """
 
     hr: Collection | None
     lr: Collection | None
     sr: Mapping[str, Collection]
-    protocol: LRProtocol
+    protocol: str
     measure: Measure
     network: str | None
     lpips: nn.Module | None
@@ -115,7 +119,7 @@ class Measurement:
             method, key = sample.key.split("/", 1)
             wanted.setdefault(key, {})[method] = sample.parts
         rows: dict[str, Row] = {}
-        stage = Stage(self.hr, self.lr, self.sr, unit.refused)
+        stage = Stage(self.hr, self.lr, self.sr, unit.refused, operator_named(self.protocol))
 
         def seen(item: tuple[str, Mapping[str, Sequence[Entry | None]]]) -> list[EvalSample | Row]:
             with ROOM.work():
@@ -154,13 +158,14 @@ class Measurement:
         """By method its numbers, each (N,), or why there are none."""
         methods = tuple(batch[0].sr)
         hr, lr = (self._stacked([getattr(scene, name) for scene in batch]) for name in ("hr", "lr"))
+        alpha = self._stacked([scene.alpha for scene in batch])
         stacked = {method: self._stacked([scene.sr[method] for scene in batch]) for method in methods}
         sr = {method: x for method, x in stacked.items() if x is not None}
 
         def scored(some: Mapping[str, Tensor], lr: Tensor | None = lr) -> dict[str, dict[str, Tensor] | str]:
             with ROOM.work(), in_hand(*(scene.key for scene in batch)), self.turn:
                 ROOM.claim(self._needed(some))
-                found = score(some, References(hr, lr, self.protocol, self.measure, self.lpips))
+                found = score(some, References(hr, lr, self.protocol, self.measure, self.lpips, alpha))
             return {method: {name: x.cpu() for name, x in numbers.items()} for method, numbers in found.items()}
 
         try:

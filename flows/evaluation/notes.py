@@ -4,16 +4,22 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from dtls.degradations.base import is_linear
+from dtls.degradations.recorded import reduces
 from flows.evaluation.measure import Measurement
 from flows.evaluation.samples import SEPARATOR
 from flows.interface.text import counted
+from reports.metrics.degraded import can_be_measured
 from reports.tables.table import NOTES
 
 NAMED = 5
-NOT_LINEAR = (
+AGREE = "agree with what they were made of, when they are degraded again"
+REALWORLD = (
     "The LR images are made by the protocol realworld, which is random and not linear: there is no downscaling by "
     "which results should shrink to them, and so no consistency and no LR-PSNR."
+)
+NOT_KNOWN = (
+    "The degraded images are made by {}, a part of what is random, so that it is not known which results agree with "
+    "them: there is no consistency."
 )
 
 
@@ -29,15 +35,16 @@ def notes_of(comparison: Measurement, frame: pd.DataFrame) -> list[str]:
     hr, lr = comparison.hr, comparison.lr
     notes = [not_measured(comparison, frame), _cropped_away(comparison, frame)]
     if hr is None:
-        notes.append("No ground truth: what can be said is how well results shrink back to their LR images.")
+        become = "shrink back to their LR images" if reduces(comparison.protocol) else AGREE
+        notes.append(f"No ground truth: what can be said is how well results {become}.")
     if comparison.note:
         notes.append(comparison.note)
-    is_random = not is_linear(comparison.protocol)
-    if lr is not None and is_random and not comparison.note:
-        notes.append(NOT_LINEAR)
+    is_measured = can_be_measured(comparison.protocol)
+    if lr is not None and not is_measured and not comparison.note:
+        notes.append(REALWORLD if reduces(comparison.protocol) else NOT_KNOWN.format(comparison.protocol))
     if hr is not None and lr is not None:
         notes.append(_extra(sorted(lr.entries.keys() - hr.entries.keys())))
-        notes.append(_unfit(frame, "no scale there" if is_random else "no consistency there"))
+        notes.append(_unfit(frame, "no consistency there" if is_measured else "no scale there"))
     return [*filter(None, notes), *_unlike(frame)]
 
 

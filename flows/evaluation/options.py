@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from dtls.degradations.base import LRProtocol
+from dtls.degradations.recorded import canonical
 from flows.evaluation.matching import KEY, Naming, Template
 from flows.inputs.options import SourceOptions
 from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Panels
@@ -49,7 +49,9 @@ class ReportOptions(SourceOptions):
         description="folder, archive, image or URL of the HR images, the ground truth; without it only "
         "consistency is measured",
     )
-    lr: Address | None = Field(None, description="folder or URL of the LR images that the methods enlarged")
+    lr: Address | None = Field(
+        None, description="folder or URL of what the methods were given: the LR images, or the degraded ones"
+    )
     sr_name: list[str] = Field(
         default_factory=list,
         description="file names of results without a manifest: '{key}_x2' where f000.png became f000_x2.png; "
@@ -57,13 +59,13 @@ class ReportOptions(SourceOptions):
     )
     lr_name: str | None = Field(None, description="file names of LR images without a manifest, like '{key}x4'")
     out: Address = Field(description="folder or URL for the table, the summary, the page and the images")
-    protocol: LRProtocol | None = Field(
+    protocol: Annotated[str, AfterValidator(canonical)] | None = Field(
         None,
-        description="what made the LR images; by default the one in their manifest, else what the results' models "
-        "were trained for, else reference; of realworld there is no consistency",
+        description="degradation that made the LR or degraded images: antialias, reference, realworld, grey, blur:2, "
+        "…; by default the one in their manifest, else what the results' models were trained for, else reference",
     )
     any_protocol: bool = Field(
-        False, description="measure results of models that were trained for another downscaling than the LR images'"
+        False, description="measure results of models that were trained for another degradation than the LR images'"
     )
     colour: Colour = Field(
         "rgb", description="channels that PSNR and SSIM compare: rgb, or y, the luma that most papers use"
@@ -76,8 +78,8 @@ class ReportOptions(SourceOptions):
         "alex", description="network that LPIPS uses; vgg needs torchvision's VGG16 in torch hub's cache"
     )
     sets: bool = Field(False, description="measure FID and KID as well; needs the extra fid and hundreds of images")
-    title: str = Field(
-        "Super-resolution compared", min_length=1, description="heading of the page, like 'Archive 1987, ×4'"
+    title: str | None = Field(
+        None, min_length=1, description="heading of the page, like 'Archive 1987, ×4'; by default the task"
     )
     gallery: int = Field(
         24, ge=0, le=100_000, description="images that the page shows, spread from the worst to the best, like 24"

@@ -128,9 +128,11 @@ class Publication:
         content = as_json(summary, self.configuration, date=date) | ({"ratings": said} if said else {})
         gallery = Gallery.of(self._readable(frame), frame, self.options["gallery"], out)
         shown = summary.metrics
-        if not set(shown) & set(METRICS):
+        of_images = {m.name for m in METRICS}
+        names = [m.name for m in shown if m.name in of_images]
+        if not names:
             shown = (*(m for m in METRICS if m.is_primary), *shown)  # all of them without a number
-        names = [m.name for m in shown if m in METRICS]
+            names = [m.name for m in shown if m.name in of_images]
         page = Page(
             title=self.options["title"],
             date=date,

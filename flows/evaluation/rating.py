@@ -82,9 +82,9 @@ def _is_good(gallery: Gallery, method: str, key: str) -> bool:
 
 
 def _item(item: GalleryItem) -> StudyItem:
-    named = {image.label: image.png for image in item.images}
-    results = {label: png for label, png in named.items() if label not in ("LR", "HR")}
-    return StudyItem(item.key, results, named.get("LR"), named.get("HR"))
+    results = {image.label: image.png for image in item.images if image.role == "sr"}
+    others = {image.role: image.png for image in item.images if image.role != "sr"}
+    return StudyItem(item.key, results, others.get("lr"), others.get("hr"))
 
 
 def _file(address: str) -> tuple[Location, str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from dtls.degradations.base import is_linear
+from dtls.degradations.recorded import task_in_words
 from flows.engine import run as fanout
 from flows.engine.job import Job, WorkerSpec
 from flows.evaluation.collection import Collection
@@ -20,6 +20,7 @@ from flows.interface.console import log
 from flows.interface.errors import RunError
 from flows.interface.text import words_of
 from reports.figures.fonts import check_unreadable
+from reports.metrics.degraded import can_be_measured
 from reports.metrics.planes import Measure
 from reports.tables.table import write_metrics
 from storage.receipts.receipts import Receipts
@@ -37,9 +38,9 @@ def evaluate(options: ReportOptions) -> str:
     if options.figures:
         check_unreadable("".join(options.sr), "--figures")
     protocol, note = chosen_protocol(options.protocol, options.lr, options.sr, any_protocol=options.any_protocol)
-    if not is_linear(protocol) and options.hr is None:
+    if not can_be_measured(protocol) and options.hr is None:
         raise StorageError(
-            note or f"{options.lr}: made by realworld, which has no consistency: nothing to measure without --hr"
+            note or f"{options.lr}: made by {protocol}, which has no consistency: nothing to measure without --hr"
         )
     hr, lr, sr = _collections(options)
     spec = EvaluationSpec(
@@ -70,7 +71,8 @@ def evaluate(options: ReportOptions) -> str:
         receipts=Receipts(out, "report", RECEIPT, TABLE),
         gather=_gather,
     )
-    publication = Publication(out, job.units, comparison, options.model_dump(include=SHOWN_OPTIONS))
+    shown = options.model_dump(include=SHOWN_OPTIONS) | {"title": options.title or title_of(protocol)}
+    publication = Publication(out, job.units, comparison, shown)
     publication.check_foreign_files()
     try:
         fanout.run(job, options)
@@ -78,6 +80,12 @@ def evaluate(options: ReportOptions) -> str:
         _publish_what_there_is(publication)
         raise
     return publication.publish()
+
+
+def title_of(degradation: str) -> str:
+    """The heading of a report on undoing a degradation."""
+    task = task_in_words(degradation)
+    return "Super-resolution compared" if task is None else f"{task[0].upper()}{task[1:]}: methods compared"
 
 
 def _collections(

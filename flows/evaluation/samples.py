@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from dtls.degradations.operator import Operator
 from dtls.errors import SizeError
 from flows.evaluation.collection import Collection, Seen
 from flows.transform.sizes import Reduced
@@ -13,6 +14,7 @@ from storage.images.kinds import unlike
 from storage.stores.errands import in_hand
 from storage.stores.location import ChangedError, Entry, StorageError, UnavailableError
 
+NO_HOLE = "no pixel of the degraded image is transparent, so that it has no consistency"
 CROPPED = "HR is cropped at its right and bottom to whole LR pixels"
 MAX_SCALE = 16
 """Of what HR may have been cropped for."""
@@ -24,7 +26,8 @@ SEPARATOR = "; "
 class EvalSample:
     """One key: HR and LR, where there are such, and what methods made: uint8 (1, 3, H, W); and why some have none.
 
-    notes: by method, in what its comparison is one of unlike things.
+    notes: by method, in what its comparison is one of unlike things. alpha: of LR, uint8 (1, 1, h, w), where it tells
+    which pixels are missing.
     """
 
     key: str
@@ -33,12 +36,13 @@ class EvalSample:
     sr: Mapping[str, Tensor]
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    alpha: Tensor | None = None
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What scenes of one batch have in common."""
         sizes = ((name, x.shape) for name, x in self.sr.items())
-        return (self.hr is None or self.hr.shape, self.lr is None or self.lr.shape, *sizes)
+        return (self.hr is None or self.hr.shape, self.lr is None or self.lr.shape, self.alpha is None, *sizes)
 
     @property
     def pixels(self) -> int:
@@ -47,12 +51,21 @@ class EvalSample:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where scenes come from; HR or LR may be missing, not both. refused: why some METHOD/KEY are not to be read."""
+    """Where scenes come from; HR or LR may be missing, not both. refused: why some METHOD/KEY are not to be read.
+
+    operator: what degraded images of HR's size; None where LR images are smaller.
+    """
 
     hr: Collection | None
     lr: Collection | None
     sr: Mapping[str, Collection]
     refused: Mapping[str, str] = field(default_factory=dict)
+    operator: Operator | None = None
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether degraded images tell by their alpha channel which pixels are missing."""
+        return self.operator is not None and self.operator.needs_mask
 
     def scenes(self, key: str, listed: Mapping[str, Sequence[Entry | None]]) -> list[EvalSample]:
         """The scene of HR, LR and SR as they were listed for each method; two where HR is cropped for some."""
@@ -88,18 +101,29 @@ class Stage:
                 failed[method] = str(error)
                 continue
             fitting.setdefault(size, {})[method] = x.pixels
-            notes[method] = SEPARATOR.join(_notes(x, hr, lr))
-        lr_pixels = lr.pixels if lr is not None else None
+            notes[method] = SEPARATOR.join(self._notes(x, hr, lr))
+        lr_pixels, alpha = (lr.pixels, lr.alpha) if lr is not None else (None, None)
         scenes = [
-            EvalSample(key, _cropped(hr, size), lr_pixels, sr, {}, {m: notes[m] for m in sr})
+            EvalSample(key, _cropped(hr, size), lr_pixels, sr, {}, {m: notes[m] for m in sr}, alpha)
             for size, sr in fitting.items()
         ]
         return [*scenes, *([EvalSample(key, None, None, {}, failed)] if failed else [])]
 
+    def _notes(self, x: Seen, hr: Seen | None, lr: Seen | None) -> Iterator[str]:
+        """In what a comparison is one of unlike things; colours and holes of degraded images are meant to differ."""
+        if hr is not None:
+            if hr.size != x.size:
+                yield CROPPED
+            yield from unlike(hr.kind, x.kind, "HR")
+        elif lr is not None and (self.operator is None or not self.operator.changes_shape):
+            yield from unlike(lr.kind, x.kind, "LR")
+        if self.has_holes and lr is not None and lr.alpha is None:
+            yield NO_HOLE
+
     def _see_lr(self, entry: Entry | None) -> Seen | None:
         """The LR image; None where it cannot be had and HR is enough."""
         try:
-            return self.lr.see(entry) if self.lr is not None else None
+            return self.lr.see(entry, holes=self.has_holes) if self.lr is not None else None
         except (UnavailableError, ChangedError):
             raise
         except (ImageError, StorageError):
@@ -128,15 +152,6 @@ def _size_of_truth(x: Seen, hr: Seen | None, lr: Seen | None) -> tuple[int, ...]
     if lr is None and all(0 <= whole - part < MAX_SCALE for whole, part in zip(hr.size, size, strict=True)):
         why += "; --lr says whether HR is to be cropped to whole LR pixels"
     raise SizeError(why)
-
-
-def _notes(x: Seen, hr: Seen | None, lr: Seen | None) -> Iterator[str]:
-    if hr is not None:
-        if hr.size != x.size:
-            yield CROPPED
-        yield from unlike(hr.kind, x.kind, "HR")
-    elif lr is not None:
-        yield from unlike(lr.kind, x.kind, "LR")
 
 
 def _cropped(hr: Seen | None, size: tuple[int, ...]) -> Tensor | None:

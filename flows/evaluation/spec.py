@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dtls.degradations.base import LRProtocol
 from dtls.devices import best_device
 from flows.engine.job import Work
 from flows.evaluation.collection import Collection
@@ -22,7 +21,7 @@ class EvaluationSpec:
     hr: SourceSpec | None
     lr: SourceSpec | None
     sr: tuple[tuple[str, SourceSpec], ...]
-    protocol: LRProtocol
+    protocol: str
     measure: Measure
     network: str | None
     device: str

@@ -1,11 +1,12 @@
 """Whether images, methods and results fit each other: scales, and the downscalings that LR images were made by."""
 
 from collections.abc import Mapping, Set
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 from dtls.degradations.base import HOLES, LRProtocol, Protocol, is_linear
+from dtls.degradations.recorded import canonical, split
 from dtls.degradations.registry import spec_of_task, task_of_spec
-from dtls.errors import ProtocolError, SamplingError, SizeError
+from dtls.errors import DegradationError, ProtocolError, SamplingError, SizeError
 from flows.inputs.sources import manifest_beside
 from storage.receipts.parquet import ROWS
 from storage.stores.location import StorageError
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
     from dtls.inference.method import Method
 
 DEFAULT: LRProtocol = "reference"
+RANDOM: LRProtocol = "realworld"
+"""The protocol that is not linear."""
+DEGRADING = ("downscale", "degrade")
+"""What the names of the methods begin with that degrade images."""
 
 
-def protocols(address: str, method: str = "downscale") -> set[str]:
-    """The protocols that a manifest beside the images there names: by which downscalings they were made.
+def protocols(address: str, method: str | tuple[str, ...] = "downscale") -> set[str]:
+    """The protocols that a manifest beside the images there names: by which degradations they were made.
 
-    method: what the name of the method begins with that made them; of SR images, any model's name
-    stands beside the downscaling that it was trained for.
+    method: what the name of the method begins with that made them, or one of several; of results, any model's name
+    stands beside the degradation that it was trained for.
     """
     manifest = manifest_beside(address, ["method", "protocol"])
     if manifest is None or manifest.num_columns < 2:
@@ -104,9 +109,9 @@ def check_misfits(
 
 
 def chosen_protocol(
-    requested: LRProtocol | None, lr: str | None, results: Mapping[str, str], *, any_protocol: bool
-) -> tuple[LRProtocol, str]:
-    """The protocol of a report, and a note for the report where it is not known to be the LR images' own.
+    requested: str | None, lr: str | None, results: Mapping[str, str], *, any_protocol: bool
+) -> tuple[str, str]:
+    """The degradation of a report, and a note for the report where it is not known to be the LR images' own.
 
     StorageError where the LR images' manifest names another than requested, or none is known and results disagree;
     ProtocolError for results of a model for another one, unless `any_protocol`.
@@ -114,7 +119,7 @@ def chosen_protocol(
     trained = {name: found for name, address in results.items() if (found := protocols(address, ""))}
     if lr is None:
         return requested or DEFAULT, _unlike(trained)
-    made = protocols(lr)
+    made = protocols(lr, DEGRADING)
     if made and (len(made) > 1 or (requested is not None and made != {requested})):
         raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {requested}")
     _check_unknown({lr: made, **{results[name]: found for name, found in trained.items()}})
@@ -123,23 +128,30 @@ def chosen_protocol(
         return _assumed(lr, trained, any_protocol=any_protocol)
     how = f"the LR images are made by {protocol}" if requested is None else f"--protocol {protocol} is given"
     for name, found in trained.items() if not any_protocol else ():
-        if others := found - {protocol}:
+        if others := {other for other in found if split(other)[0] != split(protocol)[0]}:
             raise ProtocolError(
                 f"{name} ({results[name]}) is of a model for {', '.join(sorted(others))}, and {how}; "
                 "--any-protocol measures it all the same"
             )
-    return cast(LRProtocol, protocol), ""
+    return canonical(protocol), ""
 
 
 def _check_unknown(named: Mapping[str, Set[str]]) -> None:
     for address, protocols_there in named.items():
-        if unknown := sorted(protocols_there - {*get_args(LRProtocol)}):
+        if unknown := sorted(name for name in protocols_there if not _is_known(name)):
             raise StorageError(
                 f"{address}: its manifest names the protocol {unknown[0]!r}, which this version of dtls does not know"
             )
 
 
-def _assumed(lr: str, trained: Mapping[str, Set[str]], *, any_protocol: bool) -> tuple[LRProtocol, str]:
+def _is_known(name: str) -> bool:
+    try:
+        return bool(canonical(name))
+    except DegradationError:
+        return False
+
+
+def _assumed(lr: str, trained: Mapping[str, Set[str]], *, any_protocol: bool) -> tuple[str, str]:
     """The protocol that the results' models were trained for, where that is one."""
     wanted = set[str]().union(*trained.values())
     if len(wanted) > 1 and not any_protocol:
@@ -152,11 +164,11 @@ def _assumed(lr: str, trained: Mapping[str, Set[str]], *, any_protocol: bool) ->
             f"The protocol {DEFAULT} is assumed: {lr} does not say how its images were made. "
             "Where it was otherwise, consistency is wrong: --protocol says it."
         )
-    protocol = cast(LRProtocol, wanted.pop())
+    protocol = canonical(wanted.pop())
     names = f"{' and '.join(trained)} {'was' if len(trained) == 1 else 'were'} trained"
-    if not is_linear(protocol):
+    if protocol == RANDOM:
         return protocol, (
-            f"{lr} does not say how its images were made, and {names} for realworld, which is not linear: "
+            f"{lr} does not say how its images were made, and {names} for {RANDOM}, which is not linear: "
             "consistency and LR-PSNR are not measured. --protocol says how the images were made."
         )
     return protocol, (

@@ -39,10 +39,10 @@ class Piece(NamedTuple):
 def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN) -> Image.Image:
     """The gallery as one RGB image on white: LR, methods and HR in columns, `metrics` under each method's image.
 
-    At the head stand the protocol and the names of the metrics; above each row its key, and how much it is reduced.
-    Columns are headed by the labels of the row that has most; an image stands in the column of its label, and a cell
-    without one says why. LR and small images are enlarged without smoothing, large ones reduced with it; none is
-    stretched. The best numbers of a row are in bold ink. NothingToDrawError for a gallery without images.
+    At the head stand the protocol or task and the names of the metrics; above each row its key, and how much it is
+    reduced. Columns are headed by the labels of the row that has most; an image stands in the column of its label,
+    and a cell without one says why. LR and small images are enlarged without smoothing, large ones reduced with it;
+    none is stretched. The best numbers of a row are in bold ink. NothingToDrawError for a gallery without images.
     """
     labels = _labels(gallery)
     if not labels:
@@ -77,13 +77,14 @@ def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN
 
 
 def _labels(gallery: Sequence[GalleryItem]) -> list[str]:
-    rows = sorted(([p.label for p in item.images] for item in gallery), key=len, reverse=True)
-    labels = dict.fromkeys(label for row in rows for label in row)
-    return sorted(labels, key=lambda label: {"LR": -1, "HR": 1}.get(label, 0))
+    rows = sorted((item.images for item in gallery), key=len, reverse=True)
+    roles = {image.label: image.role for row in reversed(rows) for image in reversed(row)}
+    labels = dict.fromkeys(image.label for row in rows for image in row)
+    return sorted(labels, key=lambda label: {"lr": -1, "sr": 0, "hr": 1}[roles[label]])
 
 
 def _head(gallery: Sequence[GalleryItem], shown: Sequence[Metric]) -> list[str]:
-    """The protocol and what the numbers are; nothing for images without numbers."""
+    """The protocol or task, and what the numbers are; nothing for images without numbers."""
     rows = [p.metrics for item in gallery for p in item.images if p.metrics is not None and not p.failed]
     if not rows:
         return []

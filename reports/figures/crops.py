@@ -127,12 +127,13 @@ def _panel(item: GalleryItem, crop: Crop | None, metrics: Sequence[Metric]) -> _
     pixels = {p.label: _pixels(p, item.size) for p in item.images if not p.failed}
     if len(pixels) < sum(not p.failed for p in item.images):
         raise ValueError(f"{item.key}: two images have one label")
-    judged = [p for label, p in pixels.items() if label not in ("LR", "HR")]
+    given = {image.role: image.label for image in item.images if image.role != "sr"}
+    judged = [p for label, p in pixels.items() if label not in given.values()]
     crop = crop or most_disputed(judged if len(judged) > 1 else list(pixels.values()))
     if min(crop) < 0 or min(crop[2:]) < 1 or crop.left + crop.width > width or crop.top + crop.height > height:
         raise ValueError(f"{item.key}: {tuple(crop)} is no part of an image of {width}×{height}")
     best = best_texts(item, metrics)
-    whole = next(pixels[label] for label in ("HR", "LR", *pixels) if label in pixels)
+    whole = next(pixels[label] for label in (given.get("hr", ""), given.get("lr", ""), *pixels) if label in pixels)
     cells = [_cell(p, pixels, crop, metrics, best) for p in item.images]
     return _Panel(item.key, whole, crop, metrics, cells)
 

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
 from reports.metrics.metric import Metric
 from reports.metrics.registry import METRICS
 
+Role = Literal["lr", "sr", "hr"]
+"""What an image is in a comparison: the LR or degraded image, a result, or the HR or original image."""
 COLUMN = 256
 """How wide, in pixels, an image is drawn at most; small ones are enlarged by whole numbers up to it."""
 LARGE_COLUMN = 320
@@ -24,11 +26,15 @@ class NothingToDrawError(ValueError):
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One image of a gallery row: its label (LR, a method, HR), PNG bytes, and its row of the metrics table."""
+    """One image of a gallery row: its label, PNG bytes, and its row of the metrics table.
+
+    role: whether it is what methods were given, what one made, or the ground truth.
+    """
 
     label: str
     png: bytes
     metrics: Mapping[str, Any] | None = None
+    role: Role = "sr"
 
     @cached_property
     def size(self) -> tuple[int, int]:

@@ -68,6 +68,6 @@ AUTHORS_CONSISTENCY = SampleMetric(
     description=(
         "the DTLS authors' formula: squared differences that wrap modulo 256, to compare with their Table 3 only"
     ),
-    needs=frozenset({"hr", "lr"}),
+    needs=frozenset({"hr", "reduced"}),
     compute=lambda images: authors_consistency(images.sr, images.hr, (images.lr.shape[-2], images.lr.shape[-1])),
 )

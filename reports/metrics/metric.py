@@ -5,16 +5,17 @@ Each metric is one object in the module that computes it; `registry` lists them.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from torch import Tensor, nn
 
-from dtls.degradations.base import LRProtocol, Protocol, is_linear
-from reports.metrics.planes import WHOLE, Measure, check_images, reduced_size
+from dtls.degradations.base import is_linear
+from reports.metrics.degraded import can_be_measured, needs_alpha
+from reports.metrics.planes import WHOLE, Measure, check_images, check_same_size, reduced_size
 
-Need = Literal["hr", "lr", "lpips"]
+Need = Literal["hr", "lr", "reduced", "lpips"]
 T = TypeVar("T")
 
 
@@ -36,27 +37,36 @@ class Kept:
 class References:
     """What a batch of SR images is compared with, and how.
 
-    hr: uint8 (N, 3, H, W). lr: uint8 (N, 3, h, w), made by `protocol`. measure: what PSNR and SSIM look at.
-    lpips: the network of `load_lpips`. Each is None where there is none. kept: for all methods, such as features of
-    the HR images.
+    hr: uint8 (N, 3, H, W). lr: uint8 (N, 3, h, w), made by `protocol`, the name of a degradation as
+    `dtls.degradations.recorded` has them; alpha: uint8 (N, 1, h, w), its alpha channel where the degradation makes
+    holes. measure: what PSNR and SSIM look at. lpips: the network of `load_lpips`. Each is None where there is none.
+    kept: for all methods, such as features of the HR images.
     """
 
     hr: Tensor | None = None
     lr: Tensor | None = None
-    protocol: LRProtocol = "reference"
+    protocol: str = "reference"
     measure: Measure = WHOLE
     lpips: nn.Module | None = None
+    alpha: Tensor | None = None
     kept: Kept = field(default_factory=Kept, compare=False)
 
     @property
     def has(self) -> set[Need]:
-        """What there is of that which metrics need.
+        """What there is of that which metrics need; `reduced` are LR images by a linear protocol.
 
-        LR images of the protocol realworld do not count: no downscaling is known that SR images should agree with.
+        LR images of which it is not known what results should agree with do not count: those of realworld, and
+        images without an alpha channel where that would show the holes.
         """
+        can_be_compared = (
+            self.lr is not None
+            and can_be_measured(self.protocol)
+            and (self.alpha is not None or not needs_alpha(self.protocol))
+        )
         there: dict[Need, bool] = {
             "hr": self.hr is not None,
-            "lr": self.lr is not None and is_linear(self.protocol),
+            "lr": can_be_compared,
+            "reduced": can_be_compared and is_linear(self.protocol),
             "lpips": self.lpips is not None,
         }
         return {need for need, is_there in there.items() if is_there}
@@ -65,12 +75,12 @@ class References:
         """SizeError where the sizes of SR images do not fit, ValueError for what are no images."""
         check_images(sr, self.hr)
         if self.lr is not None and "lr" in self.has:
-            reduced_size(sr, self.lr)
+            (reduced_size if is_linear(self.protocol) else check_same_size)(sr, self.lr)
 
     def part(self, images: slice) -> "References":
         """The same for some of the images."""
-        hr, lr = (None if x is None else x[images] for x in (self.hr, self.lr))
-        return References(hr, lr, self.protocol, self.measure, self.lpips)
+        hr, lr, alpha = (None if x is None else x[images] for x in (self.hr, self.lr, self.alpha))
+        return References(hr, lr, self.protocol, self.measure, self.lpips, alpha)
 
 
 @dataclass(frozen=True)
@@ -97,11 +107,6 @@ class Compared:
         return _there(self.given.lr)
 
     @property
-    def downscaling(self) -> Protocol:
-        """The downscaling that made the LR images, for metrics that need lr."""
-        return _there(self.given.protocol if is_linear(self.given.protocol) else None)
-
-    @property
     def lpips(self) -> nn.Module:
         """The network of LPIPS, for metrics that need lpips."""
         return _there(self.given.lpips)
@@ -111,8 +116,9 @@ class Compared:
 class Metric:
     """A number of a method: its name in tables, and how it is printed and ranked.
 
-    name: of the column. label, unit, description: for people. decimals: digits behind the point; notation: f for
-    27.31, e for 1.23e-05, % for 86 %. is_primary: shown also where there is no room for all metrics.
+    name: of the column. label, unit, description: for people. label_unreduced: the label where methods were given
+    images of the results' size, if it is another. decimals: digits behind the point; notation: f for 27.31, e for
+    1.23e-05, % for 86 %. is_primary: shown also where there is no room for all metrics.
     """
 
     name: str
@@ -123,6 +129,11 @@ class Metric:
     unit: str = ""
     notation: Literal["f", "e", "%"] = "f"
     is_primary: bool = False
+    label_unreduced: str = ""
+
+    def labelled(self, *, reduced: bool) -> Self:
+        """The same metric with the label for methods that enlarge images, or for those that restore them."""
+        return self if reduced or not self.label_unreduced else replace(self, label=self.label_unreduced)
 
     @property
     def form(self) -> str:

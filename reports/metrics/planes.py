@@ -77,6 +77,14 @@ def reduced_size(sr: Tensor, lr: Tensor) -> tuple[int, int]:
     return low
 
 
+def check_same_size(sr: Tensor, degraded: Tensor) -> None:
+    """SizeError where degraded images, uint8 (N, 3, h, w), are not as many and as large as results."""
+    check_images(sr)
+    check_images(degraded)
+    if sr.shape != degraded.shape:
+        raise SizeError(f"{_named(degraded)} is no {_named(sr)} that was degraded at its size")
+
+
 def groups(x: Tensor, cpu_pixels: int = CPU_PIXELS) -> list[slice]:
     """A few images at a time: that bounds memory, and keeps a CPU within its cache."""
     pixels = CUDA_PIXELS if x.is_cuda else cpu_pixels

@@ -3,22 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
+from reports.figures.gallery import Role
 from reports.metrics.metric import Metric
-
-Role = Literal["lr", "sr", "hr"]
 
 
 @dataclass(frozen=True)
 class Shown:
     """One image of the gallery.
 
-    label: LR, a method, or HR. source: a data URI of an image, or a URL relative to the page, percent-quoted.
-    size: width and height in pixels. thumbnail: the same image, small; without one the source serves. maps:
-    images of HR's size made of this one, by name ("SSIM map").
+    label: LR or Degraded image, a method, HR or Ground truth. source: a data URI of an image, or a URL relative to
+    the page, percent-quoted. size: width and height in pixels. thumbnail: the same image, small; without one the
+    source serves. maps: images of HR's size made of this one, by name ("SSIM map").
     """
 
     label: str

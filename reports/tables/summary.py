@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from dtls.degradations.recorded import task_in_words
 from reports.metrics.metric import Metric, finite_or_none
 from reports.metrics.planes import PEAK
 from reports.metrics.registry import METRICS, SET_METRICS
@@ -57,7 +58,8 @@ def summarise(
 
     notes: what people must know to read it. distances: by method its numbers of SET_METRICS.
     """
-    metrics = tuple(m for m in METRICS if frame[m.name].notna().any())
+    reduced = not _tasks(frame)
+    metrics = tuple(m.labelled(reduced=reduced) for m in METRICS if frame[m.name].notna().any())
     common = _common_keys(frame)
     methods = [
         _method(str(name), rows, metrics, common) | dict(distances.get(str(name), {}))
@@ -80,10 +82,15 @@ def summarise(
 
 
 def conditions(frame: pd.DataFrame) -> str:
-    """Under what the numbers were taken: `Protocol: antialias · ×4 · Y, border 4 · LPIPS alex`."""
-    protocols = sorted(frame["protocol"].dropna().unique())
-    scales = sorted(float(scale) for scale in frame["scale"].dropna().unique())
-    parts = [f"Protocol: {', '.join(protocols) or 'none'}"]
+    """Under what the numbers were taken: `Protocol: antialias · ×4 · Y, border 4 · LPIPS alex`.
+
+    Of restorations at an image's own size, the task: `Task: deblurring, σ = 2 pixels (blur:2) · RGB`.
+    """
+    tasks = _tasks(frame)
+    protocols = sorted({*frame["protocol"].dropna().unique()} - tasks.keys())
+    scales = sorted({float(scale) for scale in frame["scale"].dropna().unique()} - ({1.0} if tasks else set()))
+    parts = [f"Task: {', '.join(f'{words} ({name})' for name, words in tasks.items())}"] if tasks else []
+    parts += [f"Protocol: {', '.join(protocols) or 'none'}"] if protocols or not tasks else []
     parts += [", ".join(f"×{scale:g}" for scale in scales)] if scales else []
     measured = frame[["colour", "border", "data_range"]].fillna({"data_range": PEAK}).dropna()
     for colour, border, peak in sorted({*measured.itertuples(index=False, name=None)}):
@@ -125,6 +132,12 @@ def text_of(content: Mapping[str, Any]) -> str:
 def versions() -> dict[str, str]:
     """What the numbers depend on."""
     return {name: version(name) for name in ("dtls", "torch", "lpips")} | {"python": platform.python_version()}
+
+
+def _tasks(frame: pd.DataFrame) -> dict[str, str]:
+    """The degradations at an image's own size that rows name, with what undoing them is called."""
+    found = {name: task_in_words(name) for name in sorted(frame["protocol"].dropna().unique())}
+    return {name: words for name, words in found.items() if words is not None}
 
 
 def _common_keys(frame: pd.DataFrame) -> pd.Index | None:

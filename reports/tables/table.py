@@ -32,8 +32,12 @@ SCHEMA = pa.schema(
     [
         _field("method", pa.string(), "what made the SR image", nullable=False),
         _field("key", pa.string(), "the image's name within its source", nullable=False),
-        _field("protocol", pa.string(), "what made the LR image: the downscaling A, or realworld"),
-        _field("scale", pa.float64(), "HR side / LR side"),
+        _field(
+            "protocol",
+            pa.string(),
+            "what degraded the image: a downscaling such as antialias, or a spec such as blur:2",
+        ),
+        _field("scale", pa.float64(), "HR side / LR side; 1 where nothing was reduced"),
         _field("width", pa.int32(), "width of the HR image", "px"),
         _field("height", pa.int32(), "height of the HR image", "px"),
         *(_field(m.name, pa.float64(), f"{m.description}; {m.better} is better", m.unit) for m in METRICS),

@@ -64,13 +64,13 @@ def rows(gallery: list[GalleryItem]) -> list[dict[str, Any]]:
 def gallery_item(key: str, hr: Tensor, model: nn.Module) -> GalleryItem:
     size = (hr.shape[-2], hr.shape[-1])
     lr = resize(hr[None].double(), (size[0] // 4, size[1] // 4), "antialias").round().clamp(0, 255).byte()
-    images = [GalleryImage("LR", png(lr[0]))]
+    images = [GalleryImage("LR", png(lr[0]), role="lr")]
     for how in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC):
         large = Image.fromarray(lr[0].permute(1, 2, 0).numpy()).resize(size[::-1], how)
         sr = torch.from_numpy(np.array(large)).permute(2, 0, 1)
         row = scored(key, how.name.lower(), sr[None], lr, hr[None], model)
         images.append(GalleryImage(how.name.lower(), png(sr), row))
-    return GalleryItem(key, [*images, GalleryImage("HR", png(hr))])
+    return GalleryItem(key, [*images, GalleryImage("HR", png(hr), role="hr")])
 
 
 def scored(key: str, method: str, sr: Tensor, lr: Tensor, hr: Tensor, model: nn.Module) -> dict[str, Any]:

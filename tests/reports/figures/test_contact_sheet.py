@@ -11,7 +11,7 @@ from PIL import Image
 from reports.figures import contact_sheet as module
 from reports.figures.contact_sheet import GAP, MARGIN, TALLEST, contact_sheet
 from reports.figures.fonts import Face
-from reports.figures.gallery import GalleryImage, GalleryItem, chosen_metrics
+from reports.figures.gallery import GalleryImage, GalleryItem, Role, chosen_metrics
 from reports.figures.style import ALARM, EMPTY, INK, MUTED, cut
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -90,7 +90,11 @@ def test_the_best_of_each_number_is_in_bold_ink(gallery: list[GalleryItem], writ
 def test_without_ground_truth_the_numbers_that_there_are_are_shown(written: list[Any]) -> None:
     row = {"status": "ok", "protocol": "antialias", "scale": 2.0, "psnr": None, "consistency": 0.25, "lpips": None}
     sheet = contact_sheet(
-        [GalleryItem("a", [GalleryImage("LR", png(8, 8, "red")), GalleryImage("x", png(16, 16, "red"), row)])]
+        [
+            GalleryItem(
+                "a", [GalleryImage("LR", png(8, 8, "red"), role="lr"), GalleryImage("x", png(16, 16, "red"), row)]
+            )
+        ]
     )
     assert sheet.width == 2 * MARGIN + 2 * 256 + GAP
     assert [("2.50e-01", INK, True)] in written
@@ -99,23 +103,27 @@ def test_without_ground_truth_the_numbers_that_there_are_are_shown(written: list
 def test_metrics_that_no_image_has_are_not_chosen(gallery: list[GalleryItem]) -> None:
     assert [metric.name for metric in chosen_metrics(gallery)] == ["psnr", "lpips"]
     assert [metric.name for metric in chosen_metrics(gallery, ("ssim",))] == ["ssim"]
-    assert chosen_metrics([GalleryItem("a", [GalleryImage("LR", png(8, 8, "red"))])]) == []
+    assert chosen_metrics([GalleryItem("a", [GalleryImage("LR", png(8, 8, "red"), role="lr")])]) == []
 
 
 def test_a_missing_image_leaves_its_cell_empty_and_says_so(written: list[Any]) -> None:
-    whole = GalleryItem("a", [GalleryImage(label, png(64, 64, "red")) for label in ("LR", "x", "y", "HR")])
-    lacking = GalleryItem("b", [GalleryImage(label, png(64, 64, "blue")) for label in ("LR", "y", "HR")])
+    columns: dict[str, Role] = {"LR": "lr", "x": "sr", "y": "sr", "HR": "hr"}
+    whole = GalleryItem("a", [GalleryImage(label, png(64, 64, "red"), role=role) for label, role in columns.items()])
+    del columns["x"]
+    lacking = GalleryItem(
+        "b", [GalleryImage(label, png(64, 64, "blue"), role=role) for label, role in columns.items()]
+    )
     sheet = contact_sheet([lacking, whole])
-    columns = [slice(left(column), left(column) + 256) for column in range(4)]
-    assert [int(places(sheet, BLUE)[:, column].sum()) for column in columns] == [256**2, 0, 256**2, 256**2]
-    assert [int(places(sheet, RED)[:, column].sum()) for column in columns] == [256**2] * 4
+    drawn = [slice(left(column), left(column) + 256) for column in range(4)]
+    assert [int(places(sheet, BLUE)[:, column].sum()) for column in drawn] == [256**2, 0, 256**2, 256**2]
+    assert [int(places(sheet, RED)[:, column].sum()) for column in drawn] == [256**2] * 4
     assert [("no image", MUTED, False)] in written
 
 
 def test_a_failed_result_is_an_empty_cell_whatever_size_its_image_has(written: list[Any]) -> None:
     failure = {"status": "failed", "error": "SR is 900×30, HR is 64×64"}
     item = GalleryItem(
-        "a", [GalleryImage("x", png(900, 30, "blue"), failure), GalleryImage("HR", png(64, 64, "red"))]
+        "a", [GalleryImage("x", png(900, 30, "blue"), failure), GalleryImage("HR", png(64, 64, "red"), role="hr")]
     )
     sheet = contact_sheet([item])
     assert item.size == (64, 64)
@@ -132,7 +140,12 @@ def test_large_images_keep_their_shape_are_reduced_smoothly_and_it_says_so(writt
     file = io.BytesIO()
     Image.fromarray(stripes).save(file, "PNG")
     sheet = contact_sheet(
-        [GalleryItem("a", [GalleryImage("HR", file.getvalue()), GalleryImage("LR", png(160, 90, "red"))])]
+        [
+            GalleryItem(
+                "a",
+                [GalleryImage("HR", file.getvalue(), role="hr"), GalleryImage("LR", png(160, 90, "red"), role="lr")],
+            )
+        ]
     )
     assert places(sheet, RED).sum() == 320 * 180
     inside = np.array(sheet)[places(sheet, RED).any(axis=1)][10:-10, left(1, 320) + 10 : left(1, 320) + 310]
@@ -150,14 +163,22 @@ def test_images_that_are_not_reduced_do_not_say_so(gallery: list[GalleryItem], w
     ("size", "shown"), [((100, 1000), (64, 640)), ((10, 100), (60, 600)), ((200, 300), (200, 300))]
 )
 def test_tall_images_are_no_taller_than_the_sheet_allows(size: tuple[int, int], shown: tuple[int, int]) -> None:
-    red = places(contact_sheet([GalleryItem("a", [GalleryImage("HR", png(*size, "red"))])]), RED)
+    red = places(contact_sheet([GalleryItem("a", [GalleryImage("HR", png(*size, "red"), role="hr")])]), RED)
     assert (red.any(axis=0).sum(), red.any(axis=1).sum()) == shown
     assert shown[1] <= TALLEST
 
 
 def test_an_image_of_another_shape_is_not_stretched() -> None:
     sheet = contact_sheet(
-        [GalleryItem("a", [GalleryImage("LR", png(32, 16, "red")), GalleryImage("HR", png(64, 64, "blue"))])]
+        [
+            GalleryItem(
+                "a",
+                [
+                    GalleryImage("LR", png(32, 16, "red"), role="lr"),
+                    GalleryImage("HR", png(64, 64, "blue"), role="hr"),
+                ],
+            )
+        ]
     )
     red = places(sheet, RED)
     assert (red.any(axis=0).sum(), red.any(axis=1).sum()) == (256, 128)

@@ -65,7 +65,9 @@ def item(key: str, label: str) -> GalleryItem:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((40, 40)).save(buffer, "PNG")
     row = {"status": "ok", "psnr": 30.0}
-    return GalleryItem(key, [GalleryImage(label, buffer.getvalue(), row), GalleryImage("HR", buffer.getvalue())])
+    return GalleryItem(
+        key, [GalleryImage(label, buffer.getvalue(), row), GalleryImage("HR", buffer.getvalue(), role="hr")]
+    )
 
 
 def test_a_letter_comes_from_a_font_that_has_it(install: Install, bars: Path) -> None:
