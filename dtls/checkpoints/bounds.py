@@ -52,13 +52,22 @@ def load_pickled(content: bytes) -> Any:
 
     TooLargeError for one that unpacks to far more than it is; else whatever `torch.load` raises.
     """
-    most = 2 * len(content) + SLACK_BYTES
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _check_more(sum(member.file_size for member in archive.infolist()), most)
+            check_zip(archive, content)
     loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    _check_more(_bytes_of(loaded), most)
+    check_unpacked(loaded, content)
     return loaded
+
+
+def check_zip(archive: zipfile.ZipFile, content: bytes) -> None:
+    """TooLargeError for a zip, of these bytes, whose members are far larger than it is."""
+    _check_more(sum(member.file_size for member in archive.infolist()), content)
+
+
+def check_unpacked(loaded: Any, content: bytes) -> None:
+    """TooLargeError for tensors in nested dictionaries that take far more memory than the file that they come of."""
+    _check_more(_bytes_of(loaded), content)
 
 
 def _bytes_of(value: Any) -> int:
@@ -74,6 +83,6 @@ def _bytes_of(value: Any) -> int:
     return size
 
 
-def _check_more(size: int, most: int) -> None:
-    if size > most:
+def _check_more(size: int, content: bytes) -> None:
+    if size > 2 * len(content) + SLACK_BYTES:
         raise TooLargeError(f"would take {size:,} bytes of memory, far more than the file has")

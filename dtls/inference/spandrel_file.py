@@ -1,9 +1,7 @@
 """Files of weights that spandrel knows: read, checked, and built into a model. Nothing is unpickled but tensors."""
 
-import io
 import pickle
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from dtls.checkpoints.bounds import load_pickled
+from dtls.checkpoints.torchscript import is_torchscript, weights_of_torchscript
 from dtls.compat import allow_torchvision_import
 from dtls.errors import CheckpointError
 
@@ -40,10 +39,8 @@ def _tensors(content: bytes, path: Path) -> dict[str, Any]:
             return load_safetensors(content)
         except SafetensorError as error:
             raise CheckpointError(f"{path}: not a readable safetensors file ({_line(error)})") from error
-    if _is_torchscript(content):
-        raise CheckpointError(f"{path}: a TorchScript program, not a file of weights; take the model's weights")
     try:
-        loaded = load_pickled(content)
+        loaded = weights_of_torchscript(content) if is_torchscript(content) else load_pickled(content)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds more than weights, or is broken, and is not unpickled; convert it to .safetensors"
@@ -53,14 +50,6 @@ def _tensors(content: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: holds no weights by name")
     return loaded
-
-
-def _is_torchscript(content: bytes) -> bool:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
 
 
 def build(content: bytes, path: Path) -> tuple[Any, bool]:

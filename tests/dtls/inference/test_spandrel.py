@@ -242,9 +242,14 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(suffix: str, zipped: b
     assert not left.exists()
 
 
-def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
-    torch.jit.script(nn.Conv2d(3, 3, 1)).save(str(tmp_path / "model.pt"))
-    assert refusal(tmp_path / "model.pt") == "a TorchScript program, not a file of weights; take the model's weights"
+def test_of_a_torchscript_program_only_the_weights_are_taken(tmp_path: Path) -> None:
+    network, lr = seeded(compact), noise(2, 3, 12, 16)
+    torch.jit.trace(network, lr).save(str(tmp_path / "model.pt"))
+    method = SpandrelModel(tmp_path / "model.pt")
+    assert method.name == "spandrel-Compact"
+    assert torch.equal(method(lr, (48, 64)), SpandrelModel(saved(network, tmp_path / "model.pth"))(lr, (48, 64)))
+    torch.jit.trace(nn.Conv2d(3, 3, 1), lr).save(str(tmp_path / "other.pt"))
+    assert refusal(tmp_path / "other.pt") == "not a model that spandrel knows"
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
