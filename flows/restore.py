@@ -74,6 +74,8 @@ class RestoreOptions(TaskOptions, MethodOptions):
         self._check_options_of_others(OF_MODELS, "a trained model", fits=self.method is None)
         is_network = self.method is None or self.is_spandrel
         self._check_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
+        if self.has_holes and self.task != "inpaint":
+            raise ValueError("inpaint stands alone, as it keeps what is known; undo the rest in a run of its own")
         if self.project is not None and self.has_holes:
             raise ValueError("inpaint keeps what is known of an image in any case; leave --project out")
         if self.project and self.strength < 1:

@@ -18,11 +18,6 @@ NOISE = "noise"
 """The degradation that adds white noise."""
 
 
-def is_resizing(spec: str) -> bool:
-    """Whether a degradation makes images smaller, by a protocol."""
-    return spec.partition(":")[0] in get_args(LRProtocol)
-
-
 def is_linear(protocol: str) -> TypeGuard[Protocol]:
     """Whether this protocol is a linear function of HR images, so that results can be projected on its LR images."""
     return protocol in PROTOCOLS

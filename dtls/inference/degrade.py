@@ -9,12 +9,12 @@ from dtls.degradations.base import LRProtocol, is_linear
 from dtls.degradations.holes import random_masks
 from dtls.degradations.operator import Info
 from dtls.degradations.realworld import realworld, seeds_of
-from dtls.degradations.registry import operator_of
+from dtls.degradations.recorded import at_strength
+from dtls.degradations.registry import operator_of, parts_of_spec
 from dtls.degradations.resize import resize
 from dtls.degradations.scale import scale_between
 from dtls.errors import SizeError
 from dtls.inference.method import Method
-from dtls.inference.sampling import at_strength
 
 
 class Square(Method):
@@ -66,7 +66,7 @@ class Degrading(Method):
 
     def __init__(self, spec: str, strength: float = 1.0, seed: int = 0, *, has_masks: bool = False) -> None:
         self.operator, self.strength, self.seed = operator_of(spec), strength, seed
-        self.name = f"degrade-{self.operator.spec.partition(':')[0]}"
+        self.name = f"degrade-{'+'.join(part.family.spec for part in parts_of_spec(self.operator.spec))}"
         self.needs_mask = has_masks
         self.is_stochastic = self.operator.draws or (self.operator.needs_mask and not has_masks)
         drawn = {"seed": str(seed)} if self.is_stochastic else {}

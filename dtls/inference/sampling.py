@@ -35,8 +35,3 @@ class Sampling:
 
 
 DEFAULT = Sampling()
-
-
-def at_strength(spec: str, strength: float) -> str:
-    """A degradation at a part of its strength, as manifests keep it: `dark:0.25@0.5`; at strength 1, the spec."""
-    return spec if strength == 1 else f"{spec}@{strength:g}"

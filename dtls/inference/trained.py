@@ -10,16 +10,19 @@ from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_hashed
 from dtls.choices import SMALLEST
-from dtls.degradations.base import LRProtocol, is_linear
+from dtls.degradations.base import is_linear
 from dtls.degradations.operator import PASSES, Info
+from dtls.degradations.recorded import at_strength
+from dtls.degradations.registry import operator_of
 from dtls.degradations.scale import scale_between
 from dtls.devices import accelerated, best_precision
-from dtls.errors import CheckpointError, SamplingError
+from dtls.errors import CheckpointError, SamplingError, SizeError
 from dtls.inference.channels import in_colour
+from dtls.inference.membrane import seamless
 from dtls.inference.method import Method
 from dtls.inference.projected import operator_for
 from dtls.inference.sampling import DEFAULT, Sampling
-from dtls.inference.tiling import Tiler
+from dtls.inference.tiling import Run, Tiler
 from dtls.models.base import Callback
 from dtls.registry import PRESET_SAMPLERS, model_class
 
@@ -28,7 +31,8 @@ class Trained(Method):
     """A model with the weights of a checkpoint; SamplingError for choices in `sampling` that it does not have.
 
     A model works on enlarged images, or enlarges by its own scale; where another size is wanted, Pillow's bicubic
-    makes it of that result. requested: the method that the checkpoint should be of, or one that has the same model.
+    makes it of that result. Or it undoes another degradation, at the size that images have. requested: the method
+    that the checkpoint should be of, or one that has the same model.
     """
 
     is_learned = True
@@ -44,9 +48,15 @@ class Trained(Method):
             raise CheckpointError(
                 f"{checkpoint}: a model of the method {found}, not {requested}; say --method {found}"
             )
-        self.degradation: LRProtocol = self.model.config.protocol
+        self.degradation: str = self.model.undoes
         self.is_stochastic, self.multiple = self.model.draws, self.model.multiple
         self.max_scale: float = self.model.config.size / self.model.config.lr_size
+        self.takes_same_size = self.max_scale == 1
+        if self.takes_same_size:
+            family = operator_of(self.degradation)
+            self.needs_mask, self.grey_only = family.needs_mask, family.channels == 1 and sampling.strength == 1
+        elif sampling.strength != 1:
+            raise SamplingError(f"{checkpoint}: enlarges images, so that a strength of {sampling.strength:g} is none")
         try:
             self.sample, chosen = self.model.sampler(self._sampler(), sampling.steps)
         except ValueError as error:
@@ -72,34 +82,62 @@ class Trained(Method):
             **chosen,
             **({"seed": sampling.seed} if self.is_stochastic else {}),
             **self._projection,
+            **({"strength": f"{sampling.strength:g}"} if sampling.strength != 1 else {}),
         }
         self.identity: Mapping[str, str] = {
             "method": self.name,
             "checkpoint": digest,
-            "protocol": self.degradation,
+            "protocol": at_strength(self.degradation, sampling.strength),
             **{key: str(value) for key, value in choices.items()},
         }
 
     @torch.inference_mode()
-    def __call__(self, lr: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
-        """SR images (N, C, H, W) in [0, 1] of LR images (N, C, h, w), C = 1 or 3.
+    def __call__(self, lr: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> Tensor:
+        """Results (N, C, H, W) in [0, 1] of images (N, C, h, w), C = 1 or 3; mask: (N, 1, h, w), 1 in holes.
 
-        SizeError for scales beyond the model's.
+        What gives images of one channel colour has 3 channels. SizeError for scales beyond the model's, and for holes
+        without a mask.
         """
+        if self.takes_same_size:
+            return self._restored(lr.to(self.device), mask)
         return in_colour(partial(self._upscaled, size=size), lr.to(self.device))
 
     def _upscaled(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
         x, scale = self._input(lr, size)
-        run = partial(self._sampled, scale=scale)
-        sr = self.tiler(run, x)
-        if self.sampling.ensemble:
-            sr = (sr + self.tiler(run, x.flip(-1)).flip(-1)) / 2
+        sr = self._tiled(partial(self._sampled, scale=scale), x)
         if sr.shape[-2:] != size:
             sr = F.interpolate(sr, size, mode="bicubic", antialias=True)
-        sr = torch.where(sr.isfinite(), sr, torch.nan)  # an infinity is no white pixel
         if self.operator is not None:
             sr = self.operator.project(sr, lr, Info(size=size), self.passes)
         return sr.clamp(0, 1)
+
+    def _restored(self, y: Tensor, mask: Tensor | None) -> Tensor:
+        """What the observations y (N, C, H, W) were; where holes are, only these are another."""
+        channels = 3 if self.grey_only else y.shape[1]
+        x = y.expand(-1, 3, -1, -1)
+        if self.needs_mask:
+            if mask is None:
+                raise SizeError(f"{self.name} fills holes: a mask says where they are")
+            known = 1 - mask.to(self.device)
+            x = torch.cat([x * known, known], dim=1)
+
+        def run(part: Tensor) -> Tensor:
+            return torch.cat([self._sampled(part, self.sampling.strength), part[:, 3:]], dim=1)
+
+        made = self._tiled(run, x)[:, :3]
+        made = made if channels == 3 else made.mean(1, keepdim=True)
+        if mask is not None and self.needs_mask:
+            made = seamless(made, y, mask.to(self.device))
+        elif self.operator is not None:
+            made = self.operator.project(made, y, passes=self.passes)
+        return made.clamp(0, 1)
+
+    def _tiled(self, run: Run, x: Tensor) -> Tensor:
+        """`run(x)`, in tiles where x is large; with an ensemble, its mean with what comes of the mirrored image."""
+        made = self.tiler(run, x)
+        if self.sampling.ensemble:
+            made = (made + self.tiler(run, x.flip(-1)).flip(-1)) / 2
+        return torch.where(made.isfinite(), made, torch.nan)  # an infinity is no white pixel
 
     @torch.inference_mode()
     def trajectory(self, lr: Tensor, size: tuple[int, int]) -> list[tuple[float, Tensor]]:

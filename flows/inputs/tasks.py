@@ -4,20 +4,16 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dtls.degradations.base import HOLES, NOISE, is_resizing
+from dtls.degradations.base import HOLES, NOISE
+from dtls.degradations.recorded import at_strength, reduces
 from dtls.degradations.registry import parts_of_task, spec_of_task, tasks
-from dtls.inference.sampling import at_strength
 from flows.inputs.selection import SelectionOptions
 from flows.interface.options import Address
 
 
-def _resizes(task: str) -> bool:
-    return any(is_resizing(part.spec) for part in parts_of_task(task))
-
-
 def restorations() -> tuple[str, ...]:
     """How the tasks of restoration are written, with an example of each value."""
-    return tuple(task for task in tasks() if not _resizes(task))
+    return tuple(task for task in tasks() if not reduces(spec_of_task(task)))
 
 
 class TaskOptions(SelectionOptions):
@@ -32,7 +28,7 @@ class TaskOptions(SelectionOptions):
     @field_validator("task")
     @classmethod
     def _is_known(cls, task: str) -> str:
-        if _resizes(task):
+        if reduces(spec_of_task(task)):
             scale = task.partition(":")[2]
             raise ValueError(
                 f"{task} changes the size of images: use dtls upscale --scale {scale}, and dtls downscale --scale "

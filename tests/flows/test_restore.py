@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import save_checkpoint
-from dtls.errors import CheckpointError, SizeError
+from dtls.errors import CheckpointError, ProtocolError, SizeError
 from dtls.models.dtls import DTLS
+from flows.degrade import DegradeOptions, degrade
 from flows.interface.errors import RunError
 from flows.restore import RestoreOptions, restore
 from flows.shard import ShardOptions, shard
+from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source
 from storage.images.formats import is_image, stem
 from storage.images.photo import open_photo
@@ -237,13 +240,89 @@ def test_other_options_stop_the_run_before_any_work(source: Path, masks: Path, t
     assert restored(source, tmp_path / "whole", masks=masks, format="tiff", overwrite=True) == "5 done"
 
 
-def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(source: Path, tmp_path: Path) -> None:
-    save_checkpoint(DTLS(dim=4, multipliers=(1,), size=32, stride=8, steps=3), tmp_path / "model")
-    options = {"method": None, "task": "colourise", "device": "cpu"}
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained checkpoints: of colourisation, of two other tasks, and of upscaling."""
+    folder = tmp_path_factory.mktemp("models")
+    for spec in ("grey", "mask", "dark:0.25", None):
+        torch.manual_seed(0)
+        family = {"stride": 4, "steps": 3} if spec is None else {"steps": 4, "degradation": spec}
+        save_checkpoint(DTLS(dim=4, multipliers=(1, 2), size=16, **family), folder / str(spec))
+    return folder
+
+
+def by_model(source: Path, target: Path, model: Path, task: str, **options: Any) -> str:
+    given = {"method": None, "task": task, "checkpoint": str(model), "device": "cpu", **options}
+    return restored(source, target, **given)
+
+
+def test_grey_images_of_every_kind_get_colours_of_their_own_lightness(
+    source: Path, models: Path, tmp_path: Path
+) -> None:
+    coded, clear = source / "coded.jpg", source / "clear.png"
+    with Image.open(source / "grey.png") as grey:
+        grey.convert("RGB").save(coded, quality=95)
+        Image.merge("LA", (grey, Image.linear_gradient("L").resize(SIZE[::-1]))).save(clear)
+    kinds = ("grey.png", "deep.png", "coded.jpg", "clear.png")
+    assert by_model(source, tmp_path / "coloured", models / "grey", "colourise", max_failed=1) == "4 done, 3 failed"
+    for name in kinds:
+        before, alpha = pixels((source / name).read_bytes())
+        after, other = pixels((tmp_path / "coloured" / name).with_suffix(".png").read_bytes())
+        assert (after.shape, after.dtype) == ((*SIZE, 3), before.dtype)
+        assert (alpha is None) == (other is None)
+        assert alpha is None or other is None or np.array_equal(alpha, other)
+        largest = np.iinfo(after.dtype).max
+        off = (after @ np.array([0.299, 0.587, 0.114]) - before.mean(axis=2)) / largest
+        assert np.median(abs(off)) < 0.5 / 255  # but where colours of an untrained network are cut
+        assert np.ptp(after.astype(float), axis=2).mean() > 0.01 * largest
+    found = rows(tmp_path / "coloured")
+    assert set(found.protocol.dropna()) == {"grey"}
+    assert set(found.reason.dropna()) == {
+        "it is in colour already, and only grey images are colourised; dtls degrade FOLDER GREY --task colourise "
+        "takes the colours out"
+    }
+
+
+def test_a_model_fills_holes_and_keeps_all_else_and_another_task_s_is_refused(
+    source: Path, masks: Path, models: Path, tmp_path: Path
+) -> None:
+    assert by_model(source, tmp_path / "whole", models / "mask", "inpaint", masks=masks, batch_size=2) == "5 done"
+    for place, name in enumerate(KINDS):
+        before, _ = pixels((source / name).read_bytes())
+        after, _ = pixels((tmp_path / "whole" / name).with_suffix(".png").read_bytes())
+        assert np.array_equal(after[hole(place) == 0], before[hole(place) == 0])
+        assert not np.array_equal(after, before)
+    with pytest.raises(ProtocolError, match=r"undo mask, not grey; say --task inpaint, or give the model of another"):
+        by_model(source, tmp_path / "other", models / "mask", "colourise")
+    assert not (tmp_path / "other").exists()
+
+
+def test_images_that_were_degraded_otherwise_are_refused_unless_asked_for(
+    source: Path, models: Path, tmp_path: Path
+) -> None:
+    (source / "cmyk.tif").unlink()
+    for strength in (0.5, 1):
+        made = {"source": str(source), "target": str(tmp_path / f"dark{strength}"), "task": "lowlight:0.25"}
+        degrade.fn(DegradeOptions.model_validate(made | {"strength": strength}))
+    model, task = models / "dark:0.25", "lowlight:0.25"
+    assert by_model(tmp_path / "dark1", tmp_path / "light", model, task) == "4 done"
+    assert by_model(tmp_path / "dark0.5", tmp_path / "half", model, task, strength=0.5) == "4 done"
+    assert set(rows(tmp_path / "half").protocol) == {"dark:0.25*0.5"}
+    with pytest.raises(ProtocolError, match=r"undoes dark:0\.25, and the images in .* are made by dark:0\.25\*0\.5"):
+        by_model(tmp_path / "dark0.5", tmp_path / "other", model, task)
+    assert by_model(tmp_path / "dark0.5", tmp_path / "other", model, task, any_protocol=True) == "4 done"
+
+
+def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
+    source: Path, models: Path, tmp_path: Path
+) -> None:
     with pytest.raises(SizeError, match=r"dtls enlarges images, .*; use dtls upscale"):
-        restored(source, tmp_path / "whole", checkpoint=str(tmp_path / "model"), **options)
+        by_model(source, tmp_path / "whole", models / "None", "colourise")
     with pytest.raises(CheckpointError, match="no model for colourise comes with dtls; give --checkpoint MODEL"):
-        restored(source, tmp_path / "whole", **options)
+        restored(source, tmp_path / "whole", method=None, task="colourise")
+    given = {"source": str(source), "target": str(tmp_path / "whole"), "checkpoint": str(models / "grey")}
+    with pytest.raises(SizeError, match=r"restores images at the size they have, .*; use dtls restore"):
+        upscale.fn(UpscaleOptions.model_validate(given))
     assert not (tmp_path / "whole").exists()
 
 
@@ -255,6 +334,9 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(source:
         ({"method": "bicubic"}, "no method that restores is called 'bicubic'"),
         ({"checkpoint": "m"}, "the method membrane has no checkpoint"),
         ({"project": True}, "project goes with a trained model"),
+        ({"project": True, "method": None}, "inpaint keeps what is known of an image in any case"),
+        ({"task": "denoise:0.1+inpaint", "method": None}, "inpaint stands alone"),
+        ({"task": "deblur:2", "method": None, "project_passes": 2}, "project-passes goes with --project"),
         ({"task": "deblur:2", "method": None, "masks": "m"}, "--masks goes with --task inpaint"),
     ],
 )
