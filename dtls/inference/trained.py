@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_hashed
 from dtls.choices import SMALLEST
-from dtls.degradations.base import is_linear
 from dtls.degradations.operator import PASSES, Info
 from dtls.degradations.recorded import at_strength
 from dtls.degradations.registry import operator_of
@@ -66,7 +65,7 @@ class Trained(Method):
             self.operator = operator_for(self.made_by) if sampling.projected else None
         except SamplingError as error:
             raise SamplingError(f"{checkpoint}: {error}") from error
-        self.passes = sampling.passes or (1 if is_linear(self.degradation) else PASSES)
+        self.passes = sampling.passes or (PASSES if self.takes_same_size else 1)
         if sampling.seed and not self.is_stochastic:
             raise SamplingError(f"{checkpoint}: {self.name} draws nothing, so that a seed changes nothing")
         scale = self.model.scale

@@ -1,5 +1,6 @@
 """`dtls upscale --project`: what made the sources is known or asked for, and all results agree with them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +136,17 @@ def test_options_of_projecting_need_it_and_have_bounds(options: dict[str, object
 def test_a_checkpoint_is_projected_by_what_made_its_sources(hr: Path, tmp_path: Path) -> None:
     from dtls.checkpoints.checkpoint import save_checkpoint
 
+    torch.manual_seed(0)
     save_checkpoint(SRCNN(size=32, lr_size=8, protocol="realworld"), tmp_path / "model")
     lr, how = made_small(hr), {"checkpoint": str(tmp_path / "model"), "project": True}
     with pytest.raises(ProtocolError, match=r"made for realworld, and the images .* are made by antialias"):
         enlarged(lr, tmp_path / "sr", **how)
     assert enlarged(lr, tmp_path / "sr", **how, any_protocol=True) == "4 done"
-    assert misfit(tmp_path / "sr" / "colour.png", lr / "colour.png") < 1.5 / 255, "cut once"
+    enlarged(lr, tmp_path / "often", **how, any_protocol=True, project_passes=16)
+    assert misfit(tmp_path / "often" / "colour.png", lr / "colour.png") < 1.5 / 255
+    made_with = json.loads((tmp_path / "sr" / ".dtls" / "source.json").read_text())["made_with"]
+    assert made_with["made_by"] == "antialias"
+    assert "passes" not in made_with, "checkpoints that enlarge are projected once, as in version 0.1"
     unsaid = foreign(lr)
     with pytest.raises(
         SamplingError, match="model: nothing can be projected on images of realworld, which is not linear"
