@@ -72,8 +72,10 @@ def _filled(x: Tensor, hole: Tensor) -> Tensor:
     if hole.all():
         raise SizeError("all of the image is masked, so that nothing is known of it")
     part = _around(hole)
+    levels = _levels(hole[part], x.dtype)
     filled = x.clone()
-    filled[:, *part] = torch.where(hole[part], _solved(x[:, *part], hole[part]), x[:, *part])
+    for channel in filled[:, *part].split(1):  # each alone takes a third of the memory
+        channel.copy_(torch.where(hole[part], _solved(levels, torch.where(hole[part], 0, channel)), channel))
     return filled
 
 
@@ -87,14 +89,18 @@ def _around(hole: Tensor) -> tuple[slice, slice]:
     return side(hole.any(1)), side(hole.any(0))
 
 
-def _solved(x: Tensor, hole: Tensor) -> Tensor:
-    """The membrane (C, H, W) in the hole, 0 elsewhere."""
-    finest = Level.of(hole, x.dtype)
-    levels = [finest]
+def _levels(hole: Tensor, dtype: torch.dtype) -> list["Level"]:
+    """The equations in a hole, and coarser and coarser ones."""
+    levels = [Level.of(hole, dtype)]
     while min(levels[-1].diagonal.shape) > 2:
         levels.append(levels[-1].coarser())
-    known = torch.where(hole, 0, x)
-    right = torch.where(hole, finest.neighbours(known), 0)
+    return levels
+
+
+def _solved(levels: list["Level"], known: Tensor) -> Tensor:
+    """The membrane (C, H, W) in the hole, 0 elsewhere; known: the image with 0 in the hole."""
+    finest = levels[0]
+    right = torch.where(finest.diagonal > 0, neighbours(known), 0)
     u, residual = torch.zeros_like(right), right
     direction, before = torch.zeros_like(right), right.new_ones(len(right), 1, 1)
     for _ in range(MAX_STEPS):
@@ -135,11 +141,6 @@ class Level:
             edge -= 1
         return cls(_to_right(unknown), _to_right(unknown.mT).mT, count * unknown)
 
-    def neighbours(self, u: Tensor) -> Tensor:
-        """The sum of the four neighbours of each pixel of u (C, H, W)."""
-        padded = F.pad(u, (1, 1, 1, 1))
-        return padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:] + padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1]
-
     def __call__(self, u: Tensor) -> Tensor:
         """A u, of u (C, H, W) that is 0 where there is no unknown."""
         found = self.diagonal * u
@@ -164,6 +165,12 @@ class Level:
     def damped(self) -> Tensor:
         """Of Jacobi's steps, what a residual is multiplied by, (H, W)."""
         return torch.where(self.diagonal > 0, DAMPING / _not_zero(self.diagonal), 0)
+
+
+def neighbours(u: Tensor) -> Tensor:
+    """The sum of the four neighbours of each pixel of u (C, H, W), of those that there are."""
+    padded = F.pad(u, (1, 1, 1, 1))
+    return padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:] + padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1]
 
 
 def _to_right(unknown: Tensor) -> Tensor:

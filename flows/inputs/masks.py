@@ -13,11 +13,12 @@ from typing import Any
 from flows.inputs.contents import contents_of, refused_entry
 from flows.inputs.keys import normalized
 from flows.inputs.options import SourceOptions
+from flows.inputs.selection import SelectionOptions
 from flows.interface.console import log
 from flows.interface.text import counted
 from storage.archives.source import Single, Source, open_source
 from storage.images import formats
-from storage.stores.location import Entry
+from storage.stores.location import Entry, Location, StorageError
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ class Masks:
 def with_masks(images: Iterable[Entry], masks: Masks) -> list[Entry]:
     """The images as samples that each consist of the image and its mask, and change with either."""
     return [_pair(image, masks.of(image.key)) for image in images]
+
+
+def check_apart(masks: str, source: str, options: SelectionOptions) -> None:
+    """StorageError where masks are among the images, and would be taken for more of them."""
+    if options.takes_all and Location.of(masks).within(Location.of(source)):
+        raise StorageError(
+            f"{masks}: is inside the source {source}, so that masks would be taken for images; move them, or leave "
+            "them out by --exclude"
+        )
 
 
 def hashes_of(source: Source, masks: Masks, sample: Entry) -> bytes:

@@ -14,7 +14,7 @@ import torch
 from dtls.inference.method import Method
 from flows.engine import run as fanout
 from flows.engine.job import Job, WorkerSpec
-from flows.inputs.masks import Masks
+from flows.inputs.masks import Masks, check_apart
 from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import SourceSpec, absolute, check_within
 from flows.inputs.unlisted import check_remaking
@@ -45,9 +45,12 @@ def transform(
     where = open_source(source, options.names_encoding, follow_links=options.follow_links)
     packing = results.packing(target)
     to = packing.staging if packing else Location.of(target)
-    for address in filter(None, (source, recipe.masks)):
-        check_within(Location.of(target), address)
-    masks = Masks.at(recipe.masks, options) if recipe.masks is not None else None
+    masks = None
+    check_within(Location.of(target), source)
+    if recipe.masks is not None:
+        check_within(Location.of(target), recipe.masks)
+        check_apart(recipe.masks, source, options)
+        masks = Masks.at(recipe.masks, options)
     plan = Plan.of(recipe, method, where, source, packing, to, options, unit_size, masks)
 
     def spec_of(address: str, opened: Source) -> SourceSpec:

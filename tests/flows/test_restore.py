@@ -170,7 +170,9 @@ def test_transparent_pixels_are_holes_that_become_opaque(source: Path, tmp_path:
 def test_one_file_is_the_mask_of_all_and_other_transparency_stays(source: Path, tmp_path: Path) -> None:
     Image.fromarray(hole()).save(tmp_path / "mask.png")
     with Image.open(source / "plain.png") as image:
-        image.putalpha(Image.linear_gradient("L").resize(SIZE[::-1]))
+        alpha = np.asarray(Image.linear_gradient("L").resize(SIZE[::-1])).copy()
+        alpha[-3:] = 0  # what colours these have is unseen, and stays
+        image.putalpha(Image.fromarray(alpha))
         image.save(source / "clear.png")
     assert restored(source, tmp_path / "whole", masks=tmp_path / "mask.png") == "6 done"
     before, after = (pixels((folder / "clear.png").read_bytes()) for folder in (source, tmp_path / "whole"))
@@ -231,6 +233,15 @@ def test_a_choice_of_images_leaves_the_others_as_they_are(source: Path, masks: P
     assert restored(source, target, masks=masks, include=["grey*"]) == "1 done, 4 already done"
     after = contents(target)
     assert {name for name in before if before[name] != after[name]} == {"grey"}
+
+
+def test_masks_among_the_images_are_refused_before_any_work_unless_left_out(source: Path, tmp_path: Path) -> None:
+    (source / "masks").mkdir()
+    Image.fromarray(hole()).save(source / "masks" / "plain.png")
+    with pytest.raises(StorageError, match=r"is inside the source .*; move them, or leave them out by --exclude"):
+        restored(source, tmp_path / "whole", masks=source / "masks")
+    given = {"masks": source / "masks", "include": ["plain.png"]}
+    assert restored(source, tmp_path / "whole", **given) == "1 done"
 
 
 def test_other_options_stop_the_run_before_any_work(source: Path, masks: Path, tmp_path: Path) -> None:

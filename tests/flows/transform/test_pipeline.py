@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.inference.degrade import Downscaling
+from dtls.inference.degrade import Degrading, Downscaling
 from dtls.inference.interpolation import Interpolation
+from dtls.inference.membrane import Membrane
 from dtls.inference.method import Method
 from flows.inputs.keys import Names
 from flows.transform import pipeline
@@ -295,6 +296,10 @@ def peak_of_one(method: Method, scale: float, data: bytes) -> int:
         (Interpolation("nearest"), 2, 4, 16),
         (Downscaling("antialias"), 0.5, 3, 8),
         (Downscaling("antialias"), 0.5, 4, 16),
+        (Degrading("blur:2"), 1, 3, 8),
+        (Degrading("noise:0.1"), 1, 4, 16),
+        (Degrading("mask"), 1, 3, 8),
+        (Membrane("membrane"), 1, 4, 8),
     ],
 )
 def test_an_image_takes_no_more_memory_than_is_claimed_for_it(
