@@ -2,8 +2,8 @@
 
 A step is what changes a target: on a disk, before a file is opened for writing, renamed, linked or removed; on S3,
 before a request that writes is sent, and after its answer. The process counts its own steps, so that the code under
-test needs no hook, and it writes down which images of its source it reads. It is forked from one that has imported
-the flows: a kill costs no more than the run that it ends.
+test needs no hook, and it writes down which images of its source it reads. Where the fixture `warm` is asked for, it
+is a fork of one that has imported everything: a kill costs no more than the run that it ends.
 """
 
 import io
@@ -32,10 +32,7 @@ from storage.receipts.seals import SEALS
 from storage.stores.location import Location
 from tests.services import S3Server
 
-PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["flows.cli", "flows.report", "flows.shard", "flows.train", "flows.upscale", "tests.killing", "pytest"]
-)
+PROCESSES = get_context("spawn")
 LONGEST = 30.0
 
 Flow = Callable[[str, str], object]

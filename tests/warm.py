@@ -83,7 +83,7 @@ class Starter:
     def __init__(self, channel: socket.socket | None = None) -> None:
         self.channel, self.lock = channel, Lock()
         self.process: subprocess.Popen[bytes] | None = None
-        self.environment, self.group = dict(os.environ), os.getpgrp()
+        self.environment, self.session = dict(os.environ), os.getsid(0)
         self.real: Fork = _posixsubprocess.fork_exec
         self.is_paused = False
 
@@ -142,8 +142,8 @@ class Starter:
         )
 
     def _can_fork(self, request: Request) -> bool:
-        """The same, and the group is still that of what forks."""
-        return self.can_be(request) and os.getpgrp() == self.group
+        """The same, and what forks is in the session still, where a fork can join each group."""
+        return self.can_be(request) and os.getsid(0) == self.session
 
     def fork_exec(self, *given: Any) -> int:
         """Do what `_posixsubprocess.fork_exec` does; the pid of the child."""
@@ -182,7 +182,7 @@ def _requested(given: Sequence[Any]) -> tuple[Request | None, list[int]]:
         os.fsdecode(folder) if folder is not None else str(Path.cwd()),
         [number for number, _ in sent],
         bool(session),
-        int(group),
+        int(group) if group != -1 else os.getpgrp(),
         signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
     )
     return request, [file for _, file in sent]

@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.warm import HELPER, MESSAGE, Request, Starter, process_control, progr
 from tests.workers import ONE_THREAD
 
 ALSO_IMPORTED = (
-    *("anyio._backends._asyncio", "numpy.random", "pandas"),
+    *("anyio._backends._asyncio", "numpy.random", "pandas", "pytest", "tests.killing"),
     *("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "torch.distributed.run"),
     *("prefect.artifacts", "prefect.cli.worker", "prefect.concurrency.services", "prefect.engine"),
     *("prefect.flow_engine", "prefect.runner._workspace_supervisor", "prefect.task_engine", "prefect_kubernetes"),
@@ -138,13 +138,23 @@ def _settle(request: Request) -> None:
     from prefect.context import refresh_global_settings_context
     from prefect.logging.configuration import setup_logging
 
+    from flows.__main__ import SETTINGS
+
+    is_known = _of_prefect(os.environ) == _of_prefect(SETTINGS | request.environment)
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment | ONE_THREAD)
     tempfile.tempdir = None  # it asks the environment anew
     dask.config.refresh()
-    refresh_global_settings_context()
-    setup_logging()
+    if not is_known or program(request.arguments)[1].startswith("prefect"):
+        refresh_global_settings_context()
+        setup_logging()
+
+
+def _of_prefect(environment: Mapping[str, str]) -> dict[str, str]:
+    """Its settings, but for what it tells a single run; all forks but its own programs have those of our `main`."""
+    names = [name for name in environment if name.startswith("PREFECT_") and not name.startswith("PREFECT__")]
+    return {name: environment[name] for name in names}
 
 
 def _engine(request: Request, starter: Starter) -> Request:

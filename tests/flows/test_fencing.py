@@ -1,7 +1,6 @@
 """A run that was paused past its lease, while another took over and ended, wakes and changes nothing of its target.
 
-Real processes are stopped and woken by signals; leases last seconds here, so that they end soon. They are forked from
-one that has imported the flows, so that each costs no more than what it does.
+Real processes are stopped and woken by signals; leases last seconds here, so that they end soon.
 """
 
 import json
@@ -46,7 +45,7 @@ IN_PROCESSES = ("--runner", "processes", "--unit-size", "2", "--in-flight", "1")
 """One process writes at a time: a request of another that is on its way to the store when all stop arrives later."""
 TINY = ("--size", "32", "--lr-size", "8", "--dim", "8", "--dim-mults", "1,2", "--batch-size", "2")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 def _dtls(
     arguments: tuple[str, ...], prepare: Callable[[], None], lasts: float, environment: dict[str, str], log: Path
 ) -> None:
-    os.setsid()
+    os.setpgid(0, 0)
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # it asks the environment anew

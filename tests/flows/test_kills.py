@@ -20,7 +20,7 @@ from flows.upscale import UpscaleOptions, upscale
 from tests.killing import LONGEST, Ended, Flow, Place, Runs, Setting
 from tests.services import S3Server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 IN_FLIGHT = 2
 FURTHER = 7

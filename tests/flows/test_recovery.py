@@ -45,6 +45,7 @@ from storage.stores.location import Entry, Location, StorageError, UnavailableEr
 from tests.faulty_s3 import FaultyS3, status
 from tests.killing import Place, Runs
 from tests.services import S3Server, wait_until
+from tests.warm import Starter
 
 SOON = 10.0
 KEYS = [f"00000/{number:05}.png" for number in range(6)]
@@ -111,7 +112,7 @@ def compared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def kill_sharding(source: Path, target: Path, tmp_path: Path) -> Callable[..., None]:
+def kill_sharding(warm: Starter, source: Path, target: Path, tmp_path: Path) -> Callable[..., None]:
     """Shard in a process that dies where its receipts say."""
     (tmp_path / "runs").mkdir()
 
