@@ -24,7 +24,7 @@ def benchmark(options: BenchmarkOptions) -> str:
     out = Location.of(options.out)
     with hold(out, "benchmark"):
         made.train()
-        table = made.table({low: made.tested(low) for low in options.lr_sizes})
+        table = made.table(made.tested())
         out.write("table.md", table.encode())
     log_markdown(table)
     return out.address("table.md")

@@ -33,6 +33,17 @@ class Square(Method):
         return resize(x[..., top : top + side, left : left + side], size, "antialias").clamp(0, 1)
 
 
+class Faint(Square):
+    """HR squares of less contrast: ½ + c (x − ½) of what `Square` makes."""
+
+    def __init__(self, contrast: float) -> None:
+        self.contrast = contrast
+        self.identity = {"method": self.name, "contrast": f"{contrast:g}"}
+
+    def __call__(self, x: Tensor, size: tuple[int, int], _: Tensor | None = None) -> Tensor:
+        return 0.5 + self.contrast * (super().__call__(x, size) - 0.5)
+
+
 class Downscaling(Method):
     """Makes LR images from HR images by a protocol, by one scale in both directions.
 

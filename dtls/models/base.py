@@ -91,7 +91,7 @@ class Model(nn.Module):
     so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
     draws: whether results may depend on noise. sees_own: whether it can learn from what it first predicts of an
     image. takes_families: whether it can be trained for any degradation that keeps an image's size, not only for LR
-    images.
+    images. takes_any_protocol: whether it can be trained for LR images of any protocol, not only of linear ones.
     preset: of those in `dtls.training.presets`, the one that it is trained by where none is named; None for a model
     that has none. progress: in training, the share of the steps that is done.
     """
@@ -104,6 +104,7 @@ class Model(nn.Module):
     draws: bool = False
     sees_own: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
+    takes_any_protocol: ClassVar[bool] = True
     preset: ClassVar[str | None] = None
     config: Any
     scale: int = 1

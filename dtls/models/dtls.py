@@ -103,6 +103,7 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
     config_type = ModelConfig
     sees_own = True
     takes_families = True
+    takes_any_protocol = False
     preset = "16-128"
 
     def __init__(self, **config: Any) -> None:

@@ -64,6 +64,7 @@ class Heat(UNetModel):
 
     name = "heat"
     config_type = HeatConfig
+    takes_any_protocol = False
     defaults = departing(learning_rate=2e-4, schedule="cosine", warmup=500, clip=1.0, loss="mse")
     sigma: Tensor
 

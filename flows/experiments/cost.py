@@ -1,4 +1,4 @@
-"""How long a training step takes on a device, and what an SR image costs: measured, not counted.
+"""How long a training step takes on a device, and what a result costs: measured, not counted.
 
 `python -m flows.experiments.cost CHECKPOINT SIDE SIZE DEVICE OPTIONS` is a process of its own, so that its peak of
 memory is the method's.
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from dtls.checkpoints.checkpoint import make_model
+from dtls.degradations.holes import random_masks
 from dtls.devices import best_device, best_precision
 from dtls.errors import TrainingError
 from dtls.inference.sampling import Sampling
@@ -26,6 +27,7 @@ from dtls.training.presets import preset_of
 from dtls.training.trainer import Trainer
 from flows.inputs.methods import load_checkpointed
 from flows.training.options import TrainOptions
+from flows.training.run import network_of
 from reports.metrics.lpips import load_lpips
 
 WARM_UP, MIN, SECONDS = 2, 3, 3.0
@@ -45,7 +47,7 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
     """The training steps that a device makes in so many seconds; at least one."""
     from lightning_fabric import Fabric  # takes seconds, and `--help` needs none of it
 
-    device, recipe, config = best_device(options.device), options.recipe(), options.model()
+    device, recipe, (_, config) = best_device(options.device), options.recipe(), network_of(options)
     kind, _, index = device.partition(":")
     precision = "bf16-mixed" if best_precision(options.precision, device) == "bf16" else "32-true"
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it repeats the options
@@ -71,7 +73,7 @@ def steps_in(seconds: float, options: TrainOptions) -> int:
 
 
 def cost_of(checkpoint: str, side: int, size: int, device: str, sampling: Sampling) -> Cost:
-    """What one SR image of `size` pixels from an LR image of `side` costs, with nothing else around."""
+    """What one result of `size` pixels from an LR or degraded image of `side` costs, with nothing else around."""
     given = json.dumps(asdict(sampling))
     command = [sys.executable, "-m", "flows.experiments.cost", checkpoint, str(side), str(size), device, given]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -101,10 +103,11 @@ def _now(device: str) -> float:
 def _main(checkpoint: str, side: str, size: str, device: str, sampling: str) -> None:
     """Print what an image costs, as JSON."""
     method: Trained = load_checkpointed(checkpoint, device, Sampling(**json.loads(sampling)))
-    lr = torch.rand(1, 3, int(side), int(side), generator=torch.Generator().manual_seed(0))
+    lr = torch.rand(1, 1 if method.grey_only else 3, int(side), int(side), generator=torch.Generator().manual_seed(0))
+    holes = random_masks((int(side), int(side)), torch.tensor([0])) if method.needs_mask else None
     before = _memory(device, "VmRSS")
     _forget_peak(device)
-    seconds = _seconds(lambda: method(lr, (int(size), int(size))), device)
+    seconds = _seconds(lambda: method(lr, (int(size), int(size)), holes), device)
     peak = _memory(device, "VmHWM")
     parameters = sum(parameter.numel() for parameter in method.model.parameters())
     cost = Cost(seconds, peak - before if peak is not None and before is not None else None, parameters)

@@ -1,4 +1,4 @@
-"""An experiment: rows that are trained where they need it, upscaled on one testbed, and measured together.
+"""An experiment: rows that are trained where they need it, given the same images, and measured together.
 
 What `dtls/benchmark` and `dtls/reproduce` are made of. The other flows do the work, so that a second run does only
 what is missing.
@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.engine.flow import as_part
-from flows.experiments.testbed import Testbed
+from flows.experiments.testbed import Degraded, Testbed
 from flows.train import train
 from flows.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table of results. upscale: options of upscaling. training: of the model that it needs, if any."""
+    """One row of a table of results. use: options of upscaling or restoring. training: of the model that it needs.
+
+    is_input: whether it is of the degraded images themselves, of which nothing is made.
+    """
 
     label: str
-    upscale: Mapping[str, Any] = field(default_factory=dict)
+    use: Mapping[str, Any] = field(default_factory=dict)
     training: TrainOptions | None = None
+    is_input: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,19 @@ class Experiment:
         for training in by_target.values():
             as_part(train, training)
 
-    def measured(self, low: int, rows: Sequence[Row], *, results: str, report: str, **options: Any) -> dict[str, Any]:
-        """The summary of a report on what the rows make of LR images of `low` pixels.
+    def measured(
+        self, given: Degraded, rows: Sequence[Row], *, results: str, report: str, **options: Any
+    ) -> dict[str, Any]:
+        """The summary of a report on what the rows make of degraded images.
 
-        results, report: the folders of the SR images and of the report. options: of the report.
+        results, report: the folders of the results and of the report. options: of the report.
         """
-        self.testbed.make_lr(low)
-        made = {row.label: self._upscaled(low, f"{results}/{row.label}", row) for row in rows}
-        return self.testbed.reported(low, report, made, **options)
+        self.testbed.make_degraded(given)
+        made = {row.label: self._result(given, f"{results}/{row.label}", row) for row in rows}
+        return self.testbed.reported(given, report, made, **options)
 
-    def _upscaled(self, low: int, name: str, row: Row) -> str:
+    def _result(self, given: Degraded, name: str, row: Row) -> str:
+        if row.is_input:
+            return self.testbed.degraded(given)
         model = {} if row.training is None else {"checkpoint": row.training.target}
-        return self.testbed.upscaled(low, name, **row.upscale, **model)
+        return self.testbed.result(given, name, **row.use, **model)

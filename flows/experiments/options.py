@@ -2,22 +2,20 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dtls.choices import Precision
-from dtls.degradations.base import Protocol
+from dtls.degradations.base import LRProtocol, Protocol
+from dtls.degradations.recorded import reduces
+from dtls.degradations.registry import parts_of_task, spec_of_task
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen
 from flows.experiments.paper_tables import PAPER_TABLES
+from flows.inputs.tasks import restorations
 from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 
 
 def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _known(names: tuple[str, ...]) -> tuple[str, ...]:
-    chosen(names)
-    return names
 
 
 class BenchmarkOptions(Options):
@@ -32,10 +30,15 @@ class BenchmarkOptions(Options):
     source: Address = Field(description="folder or URL of the images to train on")
     test: Address = Field(description="folder or URL of the images to test on; none of them in source")
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
-    methods: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
+    task: str | None = Field(
+        None,
+        description=f"what methods undo: {', '.join(restorations())}; by default super-resolution to size from each "
+        "of lr-sizes",
+    )
+    methods: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
         (),
-        description="methods to train and compare, like edsr,dtls; by default all but the slow ones of "
-        f"{', '.join(BENCHMARK_METHODS)}",
+        description="methods to train and compare, like edsr,dtls; by default all that are for the task but the slow "
+        f"ones of {', '.join(BENCHMARK_METHODS)}",
     )
     minutes: float = Field(
         8, gt=0, le=100_000, description="minutes on the device that each method is trained for, like 8"
@@ -47,7 +50,7 @@ class BenchmarkOptions(Options):
         description="sides of the LR images in pixels, like 16,32; all methods train for the first, and networks "
         "of one fixed scale once more for each other",
     )
-    protocol: Protocol = Field(
+    protocol: LRProtocol = Field(
         "antialias", description="degradation that makes the LR images for training and testing"
     )
     sets: bool = Field(False, description="measure KID and FID as well; needs the extra fid and hundreds of images")
@@ -62,6 +65,22 @@ class BenchmarkOptions(Options):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the initial weights, crops and timesteps")
 
+    @field_validator("task")
+    @classmethod
+    def _is_restoration(cls, task: str | None) -> str | None:
+        if task is not None and reduces(spec_of_task(task)):
+            raise ValueError(f"{task} changes the size of images; leave --task out and use --size and --lr-sizes")
+        return task if task is None else "+".join(part.task for part in parts_of_task(task))
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in ("lr_sizes", "protocol") if self.task is not None else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"--{name.replace('_', '-')} is for super-resolution, not for --task {self.task}")
+        if self.methods:
+            chosen(self.methods, self.task, self.protocol)
+        return self
+
 
 class ReproduceOptions(Options):
     """Which table, on what data, and how large; by default the paper's sizes and steps."""
@@ -72,15 +91,32 @@ class ReproduceOptions(Options):
         RUNNING: "device precision workers",
     }
 
-    table: Literal["1", "2", "3", "4", "B1", "5.1", "5.2", "prediction", "stride", "plus"] = Field(
-        description="tables 1 to 4 and B1 of the paper, its ablations of prediction and stride, tables 5.1 and 5.2 "
-        "of a thesis, or our own, plus"
+    table: Literal[
+        "1",
+        "2",
+        "3",
+        "4",
+        "B1",
+        "5.1",
+        "5.2",
+        "5.10",
+        "5.11",
+        "5.12",
+        "5.13",
+        "cold",
+        "faint",
+        "plus",
+        "prediction",
+        "stride",
+    ] = Field(
+        description="tables 1 to 4 and B1 of the paper, its faint inputs and its ablations of prediction and stride; "
+        "tables 5.1 and 5.2 and figures 5.10 to 5.13 of a thesis; the tasks of Cold Diffusion, cold; or our own, plus"
     )
     source: Address = Field(description="folder or URL of the images to train on")
     test: Address = Field(description="folder or URL of the images to test on; none of them in source")
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
-    protocol: Protocol = Field(
-        "reference", description="degradation for training and testing; by default the paper's"
+    protocol: Protocol | None = Field(
+        None, description="degradation that makes the LR images for training and testing; by default the table's"
     )
     size: int | None = Field(
         None,
@@ -109,4 +145,10 @@ class ReproduceOptions(Options):
     def _people_rate_what_is_rated(self) -> Self:
         if self.ratings and not PAPER_TABLES[self.table].rated:
             raise ValueError(f"table {self.table} is not of ratings; leave them out, or make table 5.2")
+        return self
+
+    @model_validator(mode="after")
+    def _protocol_is_free(self) -> Self:
+        if self.protocol is not None and not PAPER_TABLES[self.table].has_protocol:
+            raise ValueError(f"table {self.table} says itself how its images are degraded; leave --protocol out")
         return self

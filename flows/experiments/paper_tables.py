@@ -1,47 +1,10 @@
-"""The tables and ablations of the DTLS paper, and ours, as data: what to train, how to sample, what was published."""
+"""The tables and ablations of the DTLS paper, of a thesis, and ours, as data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from flows.experiments.paper_rows import BICUBIC, RATE, RESIDUAL, SAMPLED, PaperRow, PaperTable, restored
+from flows.experiments.thesis_tables import THESIS_TABLES
 
-from dtls.registry import MODELS
-
-Numbers = Mapping[str, float]
-"""Published means by the name of their metric: psnr (dB), ssim, authors_consistency, and satisfied (a share)."""
-
-
-@dataclass(frozen=True)
-class PaperRow:
-    """One line of a table: a method at one LR size.
-
-    low: side of the LR images at the preset's full size. train and upscale: what departs from the preset and from
-    the defaults. is_computed: whether we compute it; other people's methods are published numbers only. share: of
-    the steps, so that all rows take the same time (measured on 2 cores at dim 16).
-    """
-
-    label: str
-    low: int
-    train: Mapping[str, Any] = field(default_factory=dict)
-    upscale: Mapping[str, Any] = field(default_factory=dict)
-    published: Numbers = field(default_factory=dict)
-    is_computed: bool = True
-    share: float = 1.0
-
-    @property
-    def needs_training(self) -> bool:
-        """Whether it is computed, and needs a trained model."""
-        return self.is_computed and self.upscale.get("method", "dtls") in MODELS
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table: its rows, all of one preset; rated: by the share of people whom results satisfy, too."""
-
-    title: str
-    preset: Literal["16-128", "32-512"]
-    rows: tuple[PaperRow, ...]
-    note: str = ""
-    rated: bool = False
+COLD_TASKS = ("deblur:2", "inpaint", "denoise:25/255")
+CONTRASTS = (1.0, 0.5, 0.25)
 
 
 def _theirs(label: str, low: int, **published: float) -> PaperRow:
@@ -53,20 +16,15 @@ def _dtls(low: int, **published: float) -> PaperRow:
 
 
 def _momentum(sampler: str, label: str, **published: float) -> PaperRow:
-    return PaperRow(label, 32, upscale={"sampler": sampler}, published=published)
+    return PaperRow(label, 32, use={"sampler": sampler}, published=published)
 
-
-BICUBIC = {"method": "bicubic"}
-RATE = {"learning_rate": 1e-3, "schedule": "cosine", "warmup": 40, "clip": 1.0}
-RESIDUAL = {**RATE, "residual": True, "loss": "mse"}
-SAMPLED = {**RESIDUAL, "inputs": "sampled"}
 
 PAPER_TABLES: dict[str, PaperTable] = {
     "1": PaperTable(
         "Table 1: face super-resolution to 512×512",
         "32-512",
         (
-            *(PaperRow("bicubic", low, upscale=BICUBIC) for low in (32, 64, 128)),
+            *(PaperRow("bicubic", low, use=BICUBIC) for low in (32, 64, 128)),
             _theirs("Face-SPARNet", 32, ssim=0.6044, psnr=21.9249),
             _theirs("Face-SPARNet", 64, ssim=0.7288, psnr=26.1935),
             _theirs("Face-SPARNet", 128, ssim=0.8179, psnr=29.2282),
@@ -88,7 +46,7 @@ PAPER_TABLES: dict[str, PaperTable] = {
         "Table 2: face super-resolution to 128×128",
         "16-128",
         (
-            *(PaperRow("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
+            *(PaperRow("bicubic", low, use=BICUBIC) for low in (16, 32)),
             _theirs("SR3", 16, ssim=0.6922, psnr=23.5806),
             _theirs("SR3", 32, ssim=0.4890, psnr=18.0262),
             _theirs("IDM", 16, ssim=0.6426, psnr=23.0934),
@@ -102,15 +60,15 @@ PAPER_TABLES: dict[str, PaperTable] = {
         "Table 3: consistency to 128×128",
         "16-128",
         (
-            *(PaperRow("bicubic", low, upscale=BICUBIC) for low in (16, 32)),
+            *(PaperRow("bicubic", low, use=BICUBIC) for low in (16, 32)),
             _theirs("SR3", 16, authors_consistency=0.394),
             _theirs("SR3", 32, authors_consistency=2.439),
             _theirs("IDM", 16, authors_consistency=0.442),
             _theirs("IDM", 32, authors_consistency=1.597),
             _dtls(16, authors_consistency=0.125),
             _dtls(32, authors_consistency=0.648),
-            PaperRow("dtls-projected", 16, upscale={"project": True}),
-            PaperRow("dtls-projected", 32, upscale={"project": True}),
+            PaperRow("dtls-projected", 16, use={"project": True}),
+            PaperRow("dtls-projected", 32, use={"project": True}),
         ),
         "The authors' consistency sums 8-bit differences that wrap modulo 256; the true one is the mean of "
         "(A·SR − LR)² on [0, 1]. The two columns cannot be compared with each other.",
@@ -142,39 +100,31 @@ PAPER_TABLES: dict[str, PaperTable] = {
         ),
         "The paper's consistency is its own formula; see Table 3.",
     ),
-    "5.1": PaperTable(
-        "Thesis, Table 5.1: methods on faces",
+    "cold": PaperTable(
+        "Cold Diffusion's tasks: blur, mask, noise and super-resolution",
         "16-128",
         (
-            PaperRow("bicubic", 32, upscale=BICUBIC),
-            PaperRow("SRCNN", 32, {"method": "srcnn"}, published={"psnr": 26.30, "ssim": 0.723}),
-            PaperRow("FSRCNN", 32, {"method": "fsrcnn"}, published={"psnr": 26.47, "ssim": 0.748}),
-            PaperRow(
-                "ESRGAN", 32, {"method": "rrdb", "network": {"blocks": "8"}}, published={"psnr": 27.24, "ssim": 0.838}
-            ),
-            PaperRow("DDPM", 32, {"method": "sr3"}, published={"psnr": 29.28, "ssim": 0.864}),
-            PaperRow("VAE-DDPM", 32, {"method": "vae-ddpm"}, published={"psnr": 28.45, "ssim": 0.856}),
-            PaperRow("VQVAE-DDPM", 32, {"method": "vqvae-ddpm"}, published={"psnr": 29.81, "ssim": 0.878}),
-            PaperRow("dtls", 32),
+            *(row for task in COLD_TASKS for row in restored(task)),
+            PaperRow("bicubic", 16, use=BICUBIC, protocol="antialias"),
+            PaperRow("dtls", 16, {**RESIDUAL, "protocol": "antialias"}, protocol="antialias"),
+            PaperRow("cold", 16, {**RESIDUAL, "protocol": "antialias"}, {"sampler": "cold"}, protocol="antialias"),
         ),
-        "The thesis does not say at which size and scale; 32→128 is our reading, and CelebA its data. Its diffusion "
-        "models are larger than ours (308,569 and 114,446 thousand parameters), its ESRGAN as large (5,949).",
+        "One network for each task. cold is algorithm 2 of Cold Diffusion (2208.09392), dtls our default sampler: "
+        "two calls, or one where the degradation is not linear, as noise is.",
     ),
-    "5.2": PaperTable(
-        "Thesis, Table 5.2: people whom results satisfy",
+    "faint": PaperTable(
+        "Fig. D5: faint inputs, 16→128",
         "16-128",
-        (
-            PaperRow("bicubic", 32, upscale=BICUBIC),
-            PaperRow("SRCNN", 32, {"method": "srcnn"}, published={"satisfied": 0.10}),
-            PaperRow("FSRCNN", 32, {"method": "fsrcnn"}, published={"satisfied": 0.11}),
-            PaperRow("ESRGAN", 32, {"method": "rrdb", "network": {"blocks": "8"}}, published={"satisfied": 0.40}),
-            PaperRow("DDPM", 32, {"method": "sr3"}, published={"satisfied": 0.70}),
-            PaperRow("VAE-DDPM", 32, {"method": "vae-ddpm"}, published={"satisfied": 0.62}),
-            PaperRow("VQVAE-DDPM", 32, {"method": "vqvae-ddpm"}, published={"satisfied": 0.75}),
-            PaperRow("dtls", 32),
+        tuple(
+            row
+            for contrast in CONTRASTS
+            for row in (
+                PaperRow("bicubic", 16, use=BICUBIC, contrast=contrast),
+                PaperRow("dtls", 16, RESIDUAL, contrast=contrast),
+            )
         ),
-        "Other people, other images: hand out rating/ of the report, and give what they save by --ratings.",
-        rated=True,
+        "The paper shows images and no numbers. The contrast is that of the test images around mid grey; an error "
+        "that shrinks with it gains 6.02 dB at each halving.",
     ),
     "prediction": PaperTable(
         "Fig. B2: predict x₀ or the previous step",
@@ -192,9 +142,9 @@ PAPER_TABLES: dict[str, PaperTable] = {
         "Ours: one change after the other, trained for the same time",
         "16-128",
         (
-            PaperRow("bicubic", 16, upscale=BICUBIC),
+            PaperRow("bicubic", 16, use=BICUBIC),
             PaperRow("paper", 16),
-            PaperRow("paper-projected", 16, upscale={"project": True}),
+            PaperRow("paper-projected", 16, use={"project": True}),
             PaperRow("learning-rate", 16, RATE, share=0.9),
             PaperRow("residual-l1", 16, {**RATE, "residual": True}, share=0.9),
             PaperRow("residual", 16, RESIDUAL, share=0.9),
@@ -209,4 +159,5 @@ PAPER_TABLES: dict[str, PaperTable] = {
         "plus is the recipe of the preset 16-128-plus with a warm-up of 40 steps, and --project. Steps are fewer "
         "where a step takes longer.",
     ),
+    **THESIS_TABLES,
 }

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from dtls.degradations.base import Protocol
 from dtls.devices import best_device
 from dtls.errors import SizeError
 from dtls.registry import model_class
 from dtls.training.presets import PRESETS
 from flows.experiments.experiment import Experiment, Row
 from flows.experiments.options import ReproduceOptions
-from flows.experiments.paper_tables import PAPER_TABLES, PaperRow, PaperTable
-from flows.experiments.testbed import Testbed
+from flows.experiments.paper_rows import PaperRow, PaperTable
+from flows.experiments.paper_tables import PAPER_TABLES
+from flows.experiments.testbed import Degraded, Testbed
 from flows.interface.options import command_line
 from flows.training.options import TrainOptions
 from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
@@ -38,47 +40,69 @@ class Reproduction:
         self.table: PaperTable = PAPER_TABLES[options.table]
         self.preset = PRESETS[self.table.preset]
         self.size = options.size or self.preset.model.size
+        self.protocol: Protocol = options.protocol or self.table.protocol
         self.testbed = Testbed.of(options, self.size)
 
     def check(self) -> None:
         """Refuse, before any work, folders inside each other and sizes that do not fit."""
         self.testbed.check()
         for row in self.table.rows:
-            self._shrunk(row.low)
+            self.given(row)
             if row.needs_training:
                 self._training(row).model()
 
-    def measured(self) -> dict[tuple[str, int], Mapping[str, Any]]:
-        """The means of every row of ours, by label and LR size."""
+    def given(self, row: PaperRow) -> Degraded:
+        """What the row's method gets at the size of this run."""
+        if row.task is not None:
+            return Degraded(self.size, task=row.task, contrast=row.contrast)
+        return Degraded(self._shrunk(row.low), row.protocol or self.protocol, contrast=row.contrast)
+
+    def measured(self) -> dict[tuple[str, Degraded], Mapping[str, Any]]:
+        """The means of every row of ours, by its label and what it is given."""
         experiment = Experiment(self.testbed)
         experiment.train([self._training(row) for row in self.table.rows if row.needs_training])
-        numbers: dict[tuple[str, int], Mapping[str, Any]] = {}
-        for low in dict.fromkeys(row.low for row in self.table.rows if row.is_computed):
-            shrunk = self._shrunk(low)
+        numbers: dict[tuple[str, Degraded], Mapping[str, Any]] = {}
+        for given, rows in self._computed().items():
+            name = f"{self.options.table}-{given.name}{self._protocol_of(given)}"
             summary = experiment.measured(
-                shrunk,
-                [self._row(row) for row in self.table.rows if row.is_computed and row.low == low],
-                results=f"sr/{self.options.table}-{shrunk}",
-                report=f"report-{self.options.table}-{shrunk}",
-                title=f"{self.table.title}, {shrunk}→{self.size}",
+                given,
+                [self._row(row) for row in rows],
+                results=f"sr/{name}",
+                report=f"report-{name}",
+                title=f"{self.table.title}, {given.title(self.size)}",
+                any_protocol=any(row.use.get("any_protocol") for row in rows),
                 rating="grades" if self.table.rated else "none",
                 ratings=self.options.ratings,
             )
             satisfied = {row["method"]: row for row in summary.get("ratings", {}).get("grades", [])}
             numbers |= {
-                (method["method"], low): {**satisfied.get(method["method"], {}), **method}
+                (method["method"], given): {**satisfied.get(method["method"], {}), **method}
                 for method in summary["methods"]
             }
         return numbers
 
+    def _computed(self) -> dict[Degraded, list[PaperRow]]:
+        """The rows of ours by what they are given."""
+        found: dict[Degraded, list[PaperRow]] = {}
+        for row in self.table.rows:
+            if row.is_computed:
+                found.setdefault(self.given(row), []).append(row)
+        return found
+
+    def _protocol_of(self, given: Degraded) -> str:
+        """What tells LR images by a protocol from others of the table, in names of folders."""
+        protocols = {other.protocol for other in self._computed() if other.task is None}
+        return f"-{given.protocol}" if given.task is None and len(protocols) > 1 else ""
+
     def _row(self, row: PaperRow) -> Row:
         if not row.needs_training:
-            return Row(row.label, row.upscale)
-        return Row(row.label, {**row.upscale, "precision": self.options.precision}, self._training(row))
+            return Row(row.label, row.use, is_input=row.is_input)
+        return Row(row.label, {**row.use, "precision": self.options.precision}, self._training(row))
 
     def _training(self, row: PaperRow) -> TrainOptions:
         """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
-        same = self.options.model_dump(include={"protocol", "precision"})
+        same: dict[str, Any] = {"precision": self.options.precision}
+        same |= {"task": row.task} if row.task is not None else {"protocol": self.protocol}
         same["batch_size"] = self.options.batch_size or self.preset.batch_size
         method = row.train.get("method", "dtls")
         has_presets = model_class(method).preset is not None
@@ -87,6 +111,7 @@ class Reproduction:
         steps = max(1, round((self.options.steps or self.preset.recipe.steps) * row.share))
         chosen = {**same, **row.train, **self.geometry(row), "steps": steps}
         base = self.table.preset if has_presets else f"{method}-{chosen['lr_size']}-{self.size}"
+        base += f"-{self.given(row).name}" if row.task is not None else ""
         departed = {name: value for name, value in row.train.items() if name not in ("method", "network")}
         departures = "".join(f"-{name}-{value}" for name, value in departed.items())
         digest = hashlib.sha256(json.dumps([self.options.source, chosen], sort_keys=True).encode()).hexdigest()[:8]
@@ -101,8 +126,10 @@ class Reproduction:
     def geometry(self, row: PaperRow) -> dict[str, int]:
         """HR side, LR side and stride of the row's model at the size of this run; a stride of one pixel stays one.
 
-        Models of other methods are trained for the LR side of their row.
+        Models of other methods are trained for the LR side of their row; those of a task have the HR side alone.
         """
+        if row.task is not None:
+            return {"size": self.size}
         if "method" in row.train:
             return {"size": self.size, "lr_size": self._shrunk(row.low)}
         stride = row.train.get("stride", self.preset.model.stride)
@@ -122,7 +149,7 @@ class Reproduction:
             )
         return shrunk
 
-    def markdown(self, numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
+    def markdown(self, numbers: Mapping[tuple[str, Degraded], Mapping[str, Any]]) -> str:
         """The table as Markdown: our means, the published ones in brackets."""
         authors = any("authors_consistency" in row.published for row in self.table.rows)
         shown: list[Metric] = [m for m in METRICS if m.is_primary]
@@ -130,10 +157,13 @@ class Reproduction:
         shown += [SATISFIED] * self.table.rated
         lines = []
         for row in self.table.rows:
-            computed = numbers.get((row.label, row.low), {}) if row.is_computed else {}
+            given = self.given(row)
+            computed = numbers.get((row.label, given), {}) if row.is_computed else {}
             cells = [_cell(m, computed.get(m.name), row.published.get(m.name)) for m in shown]
-            lines.append([row.label, f"{self._shrunk(row.low)}→{self.size}", *cells])
-        text = markdown_table(["Method", "LR→HR", *(m.heading for m in shown)], lines, "ll")
+            title = given.title(self.size) + (f", {row.protocol}" if row.protocol is not None else "")
+            lines.append([row.label, title, *cells])
+        head = "Task" if any(row.task is not None for row in self.table.rows) else "LR→HR"
+        text = markdown_table(["Method", head, *(m.heading for m in shown)], lines, "ll")
         notes = [self.table.note]
         if any(row.published for row in self.table.rows):
             notes.append("In brackets: as published, on other data.")
@@ -146,15 +176,18 @@ class Reproduction:
     def _conditions(self) -> str:
         """Under what the numbers were taken."""
         options, recipe = self.options, self.preset.recipe
+        bed = self.testbed
         facts = [
-            f"Protocol {options.protocol}",
-            f"trained on {options.source}, tested on {options.test}",
+            *[f"Protocol {self.protocol}"] * self.table.has_protocol,
+            f"trained on {bed.count(bed.shards)} of {options.source}",
+            f"tested on {bed.count(bed.hr())} of {options.test}",
             f"preset {self.table.preset}, dim {options.dim or self.preset.model.dim}",
             f"{options.steps or recipe.steps:,} steps of {options.batch_size or self.preset.batch_size}",
             f"device {best_device(options.device)}",
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]
-        return f"{' · '.join(facts)}\n\n`{command_line('reproduce', options)}`"
+        said = " · ".join(facts)
+        return f"{said[0].upper()}{said[1:]}\n\n`{command_line('reproduce', options)}`"
 
 
 def _cell(metric: Metric, computed: object, published: float | None) -> str:

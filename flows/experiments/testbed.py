@@ -1,18 +1,24 @@
-"""Methods tested alike: the test images as HR squares and as LR images, what methods make of these, and a report.
+"""Methods tested alike: the test images as HR squares, the same degraded, what methods make of these, and a report.
 
 What `dtls/reproduce` and `dtls/benchmark` share. Everything is done by the other flows, so that a second run does
 only what is missing.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
-from dtls.degradations.base import Protocol
+import pyarrow.compute as pc
+
+from dtls.degradations.base import LRProtocol
+from dtls.degradations.registry import spec_of_task, title_of_spec
 from dtls.errors import SizeError
-from dtls.inference.degrade import Square
+from dtls.inference.degrade import Faint, Square
+from flows.degrade import DegradeOptions, degrade
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.flow import as_part
 from flows.evaluation.publish import SUMMARY
@@ -21,6 +27,7 @@ from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import check_within
 from flows.interface.text import counted
 from flows.report import ReportOptions, report
+from flows.restore import RestoreOptions, restore
 from flows.shard import ShardOptions, shard
 from flows.transform.run import transform
 from flows.transform.sizes import Squared
@@ -28,8 +35,45 @@ from flows.transform.spec import ImageTransform
 from flows.upscale import UpscaleOptions, upscale
 from storage.archives.source import open_source
 from storage.images import formats
+from storage.receipts.receipts import read_manifest
 from storage.stores.entry import is_named_only
 from storage.stores.location import Location, StorageError
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """The test images as methods get them: LR images of `low` pixels, made by a protocol; or what a task undoes.
+
+    task: one of restoration, such as `deblur:2`, whose images keep their size, so that `low` is that of HR and the
+    protocol means nothing; None for super-resolution. contrast: of the test images, 1 for that which they have.
+    """
+
+    low: int
+    protocol: LRProtocol = "antialias"
+    task: str | None = None
+    contrast: float = 1.0
+
+    @property
+    def degradation(self) -> str:
+        """The protocol, or the spec of what the task undoes."""
+        return self.protocol if self.task is None else spec_of_task(self.task)
+
+    @property
+    def name(self) -> str:
+        """In names of folders."""
+        if self.task is None:
+            return f"{self.low}{self.faint}"
+        return re.sub(r"[^\w.]+", "-", self.degradation) + self.faint
+
+    @property
+    def faint(self) -> str:
+        """What the contrast adds to names of folders."""
+        return f"-contrast-{self.contrast:g}" if self.contrast != 1 else ""
+
+    def title(self, size: int) -> str:
+        """What methods are to do, in words: `16→128`, or `colourisation`."""
+        words = f"{self.low}→{size}" if self.task is None else title_of_spec(self.degradation)
+        return f"{words}, contrast {self.contrast:g}" if self.contrast != 1 else words
 
 
 @dataclass(frozen=True)
@@ -40,7 +84,6 @@ class Testbed:
     test: str
     out: str
     size: int
-    protocol: Protocol
     device: str = "auto"
     common: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,7 +91,7 @@ class Testbed:
     def of(cls, options: BenchmarkOptions | ReproduceOptions, size: int) -> Self:
         """The testbed at an HR size that the options describe."""
         common = {"workers": options.workers} if options.workers else {}
-        return cls(options.source, options.test, options.out, size, options.protocol, options.device, common)
+        return cls(options.source, options.test, options.out, size, options.device, common)
 
     def check(self) -> None:
         """StorageError, before any work, for folders inside each other."""
@@ -71,21 +114,29 @@ class Testbed:
         return Location.of(self.out).address(name)
 
     @property
-    def hr(self) -> str:
-        return self.at(f"hr-{self.size}")
-
-    @property
     def shards(self) -> str:
         return self.at(f"shards-{self.size}")
 
-    def lr(self, low: int) -> str:
-        """Where the LR images of `low` pixels are."""
-        return self.at(f"lr-{self.size}-{low}-{self.protocol}")
+    def hr(self, contrast: float = 1.0) -> str:
+        """Where the test images are that results are compared with."""
+        return self.at(f"hr-{self.size}{Degraded(self.size, contrast=contrast).faint}")
 
-    def make_hr(self) -> None:
+    def degraded(self, given: Degraded) -> str:
+        """Where the images are that methods get."""
+        if given.task is None:
+            return self.at(f"lr-{self.size}-{given.low}-{given.protocol}{given.faint}")
+        return self.at(f"degraded-{self.size}-{given.name}")
+
+    def count(self, target: str) -> str:
+        """How many images a flow has made there."""
+        manifest = read_manifest(Location.of(target), ["status"])
+        return counted(manifest.filter(pc.equal(manifest["status"], "ok")).num_rows if manifest else 0, "image")
+
+    def make_hr(self, contrast: float = 1.0) -> None:
         """The test images as squares of the HR size."""
-        recipe = ImageTransform("square", Square, Squared(self.size))
-        transform(recipe, self.test, self.hr, SelectionOptions(overwrite=True, **self.common))
+        made = Square if contrast == 1 else partial(Faint, contrast)
+        recipe = ImageTransform("square", made, Squared(self.size))
+        transform(recipe, self.test, self.hr(contrast), SelectionOptions(overwrite=True, **self.common))
 
     def make_shards(self) -> None:
         """The training images as squares of the HR size, in shards."""
@@ -93,23 +144,33 @@ class Testbed:
             shard, ShardOptions(source=self.source, target=self.shards, size=self.size, overwrite=True, **self.common)
         )
 
-    def make_lr(self, low: int) -> None:
-        """The LR images of `low` pixels."""
-        if self.size % low:
-            raise SizeError(f"{low}→{self.size} pixels is no whole scale")
-        chosen = {"scale": self.size / low, "protocol": self.protocol, "overwrite": True, **self.common}
-        as_part(downscale, DownscaleOptions(source=self.hr, target=self.lr(low), **chosen))
+    def make_degraded(self, given: Degraded) -> None:
+        """The images that methods get; with less contrast, the test images of that contrast first."""
+        if given.contrast != 1:
+            self.make_hr(given.contrast)
+        places = {"source": self.hr(given.contrast), "target": self.degraded(given), "overwrite": True, **self.common}
+        if given.task is not None:
+            as_part(degrade, DegradeOptions(task=given.task, **places))
+            return
+        if self.size % given.low:
+            raise SizeError(f"{given.low}→{self.size} pixels is no whole scale")
+        as_part(downscale, DownscaleOptions(scale=self.size / given.low, protocol=given.protocol, **places))
 
-    def upscaled(self, low: int, name: str, **options: Any) -> str:
-        """Where SR images of the LR images are, made if they were missing."""
+    def result(self, given: Degraded, name: str, **options: Any) -> str:
+        """Where a method's results are, made if they were missing."""
         chosen = {**self.common, "device": self.device, "overwrite": True, **options}
-        as_part(upscale, UpscaleOptions(source=self.lr(low), target=self.at(name), size=self.size, **chosen))
+        chosen |= {"source": self.degraded(given), "target": self.at(name)}
+        if given.task is None:
+            as_part(upscale, UpscaleOptions(size=self.size, **chosen))
+        else:
+            as_part(restore, RestoreOptions(task=given.task, **chosen))
         return self.at(name)
 
-    def reported(self, low: int, name: str, results: Mapping[str, str], **options: Any) -> dict[str, Any]:
+    def reported(self, given: Degraded, name: str, results: Mapping[str, str], **options: Any) -> dict[str, Any]:
         """The summary of a report on results, by their labels."""
         chosen = {"device": self.device, **self.common, **options}
-        as_part(report, ReportOptions(hr=self.hr, lr=self.lr(low), sr=dict(results), out=self.at(name), **chosen))
+        places = {"hr": self.hr(given.contrast), "lr": self.degraded(given), "out": self.at(name)}
+        as_part(report, ReportOptions(sr=dict(results), **places, **chosen))
         summary: dict[str, Any] = json.loads(Location.of(self.at(name)).read(SUMMARY))
         return summary
 

@@ -33,7 +33,7 @@ def trained(options: TrainOptions) -> str:
     """Train the model that the options describe; its last loss, in words."""
     source, target = Location.of(options.source, follow_links=options.follow_links), Location.of(options.target)
     device = best_device(options.device)
-    start, config = _network(options)
+    start, config = network_of(options)
     if device == "cuda" and options.processes > torch.cuda.device_count():
         raise DeviceError(f"--processes {options.processes} needs as many GPUs (found {torch.cuda.device_count()})")
     listed = list_shards(source, options.shards, log)
@@ -81,7 +81,7 @@ def trained(options: TrainOptions) -> str:
     return loss
 
 
-def _network(options: TrainOptions) -> tuple[Trained | None, Config]:
+def network_of(options: TrainOptions) -> tuple[Trained | None, Config]:
     """The model that training starts with, if one is given, and the configuration of the network to train."""
     start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None
     config = options.model(start.model.config if start is not None else None)
