@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtls.degradations.registry import parts_of_task
 from dtls.errors import CheckpointError, SizeError
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -41,10 +42,16 @@ def bundled_for(scale: float | None) -> Bundled:
 
 def bundled_for_task(task: str) -> Bundled:
     """The model that restores what a task undoes; CheckpointError, with what to do instead, where there is none."""
-    for model in BUNDLED.values():
-        if model.task == task:
+    parts = parts_of_task(task)
+    restoring = [(model, parts_of_task(model.task)) for model in BUNDLED.values() if model.task != ENLARGING]
+    for model, own in restoring:
+        if own == parts:
             return model
+    families = [part.family for part in parts]
+    near = [model.task for model, own in restoring if [part.family for part in own] == families]
+    others = f"there is one for {' and '.join(near)}; else " if near else ""
+    methods = f"{'membrane or ' if task == 'inpaint' else ''}spandrel:FILE"
     raise CheckpointError(
-        f"no model for {task} comes with dtls; give --checkpoint MODEL, which dtls train --task {task} makes, or "
-        f"--method {'membrane or ' if task == 'inpaint' else ''}spandrel:FILE"
+        f"no model for {task} comes with dtls; {others}give --checkpoint MODEL, as dtls train --task {task} makes it, "
+        f"or --method {methods}"
     )

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dtls.checkpoints.bundled import BUNDLED, FOLDER, Bundled, bundled_for
+from dtls.checkpoints.bundled import BUNDLED, FOLDER, Bundled, bundled_for, bundled_for_task
 from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, load_checkpoint
-from dtls.errors import SizeError
+from dtls.errors import CheckpointError, SizeError
 from dtls.inference.degrade import Downscaling
 from dtls.inference.method import Method, load_method
 from dtls.inference.trained import Trained
@@ -80,3 +80,13 @@ def test_the_smallest_model_that_reaches_a_scale_is_taken() -> None:
     ]  # fmt: skip
     with pytest.raises(SizeError, match=r"enlarges by 8\.5, 8 is the most"):
         bundled_for(8.5)
+
+
+def test_a_task_has_the_model_of_what_it_undoes_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = Bundled("denoiser", 1, "photographs", "denoise:25/255")
+    monkeypatch.setitem(BUNDLED, denoiser.name, denoiser)
+    assert bundled_for_task("denoise:0.0980392") is denoiser
+    with pytest.raises(CheckpointError, match=r"comes with dtls; there is one for denoise:25/255; else give"):
+        bundled_for_task("denoise:0.2")
+    with pytest.raises(CheckpointError, match=r"no model for inpaint comes .* or --method membrane or spandrel:FILE"):
+        bundled_for_task("inpaint")
