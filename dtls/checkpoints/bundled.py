@@ -50,8 +50,8 @@ def bundled_for_task(task: str) -> Bundled:
     families = [part.family for part in parts]
     near = [model.task for model, own in restoring if [part.family for part in own] == families]
     others = f"there is one for {' and '.join(near)}; else " if near else ""
-    methods = f"{'membrane or ' if task == 'inpaint' else ''}spandrel:FILE"
+    methods = "membrane or spandrel:FILE" if task == "inpaint" else "spandrel:FILE"
     raise CheckpointError(
-        f"no model for {task} comes with dtls; {others}give --checkpoint MODEL, as dtls train --task {task} makes it, "
-        f"or --method {methods}"
+        f"no model for {task} comes with dtls; {others}give --checkpoint MODEL, as dtls train --task {task} makes "
+        f"it, or --method {methods}"
     )
