@@ -113,6 +113,23 @@ def test_the_network_learns_from_what_a_file_of_its_degradation_holds(spec: str,
     torch.testing.assert_close(value, (model(seen, t) - hr).square().mean())
 
 
+def test_what_two_calls_show_has_the_hole_of_its_image(images: Tensor) -> None:
+    model, hr, drawn = made("mask"), images[:3, :, :16, :16].double() / 255, draws(6, 2, 6)
+    drawn = drawn._replace(own=torch.tensor([True, False, True]))
+    given: list[tuple[Tensor, Tensor]] = []
+
+    def network(seen: Tensor, t: Tensor) -> Tensor:
+        given.append((seen, t))
+        return model(seen, t)
+
+    model.loss(network, hr, drawn, F.mse_loss)
+    (first, at), (second, then) = given
+    own = Info(random_masks((16, 16), drawn.seeds[drawn.own]))
+    assert (at.tolist(), then.tolist()) == ([6, 6], [1, 2, 1])
+    expected = model.degradation(model(first, at), 1, own)
+    torch.testing.assert_close(second[drawn.own], expected, rtol=0, atol=1e-12)
+
+
 def test_strength_is_the_timestep_at_which_sampling_starts(x: Tensor) -> None:
     model, seen = made("grey"), list[float]()
     for strength, t in ((1, 6), (0.5, 3), (0.75, 4.5)):
