@@ -20,7 +20,7 @@ def benchmark(options: BenchmarkOptions) -> str:
 
     made = Benchmark(options)
     made.check()
-    made.testbed.check_learned()
+    made.testbed.data.check_learned()
     out = Location.of(options.out)
     with hold(out, "benchmark"):
         made.train()

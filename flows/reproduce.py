@@ -20,7 +20,7 @@ def reproduce(options: ReproduceOptions) -> str:
 
     made = Reproduction(options)
     made.check()
-    made.testbed.check_learned()
+    made.testbed.data.check_learned()
     out, name = Location.of(options.out), f"table-{options.table}.md"
     with hold(out, "reproduce"):
         table = made.markdown(made.measured())

@@ -51,7 +51,7 @@ class Benchmark:
 
     def check(self) -> None:
         """Refuse, before any work, folders inside each other and sizes that do not fit."""
-        self.testbed.check()
+        self.testbed.data.check(Location.of(self.options.out))
         for given in self.given:
             downscale_size((self.options.size, self.options.size), self.options.size / given.low)
             for name in filter(None, map(training_of, self.methods)):
@@ -121,7 +121,7 @@ class Benchmark:
         given = self.options.model_dump(include={"size", "device", "precision", "seed"})
         said = BENCHMARK_METHODS[name].train or {}
         chosen = {**given, **said, **self._geometry(said["method"], low)}
-        identity = json.dumps([self.options.source, self.options.minutes, chosen], sort_keys=True)
+        identity = json.dumps([self.testbed.data.name, self.options.minutes, chosen], sort_keys=True)
         target = self.testbed.at(f"models/{name}-{low}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}")
         return TrainOptions(source=self.testbed.shards, target=target, resume=True, **chosen)
 
@@ -173,8 +173,7 @@ class Benchmark:
         task = options.task
         facts = [
             f"Protocol {options.protocol}" if task is None else f"Task {task} (degradation {spec_of_task(task)})",
-            f"trained on {self.testbed.count(self.testbed.shards)} of {options.source}",
-            f"tested on {self.testbed.count(self.testbed.hr())} of {options.test}",
+            *self.testbed.counts(),
             f"{options.minutes:g} minutes of training each on {device}, {best_precision(options.precision, device)}",
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]

@@ -28,7 +28,11 @@ class BenchmarkOptions(Options):
     }
 
     source: Address = Field(description="folder or URL of the images to train on")
-    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
+    test: Address | None = Field(
+        None,
+        description="folder or URL of the images to test on, none of them in source; by default a fifth of source "
+        "is held out, by a hash of the names",
+    )
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     task: str | None = Field(
         None,
@@ -113,7 +117,11 @@ class ReproduceOptions(Options):
         "tables 5.1 and 5.2 and figures 5.10 to 5.13 of a thesis; the tasks of Cold Diffusion, cold; or our own, plus"
     )
     source: Address = Field(description="folder or URL of the images to train on")
-    test: Address = Field(description="folder or URL of the images to test on; none of them in source")
+    test: Address | None = Field(
+        None,
+        description="folder or URL of the images to test on, none of them in source; by default a fifth of source "
+        "is held out, by a hash of the names",
+    )
     out: Address = Field(description="folder or URL for shards, models, images, reports and the table")
     protocol: Protocol | None = Field(
         None, description="degradation that makes the LR images for training and testing; by default the table's"

@@ -22,6 +22,7 @@ from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
 from reports.metrics.metric import Metric
 from reports.metrics.registry import METRICS
 from reports.tables.render import markdown_table
+from storage.stores.location import Location
 
 SATISFIED = Metric(
     name="satisfied",
@@ -45,7 +46,7 @@ class Reproduction:
 
     def check(self) -> None:
         """Refuse, before any work, folders inside each other and sizes that do not fit."""
-        self.testbed.check()
+        self.testbed.data.check(Location.of(self.options.out))
         for row in self.table.rows:
             self.given(row)
             if row.needs_training:
@@ -114,7 +115,7 @@ class Reproduction:
         base += f"-{self.given(row).name}" if row.task is not None else ""
         departed = {name: value for name, value in row.train.items() if name not in ("method", "network")}
         departures = "".join(f"-{name}-{value}" for name, value in departed.items())
-        digest = hashlib.sha256(json.dumps([self.options.source, chosen], sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps([self.testbed.data.name, chosen], sort_keys=True).encode()).hexdigest()[:8]
         return TrainOptions(
             source=self.testbed.shards,
             target=self.testbed.at(f"models/{base}{departures}-{digest}"),
@@ -176,11 +177,9 @@ class Reproduction:
     def _conditions(self) -> str:
         """Under what the numbers were taken."""
         options, recipe = self.options, self.preset.recipe
-        bed = self.testbed
         facts = [
             *[f"Protocol {self.protocol}"] * self.table.has_protocol,
-            f"trained on {bed.count(bed.shards)} of {options.source}",
-            f"tested on {bed.count(bed.hr())} of {options.test}",
+            *self.testbed.counts(),
             f"preset {self.table.preset}, dim {options.dim or self.preset.model.dim}",
             f"{options.steps or recipe.steps:,} steps of {options.batch_size or self.preset.batch_size}",
             f"device {best_device(options.device)}",

@@ -6,7 +6,6 @@ only what is missing.
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,9 +21,9 @@ from flows.degrade import DegradeOptions, degrade
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.flow import as_part
 from flows.evaluation.publish import SUMMARY
+from flows.experiments.data import Data
 from flows.experiments.options import BenchmarkOptions, ReproduceOptions
 from flows.inputs.selection import SelectionOptions
-from flows.inputs.sources import check_within
 from flows.interface.text import counted
 from flows.report import ReportOptions, report
 from flows.restore import RestoreOptions, restore
@@ -33,11 +32,12 @@ from flows.transform.run import transform
 from flows.transform.sizes import Squared
 from flows.transform.spec import ImageTransform
 from flows.upscale import UpscaleOptions, upscale
-from storage.archives.source import open_source
-from storage.images import formats
 from storage.receipts.receipts import read_manifest
-from storage.stores.entry import is_named_only
-from storage.stores.location import Location, StorageError
+from storage.shards.read import is_held_out
+from storage.stores.location import Location
+
+KEYS = "test-keys.txt"
+"""The list of images that are held out for testing."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ class Degraded:
 class Testbed:
     """A test at one HR size below a folder. common: options of all flows that work in units."""
 
-    source: str
-    test: str
+    data: Data
     out: str
     size: int
     device: str = "auto"
@@ -91,23 +90,7 @@ class Testbed:
     def of(cls, options: BenchmarkOptions | ReproduceOptions, size: int) -> Self:
         """The testbed at an HR size that the options describe."""
         common = {"workers": options.workers} if options.workers else {}
-        return cls(options.source, options.test, options.out, size, options.device, common)
-
-    def check(self) -> None:
-        """StorageError, before any work, for folders inside each other."""
-        source, test, out = (Location.of(a) for a in (self.source, self.test, self.out))
-        check_within(out, self.source)
-        check_within(out, self.test)
-        if source.within(test) or test.within(source):
-            raise StorageError(f"{test}: a model is not tested on what it learned from, {source}; split them")
-
-    def check_learned(self) -> None:
-        """StorageError where test images are learned: what the two sources both have, byte by byte."""
-        if both := _in_both(self.source, self.test):
-            raise StorageError(
-                f"{self.test}: {counted(len(both), 'image')} of {self.source}, too, such as {both[0]}: a model is "
-                "not tested on what it learned from; take them out of one of the two"
-            )
+        return cls(Data(options.source, options.test), options.out, size, options.device, common)
 
     def at(self, name: str) -> str:
         """The address of something in the folder."""
@@ -127,22 +110,38 @@ class Testbed:
             return self.at(f"lr-{self.size}-{given.low}-{given.protocol}{given.faint}")
         return self.at(f"degraded-{self.size}-{given.name}")
 
-    def count(self, target: str) -> str:
-        """How many images a flow has made there."""
-        manifest = read_manifest(Location.of(target), ["status"])
-        return counted(manifest.filter(pc.equal(manifest["status"], "ok")).num_rows if manifest else 0, "image")
+    def counts(self) -> list[str]:
+        """How many images models learn from, and how many they are tested on, with where they are from."""
+        learned = sum(not is_held_out(shard) for shard in self._outputs(self.shards))
+        said = f"trained on {counted(learned, 'image')} of {self.data.source}"
+        tested = self.data.test or "it, held out"
+        return [said, f"tested on {counted(len(self._outputs(self.hr())), 'image')} of {tested}"]
+
+    def _outputs(self, target: str) -> list[str]:
+        """The files of the images that a flow has made."""
+        manifest = read_manifest(Location.of(target), ["status", "output"])
+        made = manifest.filter(pc.equal(manifest["status"], "ok")) if manifest is not None else None
+        return [] if made is None else [str(output) for output in made["output"].to_pylist()]
 
     def make_hr(self, contrast: float = 1.0) -> None:
         """The test images as squares of the HR size."""
         made = Square if contrast == 1 else partial(Faint, contrast)
         recipe = ImageTransform("square", made, Squared(self.size))
-        transform(recipe, self.test, self.hr(contrast), SelectionOptions(overwrite=True, **self.common))
+        chosen = {} if self.data.test is not None else {"key_list": self._held_out()}
+        options = SelectionOptions(overwrite=True, **chosen, **self.common)
+        transform(recipe, self.data.tested, self.hr(contrast), options)
 
     def make_shards(self) -> None:
         """The training images as squares of the HR size, in shards."""
-        as_part(
-            shard, ShardOptions(source=self.source, target=self.shards, size=self.size, overwrite=True, **self.common)
-        )
+        chosen = {"overwrite": True, **self.data.sharding, **self.common}
+        as_part(shard, ShardOptions(source=self.data.source, target=self.shards, size=self.size, **chosen))
+
+    def _held_out(self) -> str:
+        """The address of a list of the keys that are held out, written if it was missing."""
+        keys = "".join(f"{key}\n" for key in self.data.held_out()).encode()
+        if Location.of(self.out).read_if_there(KEYS) != keys:
+            Location.of(self.out).write(KEYS, keys)
+        return self.at(KEYS)
 
     def make_degraded(self, given: Degraded) -> None:
         """The images that methods get; with less contrast, the test images of that contrast first."""
@@ -173,18 +172,3 @@ class Testbed:
         as_part(report, ReportOptions(sr=dict(results), **places, **chosen))
         summary: dict[str, Any] = json.loads(Location.of(self.at(name)).read(SUMMARY))
         return summary
-
-
-def _in_both(learned: str, tested: str) -> list[str]:
-    """The images of the second source that the first one has, too, whatever they are called there."""
-    first, second = open_source(learned), open_source(tested)
-    by_size = defaultdict(list)
-    for entry in filter(lambda entry: not is_named_only(entry), first.list()):
-        by_size[entry.size].append(entry)
-    both = []
-    for entry in filter(lambda entry: formats.is_image(entry.key) and not is_named_only(entry), second.list()):
-        if duplicates := by_size.get(entry.size):
-            content = second.fetch(entry)
-            if any(first.fetch(twin) == content for twin in duplicates):
-                both.append(entry.key)
-    return both
