@@ -61,6 +61,7 @@ BENCHMARK_METHODS: Mapping[str, BenchmarkMethod] = {
     "heat": BenchmarkMethod({"method": "heat", "network": ON_PATCHES}),
     "dtls-paper": BenchmarkMethod({"method": "dtls", "preset": "16-128", **NETWORK}),
     "dtls": BenchmarkMethod({"method": "dtls", **PLUS}),
+    "dtls-fine": BenchmarkMethod({"method": "dtls", **PLUS, "dim": 32, "patch": 2}, slow=True),
     "dtls-projected": BenchmarkMethod(use={"project": True}, trained_as="dtls"),
     "faces-x8": BenchmarkMethod({"method": "dtls", "preset": "16-128-plus", "start": "faces-x8"}, slow=True),
     "dtls-lpips": BenchmarkMethod({"method": "dtls", **PLUS, "perceptual": 0.004}),
