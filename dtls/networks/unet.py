@@ -25,7 +25,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         half = dim // 2
-        frequencies = torch.exp(torch.arange(half) * -(math.log(10_000) / (half - 1)))
+        places = torch.arange(half, device="cpu")  # on meta, torch would compile this
+        frequencies = torch.exp(places * -(math.log(10_000) / (half - 1)))
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.hidden = nn.Linear(dim, 4 * dim)
         self.out = nn.Linear(4 * dim, dim)

@@ -17,6 +17,13 @@ def test_presets_have_as_many_parameters_as_the_authors(preset: str, parameters:
     assert sum(p.numel() for p in unet.parameters()) == parameters
 
 
+def test_what_is_no_parameter_is_there_where_parameters_are_only_counted() -> None:
+    """On meta, torch would import its compiler for it: more than a second of each start with a checkpoint."""
+    with torch.device("meta"):
+        unet = UNet(8, (1, 2))
+    assert {buffer.device.type for buffer in unet.buffers()} == {"cpu"}
+
+
 def test_output_is_that_of_the_authors_code(model: DTLS, expected: dict[str, Tensor]) -> None:
     for t, output in zip(expected["unet_t"].tolist(), expected["unet_out"], strict=True):
         degraded = model.degradation(expected["x"], t)
