@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
@@ -282,8 +282,11 @@ def test_a_run_whose_clock_is_wrong_takes_over_from_the_dead_alone_and_is_taken_
 ) -> None:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     environment = {**os.environ, **clock_set(by)}
-    with subprocess.Popen([sys.executable, "-c", OF_WRONG_CLOCK, str(target)], env=environment, **pipes) as process:
+    with ExitStack() as running:
         with hold(target, "upscale"):
+            process = running.enter_context(
+                subprocess.Popen([sys.executable, "-c", OF_WRONG_CLOCK, str(target)], env=environment, **pipes)
+            )
             before = state(target)
             assert process.stdout is not None
             assert process.stdout.readline().startswith(f"{target}: another run works here (upscale on ")
@@ -384,6 +387,7 @@ def test_a_lease_that_cannot_be_understood_counts_as_ended(tmp_path: Path, garba
     assert target.list() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["nothing", "ended", "ended, and a taker that was killed while taking"])
 def test_of_eight_that_want_a_lease_at_once_exactly_one_gets_it(target: Location, left: str) -> None:
     for _ in range(1 if target.local is None else 30):  # SeaweedFS takes seconds a time
