@@ -13,6 +13,7 @@ from dtls.errors import CheckpointError, SizeError
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.samplers.dtls import two_call
 from dtls.training.presets import PRESETS
+from tests.dtls.weights import have_the_same_weights
 
 
 class Intruder:
@@ -57,7 +58,7 @@ def test_the_returned_model_is_the_one_saved(authors_pt: Path, tmp_path: Path, e
     named.write_bytes(authors_pt.read_bytes())
     model = import_checkpoint(named, tmp_path / "out")
     loaded = load_checkpoint(tmp_path / "out", DTLS)
-    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(loaded, model)
     sr = two_call(loaded, loaded.degradation, expected["lr_up"], 6)
     torch.testing.assert_close(sr, expected["sr"], rtol=0, atol=1e-5)
 

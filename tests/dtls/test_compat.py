@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 IMPORTS = """
 from dtls.compat import allow_torchvision_import
 allow_torchvision_import()
@@ -16,6 +18,7 @@ print(torchvision.__version__)
 """
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")

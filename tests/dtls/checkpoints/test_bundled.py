@@ -53,6 +53,7 @@ def test_a_card_tells_what_its_file_is(model: Bundled) -> None:
     assert name in ("dtls", "edsr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", BUNDLED.values(), ids=BUNDLED)
 def test_the_number_that_a_card_has_of_an_image_at_hand_is_found_again(model: Bundled) -> None:
     name, box, low = CROPS[model.name]

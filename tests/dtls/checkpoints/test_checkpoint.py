@@ -24,6 +24,7 @@ from dtls.errors import CheckpointError, SizeError
 from dtls.models.dtls import DTLS, ModelConfig, steps_between
 from dtls.training.presets import PRESETS
 from dtls.training.recipe import Recipe
+from tests.dtls.weights import have_the_same_weights
 
 SMALL = ModelConfig(dim=8, multipliers=(1, 2), size=16, stride=4, steps=3, protocol="antialias")
 
@@ -56,7 +57,7 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path / "new" / "model", DTLS)
     assert loaded.config == model.config
     assert loaded.degradation == model.degradation
-    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(loaded, model)
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
 
@@ -71,7 +72,7 @@ def test_a_checkpoint_is_two_files_that_everybody_may_read(saved: Path) -> None:
 def test_a_checkpoint_loads_as_any_model_of_the_hub(saved: Path) -> None:
     ours, hub = load_checkpoint(saved, DTLS), DTLS.from_pretrained(saved)
     assert hub.config == ours.config
-    assert all(torch.equal(hub.state_dict()[k], v) for k, v in ours.state_dict().items())
+    assert have_the_same_weights(hub, ours)
 
 
 def test_what_the_hub_s_way_saves_is_a_checkpoint(saved: Path, tmp_path: Path) -> None:
@@ -79,12 +80,12 @@ def test_what_the_hub_s_way_saves_is_a_checkpoint(saved: Path, tmp_path: Path) -
     model.save_pretrained(tmp_path / "hub")
     loaded = load_checkpoint(tmp_path / "hub", DTLS)
     assert loaded.config == model.config
-    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(loaded, model)
 
 
 def test_the_hash_stands_for_configuration_and_weights(saved: Path) -> None:
     model, first = load_hashed(saved)
-    assert all(torch.equal(load_checkpoint(saved).state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(load_checkpoint(saved), model)
     assert load_hashed(saved)[1] == first
     change_config(saved, stride=5)
     second = load_hashed(saved)[1]

@@ -124,6 +124,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, tuple[Any, ...
     return calls
 
 
+@pytest.mark.slow
 def test_the_five_parts_come_in_every_order_equally_often(seen: list[tuple[str, int, tuple[Any, ...]]]) -> None:
     count = 2400
     realworld(torch.zeros(count, 1, 2, 2), (1, 1), torch.arange(count))

@@ -32,6 +32,7 @@ def mean_of_neighbours(x: Tensor) -> Tensor:
     return (total / count).view_as(x)
 
 
+@pytest.mark.slow
 @given(height=st.integers(2, 40), width=st.integers(2, 40), share=st.floats(0, 1), seed=st.integers(0, 9))
 def test_each_pixel_of_a_hole_is_the_mean_of_its_neighbours_and_others_stay(
     height: int, width: int, share: float, seed: int

@@ -82,6 +82,7 @@ def test_downscaling_is_a_of_its_protocol(protocol: Protocol, images: Tensor) ->
         method(unit(images), (16, 12))
 
 
+@pytest.mark.slow
 def test_dtls_is_the_checkpoint_s_and_samples_as_told(imported: Path, images: Tensor) -> None:
     how = Sampling(sampler="one-call", projected=True)
     method = load_method("dtls", imported, "cpu", how)
@@ -92,6 +93,7 @@ def test_dtls_is_the_checkpoint_s_and_samples_as_told(imported: Path, images: Te
     assert torch.equal(method(lr, (32, 32)), Trained(imported, sampling=how)(lr, (32, 32)))
 
 
+@pytest.mark.slow
 def test_identities_differ_where_results_do(imported: Path) -> None:
     methods = [
         *(load_method(name) for name in INTERPOLATIONS),

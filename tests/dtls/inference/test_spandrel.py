@@ -322,6 +322,7 @@ SpandrelModel(Path(sys.argv[1]))(torch.rand(1, 3, 30, 41), (60, 82))
 """
 
 
+@pytest.mark.slow
 def test_nothing_of_a_library_s_warnings_is_printed_whatever_other_threads_do(tmp_path: Path) -> None:
     path = saved(seeded(swinir), tmp_path / "model.pth")
     done = subprocess.run([sys.executable, "-c", LOADING, str(path)], capture_output=True, text=True, check=True)

@@ -64,6 +64,7 @@ def holes(*shape: int) -> Tensor:
     return mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESTORERS)
 def test_a_restorer_returns_images_at_their_size(name: str, tmp_path: Path) -> None:
     method = load_method("spandrel", saved(built(name, *RESTORERS[name]), tmp_path / "model.pth"))
@@ -169,6 +170,7 @@ def test_fourier_transforms_compute_in_fp32(lama: Path, monkeypatch: pytest.Monk
     assert SpandrelModel(lama).identity["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_weights_of_another_count_of_blocks_are_refused(lama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=re.escape(f"{lama}: its weights do not make a model (")):

@@ -246,6 +246,7 @@ def test_an_image_beyond_the_memory_leaves_others_their_tiles() -> None:
     assert memory.asked == [(1, 300, 300)]
 
 
+@pytest.mark.slow
 def test_tiles_take_little_more_memory_than_the_result() -> None:
     x = noise(1, 3, 1024, 1024)
     larger = lambda x: x.repeat_interleave(4, -1).repeat_interleave(4, -2)  # noqa: E731

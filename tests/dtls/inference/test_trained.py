@@ -69,6 +69,7 @@ def test_holes_are_filled_and_all_else_stays_bit_by_bit(folder: Path) -> None:
         method(y, (19, 30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["mask", "noise:0.1"])
 def test_an_image_is_restored_alike_in_a_batch_alone_and_in_tiles(spec: str, folder: Path) -> None:
     method = Trained(folder / spec)

@@ -21,6 +21,7 @@ from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer, train
 from tests.dtls import one_cpu
 from tests.dtls.models.drawing import draws, seeds
+from tests.dtls.weights import have_the_same_weights
 
 
 def made(**changes: Any) -> Heat:
@@ -105,6 +106,7 @@ def test_the_loss_of_a_batch_is_that_of_its_parts(hr: Tensor) -> None:
     torch.testing.assert_close(whole, torch.stack(parts).mean(), rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize(("protocol", "apart"), [("antialias", 0.1), ("reference", 0.25)])
 def test_a_scale_blurs_photographs_by_about_per_scale_times_itself(
@@ -164,6 +166,7 @@ def test_a_perfect_network_leads_back_to_the_image_but_for_the_noise_of_each_ste
     torch.testing.assert_close(result, one, rtol=0, atol=1e-5)  # none after the last step
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_results_follow_from_their_seeds_and_not_from_the_other_images(lr: Tensor) -> None:
     model = made()
@@ -176,13 +179,14 @@ def test_results_follow_from_their_seeds_and_not_from_the_other_images(lr: Tenso
     assert (other - alone).abs().max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", [1, 2])
 def test_a_checkpoint_comes_back_and_upscales_by_its_seed(patch: int, lr: Tensor, tmp_path: Path) -> None:
     model = made(patch=patch, levels=3)
     save_checkpoint(model, tmp_path)
     loaded = load_checkpoint(tmp_path, Heat)
     assert loaded.config == model.config
-    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(loaded, model)
     first, again, other = (Trained(tmp_path, sampling=Sampling(seed=seed)) for seed in (0, 0, 1))
     assert (first.name, first.identity["seed"], other.identity["seed"]) == ("heat", "0", "1")
     for side in (32, 22):
@@ -220,6 +224,7 @@ def test_a_configuration_that_cannot_be_is_refused_in_a_line(changes: dict[str, 
     assert str(refused.value) == words
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(images: Tensor) -> None:
     crops = images[:4, :, 16:32, 16:32].contiguous()
 

@@ -79,6 +79,7 @@ def test_the_loss_goes_down_in_both_stages(kind: type[Latent], hr: Tensor) -> No
         assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_run_learns_the_autoencoder_then_the_unet_with_its_optimiser(kind: type[Latent], images: Tensor) -> None:
     """The switch comes with the step of which the share of steps before it is first_stage."""
@@ -99,6 +100,7 @@ def test_a_run_learns_the_autoencoder_then_the_unet_with_its_optimiser(kind: typ
     assert not torch.equal(trainer.ema.latent_moments, made(kind).latent_moments)
 
 
+@pytest.mark.slow
 def test_the_first_loss_of_the_vae_is_the_reconstructions_and_a_little_kl(hr: Tensor) -> None:
     model, draws = made(VAEDDPM), drawn(12)
     with torch.no_grad():
@@ -240,9 +242,9 @@ def test_a_checkpoint_comes_back_and_upscales(kind: type[Latent], hr: Tensor, im
 @pytest.mark.parametrize("kind", [pytest.param(VAEDDPM, marks=pytest.mark.nightly), VQVAEDDPM])
 def test_learning_one_image_by_heart_restores_it_better_than_bicubic(kind: type[Latent], hr: Tensor) -> None:
     model, image = made(kind, width=16), hr[:1]
-    batch = image.expand(16, -1, -1, -1)
-    learn(model, batch, 150, 4e-3, 0, 0.4)
-    learn(model, batch, 250, 4e-3, 0.4, 1)
+    batch = image.expand(8, -1, -1, -1)
+    learn(model, batch, 100, 4e-3, 0, 0.4)
+    learn(model, batch, 150, 4e-3, 0.4, 1)
     x = model.enlarged(model.lr(image, drawn(1)), (16, 16))
     for sampler in ("ddim", "ddpm"):
         assert psnr(restored(model, x, SEEDS[:1], sampler), image) > psnr(x, image) + 2

@@ -16,6 +16,7 @@ from dtls.registry import MODELS
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer
 from tests.dtls import one_cpu
+from tests.dtls.weights import have_the_same_weights
 
 DTLS_TINY: dict[str, Any] = {
     "dim": 8, "multipliers": (1, 2), "stride": 8, "steps": 3, "size": 32, "protocol": "antialias",
@@ -44,6 +45,7 @@ def trainer(name: str, **changes: Any) -> Trainer[Model]:
     return Trainer(made(name), replace(RECIPE, **changes), one_cpu.fabric())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor) -> None:
     whole, first = trainer(name), trainer(name)
@@ -54,15 +56,17 @@ def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor)
     second = trainer(name)
     second.load_state(state, "state")
     assert [second.step(crops[i : i + 1]) for i in range(2, 4)] == losses[2:]
-    assert all(torch.equal(second.model.state_dict()[k], v) for k, v in whole.model.state_dict().items())
+    assert have_the_same_weights(second.model, whole.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_in_parts_has_the_loss_of_a_whole_one(name: str, crops: Tensor) -> None:
     whole, parts = (trainer(name, accumulate=n).step(crops[:4]) for n in (1, 2))
     assert whole == pytest.approx(parts, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_bf16_trains(name: str, crops: Tensor) -> None:
     fabric = one_cpu.fabric(bf16=True)
@@ -78,9 +82,10 @@ def test_a_checkpoint_comes_back_as_it_went(name: str, tmp_path: Path) -> None:
     save_checkpoint(model, tmp_path)
     loaded: Model = load_checkpoint(tmp_path)
     assert (loaded.name, asdict(loaded.config)) == (name, asdict(model.config))
-    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(loaded, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [(32, 32), (31, 43)])
 def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
@@ -98,6 +103,7 @@ def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
     assert method(lr[:1, :1], size).shape == (1, 1, *size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_bf16_gives_whole_numbers_near_those_of_fp32(name: str, images: Tensor, tmp_path: Path) -> None:
     save_checkpoint(made(name), tmp_path)

@@ -31,6 +31,7 @@ from dtls.registry import model_class
 from dtls.training.recipe import Recipe, check_recipe, draw
 from dtls.training.trainer import Trainer, train
 from tests.dtls import one_cpu
+from tests.dtls.weights import have_the_same_weights
 
 SMALL: dict[str, dict[str, int]] = {
     "srcnn": {},
@@ -98,7 +99,7 @@ def test_a_checkpoint_comes_back_and_its_config_names_its_method(name: str, tmp_
     loaded = load_checkpoint(tmp_path, Regression)
     assert type(loaded) is type(model)
     assert loaded.config == model.config
-    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(loaded, model)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -151,6 +152,7 @@ def test_an_untrained_residual_dtls_gives_the_enlarged_image(
     torch.testing.assert_close(method(lr, (32, 32)), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_is_between_the_image_and_what_comes_of_its_lr_image_in_8_bits(crops: Tensor) -> None:
     for name in SMALL:
         running = trainer(name, Recipe(steps=1, learning_rate=1e-3, loss="mse"))
@@ -175,6 +177,7 @@ def test_rrdb_s_weights_are_esrgan_s_for_spandrel(lr: Tensor, tmp_path: Path) ->
     torch.testing.assert_close(theirs(lr, (32, 32)), ours, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_cold_uses_its_sampler_on_dtls_checkpoints_and_its_own(lr: Tensor, tmp_path: Path) -> None:
     save_checkpoint(degrading("dtls"), tmp_path / "dtls")
     save_checkpoint(degrading("cold"), tmp_path / "cold")
@@ -291,6 +294,7 @@ def test_the_losses_of_a_gan_are_esrgan_s() -> None:
     torch.testing.assert_close(of_model, -((1 - truer).log().mean() + less_true.log().mean()) / 2)
 
 
+@pytest.mark.slow
 def test_an_adversarial_weight_adds_both_losses_and_training_lowers_the_critic_s(crops: Tensor) -> None:
     running = trainer("fsrcnn", replace(GAN, learning_rate=2e-4))
     critic = running.objective.critic
@@ -318,6 +322,7 @@ def test_a_recipe_without_an_adversarial_weight_has_no_critic() -> None:
     assert not any(name.startswith("critic.") for name in running.state())
 
 
+@pytest.mark.slow
 def test_a_gan_stage_that_stopped_and_went_on_ends_with_the_same_bits(crops: Tensor, tmp_path: Path) -> None:
     def batches(start: int) -> list[Tensor]:
         return [crops[[step % 12, (5 * step + 1) % 12]] for step in range(start, 12)]
@@ -359,6 +364,7 @@ def test_recipes_that_want_what_a_model_does_not_have_are_refused() -> None:
     check_recipe(DTLS, Recipe(inputs="sampled"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_training_lowers_the_loss(name: str, crops: Tensor) -> None:
     running = trainer(name, Recipe(steps=60, learning_rate=2e-3))

@@ -20,6 +20,7 @@ from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer, train
 from tests.dtls import one_cpu
 from tests.dtls.models.drawing import draws, seeds
+from tests.dtls.weights import have_the_same_weights
 
 KAPPA = 2.0
 
@@ -148,6 +149,7 @@ def test_an_untrained_model_gives_the_enlarged_image(lr: Tensor) -> None:
     assert torch.equal(model.restore(model, y0, 4, seeds(0, 1), None), y0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_results_follow_from_their_seeds_and_not_from_the_other_images(lr: Tensor) -> None:
     model = made()
@@ -193,13 +195,14 @@ def test_what_the_network_is_shown_stays_between_black_and_white(hr: Tensor, lr:
         assert ((shown < 0) | (shown > 1)).float().mean() < 2 * 0.00135  # of a normal value, beyond three deviations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", [1, 2])
 def test_a_checkpoint_comes_back_and_upscales_by_its_seed(patch: int, lr: Tensor, tmp_path: Path) -> None:
     model = made(patch=patch, levels=3)
     save_checkpoint(model, tmp_path)
     loaded = load_checkpoint(tmp_path, ResShift)
     assert loaded.config == model.config
-    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert have_the_same_weights(loaded, model)
     first, again, other = (Trained(tmp_path, sampling=Sampling(seed=seed)) for seed in (0, 0, 1))
     assert (first.name, first.identity["seed"], other.identity["seed"]) == ("resshift", "0", "1")
     for side in (32, 30):
@@ -246,6 +249,7 @@ def test_widths_double_from_level_to_level_up_to_eight_times() -> None:
     assert made(levels=3, patch=2).multiple == 8
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_a_batch_in_parts_is_a_whole_one(images: Tensor) -> None:
     crops = images[:4, :, 16:32, 16:32].contiguous()
 

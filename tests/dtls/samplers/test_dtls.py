@@ -116,6 +116,7 @@ def test_momentum_in_the_hr_domain_comes_back_to_the_one_call(t: int, expected: 
     torch.testing.assert_close(sampled("hr", x, t)[1], sr, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("t", "dtype", "bound"), [*((t, torch.float32, 1e-5) for t in (1, 2, 3, 6)), (3, torch.float64, 1e-13)]
 )

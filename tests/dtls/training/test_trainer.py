@@ -44,9 +44,9 @@ def shown(crops: Tensor, drawn: Draws) -> Tensor:
 
 
 def batches(crops: Tensor, start: int = 0) -> Iterator[Tensor]:
-    """Two crops for each step from `start` on, without end."""
+    """A crop for each step from `start` on, without end."""
     while True:
-        yield crops[[start % len(crops), (5 * start + 1) % len(crops)]]
+        yield crops[[start % len(crops)]]
         start += 1
 
 
@@ -73,6 +73,7 @@ def losses(crops: Tensor) -> dict[bool, list[float]]:
     return seen
 
 
+@pytest.mark.slow
 def test_loss_goes_down_on_a_real_image(losses: dict[bool, list[float]]) -> None:
     assert sum(losses[False][-7:]) < 0.5 * sum(losses[False][:7])
 
@@ -162,6 +163,7 @@ def test_the_drawn_images_are_mirrored_and_the_others_are_not(crops: Tensor) -> 
         assert (x[n] - other).abs().max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulate", "inputs"), [(2, "degraded"), (4, "sampled")])
 def test_a_batch_in_parts_gives_the_loss_and_weights_of_a_whole_one(
     accumulate: int, inputs: Literal["degraded", "sampled"], crops: Tensor
@@ -198,12 +200,14 @@ def test_a_gradient_that_is_not_finite_stops_at_the_step_it_names_and_changes_no
     assert running.done == 1
 
 
+@pytest.mark.slow
 def test_bf16_trains_and_its_loss_is_close_to_that_of_fp32(losses: dict[bool, list[float]]) -> None:
     assert losses[True] != losses[False]
     assert losses[True][:2] == pytest.approx(losses[False][:2], rel=0.004)  # later on, the runs drift apart
     assert sum(losses[True][-7:]) < 0.5 * sum(losses[True][:7])
 
 
+@pytest.mark.slow
 def test_training_that_stopped_and_went_on_ends_with_the_same_bits(crops: Tensor, tmp_path: Path) -> None:
     recipe = replace(RECIPE, schedule="cosine", ema_every=2, ema_start=4, ema_decay=0.9)
     whole, first, second = trainer(recipe), trainer(recipe), trainer(recipe, seed=1)
@@ -223,6 +227,7 @@ def test_a_state_from_before_the_first_step_loads(crops: Tensor) -> None:
     assert first.step(crops[:2]) == second.step(crops[:2])
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_run_and_another_another(crops: Tensor) -> None:
     runs = [trainer(replace(RECIPE, steps=4, seed=seed)) for seed in (0, 0, 1)]
     for running in runs:
@@ -231,6 +236,7 @@ def test_one_seed_gives_one_run_and_another_another(crops: Tensor) -> None:
     assert not same(weights(runs[0].model), weights(runs[2].model))
 
 
+@pytest.mark.slow
 def test_the_average_is_a_copy_until_its_start_and_then_moves_every_few_steps(crops: Tensor) -> None:
     running = trainer(Recipe(steps=12, learning_rate=1e-2, ema_every=3, ema_start=6, ema_decay=0.75))
     expected = weights(running.model)
