@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from distributed import Client
-
 from tests.services import Service, descendants, free_ports, isolated_environment
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +68,8 @@ class DaskWorker(Service):
         return isolated_environment(self.environment)
 
     def is_ready(self) -> bool:
+        from distributed import Client
+
         with suppress(OSError), Client(self.scheduler, timeout=5, set_as_default=False) as client:
             workers = client.scheduler_info(n_workers=-1)["workers"].values()
             return any(worker["name"] == self.name for worker in workers)

@@ -131,6 +131,7 @@ def dtls_with(toy: str, *arguments: object, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_metric_reaches_the_table_the_summary_and_the_page(tmp_path: Path) -> None:
     images(tmp_path, count=2, side=16)
     results = [f"--sr={name}={name}" for name in ("good", "poor")]
@@ -150,6 +151,7 @@ def test_a_metric_reaches_the_table_the_summary_and_the_page(tmp_path: Path) -> 
     assert '"label":"Worst pixel"' in (tmp_path / "out/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_images_of_a_format_are_sources_by_their_names_and_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     colours = {"named.ppm": (200, 30, 30), "without": (30, 30, 200)}
@@ -161,6 +163,7 @@ def test_images_of_a_format_are_sources_by_their_names_and_by_their_content(tmp_
             assert (image.size, image.getpixel((0, 0))) == ((8, 4), colour)
 
 
+@pytest.mark.slow
 def test_a_type_of_archive_is_a_target_and_a_source(tmp_path: Path) -> None:
     images(tmp_path, count=3, side=16)
     dtls_with(ARCHIVE, "downscale", "hr", "half.lines", "--scale=2", cwd=tmp_path)
@@ -172,6 +175,7 @@ def test_a_type_of_archive_is_a_target_and_a_source(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_flow_is_a_command_with_help_receipts_and_all_options_of_its_kind(tmp_path: Path) -> None:
     images(tmp_path, count=3, side=16)
     (tmp_path / "halve.py").write_text(HALVE)

@@ -31,9 +31,7 @@ from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
-from prefect.utilities.schema_tools import is_valid_schema
 from prefect.utilities.templating import find_placeholders
-from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from websockets import ConnectionClosed, Subprotocol
 from websockets.sync.client import connect
 
@@ -155,6 +153,7 @@ def needed() -> set[str]:
     return {name for name, _ in found} - {"dtls"}
 
 
+@pytest.mark.slow
 def test_the_lock_pins_all_that_is_installed_by_hash_and_names_no_place() -> None:
     lock = locked()
     for requirement, hashes in lock.values():
@@ -167,6 +166,7 @@ def test_the_lock_pins_all_that_is_installed_by_hash_and_names_no_place() -> Non
         assert version(name) in lock[name][0].specifier, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", ["2.13.0+cpu", "2.13.0"])
 def test_make_takes_either_build_of_torch_and_no_wheel_that_the_lock_does_not_know(
     build: str, tmp_path: Path
@@ -239,6 +239,7 @@ def test_the_image_starts_dtls_unless_another_program_is_named(words: str, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_the_compose_file_is_one_by_its_specification() -> None:
     checker = [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml")]
     done = subprocess.run(checker, capture_output=True, text=True, check=False)
@@ -488,7 +489,10 @@ def test_the_s3_server_of_the_compose_file_is_the_one_that_is_tested(tmp_path: P
         assert server.client().get_object(Bucket="dtls", Key="kept")["Body"].read() == b"bytes"
 
 
+@pytest.mark.slow
 def test_every_variable_of_the_work_pool_is_used_and_every_placeholder_is_a_variable() -> None:
+    from prefect.utilities.schema_tools import is_valid_schema
+
     variables = WORK_POOL["variables"]
     is_valid_schema(variables, preprocess=False)
     used = {placeholder.name for placeholder in find_placeholders(WORK_POOL["job_configuration"])}
@@ -516,6 +520,8 @@ def test_a_prefect_server_takes_the_work_pool_and_refuses_what_its_form_does_not
 
 @pytest.mark.integration
 def test_the_kubernetes_worker_makes_a_valid_job_of_the_work_pool(prefect_server: PrefectServer) -> None:
+    from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
+
     values = {"image": "registry.example.org/dtls:cuda", "gpus": 2, "env": {"DO_NOT_TRACK": "1"}}
     with temporary_settings(prefect_server.settings()):
         configuration: KubernetesWorkerJobConfiguration = run_coro_as_sync(
@@ -593,6 +599,7 @@ def test_dask_is_valid_for_kubernetes_works_by_certificate_and_is_reached_by_its
     assert (peers["spec"]["policyTypes"], reach["spec"]["policyTypes"]) == (["Ingress"], ["Egress"])
 
 
+@pytest.mark.slow
 def test_the_machines_meet_at_the_first_pod_and_train_what_dtls_understands(tmp_path: Path) -> None:
     container = pod(TRAINING)["containers"][0]
     command, source, target, *options = container["args"]

@@ -85,6 +85,7 @@ def test_the_installed_core_upscales_and_reports_from_any_folder(
     assert Path(declared.stdout.strip()).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", LATER)
 def test_later_versions_of_python_compile_all_modules(version: str, tmp_path: Path) -> None:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))

@@ -45,6 +45,7 @@ def duplicates(multipliers: tuple[int, ...], *, residual: bool) -> tuple[PlainUN
     return plain, ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("preset", ["16-128", pytest.param("32-512", marks=pytest.mark.nightly)])
 def test_the_plain_network_is_ours_with_every_gradient(preset: str, residual: bool) -> None:
@@ -65,7 +66,7 @@ def test_the_plain_network_is_ours_with_every_gradient(preset: str, residual: bo
 @pytest.mark.parametrize("preset", list(SHAPES))
 def test_the_shapes_are_those_of_the_presets(preset: str) -> None:
     config = asdict(PRESETS[preset].model)
-    assert (config.pop("predicts"), config.pop("patch")) == ("x0", 1)
+    assert (config.pop("predicts"), config.pop("patch"), config.pop("degradation")) == ("x0", 1, None)
     assert asdict(SHAPES[preset]) == config
 
 

@@ -95,6 +95,7 @@ def test_memory_is_measured_for_every_number_of_entries(tmp_path: Path) -> None:
     assert 5 < listing["megabytes"] < planning["megabytes"]  # planning wants Prefect as well
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_process_measured_not_of_the_one_that_starts_it() -> None:
     held = b"1" * 300_000_000
     small, large = peak_megabytes("-c", "pass"), peak_megabytes("-c", "len(b'1' * 200_000_000)")
@@ -114,6 +115,7 @@ def test_every_subject_packs_all_images(subject: Callable[[Path, Path], float], 
     assert sorted(packed) == sorted(path.read_bytes() for path in files_of(source))
 
 
+@pytest.mark.slow
 def test_images_are_whole_and_different_and_made_once(tmp_path: Path) -> None:
     source = make_images(tmp_path, 1001, SMALL)
     files = files_of(source)
@@ -131,12 +133,14 @@ def test_images_are_whole_and_different_and_made_once(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in files] == written
 
 
+@pytest.mark.slow
 def test_links_share_the_bytes_of_a_few_images(tmp_path: Path) -> None:
     files = files_of(make_links(tmp_path, 450))
     assert len(files) == 450
     assert len({path.stat().st_ino for path in files}) == 200
 
 
+@pytest.mark.slow
 def test_a_case_that_fails_is_told_and_leaves_the_others_their_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not [path for path in (tmp_path / "here").iterdir() if ":" in path.name]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_imported_from_and_to_any_address(memory: str, tmp_path: Path) -> None:
     shutil.copy(AUTHORS, tmp_path / "SR_8_32_s4.pt")
     import_checkpoint(ImportOptions(source=str(tmp_path / "SR_8_32_s4.pt"), target=str(tmp_path / "model")))
@@ -72,6 +73,7 @@ def test_a_cache_is_a_folder_on_this_machine(memory: str, tmp_path: Path) -> Non
         train.fn(TrainOptions.model_validate(given))
 
 
+@pytest.mark.slow
 def test_the_demo_s_photographs_go_to_any_address(memory: str) -> None:
     _photographs(Location.of(memory))
     assert sum(entry.key.startswith("hr/") for entry in Location.of(memory).list()) == len(HELD_OUT)

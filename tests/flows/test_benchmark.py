@@ -68,6 +68,7 @@ def test_the_slow_ones_take_part_only_when_they_are_named() -> None:
     assert chosen(["sr3-2000", "bicubic"]) == ["bicubic", "sr3-2000"]
 
 
+@pytest.mark.slow
 def test_steps_fit_into_the_time_by_what_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     options = training("srcnn", size=32, lr_size=4, batch_size=2, device="cpu")
     clock = iter(range(1000))
@@ -120,6 +121,7 @@ def test_the_kernel_distance_is_shown_where_it_is_asked_for(tmp_path: Path) -> N
     assert "KID" not in tables[1]
 
 
+@pytest.mark.slow
 def test_how_fast_all_train_is_measured_before_any_of_them_does(
     photographs: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

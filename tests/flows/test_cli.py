@@ -122,6 +122,7 @@ def test_a_file_for_a_folder(dtls: Command, one: Path, tmp_path: Path) -> None:
     assert "keys.txt: neither a folder, nor an archive, nor an image" in told
 
 
+@pytest.mark.slow
 def test_two_files_with_the_same_key(dtls: Command, one: Path, tmp_path: Path) -> None:
     (one / "photo.jpg").write_bytes((one / "photo.png").read_bytes())
     assert dtls("upscale", one, tmp_path / "sr", "--method", "bicubic", "--scale", 2).code == 0
@@ -163,6 +164,7 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(dtls: Command, t
     assert "sesame" not in result.stderr
 
 
+@pytest.mark.slow
 def test_an_s3_server_that_is_not_there(dtls: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "IMPATIENCE", 0.1)
     environment = {
@@ -237,6 +239,7 @@ def test_the_installed_command_ends_with_the_exit_code(tmp_path: Path) -> None:
     assert not result.stdout
 
 
+@pytest.mark.slow
 def test_a_command_that_needs_no_torch_does_not_load_it() -> None:
     code = """
 import sys

@@ -99,6 +99,7 @@ def test_masks_say_where_the_holes_are(source: Path, tmp_path: Path) -> None:
     assert np.array_equal(alpha == 0, hole > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["denoise:0.1", "inpaint"])
 def test_what_is_drawn_depends_on_the_seed_and_on_the_image_alone(task: str, source: Path, tmp_path: Path) -> None:
     first, again, other, alone = (tmp_path / name for name in ("first", "again", "other", "alone"))

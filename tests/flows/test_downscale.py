@@ -39,6 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_another_seed_makes_all_anew(source: Path, tmp_path: Path) -> None:
     lr = tmp_path / "lr"
     assert reduced(source, lr) == "4 done"
@@ -94,6 +95,7 @@ def test_a_seed_that_changes_nothing_is_refused(source: Path, tmp_path: Path, pr
         reduced(source, tmp_path / "lr", protocol=protocol, seed=1)
 
 
+@pytest.mark.slow
 def test_a_model_is_used_on_images_of_its_own_protocol_unless_asked_for_others(source: Path, tmp_path: Path) -> None:
     made = {"realworld": tmp_path / "realworld", "antialias": tmp_path / "antialias"}
     for protocol, folder in made.items():

@@ -35,6 +35,7 @@ def beside(tmp_path: Path) -> Path:
     return package.parent
 
 
+@pytest.mark.slow
 def test_what_is_answered_at_once_imports_neither_torch_nor_scipy_nor_prefect(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     options = {"source": str(tmp_path / "a.png"), "target": str(tmp_path / "done"), "method": "nearest", "scale": 2}
@@ -47,12 +48,14 @@ def test_what_is_answered_at_once_imports_neither_torch_nor_scipy_nor_prefect(tm
     assert ended.stdout.count("Examples:") == len(COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_the_command_line_starts_beside_a_package_that_is_called_flows_too(entry: str, beside: Path) -> None:
     ended = subprocess.run([*ENTRIES[entry], "--version"], cwd=beside, capture_output=True, text=True, check=False)
     assert (ended.stdout, ended.stderr) == (f"dtls {version('dtls')}\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_the_command_line_starts_in_a_folder_that_was_removed(entry: str, tmp_path: Path) -> None:
     command = ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *ENTRIES[entry], "--version"]
@@ -60,6 +63,7 @@ def test_the_command_line_starts_in_a_folder_that_was_removed(entry: str, tmp_pa
     assert (ended.returncode, ended.stdout) == (0, f"dtls {version('dtls')}\n"), ended.stderr
 
 
+@pytest.mark.slow
 def test_processes_of_a_run_start_there_too(beside: Path) -> None:
     Image.new("RGB", (8, 8)).save(beside / "a.png")
     words = ["upscale", "a.png", "large", "--method", "nearest", "--scale", "2", "--runner", "processes"]

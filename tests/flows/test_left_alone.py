@@ -101,6 +101,7 @@ def test_a_target_with_a_folder_link_is_refused_before_anything_is_written(
     assert upscaled(source, tmp_path / "link") == "4 done"  # what the user names may be one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "name"), [(upscaled, "large"), (upscaled, "large.zip"), (sharded, "shards")])
 def test_a_folder_that_cannot_be_listed_is_told_and_what_was_made_of_it_stays(
     make: Any,

@@ -113,6 +113,7 @@ def test_what_keeps_a_run_from_going_on_is_told(shards: str, tmp_path: Path) -> 
         trained(shards, first, "edsr", steps=2, resume=True)
 
 
+@pytest.mark.slow
 def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_path: Path) -> None:
     first = trained(shards, tmp_path / "first", "edsr")
     with pytest.raises(CheckpointError, match="a model of the method edsr, not srcnn"):
@@ -185,6 +186,7 @@ def test_beyond_the_models_that_come_with_dtls_a_method_has_to_be_named(lr: Path
     assert not (tmp_path / "sr").exists()
 
 
+@pytest.mark.slow
 def test_of_photographs_beyond_the_model_s_scale_the_limit_is_told(
     lr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +218,7 @@ def test_a_scale_beyond_the_model_s_is_refused_before_any_work(lr: Path, tmp_pat
         upscale.fn(UpscaleOptions(source=str(lr), target=str(tmp_path / "sr"), checkpoint="bundled:magic", scale=2))
 
 
+@pytest.mark.slow
 def test_a_folder_goes_before_a_model_of_the_same_name(
     shards: str, lr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def test_each_result_is_its_own_image_enlarged(upscaled: Path) -> None:
         assert np.abs(found - expected).mean() < 3, key
 
 
+@pytest.mark.slow
 def test_a_report_on_it_has_a_row_for_each_image_and_no_traceback(
     mixed: Path, upscaled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "name"), [(upscaled, "new/folder"), (upscaled, "large.zip"), (sharded, "shards")])
 def test_what_a_run_has_told_as_done_is_on_the_disk(make: Any, name: str, disk: Disk, photographs: Path) -> None:
     assert make(photographs, disk.root / name) == "12 done"
@@ -50,6 +51,7 @@ def test_what_a_run_has_told_as_done_is_on_the_disk(make: Any, name: str, disk: 
     assert make(photographs, cut / name) == "12 already done"
 
 
+@pytest.mark.slow
 def test_a_result_that_replaces_another_is_there_or_is_made_again(disk: Disk, photographs: Path) -> None:
     target = disk.root / "replaced"
     upscaled(photographs, target)

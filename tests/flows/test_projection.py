@@ -76,6 +76,7 @@ def misfit(sr: Path, lr: Path, protocol: Protocol = "antialias") -> float:
     return float(apart[:, :3][seen.expand_as(apart[:, :3])].max())
 
 
+@pytest.mark.slow
 def test_results_of_every_kind_agree_with_their_sources(hr: Path, tmp_path: Path) -> None:
     lr = made_small(hr)
     assert enlarged(lr, tmp_path / "sr", method="bicubic", project=True) == "4 done"
@@ -133,6 +134,7 @@ def test_options_of_projecting_need_it_and_have_bounds(options: dict[str, object
         UpscaleOptions.model_validate({"source": "a", "target": "b", "method": "bicubic", "scale": 2, **options})
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_projected_by_what_made_its_sources(hr: Path, tmp_path: Path) -> None:
     from dtls.checkpoints.checkpoint import save_checkpoint
 

@@ -192,6 +192,7 @@ def test_shards_of_an_earlier_plan_are_not_trained_on_while_they_are_there(
     assert {entry.key for entry in list_shards(Location.of(target))} == {"train-000000.tar"}
 
 
+@pytest.mark.slow
 def test_a_source_that_is_away_for_a_while_costs_no_result_and_is_tried_again_when_it_is_back(
     source: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +222,7 @@ def _unreachable(*_: object) -> NoReturn:
     raise UnavailableError("s3://bucket: no network")
 
 
+@pytest.mark.slow
 def test_a_page_is_not_made_without_images_that_are_out_of_reach(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +245,7 @@ def test_a_page_is_not_made_without_images_that_are_out_of_reach(
     assert page.count(b"data:image") == 2 * len(("LR", "SR", "its map", "HR"))
 
 
+@pytest.mark.slow
 def test_pages_are_written_under_the_lease(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, make = tmp_path / "report", Publication._make
 

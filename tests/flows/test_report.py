@@ -55,6 +55,7 @@ def options(compared: Path, out: Path, **changes: object) -> ReportOptions:
     return ReportOptions(**settings)
 
 
+@pytest.mark.slow
 def test_a_report_is_a_table_a_summary_and_a_page(compared: Path, tmp_path: Path) -> None:
     page = report.fn(options(compared, tmp_path))
     assert page == str(tmp_path / "index.html")
@@ -78,6 +79,7 @@ def test_the_protocol_comes_from_the_lr_images_and_another_is_refused(compared: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_missing_broken_and_wrongly_sized_images_are_rows_with_a_reason(compared: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     for path in sorted((compared / "bicubic").rglob("*.png")):
@@ -101,6 +103,7 @@ def test_missing_broken_and_wrongly_sized_images_are_rows_with_a_reason(compared
     assert (tmp_path / "out" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_hostile_names_are_escaped_on_the_page_and_refused_for_methods(compared: Path, tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("hr", "lr", "sr")}
     for folder, side in zip(folders.values(), (64, 16, 64), strict=True):
@@ -114,6 +117,7 @@ def test_hostile_names_are_escaped_on_the_page_and_refused_for_methods(compared:
             options(compared, tmp_path / "out", sr={name: str(folders["sr"])})
 
 
+@pytest.mark.slow
 def test_a_second_report_measures_nothing_again(
     compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +128,7 @@ def test_a_second_report_measures_nothing_again(
     assert (tmp_path / "metrics.parquet").stat().st_mtime_ns == first
 
 
+@pytest.mark.slow
 def test_results_of_a_model_for_another_protocol_are_refused_unless_asked_for(compared: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = DTLS(dim=8, multipliers=(1, 2), residual=True, size=64, stride=8, steps=6, protocol="reference")
@@ -138,6 +143,7 @@ def test_results_of_a_model_for_another_protocol_are_refused_unless_asked_for(co
     assert (tmp_path / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_without_ground_truth_there_is_consistency_and_a_sentence_that_says_so(
     compared: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +170,7 @@ def realworld(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [None, "realworld"])
 def test_of_lr_images_made_by_realworld_there_is_no_consistency_and_a_sentence_says_why(
     realworld: Path, tmp_path: Path, told: str | None
@@ -193,6 +200,7 @@ def test_lr_images_made_by_realworld_say_nothing_without_ground_truth(realworld:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_without_lr_images_there_is_all_but_consistency(compared: Path, tmp_path: Path) -> None:
     report.fn(options(compared, tmp_path, lr=None, lpips="none"))
     table = pd.read_parquet(tmp_path / "metrics.parquet")
@@ -200,6 +208,7 @@ def test_without_lr_images_there_is_all_but_consistency(compared: Path, tmp_path
     assert table[["consistency", "lpips", "scale"]].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_what_the_numbers_stand_on_is_recorded_with_each(compared: Path, tmp_path: Path) -> None:
     report.fn(options(compared, tmp_path / "rgb"))
     report.fn(options(compared, tmp_path / "y", colour="y", border=4))
@@ -212,6 +221,7 @@ def test_what_the_numbers_stand_on_is_recorded_with_each(compared: Path, tmp_pat
     assert said == "Protocol: antialias · ×4 · Y, border 4 · LPIPS alex"
 
 
+@pytest.mark.slow
 def test_another_method_is_measured_alone(compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.fn(options(compared, tmp_path, sr={"bicubic": str(compared / "bicubic")}))
     before = pd.read_parquet(tmp_path / "metrics.parquet").set_index("key")
@@ -221,6 +231,7 @@ def test_another_method_is_measured_alone(compared: Path, tmp_path: Path, capsys
     pd.testing.assert_frame_equal(after[after.method == "bicubic"].set_index("key"), before)
 
 
+@pytest.mark.slow
 def test_numbers_are_the_same_one_by_one_and_together(compared: Path, tmp_path: Path) -> None:
     report.fn(options(compared, tmp_path / "together"))
     report.fn(options(compared, tmp_path / "one", batch_size=1, workers=1))
@@ -228,6 +239,7 @@ def test_numbers_are_the_same_one_by_one_and_together(compared: Path, tmp_path: 
     pd.testing.assert_frame_equal(together, one, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_runs_are_kept_side_by_side_and_read_as_one_table(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     report.fn(options(compared, out, run="first", sr={"bicubic": str(compared / "nearest")}))
@@ -269,6 +281,7 @@ def test_options_that_do_not_fit_are_refused(
         options(compared, tmp_path, **wrong)
 
 
+@pytest.mark.slow
 def test_many_images_lie_beside_the_page_and_old_ones_go(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +308,7 @@ def test_the_images_shown_go_from_the_worst_to_the_best() -> None:
     assert gallery.chosen(frame, 99) == gallery.chosen(frame, 7)
 
 
+@pytest.mark.slow
 def test_fid_and_kid_want_their_extra(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: str) -> None:
         raise InceptionError("install dtls[fid]")
@@ -313,6 +327,7 @@ class Means:
         return torch.nn.functional.adaptive_avg_pool2d(x.float() / 255, 2).flatten(1)
 
 
+@pytest.mark.slow
 def test_fid_and_kid_are_of_all_images_and_refused_for_few(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

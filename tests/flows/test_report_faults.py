@@ -28,6 +28,7 @@ def resize(folder: Path, size: tuple[int, int]) -> None:
         save(Image.new("RGB", size, "teal"), path)
 
 
+@pytest.mark.slow
 def test_results_that_are_all_of_the_wrong_size_are_a_page_of_failures(folder: Path, tmp_path: Path) -> None:
     for name in ("good", "poor"):
         resize(folder / name, (38, 40))
@@ -39,6 +40,7 @@ def test_results_that_are_all_of_the_wrong_size_are_a_page_of_failures(folder: P
     assert "| good | 0 | 6 |" in (tmp_path / "out" / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_images_that_the_border_eats_up_are_a_page_without_numbers(folder: Path, tmp_path: Path) -> None:
     tiny = images(tmp_path / "tiny", side=1)
     summary = made(tiny, tmp_path / "out", border=4, lr=None, figures=True)
@@ -46,6 +48,7 @@ def test_images_that_the_border_eats_up_are_a_page_without_numbers(folder: Path,
     assert "2 methods" in (tmp_path / "out" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_images_that_memory_does_not_suffice_to_measure_are_a_page_of_failures(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +58,7 @@ def test_images_that_memory_does_not_suffice_to_measure_are_a_page_of_failures(
     assert (tmp_path / "out" / "index.html").read_text().count("needs about 1.6 EB of memory") == 12
 
 
+@pytest.mark.slow
 def test_large_images_are_measured_one_by_one_with_the_same_numbers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +89,7 @@ def test_a_run_whose_only_unit_broke_ends_with_that_and_a_page(folder: Path, tmp
     assert "6 of 6 images are not measured yet" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broken")
 def test_a_part_is_not_presented_as_the_whole_nor_kept_among_the_runs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +118,7 @@ def test_a_page_that_cannot_be_made_does_not_hide_why_the_run_failed(
     assert "no page of what there is: no page" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_of_identical_images_are_those_that_can_be_drawn(folder: Path, tmp_path: Path) -> None:
     same = {"same": str(folder / "hr"), "again": str(folder / "hr")}
     made(folder, tmp_path / "out", sr=same, lr=None, lpips="alex", figures=True)
@@ -120,6 +126,7 @@ def test_figures_of_identical_images_are_those_that_can_be_drawn(folder: Path, t
     assert names == {"comparison", "distributions"}
 
 
+@pytest.mark.slow
 def test_images_without_a_readable_hr_image_have_no_place_in_a_figure(folder: Path, tmp_path: Path) -> None:
     for path in sorted((folder / "hr").iterdir())[:2]:
         path.write_bytes(b"no image")
@@ -127,6 +134,7 @@ def test_images_without_a_readable_hr_image_have_no_place_in_a_figure(folder: Pa
     assert (tmp_path / "out" / "figures" / "comparison.png").exists()
 
 
+@pytest.mark.slow
 def test_without_any_readable_image_there_is_no_sheet_but_a_page(folder: Path, tmp_path: Path) -> None:
     for path in (path for name in ("hr", "lr", "good", "poor") for path in (folder / name).iterdir()):
         path.write_bytes(b"no image")
@@ -135,6 +143,7 @@ def test_without_any_readable_image_there_is_no_sheet_but_a_page(folder: Path, t
     assert "not an image" in (tmp_path / "out" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_lr_images_that_are_missing_or_do_not_fit_cost_only_consistency(folder: Path, tmp_path: Path) -> None:
     (folder / "lr" / "0.png").unlink()
     save(Image.new("RGB", (9, 10)), folder / "lr" / "1.png")
@@ -151,6 +160,7 @@ def test_lr_images_that_are_missing_or_do_not_fit_cost_only_consistency(folder: 
     assert said in (tmp_path / "out" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_lr_images_of_realworld_that_are_missing_or_do_not_fit_are_told(folder: Path, tmp_path: Path) -> None:
     (folder / "lr" / "0.png").unlink()
     save(Image.new("RGB", (9, 10)), folder / "lr" / "1.png")
@@ -162,6 +172,7 @@ def test_lr_images_of_realworld_that_are_missing_or_do_not_fit_are_told(folder: 
     assert summary["notes"][1] == "LR images are missing or do not fit for 2 images: no scale there."
 
 
+@pytest.mark.slow
 def test_lr_images_that_are_missing_are_failures_without_ground_truth(folder: Path, tmp_path: Path) -> None:
     (folder / "lr" / "0.png").write_bytes(b"no image")
     made(folder, tmp_path / "out", hr=None)
@@ -169,6 +180,7 @@ def test_lr_images_that_are_missing_are_failures_without_ground_truth(folder: Pa
     assert table.loc["0"].status.eq("failed").all()
 
 
+@pytest.mark.slow
 def test_lr_images_that_are_too_many_are_told(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +191,7 @@ def test_lr_images_that_are_too_many_are_told(
     assert "LR images without an HR image" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_method_with_one_easy_image_is_not_best(folder: Path, tmp_path: Path) -> None:
     for number in range(1, 6):
         (folder / "poor" / f"{number}.png").unlink()
@@ -194,6 +207,7 @@ def test_a_method_with_one_easy_image_is_not_best(folder: Path, tmp_path: Path) 
     assert "Ranked over the one image that all methods have." in page
 
 
+@pytest.mark.slow
 def test_numbers_that_the_border_leaves_out_are_told(folder: Path, tmp_path: Path) -> None:
     summary = made(folder, tmp_path / "out", border=20)
     assert "PSNR and SSIM: inside a border of 20 pixels nothing is left of 6 images." in summary["notes"]
@@ -208,6 +222,7 @@ def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     fonts._found.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_fonts")
 def test_figures_with_names_that_no_font_has_are_refused_before_any_work(folder: Path, tmp_path: Path) -> None:
     results = {"超解像": str(folder / "good")}
@@ -217,6 +232,7 @@ def test_figures_with_names_that_no_font_has_are_refused_before_any_work(folder:
     assert made(folder, tmp_path / "out", sr=results)["methods"][0]["ok"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_fonts")
 def test_keys_that_no_font_has_are_drawn_as_codes_and_told(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

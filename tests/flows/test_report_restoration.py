@@ -38,6 +38,7 @@ def report(
     return made(folder, out, lr=lr, sr=sr, protocol=protocol, max_failed=0.0, **changes)
 
 
+@pytest.mark.slow
 def test_a_report_on_colourisation_compares_luma_and_says_so(folder: Path, tmp_path: Path) -> None:
     summary = report(folder, tmp_path, "grey", "grey", "grey", "good")
     input_, good = summary["methods"]
@@ -56,6 +57,7 @@ def test_a_report_on_colourisation_compares_luma_and_says_so(folder: Path, tmp_p
     assert table["authors_consistency"].isna().all()
 
 
+@pytest.mark.slow
 def test_what_is_filled_into_a_hole_is_consistent_and_images_without_one_are_noted(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +69,7 @@ def test_what_is_filled_into_a_hole_is_consistent_and_images_without_one_are_not
     assert any(note.startswith("no pixel of the degraded image is transparent") for note in told["notes"])
 
 
+@pytest.mark.slow
 def test_without_ground_truth_there_is_consistency_alone_in_the_words_of_the_task(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -76,6 +79,7 @@ def test_without_ground_truth_there_is_consistency_alone_in_the_words_of_the_tas
     assert len(summary["notes"]) == 1
 
 
+@pytest.mark.slow
 def test_where_agreement_is_not_known_it_is_said_and_nothing_is_measured(folder: Path, tmp_path: Path) -> None:
     summary = report(folder, tmp_path / "noisy", "grey", "noise:0.1*0.5", "good")
     assert "consistency" not in summary["methods"][0]
@@ -84,6 +88,7 @@ def test_where_agreement_is_not_known_it_is_said_and_nothing_is_measured(folder:
         report(folder, tmp_path / "none", "grey", "noise:0.1*0.5", "good", hr=None)
 
 
+@pytest.mark.slow
 def test_degraded_images_of_another_size_have_no_consistency_and_a_note(folder: Path, tmp_path: Path) -> None:
     summary = report(folder, tmp_path, "lr", "grey", "good")
     assert "consistency" not in summary["methods"][0]

@@ -102,6 +102,7 @@ def test_what_is_known_stays_bit_by_bit_and_holes_are_filled(source: Path, masks
     assert (found.mask_sha256.str.len() == 64).all()
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_a_changed_mask_redoes_its_image_alone(
     source: Path, masks: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_second_run_does_nothing_and_a_changed_mask_redoes_its_image_alone(
     assert "has no mask for it, such as plain.png" in rows(target).reason["plain.png"]
 
 
+@pytest.mark.slow
 def test_a_mask_with_other_bytes_under_its_size_and_its_time_is_noticed(source: Path, tmp_path: Path) -> None:
     mask, target = tmp_path / "mask.bmp", tmp_path / "whole"
     Image.fromarray(hole(0)).save(mask)
@@ -224,6 +226,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert not (tmp_path / "whole").exists()
 
 
+@pytest.mark.slow
 def test_a_choice_of_images_leaves_the_others_as_they_are(source: Path, masks: Path, tmp_path: Path) -> None:
     target = tmp_path / "whole"
     restored(source, target, masks=masks)
@@ -244,6 +247,7 @@ def test_masks_among_the_images_are_refused_before_any_work_unless_left_out(sour
     assert restored(source, tmp_path / "whole", **given) == "1 done"
 
 
+@pytest.mark.slow
 def test_other_options_stop_the_run_before_any_work(source: Path, masks: Path, tmp_path: Path) -> None:
     restored(source, tmp_path / "whole", masks=masks)
     with pytest.raises(StorageError, match="--overwrite"):
@@ -267,6 +271,7 @@ def by_model(source: Path, target: Path, model: Path, task: str, **options: Any)
     return restored(source, target, **given)
 
 
+@pytest.mark.slow
 def test_grey_images_of_every_kind_get_colours_of_their_own_lightness(
     source: Path, models: Path, tmp_path: Path
 ) -> None:
@@ -294,6 +299,7 @@ def test_grey_images_of_every_kind_get_colours_of_their_own_lightness(
     }
 
 
+@pytest.mark.slow
 def test_a_model_fills_holes_and_keeps_all_else_and_another_task_s_is_refused(
     source: Path, masks: Path, models: Path, tmp_path: Path
 ) -> None:
@@ -308,6 +314,7 @@ def test_a_model_fills_holes_and_keeps_all_else_and_another_task_s_is_refused(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_images_that_were_degraded_otherwise_are_refused_unless_asked_for(
     source: Path, models: Path, tmp_path: Path
 ) -> None:

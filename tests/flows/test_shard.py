@@ -111,6 +111,7 @@ def test_what_is_no_image_of_ffhq_refuses_the_published_split(ffhq: Path, target
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_a_split_by_hash_gives_each_side_its_share(photographs: Path, tmp_path: Path, target: Path) -> None:
     source, data = tmp_path / "many", (photographs / "00000" / "00000.png").read_bytes()
     source.mkdir()
@@ -380,6 +381,7 @@ def expected(source: Path, options: dict[str, Any], tmp_path_factory: pytest.Tem
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_flight", [1, 2, 4])
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_the_same_bytes_come_from_any_number_of_workers(
@@ -394,6 +396,7 @@ def test_the_same_bytes_come_from_any_number_of_workers(
     assert tars(target) == expected
 
 
+@pytest.mark.slow
 def test_the_same_bytes_come_in_whatever_order_and_whenever_the_files_were_made(
     source: Path,
     options: dict[str, Any],
@@ -441,6 +444,7 @@ def test_the_same_bytes_come_from_and_to_a_bucket(
     assert tars(made_at) == expected
 
 
+@pytest.mark.slow
 def test_the_same_bytes_come_after_a_run_that_was_stopped_and_one_that_went_on(
     source: Path,
     options: dict[str, Any],

@@ -138,6 +138,7 @@ CHANGES: list[tuple[Flow, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "first", "then"), CHANGES)
 def test_another_size_method_or_protocol_redoes_everything_and_only_once(
     source: Path, target: Path, run: Flow, first: dict[str, Any], then: dict[str, Any]
@@ -156,6 +157,7 @@ def test_another_size_method_or_protocol_redoes_everything_and_only_once(
     assert written(target) == after
 
 
+@pytest.mark.slow
 def test_another_checkpoint_redoes_everything_and_the_same_one_elsewhere_nothing(
     source: Path, target: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_what_the_results_do_not_depend_on_redoes_nothing(source: Path, target: 
         assert written(target) == before
 
 
+@pytest.mark.slow
 @FLOWS
 def test_an_input_of_other_bytes_redoes_its_unit_alone(source: Path, target: Path, run: Flow) -> None:
     victim = "00000/00005.png"
@@ -206,6 +209,7 @@ def test_an_input_of_other_bytes_redoes_its_unit_alone(source: Path, target: Pat
     assert row.source_tag == str((source / victim).stat().st_mtime_ns)
 
 
+@pytest.mark.slow
 def test_a_shard_is_redone_from_where_an_image_came_or_went(source: Path, target: Path) -> None:
     sharded(source, target)
     first = written(target)
@@ -218,6 +222,7 @@ def test_a_shard_is_redone_from_where_an_image_came_or_went(source: Path, target
     assert changed(outputs(more), outputs(written(target))) == {f"shard-{n:06d}.tar" for n in (1, 2, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [downscaled, upscaled])
 def test_results_of_removed_sources_stay(source: Path, target: Path, run: Flow) -> None:
     run(source, target)
@@ -244,6 +249,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [downscaled, upscaled])
 def test_failed_samples_alone_are_tried_again(source: Path, target: Path, run: Flow, read: list[str]) -> None:
     for number in (2, 7):
@@ -273,6 +279,7 @@ def test_of_shards_those_with_failed_samples_are_tried_again(source: Path, targe
     assert changed(receipts(before), receipts(after)) == units_of(target, "00000/00005.png")
 
 
+@pytest.mark.slow
 def test_of_a_report_the_rows_of_what_changed_are_measured_again(
     compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,6 +296,7 @@ def test_of_a_report_the_rows_of_what_changed_are_measured_again(
     assert ": 2 done, 22 already done\n" in capsys.readouterr().err  # those of both methods
 
 
+@pytest.mark.slow
 def test_a_report_on_nothing_new_measures_nothing(compared: Path, tmp_path: Path) -> None:
     reported(compared, tmp_path)
     before = written(tmp_path)
@@ -298,6 +306,7 @@ def test_a_report_on_nothing_new_measures_nothing(compared: Path, tmp_path: Path
     assert after["metrics.parquet"] == before["metrics.parquet"]
 
 
+@pytest.mark.slow
 def test_a_report_on_nothing_new_writes_nothing(compared: Path, tmp_path: Path) -> None:
     reported(compared, tmp_path)
     before = written(tmp_path)
@@ -328,6 +337,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["shard", "shard with authors", "downscale", "bicubic", "nearest", "dtls", "failures"]
 )
@@ -391,6 +401,7 @@ def test_a_run_with_nothing_to_do_in_a_bucket_is_one_listing_and_its_receipts(
     assert len(requests) == len(listings) + len(gets) + looks
 
 
+@pytest.mark.slow
 @FLOWS
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
 def test_what_a_run_keeps_is_made_again_where_it_is_harmed(source: Path, target: Path, run: Flow, harm: str) -> None:
@@ -440,6 +451,7 @@ def test_a_source_that_moved_is_taken_once_its_old_address_is_forgotten(
     assert outputs(written(target)) == outputs(before)
 
 
+@pytest.mark.slow
 @FLOWS
 def test_the_same_source_in_another_spelling_is_the_same(
     source: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Flow
@@ -463,6 +475,7 @@ def test_the_same_source_in_another_spelling_is_the_same(
         assert written(target) == before, spelling
 
 
+@pytest.mark.slow
 def test_the_same_name_elsewhere_is_another_source(
     source: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def enlarge(source: Path, target: Path | str, **options: Any) -> None:
     upscale.fn(UpscaleOptions.model_validate({**settings, **options}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["large", "large.zip"])
 def test_a_finished_run_is_told_with_its_failures(
     name: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -121,6 +122,7 @@ def test_a_strange_record_costs_no_more_than_what_it_would_have_told(
     assert "left, in " in told(tmp_path / "large")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_gone_and_can_go_on(source: Path, tmp_path: Path) -> None:
     target = Location.of(str(tmp_path / "large"))
     enlarge(source, tmp_path / "large")
@@ -131,6 +133,7 @@ def test_a_run_that_was_killed_is_gone_and_can_go_on(source: Path, tmp_path: Pat
     assert told(tmp_path / "large").endswith(") has ended early; run it again to resume")
 
 
+@pytest.mark.slow
 def test_only_receipts_of_the_plan_count(source: Path, tmp_path: Path) -> None:
     enlarge(source, tmp_path / "large")
     old = next((tmp_path / "large/.dtls/receipts/upscale").iterdir())
@@ -141,6 +144,7 @@ def test_only_receipts_of_the_plan_count(source: Path, tmp_path: Path) -> None:
     assert "left, in " in told(tmp_path / "large")
 
 
+@pytest.mark.slow
 def test_shards_reports_and_trainings_are_told_too(source: Path, tmp_path: Path) -> None:
     (source / "broken.png").unlink()
     shards, lr = tmp_path / "shards", tmp_path / "lr"

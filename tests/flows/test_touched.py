@@ -58,6 +58,7 @@ def results(target: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in target.glob("*.*") if path.suffix in (".png", ".tar")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", FLOWS)
 def test_a_change_is_noticed_though_size_and_time_are_as_they_were(make: Make, source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
@@ -77,6 +78,7 @@ def test_a_change_is_noticed_though_size_and_time_are_as_they_were(make: Make, s
     assert results(tmp_path / "anew") == red
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", FLOWS)
 def test_what_was_only_touched_is_not_made_again(make: Make, source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
@@ -93,6 +95,7 @@ def test_what_was_only_touched_is_not_made_again(make: Make, source: Path, tmp_p
     assert make(source, target).startswith("1 done")  # c.bmp, as nothing tells of its change any more
 
 
+@pytest.mark.slow
 def test_an_image_dated_before_1970_is_one_like_others(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +108,7 @@ def test_an_image_dated_before_1970_is_one_like_others(
     assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_results_of_a_version_that_kept_no_hashes_are_not_made_again(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     upscaled(source, target)
@@ -120,6 +124,7 @@ def test_results_of_a_version_that_kept_no_hashes_are_not_made_again(source: Pat
     assert upscaled(source, target) == "3 already done"
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_its_work_leaves_the_change_to_the_next(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

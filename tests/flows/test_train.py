@@ -403,6 +403,7 @@ def test_sizes_that_do_not_fit_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_images_smaller_than_the_model_are_named(shards: str, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"shard-0.*64×64 is smaller than the model's size 128"):
         run(shards, tmp_path, 1, size=128, lr_size=16)

@@ -32,6 +32,7 @@ def figure(folders: tuple[str, str], out: Path, **changes: object) -> Image.Imag
     return Image.open(out / "trajectory.png")
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_row_an_image_and_a_column_a_step(folders: tuple[str, str], tmp_path: Path) -> None:
     wide = figure(folders, tmp_path / "wide", images=2, columns=6)
     narrow = figure(folders, tmp_path / "narrow", images=2, columns=3)
@@ -40,12 +41,14 @@ def test_the_figure_has_a_row_an_image_and_a_column_a_step(folders: tuple[str, s
     assert tall.height > 1.7 * narrow.height
 
 
+@pytest.mark.slow
 def test_more_columns_than_steps_show_every_step(folders: tuple[str, str], tmp_path: Path) -> None:
     every = figure(folders, tmp_path / "every", images=1, columns=64)
     six = figure(folders, tmp_path / "six", images=1, columns=6)  # t = 6 … 2, and the result, which is that of t = 1
     assert every.size == six.size
 
 
+@pytest.mark.slow
 def test_images_made_for_another_protocol_are_refused_unless_asked_for(
     folders: tuple[str, str], photographs: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def table(out: Path) -> pd.DataFrame:
     return pd.read_parquet(out / "metrics.parquet")
 
 
+@pytest.mark.slow
 def test_transparency_of_one_is_in_the_row_the_summary_and_the_page(folder: Path, tmp_path: Path) -> None:
     see_through(folder / "hr" / "1.png")
     summary = made(folder, tmp_path / "out")
@@ -50,6 +51,7 @@ def test_transparency_of_one_is_in_the_row_the_summary_and_the_page(folder: Path
     assert rows[rows.notes.notna()][["key", "notes"]].values.tolist() == [["1", OVER_WHITE]] * 2
 
 
+@pytest.mark.slow
 def test_what_is_unlike_is_counted_by_kind_and_said_of_whom(folder: Path, tmp_path: Path) -> None:
     for name in ("0.png", "2.png"):
         see_through(folder / "good" / name)
@@ -61,6 +63,7 @@ def test_what_is_unlike_is_counted_by_kind_and_said_of_whom(folder: Path, tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_without_hr_images_the_lr_image_is_what_sr_is_unlike(folder: Path, tmp_path: Path) -> None:
     samples = np.full((10, 10), 40_000, np.uint16)
     change(folder / "lr" / "0.png", Image.fromarray(samples))
@@ -69,6 +72,7 @@ def test_without_hr_images_the_lr_image_is_what_sr_is_unlike(folder: Path, tmp_p
     assert notes[-2] == "LR has 16 bits a sample, SR 8: compared in 8 bits, in 1 image such as 0."
 
 
+@pytest.mark.slow
 def test_rows_of_earlier_versions_stay_valid_without_notes(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +100,7 @@ def odd(folder: Path, extra: tuple[int, int]) -> None:
         save(wide, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(3, 1), (0, 3)])
 def test_hr_images_are_cropped_to_whole_lr_pixels(folder: Path, tmp_path: Path, extra: tuple[int, int]) -> None:
     expected = made(folder, tmp_path / "even")
@@ -110,6 +115,7 @@ def test_hr_images_are_cropped_to_whole_lr_pixels(folder: Path, tmp_path: Path, 
         assert odd_sheet.tobytes() == even_sheet.tobytes()
 
 
+@pytest.mark.slow
 def test_hr_images_are_cropped_for_broken_scales_as_downscaling_crops_them(folder: Path, tmp_path: Path) -> None:
     hr, lr, sr = (str(tmp_path / name) for name in ("hr", "lr", "sr"))
     for path in (folder / "hr").iterdir():
@@ -123,6 +129,7 @@ def test_hr_images_are_cropped_for_broken_scales_as_downscaling_crops_them(folde
     assert table(tmp_path / "out").scale.tolist() == [2.5] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(4, 0), (1, 4), (-1, 1)])
 def test_hr_images_of_other_sizes_are_not_cropped(folder: Path, tmp_path: Path, extra: tuple[int, int]) -> None:
     odd(folder, extra)
@@ -131,6 +138,7 @@ def test_hr_images_of_other_sizes_are_not_cropped(folder: Path, tmp_path: Path, 
     assert table(tmp_path / "out").error[0] == f"SR is 40×40, HR is {40 + extra[0]}×{40 + extra[1]}"
 
 
+@pytest.mark.slow
 def test_without_lr_images_the_reason_says_what_would_crop(folder: Path, tmp_path: Path) -> None:
     odd(folder, (3, 1))
     made(folder, tmp_path / "out", lr=None)
@@ -139,6 +147,7 @@ def test_without_lr_images_the_reason_says_what_would_crop(folder: Path, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_one_method_s_crop_changes_nothing_for_another(folder: Path, tmp_path: Path) -> None:
     odd(folder, (2, 2))
     for path in (folder / "poor").iterdir():
@@ -151,6 +160,7 @@ def test_one_method_s_crop_changes_nothing_for_another(folder: Path, tmp_path: P
         assert json.dumps(alone["methods"][0]) == json.dumps(both["methods"][place])
 
 
+@pytest.mark.slow
 def test_results_that_are_not_turned_upright_say_so(folder: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -67,6 +67,7 @@ def test_results_lie_under_the_same_names_and_have_the_right_size(source: Path, 
     assert set(manifest.method) == {"bicubic"}
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing(source: Path, target: Path) -> None:
     bicubic(source, target)
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
@@ -106,6 +107,7 @@ def test_an_image_that_changed_is_made_again_alone(source: Path, target: Path) -
     assert Image.open(target / "0" / "00000.png").size == (16, 16)
 
 
+@pytest.mark.slow
 def test_other_options_redo_everything(source: Path, target: Path) -> None:
     bicubic(source, target)
     assert bicubic(source, target, scale=3, overwrite=True) == "6 done"
@@ -131,6 +133,7 @@ def test_the_run_fails_when_too_many_samples_do_after_doing_the_rest(source: Pat
     assert len(images(target)) == 6
 
 
+@pytest.mark.slow
 def test_a_trained_model_upscales_to_a_scale_or_to_a_size(source: Path, target: Path, checkpoint: Path) -> None:
     options = {"source": str(source), "checkpoint": str(checkpoint), "device": "cpu"}
     upscale.fn(UpscaleOptions(target=str(target / "scale"), scale=2, project=True, **options))
@@ -154,6 +157,7 @@ def test_a_scale_beyond_the_model_is_refused_and_a_size_is_the_reason_of_each_fa
     assert set(pd.read_parquet(target / "manifest.parquet").reason) == {says}
 
 
+@pytest.mark.slow
 def test_any_scale_up_to_the_largest_takes_images_of_any_sides(source: Path, target: Path, checkpoint: Path) -> None:
     sides = {"odd.png": (67, 45), "dot.png": (1, 1)}
     for name, size in sides.items():
@@ -166,6 +170,7 @@ def test_any_scale_up_to_the_largest_takes_images_of_any_sides(source: Path, tar
     assert made == {"odd.png": (107, 72), "dot.png": (2, 2)}
 
 
+@pytest.mark.slow
 def test_a_size_is_the_longer_side_of_every_result(source: Path, target: Path, checkpoint: Path) -> None:
     Image.new("RGB", (67, 45), "teal").save(source / "wide.png")
     Image.new("RGB", (45, 67), "teal").save(source / "tall.png")
@@ -175,6 +180,7 @@ def test_a_size_is_the_longer_side_of_every_result(source: Path, target: Path, c
     assert {max(Image.open(target / name).size) for name in images(target)} == {100}
 
 
+@pytest.mark.slow
 def test_a_result_larger_than_a_tile_is_made(source: Path, target: Path, checkpoint: Path) -> None:
     folder = source / "large"
     folder.mkdir()
@@ -200,6 +206,7 @@ def test_tiles_too_small_to_overlap_are_refused(tile: int) -> None:
         UpscaleOptions(source="a", target="b", checkpoint="c", scale=2, tile=tile)
 
 
+@pytest.mark.slow
 def test_another_way_of_sampling_redoes_the_images_and_what_gives_the_same_does_not(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
@@ -220,6 +227,7 @@ def test_a_sampler_that_the_checkpoint_cannot_serve_is_refused_before_any_work(
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_images_made_by_another_protocol_are_refused_unless_asked_for(
     source: Path, target: Path, checkpoint: Path
 ) -> None:
@@ -264,6 +272,7 @@ def test_a_folder_with_the_results_of_another_flow_is_left_alone(source: Path, t
     assert images(target) == before
 
 
+@pytest.mark.slow
 def test_a_sample_that_now_fails_leaves_no_old_result(source: Path, target: Path) -> None:
     bicubic(source, target)
     (source / "0" / "00000.png").write_bytes(b"broken since")
@@ -272,6 +281,7 @@ def test_a_sample_that_now_fails_leaves_no_old_result(source: Path, target: Path
     assert len(images(target)) == 5
 
 
+@pytest.mark.slow
 def test_linked_images_count_and_broken_links_are_recorded(source: Path, target: Path) -> None:
     (source / "linked.png").symlink_to(source / "0" / "00000.png")
     (source / "again").symlink_to(source / "1")
@@ -284,6 +294,7 @@ def test_linked_images_count_and_broken_links_are_recorded(source: Path, target:
     assert manifest.status.value_counts().to_dict() == {"ok": 7, "failed": 1}
 
 
+@pytest.mark.slow
 def test_pixels_that_are_no_numbers_are_failures(source: Path, target: Path, checkpoint: Path) -> None:
     model = load_checkpoint(checkpoint, DTLS)
     for name, weight in model.unet.named_parameters():
@@ -351,6 +362,7 @@ def test_a_prefect_flow_run_leaves_a_page_of_how_it_ended(source: Path, target: 
     assert str(target / "manifest.parquet") in page
 
 
+@pytest.mark.slow
 def test_what_of_the_images_could_not_be_kept_is_told(
     source: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,7 @@ def test_whole_targets_pass_and_nothing_is_written(images: Path, shards: Path) -
     assert files(images) | files(shards) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "harm", "line", "summary"),
     [
@@ -141,6 +142,7 @@ def test_what_is_wrong_is_told_repaired_and_made_again(
     assert (IMAGE in redone) == (name == IMAGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [flip, cut])
 def test_a_harmed_shard_is_made_again_alone(
     photographs: Path, shards: Path, harm: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
@@ -190,6 +192,7 @@ def test_files_of_no_receipt_are_told_and_no_error(images: Path, capsys: pytest.
     assert files(images) == before
 
 
+@pytest.mark.slow
 def test_of_many_problems_the_first_are_told_and_the_rest_counted(
     tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +213,7 @@ def test_of_many_problems_the_first_are_told_and_the_rest_counted(
     assert said[-1].endswith("23 of 23 files do not match their receipts")
 
 
+@pytest.mark.slow
 def test_a_report_has_receipts_to_read_and_what_was_made_of_them(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +227,7 @@ def test_a_report_has_receipts_to_read_and_what_was_made_of_them(
         verified(out)
 
 
+@pytest.mark.slow
 def test_each_file_of_a_report_is_checked_and_its_table_in_each_column(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,6 +257,7 @@ def test_each_file_of_a_report_is_checked_and_its_table_in_each_column(
     assert verified(out).endswith("can be read; what the run made is whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_ended_is_told_of(images: Path, photographs: Path) -> None:
     (images / ".dtls" / "unfinished").write_text("{}")
     with pytest.raises(RunError, match=f"{images}: run the flow again, which makes it whole"):
@@ -305,6 +311,7 @@ def test_a_target_without_receipts_is_refused(tmp_path: Path, name: str) -> None
         verified(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_an_archive_is_told_repaired_and_made_whole_again(
     kind: str, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -330,6 +337,7 @@ def test_an_archive_is_told_repaired_and_made_whole_again(
     assert archive.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_folder_may_be_named_like_an_archive(photographs: Path, tmp_path: Path) -> None:
     upscaled(photographs, tmp_path / "folder")
     (tmp_path / "folder").rename(tmp_path / "folder.zip")

@@ -138,6 +138,7 @@ def test_status_and_verify_read_a_target(target: str, folder: Path, dtls: Comman
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_only_the_missing_units_of_a_stopped_run_are_done(folder: Path, dtls: Command) -> None:
     before = files(folder / "half")
     done, whole = results(before), {name: folder / "large" / name for name in results(files(folder / "large"))}
@@ -155,6 +156,7 @@ def test_only_the_missing_units_of_a_stopped_run_are_done(folder: Path, dtls: Co
     dtls("verify half")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["large", "large.zip"])
 def test_of_one_more_image_only_that_one_is_made(target: str, folder: Path, dtls: Command) -> None:
     shutil.copy(folder / "photos/faces/0.png", folder / "photos/faces/6.png")
@@ -227,6 +229,7 @@ def test_a_training_resumes_and_learns_as_it_would_have(name: str, folder: Path,
     assert list(now) == pytest.approx([8.0, 9.0, kept[2]], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", REPORTS)
 def test_nothing_is_measured_again_for_the_same_report(out: str, folder: Path, dtls: Command) -> None:
     before = files(folder / out)
@@ -241,6 +244,7 @@ def test_nothing_is_measured_again_for_the_same_report(out: str, folder: Path, d
     assert "study.json" not in before or after["study.json"] == before["study.json"]
 
 
+@pytest.mark.slow
 def test_a_report_takes_one_more_result_and_keeps_the_numbers_of_the_others(folder: Path, dtls: Command) -> None:
     out = folder / "reports/second"
     old = rows(out / "metrics.parquet", "method", "key")
@@ -253,6 +257,7 @@ def test_a_report_takes_one_more_result_and_keeps_the_numbers_of_the_others(fold
     dtls("verify reports/second")
 
 
+@pytest.mark.slow
 def test_answers_of_people_are_read_with_the_key_to_their_study(folder: Path, dtls: Command) -> None:
     out = folder / "reports/first"
     before = pd.read_parquet(out / "ratings.parquet")

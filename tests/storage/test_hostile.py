@@ -105,6 +105,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], s
     return decoded(corpus(image()), tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.mark.slow
 def test_the_corpus_is_large_and_the_same_every_time() -> None:
     first, again = corpus(image()), corpus(image())
     assert len(first) > 350
@@ -176,6 +177,7 @@ def damaged(whole: Callable[[], list[bytes]]) -> st.SearchStrategy[bytes]:
     return numbers.map(damage) | st.binary(max_size=2000)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @fuzz
 @given(data=damaged(whole_images))
@@ -260,6 +262,7 @@ def whole_shards() -> list[bytes]:
     return [tarred(*((f"{n:09}.{suffix}", data) for n in range(4) for suffix in ("png", "json")))]
 
 
+@pytest.mark.slow
 @fuzz
 @given(data=damaged(whole_shards))
 def test_any_bytes_are_a_whole_shard_or_a_storage_error(data: bytes) -> None:
@@ -321,6 +324,7 @@ texts = dict.fromkeys(("id", "flow", "host", "pids", "started"), json_values)
 fields = st.fixed_dictionaries(texts | {"pid": numbers, "expires": numbers})
 
 
+@pytest.mark.slow
 @fuzz
 @given(data=damaged(whole_leases) | fields.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_lease_or_none(data: bytes) -> None:

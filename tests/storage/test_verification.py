@@ -241,14 +241,14 @@ def test_damage_of_any_kind_to_a_receipt_is_a_problem_or_changes_nothing_that_is
     gather(target, made)
     whole = target.read(made.receipt)
     said: list[bool] = []
-    for _ in range(200):
+    for _ in range(100):
         data = bytearray(whole)
         data[generator.randrange(len(data))] ^= generator.randrange(1, 256)
         target.write(made.receipt, bytes(data))
         wrong = problems(target)
         said.append(bool(wrong))
         assert wrong or Verification(target, 1).claims.keys() == {"a.png", "b.png"}
-    assert sum(said) > 50
+    assert sum(said) > 25
 
 
 @pytest.mark.parametrize("change", [{"status": "done"}, {"sha256": None}, {"output_bytes": None}, {"output": None}])

@@ -71,6 +71,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 flow = Flow(lambda: None, name="flow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [Cancelling(), Cancelled()])
 def test_a_run_that_sees_itself_cancelled_twice_in_a_row_stops_itself(
     state: State[None], watched: Callable[..., list[str]]

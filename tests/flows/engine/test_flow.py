@@ -54,6 +54,7 @@ def shout(options: Words) -> str:
     return f"{options.text.upper()} {in_flow_run()}"
 
 
+@pytest.mark.slow
 def test_a_flow_is_a_function_without_prefect_and_becomes_one_of_prefects_when_it_is_used_as_such() -> None:
     ended = subprocess.run([sys.executable, "-c", BEFORE], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

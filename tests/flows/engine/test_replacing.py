@@ -46,6 +46,7 @@ def contents(*places: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "first", "then", "says"),
     [
@@ -78,6 +79,7 @@ def test_other_options_are_told_before_anything_is_replaced(
     assert run(source, target, **then) == "12 already done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["large.zip", "large.tar.gz"])
 def test_an_archive_is_not_replaced_either(source: Path, tmp_path: Path, name: str) -> None:
     archive, beside = tmp_path / name, tmp_path / f"{name}.dtls"
@@ -89,6 +91,7 @@ def test_an_archive_is_not_replaced_either(source: Path, tmp_path: Path, name: s
     assert upscaled(source, archive, scale=2, overwrite=True) == "12 done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [upscaled, sharded])
 def test_images_that_come_change_or_go_need_no_leave(source: Path, tmp_path: Path, run: Flow) -> None:
     target = tmp_path / "target"
@@ -103,6 +106,7 @@ def test_images_that_come_change_or_go_need_no_leave(source: Path, tmp_path: Pat
     assert "already done" in run(source, target)
 
 
+@pytest.mark.slow
 def test_results_that_nobody_would_replace_are_no_reason_to_stop(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     upscaled(source, target)
@@ -128,6 +132,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(pipeline.Transform, "_fetch", stops)
 
 
+@pytest.mark.slow
 def test_a_stopped_replacement_goes_on_and_is_not_undone_without_a_word(
     source: Path, tmp_path: Path, stopping: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +166,7 @@ def test_what_a_stopped_run_has_made_without_a_receipt_counts_as_well(
     assert upscaled(source, target, unit_size=1000) == "12 done"
 
 
+@pytest.mark.slow
 def test_targets_of_versions_that_did_not_keep_their_options_are_protected_too(source: Path, tmp_path: Path) -> None:
     for run, other in ((upscaled, {"scale": 2}), (sharded, {"size": 16})):
         target = tmp_path / run.__name__
@@ -177,6 +183,7 @@ def test_targets_of_versions_that_did_not_keep_their_options_are_protected_too(s
         assert "12 already done" in run(source, target)
 
 
+@pytest.mark.slow
 def test_a_record_of_somebody_else_is_no_way_in(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     upscaled(source, target)
@@ -188,6 +195,7 @@ def test_a_record_of_somebody_else_is_no_way_in(source: Path, tmp_path: Path) ->
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_be_replaced(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +207,7 @@ def test_a_dry_run_says_what_would_be_replaced(
     assert contents(tmp_path / "target") == before
 
 
+@pytest.mark.slow
 def test_units_that_came_to_nothing_leave_the_rest_to_be_replaced(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

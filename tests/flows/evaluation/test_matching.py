@@ -68,6 +68,7 @@ def upscaled(source: Path, target: Path, **options: object) -> str:
     return str(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "options"),
     [
@@ -207,6 +208,7 @@ def test_of_two_names_that_look_the_same_each_fits_its_own_and_the_reason_names_
         sr.see(sr.listed(decomposed(key)))
 
 
+@pytest.mark.slow
 def test_the_table_has_results_of_names_from_a_mac(tmp_path: Path) -> None:
     for name in (COMPOSED, "plain.png"):
         noise(tmp_path / "hr" / name)
@@ -215,6 +217,7 @@ def test_the_table_has_results_of_names_from_a_mac(tmp_path: Path) -> None:
     assert json.dumps(summary["methods"][0]["ok"]) == "2"
 
 
+@pytest.mark.slow
 def test_one_image_is_compared_with_one_whatever_they_are_called(tmp_path: Path) -> None:
     noise(tmp_path / "photo.png")
     noise(tmp_path / "enlarged.png")

@@ -36,6 +36,7 @@ def test_a_file_of_somebody_else_is_refused_before_any_work(name: str, folder: P
     assert (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_files_that_are_in_nobodys_way_stay(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("images/holiday.jpg", "figures/mine.png"):
         (tmp_path / name).parent.mkdir()
@@ -46,6 +47,7 @@ def test_files_that_are_in_nobodys_way_stay(folder: Path, tmp_path: Path, monkey
     assert (tmp_path / "images" / "holiday.jpg").read_text() == (tmp_path / "figures" / "mine.png").read_text()
 
 
+@pytest.mark.slow
 def test_a_file_that_came_between_two_reports_is_refused(folder: Path, tmp_path: Path) -> None:
     made(folder, tmp_path)
     (tmp_path / "figures").mkdir()
@@ -64,6 +66,7 @@ def test_a_file_of_somebody_else_in_a_bucket_is_refused(folder: Path, s3: str) -
     assert out.read("index.html") == b"mine"
 
 
+@pytest.mark.slow
 def test_what_a_report_with_other_options_does_not_make_goes(folder: Path, tmp_path: Path) -> None:
     made(folder, tmp_path, figures=True, rating="grades", run="first")
     plain = {"metrics.parquet", "index.html", "summary.json", "summary.md", "summary.tex"}
@@ -76,6 +79,7 @@ def test_what_a_report_with_other_options_does_not_make_goes(folder: Path, tmp_p
     assert {"rating/index.html", "study.json", "runs/run=first/metrics.parquet"} <= kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.html", "summary.tex", "contact-sheet.png", "figures/comparison.png"])
 def test_a_file_that_was_deleted_is_made_again(name: str, folder: Path, tmp_path: Path) -> None:
     made(folder, tmp_path, figures=True)
@@ -84,6 +88,7 @@ def test_a_file_that_was_deleted_is_made_again(name: str, folder: Path, tmp_path
     assert (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_another_version_of_dtls_makes_the_page_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +102,7 @@ def test_another_version_of_dtls_makes_the_page_again(
     assert (tmp_path / "index.html").stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_report_of_an_earlier_version_is_taken_over(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +114,7 @@ def test_a_report_of_an_earlier_version_is_taken_over(
     assert not list((tmp_path / "figures").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_report_that_was_stopped_half_way_finds_its_own_files(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +132,7 @@ def test_a_report_that_was_stopped_half_way_finds_its_own_files(
     assert not list((tmp_path / "images").glob("*"))
 
 
+@pytest.mark.slow
 def test_images_that_would_make_the_page_too_large_lie_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +150,7 @@ def test_images_that_would_make_the_page_too_large_lie_beside_it(
     assert (tmp_path / "out" / "index.html").stat().st_size < embedded
 
 
+@pytest.mark.slow
 def test_each_file_of_a_report_is_made_again_where_it_was_cut(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def notes(results: Path, out: Path, **sr: str) -> list[str]:
     return [note for note in summary["notes"] if "rojecting" in note]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("projected", ["projected", "packed.zip"])
 def test_a_method_and_its_projected_twin_are_compared(results: Path, tmp_path: Path, projected: str) -> None:
     (note,) = notes(results, tmp_path / "out", plain="bicubic", other="lanczos", moved=projected)
@@ -46,6 +47,7 @@ def test_a_method_and_its_projected_twin_are_compared(results: Path, tmp_path: P
     assert found[2] == "moved"
 
 
+@pytest.mark.slow
 def test_results_that_are_otherwise_unlike_or_both_alike_are_not(results: Path, tmp_path: Path) -> None:
     assert not notes(results, tmp_path / "others", other="lanczos", moved="projected")
     assert not notes(results, tmp_path / "both", moved="projected", packed="packed.zip")

@@ -62,6 +62,7 @@ def made(compared: Path, out: Path | str, **options: Any) -> None:
     report.fn(ReportOptions.model_validate({**settings, "rating": "grades", "gallery": 4, **options}))
 
 
+@pytest.mark.slow
 def test_the_page_names_no_method_and_the_key_does(compared: Path, tmp_path: Path) -> None:
     made(compared, tmp_path)
     page = (tmp_path / "rating" / "index.html").read_text()
@@ -73,6 +74,7 @@ def test_the_page_names_no_method_and_the_key_does(compared: Path, tmp_path: Pat
     assert [path.name for path in (tmp_path / "rating").iterdir()] == ["index.html"]
 
 
+@pytest.mark.slow
 def test_answers_come_back_as_the_share_of_satisfied_people(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     made(compared, out)
@@ -85,6 +87,7 @@ def test_answers_come_back_as_the_share_of_satisfied_people(compared: Path, tmp_
     assert told.index("| bicubic | 100 %") < told.index("| nearest | 0 %")
 
 
+@pytest.mark.slow
 def test_a_page_that_is_made_again_takes_the_answers_to_the_first(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     made(compared, out)
@@ -93,6 +96,7 @@ def test_a_page_that_is_made_again_takes_the_answers_to_the_first(compared: Path
     assert len(pd.read_parquet(out / "ratings.parquet")) == 8
 
 
+@pytest.mark.slow
 def test_many_images_lie_beside_the_rating_page(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +108,7 @@ def test_many_images_lie_beside_the_rating_page(
     assert all(name in page for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 5])
 def test_an_image_that_lacks_a_method_is_not_asked_about(compared: Path, tmp_path: Path, place: int) -> None:
     key = keys(compared)[place]
@@ -112,6 +117,7 @@ def test_an_image_that_lacks_a_method_is_not_asked_about(compared: Path, tmp_pat
     assert asked(tmp_path / "report") == {*keys(compared)} - {key}
 
 
+@pytest.mark.slow
 def test_a_result_of_the_wrong_size_is_not_asked_about(compared: Path, tmp_path: Path) -> None:
     some = Path(without(compared, tmp_path / "some"))
     key = keys(compared)[0]
@@ -121,6 +127,7 @@ def test_a_result_of_the_wrong_size_is_not_asked_about(compared: Path, tmp_path:
     assert asked(tmp_path / "report") == {*keys(compared)} - {key}
 
 
+@pytest.mark.slow
 def test_a_report_whose_methods_share_no_image_is_made_without_a_rating_page(
     compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +147,7 @@ def test_pairs_of_one_method_are_refused(compared: Path, tmp_path: Path) -> None
         made(compared, tmp_path, sr={"nearest": str(compared / "nearest")}, rating="pairs")
 
 
+@pytest.mark.slow
 def test_methods_may_be_called_by_words_of_the_page(compared: Path, tmp_path: Path) -> None:
     names = ("right", "Images", "look", "which", "better", "Original")
     sr = {name: str(compared / ("nearest", "bicubic")[n % 2]) for n, name in enumerate(names)}
@@ -148,6 +156,7 @@ def test_methods_may_be_called_by_words_of_the_page(compared: Path, tmp_path: Pa
     assert all(set(item["results"].values()) == set(names) for item in study["items"])
 
 
+@pytest.mark.slow
 def test_ratings_that_changed_where_they_lie_are_read_again(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     made(compared, out)
@@ -174,6 +183,7 @@ def test_a_report_and_its_ratings_may_lie_in_a_bucket(compared: Path, tmp_path: 
     assert json.loads(Location.of(out).read("summary.json"))["ratings"]["ratings"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False], ids=["each key kept", "study.json alone, as in older reports"])
 def test_answers_collected_before_another_method_joined_keep_their_names(
     compared: Path, tmp_path: Path, *, kept: bool
@@ -192,6 +202,7 @@ def test_answers_collected_before_another_method_joined_keep_their_names(
     assert table.groupby("method").grade.mean().to_dict() == {"bicubic": 3.0, "nearest": 1.5, "again": 4.0}
 
 
+@pytest.mark.slow
 def test_what_people_said_is_in_the_summary_and_on_the_page(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     made(compared, out)
@@ -204,6 +215,7 @@ def test_what_people_said_is_in_the_summary_and_on_the_page(compared: Path, tmp_
     assert "User study" in (out / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_key_that_is_none_is_refused_in_one_line(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     made(compared, out)
@@ -216,6 +228,7 @@ def test_a_key_that_is_none_is_refused_in_one_line(compared: Path, tmp_path: Pat
         made(compared, out, title="Another title")
 
 
+@pytest.mark.slow
 def test_answers_to_another_study_and_files_that_are_none_are_refused(compared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     made(compared, out)

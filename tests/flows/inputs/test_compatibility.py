@@ -24,6 +24,7 @@ def trained_for(folder: Path, **protocols: str) -> None:
         pq.write_table(pa.table(rows), folder / name / "manifest.parquet")
 
 
+@pytest.mark.slow
 def test_a_protocol_that_nothing_told_is_a_note_and_without_lr_images_there_is_none(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -34,6 +35,7 @@ def test_a_protocol_that_nothing_told_is_a_note_and_without_lr_images_there_is_n
     assert made(folder, tmp_path / "without", lr=None)["conditions"].startswith("Protocol: none")
 
 
+@pytest.mark.slow
 def test_lr_images_of_one_s_own_are_measured_by_what_the_model_was_trained_for(folder: Path, tmp_path: Path) -> None:
     trained_for(folder, good="antialias")
     summary = made(folder, tmp_path / "out", protocol=None)
@@ -46,6 +48,7 @@ def test_lr_images_of_one_s_own_are_measured_by_what_the_model_was_trained_for(f
     assert told["methods"] == summary["methods"]
 
 
+@pytest.mark.slow
 def test_where_results_disagree_the_protocol_is_asked_for_before_any_work(folder: Path, tmp_path: Path) -> None:
     trained_for(folder, good="antialias", poor="reference")
     with pytest.raises(StorageError, match=r"good: antialias; poor: reference\); --protocol says how"):
@@ -57,6 +60,7 @@ def test_where_results_disagree_the_protocol_is_asked_for_before_any_work(folder
     assert "The protocol reference is assumed" in summary["notes"][0]
 
 
+@pytest.mark.slow
 def test_without_lr_images_nobody_claims_how_they_were_made(folder: Path, tmp_path: Path) -> None:
     trained_for(folder, good="antialias")
     assert made(folder, tmp_path / "one", protocol=None, lr=None)["notes"] == []
@@ -67,6 +71,7 @@ def test_without_lr_images_nobody_claims_how_they_were_made(folder: Path, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_a_model_for_realworld_leaves_no_consistency_of_unknown_lr_images(folder: Path, tmp_path: Path) -> None:
     trained_for(folder, good="realworld")
     summary = made(folder, tmp_path / "out", protocol=None)

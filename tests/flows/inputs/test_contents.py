@@ -205,6 +205,7 @@ def test_a_key_that_is_listed_is_read_whatever_its_suffix(tmp_path: Path) -> Non
     assert run(source, tmp_path / "out", include=["a*"]) == "1 done, 1 already done"
 
 
+@pytest.mark.slow
 def test_a_listed_key_is_meant_in_whatever_unicode_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = filled(tmp_path / "in", unicodedata.normalize("NFD", "Café/été.png"), "a.png")
     (tmp_path / "keys").write_text(unicodedata.normalize("NFC", "Café/été.png"))

@@ -149,6 +149,7 @@ def made(target: Path) -> set[str]:
     return {path.stem for path in target.rglob("*.png")}
 
 
+@pytest.mark.slow
 def test_a_chosen_part_adds_to_what_was_made_before(photographs: Path, tmp_path: Path) -> None:
     assert run(photographs, tmp_path / "out", limit=3) == "3 done"
     assert run(photographs, tmp_path / "out", limit=3) == "3 already done"

@@ -52,6 +52,7 @@ def tars(source: str, target: Path, **options: object) -> list[bytes]:
     return [path.read_bytes() for path in sorted(target.glob("*.tar"))]
 
 
+@pytest.mark.slow
 def test_every_kind_gives_the_same_results_under_the_same_names(sources: dict[str, str], tmp_path: Path) -> None:
     bicubic = {"method": "bicubic", "scale": 2}
     made = {kind: upscaled(sources[kind], tmp_path / kind.replace(".", "-"), **bicubic) for kind in KINDS}
@@ -59,12 +60,14 @@ def test_every_kind_gives_the_same_results_under_the_same_names(sources: dict[st
     assert len(made["folder"]) == 12
 
 
+@pytest.mark.slow
 def test_every_kind_gives_the_same_shards(sources: dict[str, str], tmp_path: Path) -> None:
     made = {kind: tars(sources[kind], tmp_path / kind, samples_per_shard=5) for kind in KINDS}
     assert made["folder"] == made["zip"] == made["tar"] == made["tar.xz"]
     assert len(made["folder"]) == 3
 
 
+@pytest.mark.slow
 def test_shards_are_a_source_with_the_shard_in_the_names(sources: dict[str, str], tmp_path: Path) -> None:
     tars(sources["folder"], tmp_path / "shards", samples_per_shard=5)
     made = upscaled(str(tmp_path / "shards"), tmp_path / "large", method="nearest", scale=2)
@@ -73,6 +76,7 @@ def test_shards_are_a_source_with_the_shard_in_the_names(sources: dict[str, str]
     assert {"shard-000000/000000000.png", "shard-000002/000000011.png"} <= made.keys()
 
 
+@pytest.mark.slow
 def test_a_report_takes_archives(sources: dict[str, str], tmp_path: Path) -> None:
     given = {
         "hr": sources["zip"],
@@ -147,6 +151,7 @@ def test_an_archive_that_has_to_be_unpacked_says_so(tmp_path: Path) -> None:
         tars(str(tmp_path / "photographs.7z"), tmp_path / "target")
 
 
+@pytest.mark.slow
 def test_an_archive_that_changed_makes_its_results_anew(sources: dict[str, str], tmp_path: Path) -> None:
     bicubic = {"method": "bicubic", "scale": 2}
     before = upscaled(sources["zip"], tmp_path / "target", **bicubic)

@@ -41,6 +41,7 @@ def test_the_shares_of_the_processes_put_together_are_the_batch_of_one(
         assert torch.equal(torch.cat(parts), one[step])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_batch_of_a_step_does_not_depend_on_where_the_loader_started(reader: ShardReader, workers: int) -> None:
     from_start = list(load_batches(batches(reader), 0, 6, 0, pinned=False))

@@ -73,6 +73,7 @@ def images(batch: Tensor) -> list[bytes]:
     return [image.contiguous().numpy().tobytes() for image in batch]
 
 
+@pytest.mark.slow
 def test_the_next_readable_image_stands_in_the_place_of_a_broken_one_wherever_a_loader_starts(tmp_path: Path) -> None:
     folder = tar(tmp_path / "bad", 12, bad=(3, 4, 7))
     whole = list(load_batches(batches(folder), 0, 9, 0, pinned=False))
@@ -156,6 +157,7 @@ def end(folder: Path) -> dict[str, bytes]:
     return {name: (model / name).read_bytes() for name in names}
 
 
+@pytest.mark.slow
 def test_up_to_a_limit_what_cannot_be_used_is_skipped_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +170,7 @@ def test_up_to_a_limit_what_cannot_be_used_is_skipped_and_told(
     assert told[3:] == ["skipped 2 of 5 images, which cannot be used"]
 
 
+@pytest.mark.slow
 def test_over_the_limit_what_was_learned_is_saved_first_and_a_resumed_run_ends_as_an_undisturbed_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +191,7 @@ def states_in_folder(folder: Path) -> Path:
     return folder / "model" / states_in(folder / "model")[0]
 
 
+@pytest.mark.slow
 def test_a_shard_that_vanishes_costs_no_step_that_was_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +218,7 @@ def test_too_many_that_their_headers_tell_of_end_it_before_the_first_step(
     assert not list((folder / "model").iterdir())
 
 
+@pytest.mark.slow
 def test_the_saved_model_has_the_last_step_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     models = []
     for steps in (1, 2):
@@ -225,6 +230,7 @@ def test_the_saved_model_has_the_last_step_in_it(tmp_path: Path, capsys: pytest.
     assert any(not torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
 
 
+@pytest.mark.slow
 def test_a_model_that_an_earlier_version_has_saved_stays_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +245,7 @@ def test_a_model_that_an_earlier_version_has_saved_stays_as_it_is(
     assert end(folder) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_tried_again_goes_on_with_its_own_states_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def test_an_image_needs_what_its_decoding_takes_at_least(method: Method) -> None
     assert needed(Extent(8, 8, 4, 1, 10**9), (4, 4), method) == pytest.approx(10**9, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_layers_are_made_into_is_forgotten_in_time() -> None:
     """oneDNN tells of all that it makes: what was kept is not made again."""
 

@@ -42,6 +42,7 @@ def contents(address: Path | str) -> dict[str, bytes]:
     return {entry.key: opened.fetch(entry) for entry in opened.list() if entry.key.endswith(".png")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_an_archive_holds_what_a_folder_would(name: str, source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
@@ -53,6 +54,7 @@ def test_an_archive_holds_what_a_folder_would(name: str, source: Path, tmp_path:
     assert len(pd.read_parquet(beside / "manifest.parquet")) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_a_second_run_leaves_an_archive_alone_and_a_third_adds_what_is_new(
     name: str, source: Path, tmp_path: Path
@@ -68,6 +70,7 @@ def test_a_second_run_leaves_an_archive_alone_and_a_third_adds_what_is_new(
     assert after == before
 
 
+@pytest.mark.slow
 def test_what_was_made_before_the_archive_was_packed_is_not_made_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +86,7 @@ def test_what_was_made_before_the_archive_was_packed_is_not_made_again(
     assert len(contents(tmp_path / "large.zip")) == 12
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_gone_is_made_again(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large.zip")
     before = (tmp_path / "large.zip").read_bytes()
@@ -91,6 +95,7 @@ def test_an_archive_that_is_gone_is_made_again(source: Path, tmp_path: Path) -> 
     assert (tmp_path / "large.zip").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_image_that_now_fails_leaves_the_archive(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large.zip")
     (source / "00000" / "00003.png").write_bytes(b"broken since")
@@ -107,6 +112,7 @@ def test_an_archive_of_somebody_else_is_left_alone(source: Path, tmp_path: Path)
     assert (tmp_path / "large.zip").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_every_kind_of_archive_is_a_source(kind: str, source: Path, tmp_path: Path) -> None:
     archive = tmp_path / f"small.{kind}"
@@ -140,6 +146,7 @@ def samples(folder: Path) -> dict[str, tuple[bytes, dict[str, object]]]:
     return {f"{Path(s['__url__']).stem}/{s['__key__']}": (s["png"], json.loads(s["json"])) for s in dataset}
 
 
+@pytest.mark.slow
 def test_results_can_go_into_shards_that_webdataset_reads(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
     assert run(source, tmp_path / "shards", samples_per_shard=4) == "12 done"
@@ -150,6 +157,7 @@ def test_results_can_go_into_shards_that_webdataset_reads(source: Path, tmp_path
     assert run(source, tmp_path / "shards", samples_per_shard=4) == "12 already done"
 
 
+@pytest.mark.slow
 def test_shards_become_shards_of_the_same_names_and_keep_their_facts(source: Path, tmp_path: Path) -> None:
     shard.fn(ShardOptions(source=str(source), target=str(tmp_path / "small"), samples_per_shard=5))
     assert run(tmp_path / "small", tmp_path / "large", samples_per_shard=5) == "12 done"
@@ -159,6 +167,7 @@ def test_shards_become_shards_of_the_same_names_and_keep_their_facts(source: Pat
         assert after[key][1] == {**facts, "width": 128, "height": 128}
 
 
+@pytest.mark.slow
 def test_a_new_image_changes_one_shard_alone(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "shards", samples_per_shard=3)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")}
@@ -174,6 +183,7 @@ def test_shards_do_not_go_into_an_archive(source: Path, tmp_path: Path) -> None:
         run(source, tmp_path / "large.zip", samples_per_shard=4)
 
 
+@pytest.mark.slow
 def test_two_images_that_differ_in_their_endings_both_have_a_result(source: Path, tmp_path: Path) -> None:
     assert run(source, tmp_path / "large") == "12 done"
     with Image.open(source / "00000" / "00000.png") as image:
@@ -183,6 +193,7 @@ def test_two_images_that_differ_in_their_endings_both_have_a_result(source: Path
     np.testing.assert_allclose(turned[::-1, ::-1].astype(int), upright.astype(int), atol=1)
 
 
+@pytest.mark.slow
 def test_a_first_one_that_gets_a_better_claim_to_its_name_moves(source: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "teal").save(source / "a.bmp")
     run(source, tmp_path / "large")
@@ -245,6 +256,7 @@ def test_what_an_image_is_it_stays(kind: str, mode: str, method: str, tmp_path: 
         assert seen[8:24, 8:24].all()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_takes_every_kind_of_image(tmp_path: Path, source: Path) -> None:
     from dtls.checkpoints.checkpoint import save_checkpoint
     from dtls.models.dtls import DTLS
@@ -273,6 +285,7 @@ def compact(folder: Path, scale: int = 2) -> Path:
     return folder / "compact.safetensors"
 
 
+@pytest.mark.slow
 def test_a_model_of_spandrel_s_enlarges_by_its_own_scale_or_to_another(source: Path, tmp_path: Path) -> None:
     method = f"spandrel:{compact(tmp_path)}"
     assert run(source, tmp_path / "own", method=method, scale=None, device="cpu") == "12 done"
@@ -301,6 +314,7 @@ def test_a_model_may_lie_on_s3(source: Path, tmp_path: Path, s3: str) -> None:
     assert run(source, tmp_path / "large", method=method, scale=None, device="cpu") == "12 done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "ending", "kind"), [("jpeg", "jpg", "JPEG"), ("webp", "webp", "WEBP")])
 def test_a_format_and_its_quality_are_chosen(form: str, ending: str, kind: str, source: Path, tmp_path: Path) -> None:
     sizes = {}

@@ -120,6 +120,7 @@ def test_what_is_larger_is_copied(method: str, format_: str, source: Path, tmp_p
     assert upscaled(source, tmp_path / "large", larger="copy", format=format_, **options) == "5 already done"
 
 
+@pytest.mark.slow
 def test_a_network_leaves_an_image_of_the_size_wanted_as_it_is(source: Path, tmp_path: Path) -> None:
     save_checkpoint(DTLS(dim=8, multipliers=(1, 2), residual=True, size=32, stride=8, steps=3), tmp_path / "model")
     options = {"method": None, "checkpoint": str(tmp_path / "model"), "device": "cpu"}
@@ -135,6 +136,7 @@ def test_a_name_that_says_another_format_is_kept_by_encoding_anew(source: Path, 
         assert (made.format, made.size) == ("PNG", (60, 40))
 
 
+@pytest.mark.slow
 def test_another_choice_changes_the_larger_ones_alone(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "large"
     assert upscaled(source, target) == "3 done, 2 failed"
@@ -149,6 +151,7 @@ def test_another_choice_changes_the_larger_ones_alone(source: Path, tmp_path: Pa
     assert upscaled(source, target, larger="skip", samples_per_shard=2, overwrite=True).endswith(" 2 skipped")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("larger", ["fail", "skip"])
 @pytest.mark.parametrize("shards", [None, 100])
 def test_a_new_image_is_no_leave_for_another_choice_to_take_results_away(
@@ -241,6 +244,7 @@ def test_where_no_part_is_divided_the_image_is_too_small() -> None:
         Reduced(3.3, "skip", cropped=True)((20, 40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "scale"), [(None, 4), ("model-8", 4), ("model-2", 2), ("model-1.6", 1.6), ("bundled", 4)]
 )

@@ -148,6 +148,7 @@ def test_other_files_of_somebody_may_lie_there(source: Path, tmp_path: Path) -> 
     assert run(source, tmp_path / "mine") == "6 done"
 
 
+@pytest.mark.slow
 def test_another_format_replaces_the_results_of_the_first(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
     (tmp_path / "large" / "mine.png").write_bytes(b"mine")
@@ -227,6 +228,7 @@ def test_receipts_that_may_tell_of_the_same_outputs_are_found_by_name_and_by_key
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_leaves_no_receipt_of_what_it_has_replaced(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +256,7 @@ def unreadable(image: Path) -> None:
     image.symlink_to("nowhere")
 
 
+@pytest.mark.slow
 def test_names_that_were_replaced_go_even_after_a_run_that_died(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +276,7 @@ def test_names_that_were_replaced_go_even_after_a_run_that_died(
     assert set(contents(target)) == {f"{n}.jpg" for n in range(6)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_choice_leaves_what_could_not_be_read_where_it_is(name: str, source: Path, tmp_path: Path) -> None:
     target = tmp_path / name
@@ -338,6 +342,7 @@ def test_a_result_is_not_kept_for_another_image(name: str, source: Path, tmp_pat
     assert set(contents(target)) == {"0.bmp.png", *(f"{n}.png" for n in range(1, 6))}
 
 
+@pytest.mark.slow
 def test_another_format_leaves_the_result_of_what_cannot_be_read(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "large")
     unreadable(source / "3.png")

@@ -106,6 +106,7 @@ def test_metrics_that_no_image_has_are_not_chosen(gallery: list[GalleryItem]) ->
     assert chosen_metrics([GalleryItem("a", [GalleryImage("LR", png(8, 8, "red"), role="lr")])]) == []
 
 
+@pytest.mark.slow
 def test_a_missing_image_leaves_its_cell_empty_and_says_so(written: list[Any]) -> None:
     columns: dict[str, Role] = {"LR": "lr", "x": "sr", "y": "sr", "HR": "hr"}
     whole = GalleryItem("a", [GalleryImage(label, png(64, 64, "red"), role=role) for label, role in columns.items()])
@@ -184,6 +185,7 @@ def test_an_image_of_another_shape_is_not_stretched() -> None:
     assert (red.any(axis=0).sum(), red.any(axis=1).sum()) == (256, 128)
 
 
+@pytest.mark.slow
 def test_labels_too_long_stay_in_their_column() -> None:
     item = GalleryItem(
         "key" * 999, [GalleryImage("method" * 9999, png(8, 8, "red")), GalleryImage("x\ny", png(8, 8, "red"))]

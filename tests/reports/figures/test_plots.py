@@ -98,6 +98,7 @@ def test_labels_and_numbers_stand_under_the_crops_the_best_in_bold(gallery: list
     assert {"LR", "nearest", "bilinear", "bicubic", "HR", item.key, "PSNR ↑ / LPIPS ↓"} <= set(words(figure))
 
 
+@pytest.mark.slow
 def test_nothing_overlaps_and_nothing_leaves_the_figure(gallery: list[GalleryItem]) -> None:
     lr, *methods, hr = gallery[1].images
     many = [GalleryImage(f"{p.label} {n}", p.png, p.metrics) for n in range(3) for p in methods]
@@ -170,6 +171,7 @@ def test_an_item_that_failed_as_a_whole_is_left_out(gallery: list[GalleryItem]) 
         comparison_figure([broken])
 
 
+@pytest.mark.slow
 def test_a_box_has_the_mean_as_its_diamond_and_infinite_numbers_are_told(frame: pd.DataFrame) -> None:
     figure = distribution_figure(frame, (PSNR, SSIM, CONSISTENCY))
     ok = frame[frame["status"] == "ok"].replace(np.inf, np.nan)
@@ -181,12 +183,14 @@ def test_a_box_has_the_mean_as_its_diamond_and_infinite_numbers_are_told(frame: 
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["nearest", "bilinear", "bicubic"]
 
 
+@pytest.mark.slow
 def test_a_metric_without_numbers_has_no_panel_and_wide_ranges_are_logarithmic(frame: pd.DataFrame) -> None:
     table = frame.assign(ssim=None, consistency=np.geomspace(1e-6, 1e-2, len(frame)))
     figure = distribution_figure(table, (PSNR, SSIM, CONSISTENCY))
     assert [axes.get_xscale() for axes in figure.axes] == ["linear", "log"]
 
 
+@pytest.mark.slow
 def test_the_best_method_is_right_and_above(frame: pd.DataFrame) -> None:
     figure = tradeoff_figure(frame, PSNR, LPIPS)
     (axes,) = figure.axes
@@ -248,6 +252,7 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings(
     assert first == again
 
 
+@pytest.mark.slow
 def test_saving_a_figure_does_not_change_it(frame: pd.DataFrame) -> None:
     figure = distribution_figure(frame, (PSNR, SSIM, CONSISTENCY))
     assert figure_bytes(figure, "pdf") == figure_bytes(figure, "pdf")

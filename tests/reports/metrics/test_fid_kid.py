@@ -76,6 +76,7 @@ def test_fid_and_kid_grow_with_the_distance() -> None:
         assert same < near < far
 
 
+@pytest.mark.slow
 def test_kid_repeats_itself_and_knows_its_spread() -> None:
     a, b = (feature_set(features(400, seed)) for seed in (0, 1))
     assert kid(a, b) == kid(a, b)
@@ -94,6 +95,7 @@ def test_few_images_are_refused_with_the_reason() -> None:
     assert fid(many, many).value == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_numbers_of_not_quite_enough_images_are_flagged() -> None:
     some, enough = feature_set(features(999, 0)), feature_set(features(1_000, 1))
     assert "noisy" in str(kid(some, enough).warning)

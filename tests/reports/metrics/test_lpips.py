@@ -41,6 +41,7 @@ def ours(file: Path) -> nn.Module:
     return load_lpips_vgg(file)
 
 
+@pytest.mark.slow
 def test_the_distances_are_those_of_the_package_itself(
     trunk: dict[str, Tensor], ours: nn.Module, photographs: dict[str, Tensor]
 ) -> None:
@@ -71,6 +72,7 @@ def test_safetensors_do_as_well(trunk: dict[str, Tensor], ours: nn.Module, tmp_p
     assert all(torch.equal(x, y) for x, y in zip(ours.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_the_file_in_torch_hubs_cache_is_found(
     file: Path, ours: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def pairs() -> tuple[Tensor, Tensor]:
     return torch.cat([a for a, _ in both]), torch.cat([b for _, b in both])
 
 
+@pytest.mark.slow
 def test_120_pairs_of_photographs_have_skimages_numbers(pairs: tuple[Tensor, Tensor]) -> None:
     a, b = pairs
     singles = list(zip(a.split(1), b.split(1), strict=True))
@@ -105,6 +106,7 @@ def test_lpips_of_120_pairs_is_what_the_package_says(pairs: tuple[Tensor, Tensor
     torch.testing.assert_close(lpips(*pairs, model), expected.double(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_several_images_against_one_have_the_lpips_they_have_alone(
     pairs: tuple[Tensor, Tensor], model: nn.Module
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_border_that_leaves_nothing_leaves_no_number(pairs: tuple[Tensor, Tens
     assert psnr(a, b, Measure(border=47)).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", ["uniform", "gaussian"])
 def test_another_data_range_is_that_of_skimage(
     pairs: tuple[Tensor, Tensor], window: Literal["uniform", "gaussian"]
@@ -210,6 +213,7 @@ def test_psnr_and_ssim_equal_skimage(name: str, how: str) -> None:
     assert ssim(a, b).item() == pytest.approx(skimage_ssim(a, b), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_gives_what_its_images_give(photographs: dict[str, Tensor], model: nn.Module) -> None:
     a = torch.stack([*photographs.values()] * 2)  # more than one group
     b = a.roll(1, dims=0)

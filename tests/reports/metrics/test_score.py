@@ -33,6 +33,7 @@ def sr(hr: Tensor, lr: Tensor) -> dict[str, Tensor]:
     return {"bicubic": large, "darker": hr // 2}
 
 
+@pytest.mark.slow
 def test_every_method_has_the_numbers_that_it_has_alone(
     sr: dict[str, Tensor], hr: Tensor, lr: Tensor, model: nn.Module
 ) -> None:

@@ -412,6 +412,7 @@ def test_repeats_count_for_the_agreement_only(study: Study, tmp_path: Path) -> N
     assert all(row["opinion"] == 3 for row in summary["grades"])
 
 
+@pytest.mark.slow
 def test_a_pair_asked_again_with_its_sides_changed_agrees_by_its_methods(pairs: Study, tmp_path: Path) -> None:
     answers = preferred(pairs, lambda key, a, b: "left")
     swapped = [a | {"repeat": True, "shown": a["shown"][::-1], "preference": "right"} for a in answers[:3]]
@@ -420,6 +421,7 @@ def test_a_pair_asked_again_with_its_sides_changed_agrees_by_its_methods(pairs: 
     assert summary["agreement"] == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_known_strengths_are_found_again(pairs: Study, tmp_path: Path) -> None:
     strengths = {"dtls": 1.0, "bicubic": 0.0, "nearest": -1.0}
     random = np.random.default_rng(5)
@@ -435,11 +437,13 @@ def test_known_strengths_are_found_again(pairs: Study, tmp_path: Path) -> None:
         assert row["preferred_low"] < row["preferred"] < row["preferred_high"]
 
 
+@pytest.mark.slow
 def test_no_difference_is_half_a_win_for_each(pairs: Study, tmp_path: Path) -> None:
     summary = summarise_ratings(people(pairs, tmp_path, lambda n: preferred(pairs, lambda key, a, b: "none"), 3))
     assert all(row["preferred"] == 0.5 and abs(row["strength"]) < 1e-6 for row in summary["pairs"])
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_other_people_and_images_would_say() -> None:
     """People differ in how strict they are and images in how hard; intervals for coins would cover half of it."""
     above = norm.sf(np.array([1.5, 2.5, 3.5]), loc=2.6, scale=math.sqrt(2 * 0.7**2 + 1))

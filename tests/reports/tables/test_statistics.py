@@ -32,12 +32,14 @@ def test_the_interval_is_scipys_percentile_bootstrap() -> None:
     assert (found.count, found.confidence) == (150, 0.95)
 
 
+@pytest.mark.slow
 def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
     random = np.random.default_rng(2)
     intervals = [mean_interval(random.exponential(size=60)) for _ in range(200)]
     assert 0.88 <= np.mean([i.low <= 1 <= i.high for i in intervals]) <= 0.98
 
 
+@pytest.mark.slow
 def test_a_large_sample_has_the_interval_that_resampling_would_give(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).gamma(2, size=10_000)
     quick = mean_interval(values)

@@ -159,6 +159,7 @@ def test_what_has_a_depth_of_its_own_in_each_channel_is_refused_in_one_line() ->
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_damaged_tiffs_of_odd_depths_give_an_image_or_an_image_error() -> None:
     values, random = samples(12, 3), np.random.default_rng(0)
     for compression in (1, 8):

@@ -308,6 +308,7 @@ def test_it_takes_microseconds_however_large_the_image_is() -> None:
         assert time.process_time() - started < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
@@ -338,6 +339,7 @@ def test_mutated_images_are_measured_as_they_decode_or_refused(kind: str) -> Non
         outcome(bytes(data))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_random_pieces_of_images_put_together_are_measured_or_refused() -> None:
     generator, whole = random.Random(0), list(chain(KINDS.values(), turned_images(6).values()))

@@ -103,6 +103,7 @@ def test_no_more_is_read_of_many_long_tables_than_has_to_be(monkeypatch: pytest.
     assert open_photo(data).notes == ("the first of 3 frames",)
 
 
+@pytest.mark.slow
 def test_pages_without_end_are_not_counted_to_their_end() -> None:
     one = tiff([(COVER[:1, :1], {})])
     entries = one[struct.unpack_from("<I", one, 4)[0] :]

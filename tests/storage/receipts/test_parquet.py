@@ -71,6 +71,7 @@ def at_most_64_mib() -> Iterator[None]:
     assert peak + max(0, pool.bytes_allocated() - before) < 2**26
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_most_64_mib")
 @pytest.mark.parametrize("name", ["many_rows", "long_texts"])
 def test_a_small_file_that_stands_for_gigabytes_is_refused_before_they_are_there(
@@ -129,6 +130,7 @@ def test_a_table_is_what_pyarrow_reads(rows: int, encoding: str | None, group: i
     assert read.equals(pq.ParquetFile(io.BytesIO(data)).read())
 
 
+@pytest.mark.slow
 def test_receipts_and_plans_that_stand_for_gigabytes_count_as_damaged(many_rows: bytes, tmp_path: Path) -> None:
     receipts, state = Receipts(Location.of(tmp_path), "flow"), tmp_path / ".dtls"
     (state / "receipts/flow").mkdir(parents=True)
@@ -175,6 +177,7 @@ def test_a_file_larger_than_any_table_is_refused_unread(tmp_path: Path) -> None:
         read_manifest(Location.of(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 def test_a_footer_that_says_less_than_its_pages_is_not_believed(version: str, tmp_path: Path) -> None:
     zeros = pa.array(["\0" * 40_000_000])

@@ -62,6 +62,7 @@ def test_even_cuts_have_the_same_size_and_keep_everything() -> None:
     assert [entry for cut in cuts for entry in cut] == ENTRIES[:10]
 
 
+@pytest.mark.slow
 def test_cuts_by_key_keep_everything_and_stay_when_images_come_and_go() -> None:
     generator = random.Random(0)
     for _ in range(200):
@@ -201,6 +202,7 @@ def test_a_receipt_that_cannot_be_reached_is_not_taken_for_missing(target: Locat
         list(Receipts(target, "upscale").rows([unit()]))
 
 
+@pytest.mark.slow
 def test_the_rows_of_all_units_come_in_their_order(target: Location) -> None:
     receipts = Receipts(target, "upscale")
     units = [Unit.of("upscale", str(n), ENTRIES[10 * n : 10 * n + 10], {}) for n in range(30)]

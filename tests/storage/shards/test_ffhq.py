@@ -173,6 +173,7 @@ def test_a_file_cut_off_at_any_byte_is_refused() -> None:
     assert said[-1].endswith(" 2 entries; download it again")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("backend")
 def test_a_damaged_file_is_read_or_refused_and_nothing_else() -> None:
     whole = json.dumps({str(n): {"category": "training", "metadata": TAKEN, "x": [[1.5, -2]]} for n in range(3)})

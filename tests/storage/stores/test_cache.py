@@ -136,6 +136,7 @@ def test_files_of_others_stay_and_downloads_of_killed_runs_go(cache: Cache, sour
     assert set(cache.folder.iterdir()) == {theirs, download, cache.folder / "lock"}
 
 
+@pytest.mark.slow
 def test_what_another_process_uses_stays_until_it_ends(source: Location, tmp_path: Path) -> None:
     cache, none = Cache(tmp_path / "cache"), Cache(tmp_path / "cache", most_bytes=0, most_seconds=0)
     fetched(cache, source)
