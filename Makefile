@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole pipeline on real photographs, `make test` proves it.
-# `make test-fast` takes some minutes, and `make test-all` adds the exhaustive tests, which take hours.
+# `make test-fast` takes a minute or two, and `make test-all` adds the exhaustive tests, which take hours.
 # Each does its own set-up in .venv; nothing else is touched.
 PYTHON ?= python3
 WORKERS ?= 2
