@@ -6,12 +6,14 @@ from typing import Any, get_type_hints
 
 import pyarrow as pa
 import pytest
+from PIL import Image, ImageDraw
 
+from flows.degrade import DegradeOptions, degrade
 from flows.downscale import DownscaleOptions, downscale
 from flows.report import report
 from flows.shard import ShardOptions, shard
 from storage.receipts.receipts import Receipts
-from storage.receipts.schemas import IMAGES, SAMPLES_OF_SHARDS, SampleRow
+from storage.receipts.schemas import MASKED_IMAGES, SAMPLES_OF_SHARDS, SampleRow
 from storage.receipts.units import Unit
 from tests.flows.reporting import images, options
 
@@ -20,7 +22,7 @@ NOT_STORED = {"version"}
 
 
 def test_the_type_of_a_row_is_that_of_the_tables() -> None:
-    columns = {field.name: field for schema in (IMAGES, SAMPLES_OF_SHARDS) for field in schema}
+    columns = {field.name: field for schema in (MASKED_IMAGES, SAMPLES_OF_SHARDS) for field in schema}
     hints = get_type_hints(SampleRow)
     assert hints.keys() - NOT_STORED == columns.keys()
     for name, field in columns.items():
@@ -41,7 +43,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[pa.Schema, dict[str, 
     return rows
 
 
-@pytest.mark.parametrize("flow", ["shard", "downscale", "report"])
+@pytest.mark.parametrize("flow", ["shard", "downscale", "degrade", "report"])
 def test_rows_have_no_other_columns_and_no_other_types(
     flow: str, written: list[tuple[pa.Schema, dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -52,6 +54,11 @@ def test_rows_have_no_other_columns_and_no_other_types(
         shard.fn(ShardOptions(**common, size=8))
     elif flow == "downscale":
         downscale.fn(DownscaleOptions(**common, scale=2))
+    elif flow == "degrade":
+        mask = Image.new("L", (16, 16))
+        ImageDraw.Draw(mask).rectangle((4, 4, 8, 8), fill=255)
+        mask.save(tmp_path / "mask.png")
+        degrade.fn(DegradeOptions(**common, task="inpaint", masks=str(tmp_path / "mask.png")))
     else:
         report.fn(options(tmp_path, tmp_path / "out"))
     assert {row["status"] for _, row in written} == {"ok", "failed"}
