@@ -77,14 +77,14 @@ def group() -> Iterator[ExitStack]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(group: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> "PrefectServer":
+def prefect_server(group: ExitStack, starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> "PrefectServer":
     """Start a server that has the work pool `dtls`, and no deployments yet."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
     from tests.prefect_services import PrefectServer, PrefectWorker
 
-    server = group.enter_context(PrefectServer(tmp_path_factory.mktemp("prefect-server")))
+    server = group.enter_context(PrefectServer(tmp_path_factory.mktemp("prefect-server"), starter))
     for told in (EventsWorker, APILogWorker):
         group.callback(told.drain_all, timeout=10)  # what flow runs of this process have still to tell the server
     server.create_work_pool(PrefectWorker.pool)

@@ -1,12 +1,14 @@
 """A Prefect server and a process worker for the tests, with what one does with them: deploy, run, cancel, ask."""
 
 import json
+import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import chdir, nullcontext
+from contextlib import chdir, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,13 +51,24 @@ class DeploymentRun:
         return f"exit code {self.exit_code}, state {self.state}\n{self.output}\n--- logs of the flow run\n{self.logs}"
 
 
-class PrefectServer(Service):
+class PrefectProgram(Service):
+    """A program of Prefect's; with a starter, a fork of a process that has imported Prefect and the flows."""
+
+    starter: Starter | None = None
+
+    def __enter__(self) -> Self:
+        with self.starter.active() if self.starter else nullcontext():
+            return super().__enter__()
+
+
+class PrefectServer(PrefectProgram):
     """`prefect server start` with a home, an SQLite database and a password of its own."""
 
     name = "prefect-server"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, starter: Starter | None = None) -> None:
         super().__init__(folder)
+        self.starter = starter
         self.port = free_ports()
         self.api_url = f"http://127.0.0.1:{self.port}/api"
         self.password = secrets.token_hex(20)
@@ -179,11 +192,11 @@ class PrefectServer(Service):
             raise RuntimeError(f"no run of {name}:\n{done.stdout}")
         return created[0]
 
-    def start_run(self, name: str, parameters: Mapping[str, Any]) -> str:
+    def start_run(self, name: str, parameters: Mapping[str, Any], **job_variables: Any) -> str:
         """The same, asked of the API, which takes no second."""
         deployment = self.api("GET", f"/deployments/name/{name}")["id"]
-        run = self.api("POST", f"/deployments/{deployment}/create_flow_run", {"parameters": dict(parameters)})
-        return str(run["id"])
+        asked = {"parameters": dict(parameters), "job_variables": job_variables}
+        return str(self.api("POST", f"/deployments/{deployment}/create_flow_run", asked)["id"])
 
     def cancel(self, flow_run_id: str) -> None:
         """Do what `prefect flow-run cancel` does, but at once: starting that takes longer than some runs."""
@@ -212,11 +225,8 @@ class PrefectServer(Service):
         return "\n".join(line["message"] for line in reversed(self.api("POST", "/logs/filter", query)))
 
 
-class PrefectWorker(Service):
-    """`prefect worker start` for the pool `dtls`, which runs flows as processes.
-
-    With a starter, it and what it starts are forks of a process that has imported Prefect and the flows.
-    """
+class PrefectWorker(PrefectProgram):
+    """`prefect worker start` for the pool `dtls`, which runs flows as processes, forks where it is one."""
 
     name = "prefect-worker"
     pool = "dtls"
@@ -239,8 +249,7 @@ class PrefectWorker(Service):
 
     def __enter__(self) -> Self:
         self.worker_name = f"test-{secrets.token_hex(4)}"  # a new one each time: the server goes on to know the old
-        with self.starter.active() if self.starter else nullcontext():
-            return super().__enter__()
+        return super().__enter__()
 
     def command(self) -> list[str]:
         name = ["--pool", self.pool, "--name", self.worker_name]
@@ -256,6 +265,14 @@ class PrefectWorker(Service):
         except RuntimeError:  # the pool is not there yet
             return False
         return any(worker["name"] == self.worker_name and worker["status"] == "ONLINE" for worker in workers)
+
+    def kill(self) -> None:
+        """Kill it and its flow runs, as a power cut does."""
+        assert self.process is not None
+        for pid in (self.process.pid, *self.flow_runs()):
+            with suppress(ProcessLookupError):  # it was ended by the death of another one
+                os.kill(pid, signal.SIGKILL)
+        self.stop()
 
     def flow_runs(self) -> list[int]:
         """The processes of its flow runs that are there now."""

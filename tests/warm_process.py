@@ -30,7 +30,8 @@ ALSO_IMPORTED = (
     *("anyio._backends._asyncio", "numpy.random", "pandas", "pytest", "tests.killing"),
     *("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "torch.distributed.run"),
     *("prefect.artifacts", "prefect.cli.worker", "prefect.concurrency.services", "prefect.engine"),
-    *("prefect.flow_engine", "prefect.runner._workspace_supervisor", "prefect.task_engine", "prefect_kubernetes"),
+    *("prefect.flow_engine", "prefect.runner._workspace_supervisor", "prefect.server.api.server"),
+    *("prefect.task_engine", "prefect_kubernetes"),
 )
 """What programs import only when they are at work."""
 HIGH = 400

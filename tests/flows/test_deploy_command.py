@@ -38,23 +38,24 @@ def test_without_a_server_nothing_is_deployed(dtls: Command, monkeypatch: pytest
 
 
 @pytest.mark.integration
+def test_a_pool_that_is_not_there_is_told_with_how_to_make_it(prefect_server: PrefectServer, dtls: Command) -> None:
+    with temporary_settings(prefect_server.settings()):
+        refused = dtls("deploy", "--pool", "nobody-s")
+    line = "dtls: no work pool nobody-s: prefect work-pool create nobody-s --type process\n"
+    assert (refused.code, refused.stderr) == (1, line)
+
+
+@pytest.mark.integration
 @pytest.mark.slow
 def test_workers_run_what_dtls_deploy_registers(deployed: PrefectServer, photographs: Path, tmp_path: Path) -> None:
-    def dtls_deploy(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dtls", "deploy", *words]
-        environment = isolated_environment(deployed.environment())
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
-
-    refused = dtls_deploy("--pool", "nobody-s")
-    assert (refused.returncode, refused.stderr) == (
-        1,
-        "dtls: no work pool nobody-s: prefect work-pool create nobody-s --type process\n",
-    )
+    """Here, they are interpreters that are started, as ever."""
+    command = [sys.executable, "-m", "dtls", "deploy"]
+    environment = isolated_environment(deployed.environment())
     shutil.copy(photographs / "00000" / "00000.png", tmp_path / "one.png")
     try:
-        ended = dtls_deploy()
+        ended = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.startswith("deployed to the work pool dtls: dtls/shard, dtls/train, dtls/upscale, ")
         found = deployed.api("GET", "/deployments/name/dtls/upscale")

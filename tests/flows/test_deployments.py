@@ -36,7 +36,7 @@ MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "
 DEPLOYMENTS = ("shard", "train", "upscale", "degrade", "restore", "report", "reproduce", "compare", "benchmark")
 SCHEDULED = ("shard", "train", "upscale", "restore", "report")
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 
 class Keyless(PrefectWorker):
@@ -203,19 +203,14 @@ def test_a_worker_without_keys_gets_them_from_the_secret_blocks_that_its_pool_na
     deployed.ask("deploy", "flows/shard.py:shard", "--name", "keyless", "--pool", Keyless.pool)
 
     options = {"source": f"{s3}/hr", "target": f"{s3}/shards"}
-    missing = json.dumps({"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.nowhere }}"})
+    missing = {"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.nowhere }}"}
     with Keyless(tmp_path / "worker", deployed, ROOT, environment, starter) as worker:
         complete(deployed, "keyless", options)
-        crashed = deployed.cli(
-            *("deployment", "run", "dtls/keyless", "--watch", "--params", json.dumps({"options": options})),
-            *("--job-variable", f"env={missing}"),
-        )
+        crashed = deployed.start_run("dtls/keyless", {"options": options}, env=missing)
+        assert deployed.wait_for_final_state(crashed) == "CRASHED"
         told = telling(chain(on_disk(worker), on_disk(deployed), shown(deployed)), s3_server, deployed)[1]
     assert Location.of(s3).exists("shards/manifest.parquet")
-    assert crashed.returncode == 1
-    flow_run = UUID.search(crashed.stdout)
-    assert flow_run, crashed.stdout
-    message = deployed.api("GET", f"/flow_runs/{flow_run[0]}")["state"]["message"]
+    message = deployed.api("GET", f"/flow_runs/{crashed}")["state"]["message"]
     assert "Block not found: 'nowhere' of type 'secret'" in message
     assert told == []
 
@@ -279,7 +274,7 @@ def test_a_schedule_that_is_switched_on_runs_a_deployment_by_itself(
     options = {"source": str(photographs), "target": str(tmp_path / "shards")}
     deploy = ["deploy", "flows/shard.py:shard", "--name", "scheduled", "--pool", PrefectWorker.pool]
     once = ["--concurrency-limit", "1", "--collision-strategy", "CANCEL_NEW"]
-    prefect_server.ask(*deploy, "--interval", "10", *once, "--params", json.dumps({"options": options}))
+    prefect_server.ask(*deploy, "--interval", "4", *once, "--params", json.dumps({"options": options}))
     deployment = prefect_server.api("GET", "/deployments/name/dtls/scheduled")["id"]
     wanted = {"flow_runs": {"deployment_id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
     try:

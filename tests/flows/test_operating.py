@@ -4,7 +4,6 @@ import io
 import logging
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,17 +191,13 @@ def test_a_run_that_died_with_its_worker_becomes_crashed_and_makes_room_for_the_
     options = {"source": str(many), "target": str(target), **LARGE}
     run = installation.start("upscale", options)
     installation.begins(run, target)
-    assert worker.process
-    processes = [worker.process.pid, *worker.flow_runs()]
     try:
-        for pid in processes:
-            os.kill(pid, signal.SIGKILL)
+        worker.kill()
         assert installation.server.flow_run_state(run) == "RUNNING"
         shorten(many, target)
         assert installation.server.wait_for_final_state(run, SOON) == "CRASHED"
         assert "run it again" in installation.server.api("GET", f"/flow_runs/{run}")["state"]["message"]
     finally:
-        worker.stop()
         worker.__enter__()
     installation.ends(installation.start("upscale", options), "COMPLETED", " already done")
 
@@ -247,14 +242,14 @@ def test_deploying_again_makes_a_schedule_what_the_file_says_or_else_leaves_it_a
         return [(schedule["slug"], schedule["active"]) for schedule in told]
 
     text = (ROOT / "prefect.yaml").read_text()
-    assert text.count("        active: false\n") == 4
+    assert text.count("        active: false\n") == 5
     (tmp_path / "prefect.yaml").write_text(text.replace("active: false\n", "\n"))
     assert schedules() == [("hourly", False)]
     server.ask("deployment", "schedule", "resume", "--all")
     assert schedules() == [("hourly", True)]
     server.ask("deploy", "--name", "upscale", "--prefect-file", str(tmp_path / "prefect.yaml"))
     assert schedules() == [("hourly", True)]
-    server.ask("deploy", "--all")
+    server.ask("deploy", "--name", "upscale")
     assert schedules() == [("hourly", False)]
     queue = server.api("GET", "/work_pools/dtls/queues/gpu")
     assert queue["concurrency_limit"] == 1

@@ -17,7 +17,7 @@ from tests.warm import Starter
 
 ROOT = Path(__file__).parents[3]
 IMAGES, UNIT_SIZE, SOON = 120, 4, 180.0
-HOW = {"method": "lanczos", "scale": 12, "unit_size": UNIT_SIZE}
+HOW = {"method": "lanczos", "scale": 6, "unit_size": UNIT_SIZE}
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
@@ -133,7 +133,7 @@ def test_a_run_whose_prefect_worker_is_killed_is_gone_and_the_next_one_goes_on(
 ) -> None:
     """The flow is a process of the worker's; Prefect goes on to call it running, until an automation finds out."""
     run = cluster.begin(source, f"{s3}/large")
-    cluster.worker.stop()
+    cluster.worker.kill()
     assert cluster.server.flow_run_state(run) == "RUNNING"
     cluster.server.api("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CRASHED"}, "force": True})
     cluster.worker = cluster.prefect_worker("second")
