@@ -274,7 +274,7 @@ def test_a_schedule_that_is_switched_on_runs_a_deployment_by_itself(
     options = {"source": str(photographs), "target": str(tmp_path / "shards")}
     deploy = ["deploy", "flows/shard.py:shard", "--name", "scheduled", "--pool", PrefectWorker.pool]
     once = ["--concurrency-limit", "1", "--collision-strategy", "CANCEL_NEW"]
-    prefect_server.ask(*deploy, "--interval", "4", *once, "--params", json.dumps({"options": options}))
+    prefect_server.ask(*deploy, "--interval", "10", *once, "--params", json.dumps({"options": options}))
     deployment = prefect_server.api("GET", "/deployments/name/dtls/scheduled")["id"]
     wanted = {"flow_runs": {"deployment_id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
     try:
