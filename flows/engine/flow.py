@@ -70,8 +70,9 @@ class _Unmade(Generic[Model, R]):
     def _made(self) -> "Flow[[Model], R]":
         return _flow_of(self.fn, self._run_name)
 
-    def __call__(self, options: Model) -> R:
-        return self._made(options)
+    def __call__(self, *given: Any, **more: Any) -> Any:
+        """As Prefect's flows are called, with `return_state` and the like, too."""
+        return self._made(*given, **more)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

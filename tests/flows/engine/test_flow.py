@@ -92,6 +92,7 @@ def test_in_a_flow_run_a_part_is_a_flow_run_of_its_own_whenever_it_was_made() ->
 
     ids = whole(Words(text="a"))
     assert len({*ids} - {None}) == 3
+    assert unmade(Words(text="a"), return_state=True).is_completed()
 
 
 @pytest.mark.slow
