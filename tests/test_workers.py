@@ -119,6 +119,7 @@ SERVER = """
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_what_was_started_for_a_group_ends_with_its_last_test(tmp_path: Path) -> None:
     _, log = nested(tmp_path, "-n1", test_a=SERVER)
@@ -128,6 +129,7 @@ def test_what_was_started_for_a_group_ends_with_its_last_test(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_what_asks_for_a_server_is_a_test_of_integration(tmp_path: Path) -> None:
     _, log = nested(tmp_path, "-m", "not integration", test_a=TWO)
@@ -155,6 +157,7 @@ def test_while_a_quiet_test_runs_no_other_does(tmp_path: Path) -> None:
     assert len({worker for _, _, worker in log}) == 2
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_failed_test_is_called_what_the_command_line_calls_it(tmp_path: Path) -> None:
     modules = {"test_a": "import pytest\n@pytest.mark.parametrize('x', ['u@v'])\ndef test_bad(x): assert not x\n"}
@@ -163,6 +166,7 @@ def test_a_failed_test_is_called_what_the_command_line_calls_it(tmp_path: Path) 
     assert ".venv/bin/pytest -m '' 'test_a.py::test_bad[u@v]'" in said
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.integration
 def test_the_processes_share_an_s3_server_that_ends_with_them(tmp_path: Path) -> None:
@@ -200,6 +204,7 @@ SLOW_SERVER = """
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_stopped_stops_its_servers(number: signal.Signals, tmp_path: Path) -> None:
@@ -219,6 +224,7 @@ LINGERING = """
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_worker_that_has_told_its_end_is_not_disturbed(tmp_path: Path) -> None:
     conftest = CONFTEST + "    import time\n" + LINGERING

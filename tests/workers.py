@@ -12,7 +12,7 @@ import shlex
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -188,13 +188,21 @@ def leave_in_peace() -> None:
 
 
 def stop_workers(folder: Path) -> None:
-    """End the processes that still run tests, so that they stop the servers of theirs."""
+    """End the processes that still run tests, so that they stop the servers of theirs; kill those that do not end."""
     at_work = {}
     for path in folder.glob("*.pid"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has come to its end meanwhile
             at_work[path] = int(path.read_text())
             os.kill(at_work[path], signal.SIGTERM)
-    wait_until(lambda: not any(path.exists() and is_running(pid) for path, pid in at_work.items()), STOP_SECONDS)
+    if not wait_until(lambda: not _running(at_work), STOP_SECONDS):
+        for pid in _running(at_work):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _running(at_work: Mapping[Path, int]) -> list[int]:
+    """Of processes by the files that say that they are at work, those that are."""
+    return [pid for path, pid in at_work.items() if path.exists() and is_running(pid)]
 
 
 def _pid_file(worker: str) -> Path:
