@@ -7,6 +7,7 @@ of. Any other name is refused.
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dtls.checkpoints.bounds import check_unpacked, check_zip
+from dtls.checkpoints.bounds import TooLargeError, check_unpacked, check_zip
 
 DTYPES = {
     "BFloat16Storage": torch.bfloat16,
@@ -29,6 +30,8 @@ DTYPES = {
     "LongStorage": torch.int64,
     "ShortStorage": torch.int16,
 }
+MAX_TREE, MAX_NAMES = 2**23, 2**24
+"""Bytes of the pickle, and characters in the names of all tensors and modules; models of a GB have less than a MB."""
 OF_LISTS = ("build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag")
 
 
@@ -79,12 +82,14 @@ class _Unpickler(pickle.Unpickler):
         name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
         if name is None:
             raise pickle.UnpicklingError("has no data.pkl")
-        super().__init__(io.BytesIO(archive.read(name)))
+        super().__init__(io.BytesIO(_checked(archive.read(name))))
         self.archive, self.folder = archive, name.removesuffix(".pkl")
+        self.storages: dict[str, bytearray] = {}
+        self.record = type("Record", (_Record,), {})  # of its own: a pickle can change what it is given
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "__torch__":
-            return type("Record", (_Record,), {})  # of its own: a pickle can change what it is given
+            return self.record
         if module == "torch" and name in DTYPES:
             return name
         known: dict[tuple[str, str], Callable[..., Any]] = {
@@ -100,7 +105,9 @@ class _Unpickler(pickle.Unpickler):
         kind, dtype, key, *_ = pid
         if kind != "storage" or not str(key).isdecimal():
             raise pickle.UnpicklingError(f"has {kind} {key}, which is no storage")
-        data = bytearray(self.archive.read(f"{self.folder}/{key}"))
+        data = self.storages.get(str(key))
+        if data is None:
+            data = self.storages[str(key)] = bytearray(self.archive.read(f"{self.folder}/{key}"))
         return _Storage(torch.frombuffer(data, dtype=DTYPES[dtype]) if data else torch.empty(0, dtype=DTYPES[dtype]))
 
     def _rebuilt(self, storage: _Storage, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> Tensor:
@@ -110,15 +117,31 @@ class _Unpickler(pickle.Unpickler):
         return value
 
 
+def _checked(tree: bytes) -> bytes:
+    """The pickle; TooLargeError for one that is far larger than any program's, or would make pickle's memo so."""
+    if len(tree) > MAX_TREE:
+        raise TooLargeError(f"names its modules in {len(tree):,} bytes, far more than a model needs")
+    for opcode, place, _ in pickletools.genops(tree):
+        if opcode.name.endswith("PUT") and isinstance(place, int) and place > len(tree):
+            raise TooLargeError(f"keeps what it names at the place {place:,}, far more than it has")
+    return tree
+
+
 def _tensors_of(root: _Record) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a module and those below it, each module once, with their names."""
-    seen, waiting = set[int](), [("", root)]
+    """The tensors of a module and those below it, each module once, with their names.
+
+    TooLargeError for names that are together far longer than those of any model.
+    """
+    seen, waiting, left = set[int](), [("", root)], MAX_NAMES
     while waiting:
         prefix, record = waiting.pop()
         if id(record) in seen:
             continue
         seen.add(id(record))
         for name, value in record.fields.items():
+            left -= len(prefix) + len(str(name)) if isinstance(value, Tensor | _Record) else 0
+            if left < 0:
+                raise TooLargeError("has names far longer than a model needs")
             if isinstance(value, Tensor):
                 yield f"{prefix}{name}", value
             elif isinstance(value, _Record):

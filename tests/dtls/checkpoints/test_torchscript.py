@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dtls.checkpoints import torchscript
 from dtls.checkpoints.bounds import TooLargeError
 from dtls.checkpoints.torchscript import is_torchscript, weights_of_torchscript
 
@@ -88,6 +89,10 @@ def test_a_file_without_modules_is_refused(root: object) -> None:
         weights_of_torchscript(changed(script(Tree()), data=pickle.dumps(root, 2)))
 
 
+STORAGE = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01t"
+"""The first storage, before `persistent_load` is asked for it."""
+
+
 def pickled(size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> bytes:
     """A module with one tensor of the first storage, as TorchScript writes it."""
 
@@ -97,8 +102,9 @@ def pickled(size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> 
     def numbers(many: tuple[int, ...]) -> bytes:
         return b"(" + b"".join(map(number, many)) + b"t"
 
-    storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu" + number(3) + b"tQ"
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + numbers(size) + numbers(stride)
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"Q" + number(offset) + numbers(size) + numbers(stride)
+    )
     made = tensor + b"\x89ccollections\nOrderedDict\n)RtR"
     return b"\x80\x02c__torch__\nTree\n)\x81}X\x06\0\0\0weight" + made + b"sb."
 
@@ -119,3 +125,56 @@ def test_a_file_that_unpacks_to_far_more_is_refused() -> None:
     assert len(bomb) < 10**6
     with pytest.raises(TooLargeError, match="far more than the file has"):
         weights_of_torchscript(bomb)
+
+
+def test_a_storage_that_is_named_often_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fill the memory: a name takes three bytes of the file."""
+    asked: list[str] = []
+    read = zipfile.ZipFile.read
+
+    def counted(archive: zipfile.ZipFile, name: str) -> bytes:
+        asked.append(name)
+        return read(archive, name)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", counted)
+    tree = b"\x80\x02(" + STORAGE + b"q\0Q" + b"h\0Q" * 99 + b"l."
+    content = changed(script(nn.Conv2d(1, 1, 1)), data=tree)
+    asked.clear()
+    with pytest.raises(pickle.UnpicklingError, match="no module at its root"):
+        weights_of_torchscript(content)
+    assert len([name for name in asked if name.endswith("/data/0")]) == 1
+
+
+@pytest.mark.parametrize("tree", [b"\x80\x02K\x01r\0\0\0\x01.", b"K\x01p16777216\n."])
+def test_a_tree_that_keeps_things_far_away_is_refused(tree: bytes) -> None:
+    """Pickle's memo has all places up to the last one: five bytes of a file would make it take 34 GB."""
+    with pytest.raises(TooLargeError, match="keeps what it names at the place 16,777,216, far more than it has"):
+        weights_of_torchscript(changed(script(nn.Conv2d(1, 1, 1)), data=tree))
+
+
+def test_names_and_trees_far_longer_than_those_of_models_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each module adds to the names of all below it: a chain of n has names of n² characters."""
+    monkeypatch.setattr(torchscript, "MAX_NAMES", 1000)
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"QK\0K\x01\x85K\x01\x85tR"
+    record = b"h\x06)\x81}"
+    chain = record + b"(X\x01\0\0\0th\x05X\x01\0\0\0a"
+    for depth, is_refused in ((10, False), (100, True)):
+        tree = (
+            b"\x80\x02"
+            + tensor
+            + b"q\x050c__torch__\nM\nq\x060"
+            + chain * depth
+            + record
+            + b"b"
+            + b"ub" * depth
+            + b"."
+        )
+        content = changed(script(nn.Conv2d(1, 1, 1)), data=tree)
+        if not is_refused:
+            assert len(weights_of_torchscript(content)) == depth
+            continue
+        with pytest.raises(TooLargeError, match="names far longer than a model needs"):
+            weights_of_torchscript(content)
+    monkeypatch.setattr(torchscript, "MAX_TREE", 100)
+    with pytest.raises(TooLargeError, match=r"names its modules in [0-9,]+ bytes, far more than a model needs"):
+        weights_of_torchscript(content)
