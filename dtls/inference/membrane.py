@@ -92,7 +92,7 @@ def _around(hole: Tensor) -> tuple[slice, slice]:
 def _levels(hole: Tensor, dtype: torch.dtype) -> list["Level"]:
     """The equations in a hole, and coarser and coarser ones."""
     levels = [Level.of(hole, dtype)]
-    while min(levels[-1].diagonal.shape) > 2:
+    while max(levels[-1].diagonal.shape) > 2:
         levels.append(levels[-1].coarser())
     return levels
 

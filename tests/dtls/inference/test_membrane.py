@@ -52,6 +52,13 @@ def test_what_is_harmonic_comes_back_through_a_large_hole() -> None:
     assert (membrane(harmonic * (1 - hole), hole) - harmonic).abs().max() < 3 * TOLERANCE
 
 
+def test_a_hole_from_edge_to_edge_of_a_flat_image_is_a_slope() -> None:
+    x, hole = torch.zeros(2, 1, 2, 400, dtype=torch.float64)
+    x[..., -30:], hole[..., 20:-30] = 1, 1
+    slope = torch.linspace(0, 1, 352, dtype=torch.float64)[1:-1]
+    assert (membrane(x[None], hole[None])[..., 20:-30] - slope).abs().max() < 3 * TOLERANCE
+
+
 def test_images_of_one_batch_with_other_masks_are_as_each_alone() -> None:
     x = torch.cat([image(31, 45, seed) for seed in range(3)]).float()
     masks = torch.cat([mask(31, 45, share, seed=2).float() for share in (0.1, 0.5, 0.9)])
