@@ -87,12 +87,12 @@ class Degrading(Method):
     def __call__(self, x: Tensor, _: tuple[int, int], mask: Tensor | None = None) -> Tensor:
         """What files of degraded images hold: (N, C, H, W), one channel of grey ones, alpha last where holes are."""
         operator = self.operator
-        if x.shape[1] == operator.channels:
-            return x
         seeds = seeds_of(x, self.seed) if self.is_stochastic else None
         if self.operator.needs_mask and mask is None and seeds is not None:
             mask = random_masks((x.shape[-2], x.shape[-1]), seeds)
         info = Info(masks=mask, seeds=seeds)
+        if x.shape[1] == operator.channels:  # a grey image, which what comes before the loss of colours changes, too
+            x = x.expand(-1, 3, -1, -1)
         if self.strength == 1:
             return operator.observe(x, info).clamp(0, 1)
         return operator(x, self.strength * operator.steps, info).clamp(0, 1)

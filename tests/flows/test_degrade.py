@@ -77,6 +77,19 @@ def test_colour_fades_to_one_channel_of_luma(source: Path, tmp_path: Path) -> No
         assert abs(after[..., 0] - luma).max() <= 0.5 + 1e-3
 
 
+@pytest.mark.parametrize("strength", [0.5, 1])
+def test_what_comes_before_the_loss_of_colours_is_done_to_grey_images_too(
+    strength: float, source: Path, tmp_path: Path
+) -> None:
+    degraded(source, tmp_path / "both", "lowlight:0.25+colourise", strength=strength)
+    degraded(source, tmp_path / "dark", "lowlight:0.25", strength=strength)
+    for name in ("grey.png", "deep.png"):
+        before, dark, both = (pixels(folder / name)[0] for folder in (source, tmp_path / "dark", tmp_path / "both"))
+        assert not np.array_equal(dark, before)
+        assert both.dtype == before.dtype
+        assert abs(both.astype(int) - dark).max() <= 1
+
+
 def test_holes_are_transparent_and_black_and_all_else_stays_bit_by_bit(source: Path, tmp_path: Path) -> None:
     degraded(source, tmp_path / "holes", "inpaint")
     for path in source.iterdir():
