@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from flows.inputs.selection import check_absent
 from flows.transform.loaded import FetchedMask
 from storage.archives.source import Single, Source
+from storage.images import decode
 from storage.images.formats import ImageError
 from storage.images.photo import Photo, open_photo
 from storage.stores.location import Entry
@@ -44,18 +45,18 @@ class MaskReader:
 def hole_in(mask: FetchedMask, size: tuple[int, int]) -> Hole:
     """The hole that a mask says an image of `size` (H, W) has: what is white there, at least half, and opaque.
 
-    ImageError for a mask of another size, and for one that masks nothing, or all.
+    ImageError for a mask of another size, which is not unpacked then, and for one that masks nothing, or all.
     """
     name = mask.entry.key
+    if (extent := decode.extent(mask.data)) is not None and sorted(extent.size) != sorted(size):
+        raise _unequal(name, extent.size, size)
     try:
         photograph = open_photo(mask.data)
     except ImageError as error:
         raise ImageError(f"its mask {name}: {error}") from error
     height, width = photograph.pixels.shape[:2]
     if (height, width) != size:
-        raise ImageError(
-            f"its mask {name} has {width}×{height} pixels, and the image {size[1]}×{size[0]}; make them equal"
-        )
+        raise _unequal(name, (height, width), size)
     hole = _lightness(photograph) >= 0.5
     if not hole.any():
         raise ImageError(f"its mask {name} masks nothing: no pixel is white; white is what is filled")
@@ -80,6 +81,13 @@ def without_transparency(photograph: Photo) -> tuple[Photo, Hole]:
     filled = alpha.copy()
     filled[hole] = np.iinfo(alpha.dtype).max
     return replace(photograph, alpha=None if int(filled.min()) == np.iinfo(alpha.dtype).max else filled), hole
+
+
+def _unequal(name: str, found: tuple[int, int], size: tuple[int, int]) -> ImageError:
+    """What is wrong with a mask of another size (H, W) than the image's."""
+    return ImageError(
+        f"its mask {name} has {found[1]}×{found[0]} pixels, and the image {size[1]}×{size[0]}; make them equal"
+    )
 
 
 def _lightness(photograph: Photo) -> NDArray[np.float32]:

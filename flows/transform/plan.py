@@ -126,7 +126,7 @@ def _chosen(
     chosen, absent = select(contents, options, listed_in_file)
     plan = {entry.key: entry for entry in chosen}
     taken = {*plan, *(entry.key for entry in absent)}
-    listed = {*contents.images, *contents.refused}
+    listed = {entry: entry for entry in (*contents.images, *contents.refused)}
     for entry, fits, is_ok in receipts.made(made_with):
         if entry.key in taken or not (is_ok or entry in listed):
             continue
@@ -136,7 +136,7 @@ def _chosen(
                 "choice of images only adds to what is there; choose another target, or take all with --overwrite"
             )
         if entry.key not in plan or entry in listed:
-            plan[entry.key] = entry
+            plan[entry.key] = listed.get(entry, entry)  # as listed it has its mask
     absent += (entry for entry in plan.values() if reason_of_refusal(entry))
     return sorted(entry for entry in plan.values() if not reason_of_refusal(entry)), sorted(absent)
 

@@ -238,6 +238,16 @@ def test_a_choice_of_images_leaves_the_others_as_they_are(source: Path, masks: P
     assert {name for name in before if before[name] != after[name]} == {"grey"}
 
 
+def test_another_choice_makes_a_lost_result_again_by_its_own_mask(source: Path, masks: Path, tmp_path: Path) -> None:
+    target = tmp_path / "whole"
+    restored(source, target, masks=masks, include=["plain*"])
+    before = (target / "plain.png").read_bytes()
+    (target / "plain.png").unlink()
+    assert restored(source, target, masks=masks, include=["grey*"]) == "2 done"
+    assert (target / "plain.png").read_bytes() == before
+    assert rows(target)["mask"].to_dict() == {"plain.png": "plain.png", "grey.png": "grey.png"}
+
+
 def test_masks_among_the_images_are_refused_before_any_work_unless_left_out(source: Path, tmp_path: Path) -> None:
     (source / "masks").mkdir()
     Image.fromarray(hole()).save(source / "masks" / "plain.png")

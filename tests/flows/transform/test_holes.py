@@ -56,6 +56,22 @@ def test_a_mask_that_does_not_fit_says_why(image: Image.Image, reason: str) -> N
         hole_in(mask(image), (8, 12))
 
 
+def test_a_mask_of_another_size_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mask, no memory is claimed beyond that of an image of its size."""
+    monkeypatch.setattr("flows.transform.holes.open_photo", lambda _: pytest.fail("unpacked"))
+    with pytest.raises(ImageError, match=r"its mask m\.png has 4000×3000 pixels, and the image 12×8"):
+        hole_in(mask(Image.new("1", (4000, 3000))), (8, 12))
+
+
+def test_a_mask_that_is_turned_by_its_exif_data_fits_as_it_is_seen() -> None:
+    turned, exif = square().rotate(90, expand=True), Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    buffer = io.BytesIO()
+    turned.save(buffer, "PNG", exif=exif)
+    found = hole_in(FetchedMask(Entry("m.png", 1, ""), buffer.getvalue(), ""), (8, 12))
+    assert np.array_equal(found, np.asarray(square()) > 0)
+
+
 def test_a_mask_that_is_no_image_is_named() -> None:
     with pytest.raises(ImageError, match=r"its mask m\.png: "):
         hole_in(FetchedMask(Entry("m.png", 1, ""), b"no image", ""), (8, 12))
