@@ -25,8 +25,9 @@ class Method(ABC):
     makes its results of arrays of any type. takes_same_size: it is called for results of the image's own size, too;
     of other methods such a result is the image. needs_mask: it fills holes, and is called with a mask of them.
     grey_only: it takes images of one channel alone, and gives them colour. is_stochastic: its results depend on
-    noise. scale: what results are enlarged by where nothing else is asked for; None for the user's default.
-    max_scale: the largest scale that it takes; None for any, 1 for methods that restore images at the size they have.
+    noise. projects: it projects all of a result at once, which takes memory. scale: what results are enlarged by if
+    nothing else is asked for; None for the user's default. max_scale: the largest scale that it takes; None for any,
+    1 for methods that restore images at the size they have.
     degradation: what it undoes: the protocol that made the LR images that it was trained on, or a spec like `blur:2`;
     or the protocol that it makes LR images by. multiple: of which the sides of images are, once it has padded them.
     max_pixels: of an image that it computes in one piece; it cuts larger ones into tiles.
@@ -42,6 +43,7 @@ class Method(ABC):
     grey_only: bool = False
     copies: bool = False
     is_stochastic: bool = False
+    projects: bool = False
     scale: float | None = None
     max_scale: float | None = None
     degradation: str | None = None

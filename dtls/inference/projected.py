@@ -22,8 +22,10 @@ class Projected(Method):
     """The results of `method`, projected `passes` times onto images that agree with what it was given.
 
     made_by: what made that of the images, as in `operator_for`. It declares what the method declares, but that it
-    computes all channels together.
+    computes all channels together, and projects.
     """
+
+    projects = True
 
     def __init__(self, method: Method, made_by: str, passes: int = PASSES) -> None:
         self.method, self.operator, self.passes = method, operator_for(made_by), passes
@@ -70,5 +72,6 @@ def operator_for(made_by: str) -> Operator:
     """
     operator = operator_of(f"{made_by}:2" if made_by in get_args(LRProtocol) else made_by)  # A goes by the sizes
     if not operator.projects:
-        raise SamplingError(f"nothing can be projected on images of {made_by}, which is not linear")
+        why = "which is not linear" if operator.draws else "as more than one of its parts mixes pixels or channels"
+        raise SamplingError(f"nothing can be projected on images of {made_by}, {why}")
     return operator

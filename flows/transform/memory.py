@@ -12,10 +12,10 @@ from storage.images.room import give_back
 
 SHARE = 12
 """Each of the three queues of a run, before reading, computing and writing, has this part of the memory."""
-FILLING, REDUCING, ALPHA, OF_NETWORKS, HOLE = 60, 6, 20, 60, 110
+FILLING, REDUCING, ALPHA, OF_NETWORKS, PROJECTED, HOLE = 60, 6, 20, 60, 36, 110
 """Bytes a pixel, measured: of an image, for its colours where nothing is seen; of one of its channels, as it is made
-smaller; of a result, for its alpha; of one of a network, as it is put together and checked; and of one whose holes
-are filled, as it may be all hole."""
+smaller; of a result, for its alpha; of one of a network, as it is put together and checked, and projected; of one of
+another method that is projected; and of one whose holes are filled, as it may be all hole."""
 
 PRIMITIVES = 256
 """What oneDNN keeps of the code that it makes for each layer and size; a network has up to 60 layers that differ."""
@@ -48,6 +48,7 @@ def needed(extent: Extent, size: tuple[int, int], method: Method) -> int:
             after += OF_NETWORKS
         else:
             before += REDUCING * extent.channels
+            after += PROJECTED if method.projects else 0
     if method.needs_mask:
         after += HOLE
     if extent.channels not in (2, 4):

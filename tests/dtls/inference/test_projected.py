@@ -102,15 +102,19 @@ def test_a_model_of_others_is_projected_in_tiles_and_in_grey(protocol: Protocol,
         assert errors(resize(load_method("spandrel", path)(lr, (160, 560)), (40, 140), protocol), lr).min() > 1e-5
 
 
+OWN = ("identity", "channelwise", "copies", "projects")
+
+
 def test_it_declares_what_its_method_declares() -> None:
     method = Projected(Guess(), "antialias")
-    declared = {name for name in Method.__annotations__ if name not in ("identity", "channelwise", "copies")}
+    declared = {name for name in Method.__annotations__ if name not in OWN}
     assert {name: getattr(method, name) for name in declared} == {name: getattr(Guess(), name) for name in declared}
     with pytest.raises(ValueError, match="guess upscales by at most ×5, not ×6"):
         method.check_scale(6)
     copying = Projected(load_method("nearest"), "antialias")
     assert (copying.channelwise, copying.copies) == (False, False), "numbers are computed, of all channels"
     assert copying.takes_same_size
+    assert copying.projects
 
 
 def test_what_is_not_known_or_not_linear_is_not_projected_on() -> None:
@@ -121,3 +125,5 @@ def test_what_is_not_known_or_not_linear_is_not_projected_on() -> None:
             SamplingError, match=f"nothing can be projected on images of {made_by}, which is not linear"
         ):
             load_method("bicubic", sampling=Sampling(projected=True, made_by=made_by))
+    with pytest.raises(SamplingError, match=r"blur:2\+grey, as more than one of its parts mixes pixels or channels"):
+        load_method("bicubic", sampling=Sampling(projected=True, made_by="blur:2+grey"))

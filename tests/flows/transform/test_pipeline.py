@@ -18,6 +18,7 @@ from dtls.inference.degrade import Degrading, Downscaling
 from dtls.inference.interpolation import Interpolation
 from dtls.inference.membrane import Membrane
 from dtls.inference.method import Method
+from dtls.inference.projected import Projected
 from flows.inputs.keys import Names
 from flows.transform import pipeline
 from flows.transform.memory import bytes_at_once, needed
@@ -300,6 +301,9 @@ def peak_of_one(method: Method, scale: float, data: bytes) -> int:
         (Degrading("noise:0.1"), 1, 4, 16),
         (Degrading("mask"), 1, 3, 8),
         (Membrane("membrane"), 1, 4, 8),
+        (Degrading("dark:0.25"), 1, 3, 8),
+        (Projected(Interpolation("bicubic"), "antialias"), 2, 3, 8),
+        (Projected(Interpolation("bicubic"), "antialias"), 1.5, 4, 16),
     ],
 )
 def test_an_image_takes_no_more_memory_than_is_claimed_for_it(
