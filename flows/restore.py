@@ -13,7 +13,7 @@ from dtls.registry import FILLINGS
 from flows.engine.flow import flow
 from flows.inputs.compatibility import check_degraded, check_restores
 from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec, file_of_weights
-from flows.inputs.tasks import TaskOptions
+from flows.inputs.tasks import TaskOptions, check_alone
 from flows.interface.console import log
 from flows.interface.options import WHAT, Address, Panels
 from flows.transform.options import MethodOptions
@@ -74,8 +74,7 @@ class RestoreOptions(TaskOptions, MethodOptions):
         self._check_options_of_others(OF_MODELS, "a trained model", fits=self.method is None)
         is_network = self.method is None or self.is_spandrel
         self._check_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
-        if self.has_holes and self.task != "inpaint":
-            raise ValueError("inpaint stands alone, as it keeps what is known; undo the rest in a run of its own")
+        check_alone(self.spec)
         if self.project is not None and self.has_holes:
             raise ValueError("inpaint keeps what is known of an image in any case; leave --project out")
         if self.project and self.strength < 1:
@@ -113,7 +112,7 @@ def restore(options: RestoreOptions) -> str:
     method = replace(load, device=device_here(options))()
     check_restores(method, options.task)
     if not options.any_protocol:
-        check_degraded(method, options.source, options.protocol)
+        check_degraded(method, options.source, options.protocol, projected=options.is_projected)
     results = Results.of(options)
     recipe = ImageTransform("restore", load, Unchanged(), results, options.batch_size, options.masks)
     return transform(recipe, options.source, options.target, options, method, options.unit_size)

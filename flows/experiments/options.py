@@ -10,7 +10,7 @@ from dtls.degradations.recorded import reduces
 from dtls.degradations.registry import parts_of_task, spec_of_task
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen
 from flows.experiments.paper_tables import PAPER_TABLES
-from flows.inputs.tasks import restorations
+from flows.inputs.tasks import check_alone, restorations
 from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 
 
@@ -74,6 +74,8 @@ class BenchmarkOptions(Options):
     def _is_restoration(cls, task: str | None) -> str | None:
         if task is not None and reduces(spec_of_task(task)):
             raise ValueError(f"{task} changes the size of images; leave --task out and use --size and --lr-sizes")
+        if task is not None:
+            check_alone(spec_of_task(task))
         return task if task is None else "+".join(part.task for part in parts_of_task(task))
 
     @model_validator(mode="after")

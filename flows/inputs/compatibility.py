@@ -74,13 +74,20 @@ def check_restores(method: "Method", task: str) -> None:
         raise ProtocolError(f"{method.name} fills no holes, so that it is not for --task {task}")
 
 
-def check_degraded(method: "Method", source: str, protocol: str) -> None:
-    """Refuse, before any work, images that were degraded otherwise than the method was trained for."""
-    others = sorted(protocols(source, "degrade") - {protocol})
-    if others and method.degradation is not None:
+def check_degraded(method: "Method", source: str, protocol: str, *, projected: bool) -> None:
+    """Refuse, before any work, images that were degraded otherwise than the method was trained for.
+
+    projected: whether results are to agree with them, which needs their own degradation, whatever the method.
+    """
+    is_trained = method.degradation is not None
+    if not is_trained and not projected:
+        return
+    made = protocols(source, "degrade")
+    _check_unknown({source: made})
+    if others := sorted(made - {protocol}):
+        way_out = "--any-protocol takes them all the same" if is_trained else "name their own task, or --no-project"
         raise ProtocolError(
-            f"the task undoes {protocol}, and the images in {source} are made by {', '.join(others)}; "
-            "--any-protocol takes them all the same"
+            f"the task undoes {protocol}, and the images in {source} are made by {', '.join(others)}; {way_out}"
         )
 
 

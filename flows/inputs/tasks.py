@@ -16,6 +16,13 @@ def restorations() -> tuple[str, ...]:
     return tuple(task for task in tasks() if not reduces(spec_of_task(task)))
 
 
+def check_alone(spec: str) -> None:
+    """ValueError for holes beside another degradation: where nothing is missing, restoring them changes nothing."""
+    parts = spec.split("+")
+    if HOLES in parts and len(parts) > 1:
+        raise ValueError("inpaint stands alone, as it keeps what is known; undo the rest in a run of its own")
+
+
 class TaskOptions(SelectionOptions):
     """Which degradation is made, or undone."""
 

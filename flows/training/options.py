@@ -19,12 +19,15 @@ from dtls.choices import Precision, Prediction
 from dtls.degradations.base import LRProtocol
 from dtls.degradations.registry import operator_of, parts_of_task, spec_of_task, tasks
 from dtls.degradations.scale import downscale_size
+from dtls.errors import SizeError
 from dtls.registry import MODELS, model_class
+from flows.inputs.tasks import check_alone
 from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
 
 if TYPE_CHECKING:
     from dtls.training.recipe import Recipe
 
+OF_REDUCING = ("lr_size", "stride", "protocol")
 OF_DTLS = ("preset", "dim", "dim_mults", "patch", "stride", "residual", "predicts", "inputs", "first_timestep")
 
 
@@ -172,10 +175,19 @@ class TrainOptions(Options):
         given |= {"multipliers": self.dim_mults or base.multipliers, "size": size}
         degradation = base.degradation if self.task is None else self._family()
         if degradation is not None:
+            self._check_nothing_is_reduced(degradation)
             return replace(base, degradation=degradation, **given).validate()
         lr_size = self._lr_size(size) or size * base.lr_size // base.size
         steps = steps_between(lr_size, size, stride)
         return replace(base, stride=stride, steps=steps, degradation=None, **given).validate()
+
+    def _check_nothing_is_reduced(self, degradation: str) -> None:
+        """SizeError for an option of super-resolution, where a model is to undo another degradation."""
+        if given := [name for name in OF_REDUCING if getattr(self, name) is not None]:
+            raise SizeError(
+                f"--{given[0].replace('_', '-')} is for super-resolution, and the model that training starts with "
+                f"undoes {degradation}; --task sr:4 trains it for that"
+            )
 
     def _family(self) -> str | None:
         """The degradation, other than resizing, that the task undoes, if there is one."""
@@ -226,12 +238,13 @@ class TrainOptions(Options):
             return self
         spec = spec_of_task(self.task)
         operator = operator_of(spec)
+        check_alone(spec)
         if self._scale() is not None:
             foreign: tuple[str, ...] = ("lr_size",)
         elif operator.scale != 1:
             raise ValueError(f"a model learns super-resolution alone, or tasks without it, not {self.task}")
         elif model_class(self.method).takes_families:
-            foreign = ("lr_size", "stride", "protocol")
+            foreign = OF_REDUCING
         else:
             raise ValueError(f"the method {self.method} learns super-resolution; {self.task} goes with dtls and cold")
         if given := [name for name in foreign if getattr(self, name) is not None]:

@@ -80,6 +80,7 @@ def test_of_mixed_degradations_models_take_part_that_undo_none_of_their_own() ->
         ),
         ({"task": "inpaint", "methods": ("dtls-projected",)}, "dtls-projected is not for the task inpaint"),
         ({"task": "sr:4"}, "sr:4 changes the size of images; leave --task out and use --size and --lr-sizes"),
+        ({"task": "deblur:1+inpaint"}, "inpaint stands alone, as it keeps what is known"),
         ({"task": "colourise", "lr_sizes": (4,)}, "--lr-sizes is for super-resolution, not for --task colourise"),
         ({"task": "grey"}, "the task of 'grey' is 'colourise'"),
     ],

@@ -7,6 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dtls.errors import ProtocolError
+from dtls.inference.method import load_method
+from dtls.inference.sampling import Sampling
+from flows.inputs.compatibility import check_degraded
 from flows.report import report
 from storage.stores.location import StorageError
 from tests.flows.reporting import images, made, options
@@ -33,6 +36,21 @@ def test_a_protocol_that_nothing_told_is_a_note_and_without_lr_images_there_is_n
     assert said not in " ".join(made(folder, tmp_path / "told", protocol="reference")["notes"])
     assert said not in " ".join(made(folder, tmp_path / "assumed", protocol="reference")["notes"])
     assert made(folder, tmp_path / "without", lr=None)["conditions"].startswith("Protocol: none")
+
+
+def test_results_are_projected_on_what_the_manifest_says_and_on_nothing_else(folder: Path) -> None:
+    rows = {"key": ["0.png"], "output": ["0.png"], "method": ["degrade-blur"], "protocol": ["blur:3"]}
+    pq.write_table(pa.table(rows), folder / "lr" / "manifest.parquet")
+    source, method = str(folder / "lr"), load_method("bicubic", sampling=Sampling(projected=True, made_by="blur:2"))
+    check_degraded(method, source, "blur:3", projected=True)
+    check_degraded(method, source, "blur:2", projected=False)
+    with pytest.raises(
+        ProtocolError, match=r"undoes blur:2, and the images in .* are made by blur:3; .* --no-project"
+    ):
+        check_degraded(method, source, "blur:2", projected=True)
+    pq.write_table(pa.table(rows | {"protocol": ["a\nb"]}), folder / "lr" / "manifest.parquet")
+    with pytest.raises(StorageError, match=r"names the protocol 'a\\nb', which this version of dtls does not know"):
+        check_degraded(method, source, "blur:2", projected=True)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from dtls.checkpoints.bundled import BUNDLED
 from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.degradations.registry import operator_of, spec_of_task, tasks
-from dtls.errors import TrainingError
+from dtls.errors import SizeError, TrainingError
 from dtls.models.dtls import DTLS
 from flows.shard import ShardOptions, shard
 from flows.train import train
@@ -69,6 +69,9 @@ def test_a_task_of_a_model_is_kept_or_changed_by_the_next_training() -> None:
     grey = configuration(task="colourise")
     options = TrainOptions(source="shards", target="model", start="model", size=64)
     assert options.model(grey).degradation == "grey"
+    reduced = TrainOptions(source="shards", target="model", start="model", lr_size=16)
+    with pytest.raises(SizeError, match=r"--lr-size is for super-resolution, .* undoes grey; --task sr:4"):
+        reduced.model(grey)
     back = TrainOptions(source="shards", target="model", start="model", task="sr:4").model(grey)
     assert (back.degradation, back.lr_size) == (None, 32)
 
@@ -85,6 +88,7 @@ def test_a_task_of_a_model_is_kept_or_changed_by_the_next_training() -> None:
         ({"task": "sr:4", "lr_size": 32}, "lr-size does not go with the task sr:4"),
         ({"task": "deblur:1+sr:4"}, "super-resolution alone, or tasks without it, not deblur:1+sr:4"),
         ({"task": "colourise+denoise:0.1"}, "grey changes the size or channels, so it has to come last"),
+        ({"task": "deblur:1+inpaint"}, "inpaint stands alone, as it keeps what is known"),
         ({"task": "colourise", "method": "edsr"}, "edsr learns super-resolution; colourise goes with dtls and cold"),
         ({"task": "denoise:0.1", "inputs": "sampled"}, "not with noise:0.1; say --inputs degraded"),
     ],
