@@ -1,7 +1,9 @@
 """The entry of the command line: settings that count only before the libraries are imported, then `flows.cli`."""
 
+import atexit
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +18,8 @@ SETTINGS = {
 
 def main() -> None:
     """Run the command line."""
+    ending = _Ending()
+    atexit.register(ending)  # the first that is registered comes last
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     with suppress(FileNotFoundError):  # of the current folder, which was removed
@@ -24,8 +28,26 @@ def main() -> None:
     try:
         from flows.cli import main as run
     except KeyboardInterrupt:
+        ending.code = 130
         sys.exit(130)
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        ending.code = end.code
+        raise
+
+
+class _Ending:
+    """The end of the process, where a thread is still inside a library: it would abort as the interpreter goes."""
+
+    code: str | int | None = 1
+
+    def __call__(self) -> None:
+        if any(thread.daemon for thread in threading.enumerate()):
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):  # whoever read it is gone
+                    stream.flush()
+            os._exit(self.code if isinstance(self.code, int) else int(self.code is not None))
 
 
 if __name__ == "__main__":

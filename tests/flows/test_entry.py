@@ -74,3 +74,30 @@ def test_processes_of_a_run_start_there_too(beside: Path) -> None:
 
 def test_the_package_says_its_version() -> None:
     assert dtls.__version__ == version("dtls")
+
+
+LEFT_BEHIND = """
+import sys, threading
+import torch
+from flows import cli
+from flows.__main__ import main
+
+def multiply():
+    while True:
+        torch.ones(400, 400) @ torch.ones(400, 400)
+
+def run():
+    threading.Thread(target=multiply, daemon=True).start()
+    print("said")
+    sys.exit(130)
+
+cli.main = run
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_exit_code_though_a_thread_is_still_inside_a_library() -> None:
+    for _ in range(3):
+        ended = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (130, "said\n", "")
