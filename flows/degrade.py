@@ -50,5 +50,5 @@ def degrade(options: DegradeOptions) -> str:
     from flows.transform.spec import ImageTransform
 
     load = Deterioration(options.spec, options.strength, options.seed, has_masks=options.masks is not None)
-    recipe = ImageTransform("degrade", load, Unchanged(), masks=options.masks)
+    recipe = ImageTransform("degrade", load, Unchanged(), masks=options.masks_address)
     return transform(recipe, options.source, options.target, options)

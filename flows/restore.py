@@ -114,5 +114,5 @@ def restore(options: RestoreOptions) -> str:
     if not options.any_protocol:
         check_degraded(method, options.source, options.protocol, projected=options.is_projected)
     results = Results.of(options)
-    recipe = ImageTransform("restore", load, Unchanged(), results, options.batch_size, options.masks)
+    recipe = ImageTransform("restore", load, Unchanged(), results, options.batch_size, options.masks_address)
     return transform(recipe, options.source, options.target, options, method, options.unit_size)

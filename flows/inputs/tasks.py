@@ -8,6 +8,7 @@ from dtls.degradations.base import HOLES, NOISE
 from dtls.degradations.recorded import at_strength, reduces
 from dtls.degradations.registry import parts_of_task, spec_of_task, tasks
 from flows.inputs.selection import SelectionOptions
+from flows.inputs.sources import absolute
 from flows.interface.options import Address
 
 
@@ -66,6 +67,11 @@ class TaskOptions(SelectionOptions):
         """The deviation of the noise that there is, on the scale of [0, 1], if there is some."""
         found = [part.value for part in parts_of_task(self.task) if part.family.spec == NOISE]
         return self.strength * found[0] if found and found[0] is not None else None
+
+    @property
+    def masks_address(self) -> str | None:
+        """Where the masks are, the same from any folder: results with other masks are made with other options."""
+        return None if self.masks is None else absolute(self.masks)
 
     @property
     def protocol(self) -> str:

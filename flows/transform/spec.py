@@ -72,7 +72,7 @@ class Results:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """How images become results. load: the method. masks: the address of the images' masks, if they have any."""
+    """How images become results. load: the method. masks: the absolute address of the images' masks, if any."""
 
     title: str
     load: Loader
@@ -90,6 +90,7 @@ class ImageTransform:
             "suffix": self.results.suffix,
             "provenance": self.results.provenance,
             "samples_per_shard": self.results.samples_per_shard,
+            **({"masks": self.masks} if self.masks is not None else {}),
         }
 
 

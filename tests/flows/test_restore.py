@@ -120,6 +120,20 @@ def test_a_second_run_does_nothing_and_a_changed_mask_redoes_its_image_alone(
     assert "has no mask for it, such as plain.png" in rows(target).reason["plain.png"]
 
 
+def test_masks_of_another_place_or_none_are_other_options_and_leave_results_alone(
+    source: Path, masks: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "whole"
+    restored(source, target, masks=masks)
+    before = contents(target)
+    shutil.copytree(masks, tmp_path / "others")
+    for given in ({"masks": tmp_path / "others"}, {}):
+        with pytest.raises(StorageError, match="--overwrite"):
+            restored(source, target, **given)
+    assert contents(target) == before
+    assert restored(source, target, masks=tmp_path / "others", overwrite=True) == "5 done"
+
+
 @pytest.mark.slow
 def test_a_mask_with_other_bytes_under_its_size_and_its_time_is_noticed(source: Path, tmp_path: Path) -> None:
     mask, target = tmp_path / "mask.bmp", tmp_path / "whole"
