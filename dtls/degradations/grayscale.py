@@ -6,9 +6,10 @@ As w·1 = 1, the luma of D_t x is that of x.
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from dtls.degradations.operator import NOTHING, STEPS, Info, Operator
+from dtls.degradations.operator import NOTHING, PASSES, STEPS, Info, Operator
 from dtls.errors import SizeError
 
 WEIGHTS = (0.299, 0.587, 0.114)
@@ -40,6 +41,27 @@ class Grey(Operator):
         """x + w (y − wᵀ x) / (w·w)."""
         w = _weights(x)
         return x + w * (y - luma(x)) / w.square().sum()
+
+    def project(self, x: Tensor, y: Tensor, info: Info = NOTHING, passes: int = PASSES) -> Tensor:
+        """The nearest image in [0, 1] with this luma, at once: clip(x + λ w) with the λ of each pixel that gives y.
+
+        wᵀ clip(x + λ w) rises with λ, in straight lines between the λ at which a channel meets 0 or 1.
+        """
+        w, y = _weights(x), y.clamp(0, 1)
+
+        def cut(step: Tensor) -> Tensor:
+            return (x + step * w).clamp(0, 1)
+
+        meets = torch.cat([-x / w, (1 - x) / w], dim=1)
+        below, above = meets.amin(1, keepdim=True), meets.amax(1, keepdim=True)  # all channels are 0, or 1
+        y_below, y_above = torch.zeros_like(y), torch.ones_like(y)
+        for step in meets.split(1, dim=1):
+            reached = luma(cut(step))
+            is_below, is_above = (reached <= y) & (step > below), (reached >= y) & (step < above)
+            below, y_below = torch.where(is_below, step, below), torch.where(is_below, reached, y_below)
+            above, y_above = torch.where(is_above, step, above), torch.where(is_above, reached, y_above)
+        share = torch.where(y_above > y_below, (y - y_below) / (y_above - y_below), 0)
+        return cut(below + share * (above - below))
 
 
 def luma(x: Tensor) -> Tensor:

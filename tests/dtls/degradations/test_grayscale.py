@@ -27,3 +27,16 @@ def test_the_luma_is_the_same_at_every_step(images: Tensor) -> None:
 def test_images_of_another_number_of_channels_are_refused() -> None:
     with pytest.raises(SizeError, match="luma is of images of 3 channels, not of 1"):
         Grey().observe(torch.zeros(1, 1, 4, 4))
+
+
+def test_a_projected_image_has_the_luma_exactly_however_far_off_its_colours_were(images: Tensor) -> None:
+    truth = images[:3].double() / 255
+    y = luma(truth)
+    for spread in (0.05, 3):
+        x = truth + spread * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0), dtype=truth.dtype)
+        projected = Grey().project(x, y, passes=1)
+        assert 0 <= projected.min() <= projected.max() <= 1
+        torch.testing.assert_close(luma(projected), y, rtol=0, atol=1e-12)
+        assert ((projected - truth).square().sum(1) <= (x - truth).square().sum(1) + 1e-12).all()
+        for other in (truth, y.expand(-1, 3, -1, -1)):  # of the nearest, no other image lies on the side of x
+            assert ((x - projected) * (other - projected)).sum(1).max() <= 1e-12
