@@ -56,6 +56,10 @@ class Trained(Method):
             self.needs_mask, self.grey_only = family.needs_mask, family.channels == 1 and sampling.strength == 1
         elif sampling.strength != 1:
             raise SamplingError(f"{checkpoint}: enlarges images, so that a strength of {sampling.strength:g} is none")
+        if sampling.projected and sampling.strength != 1:
+            raise SamplingError(
+                f"{checkpoint}: results are projected at the full strength, not {sampling.strength:g}"
+            )
         try:
             self.sample, chosen = self.model.sampler(self._sampler(), sampling.steps)
         except ValueError as error:

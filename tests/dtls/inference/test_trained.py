@@ -100,6 +100,11 @@ def test_a_part_of_the_strength_is_another_start_and_has_its_own_name(folder: Pa
     assert faded(y, (19, 30)).shape == y.shape
 
 
+def test_results_are_projected_at_the_full_strength_alone(folder: Path) -> None:
+    with pytest.raises(SamplingError, match=r"results are projected at the full strength, not 0\.5"):
+        Trained(folder / "grey", sampling=Sampling(projected=True, strength=0.5))
+
+
 def test_a_model_that_enlarges_has_no_strength(tmp_path: Path) -> None:
     save_checkpoint(DTLS(dim=4, multipliers=(1,), size=16, stride=4, steps=3), tmp_path)
     with pytest.raises(SamplingError, match=r"enlarges images, so that a strength of 0\.5 is none"):
