@@ -27,8 +27,16 @@ def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
 
     Nothing is allocated for them: they are made on torch's meta device.
     """
-    tensors = 2 * len(weights) + SLACK_TENSORS
-    numbers = 2 * sum(tensor.numel() for tensor in weights.values()) + SLACK_NUMBERS
+    with counted(weights), torch.device("meta"):
+        yield
+
+
+@contextmanager
+def counted(weights: Mapping[str, Any]) -> Iterator[None]:
+    """The same for modules that are allocated; `weights` may be in nested dictionaries."""
+    there = list(_tensors_in(weights))
+    tensors = 2 * len(there) + SLACK_TENSORS
+    numbers = 2 * sum(tensor.numel() for tensor in there) + SLACK_NUMBERS
     thread = threading.get_ident()
 
     def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
@@ -41,8 +49,7 @@ def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
-            yield
+        yield
     finally:
         hook.remove()
 
@@ -71,16 +78,20 @@ def check_unpacked(loaded: Any, content: bytes) -> None:
 
 
 def _bytes_of(value: Any) -> int:
-    """What the tensors in nested dictionaries, each of these once, take once each has memory of its own."""
-    size, seen, waiting = 0, set[int](), [value]
+    """What the tensors in nested dictionaries take once each has memory of its own."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors_in(value))
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested dictionaries, each of these once."""
+    seen, waiting = set[int](), [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
-            size += value.numel() * value.element_size()
+            yield value
         elif isinstance(value, dict) and id(value) not in seen:
             seen.add(id(value))
             waiting += value.values()
-    return size
 
 
 def _check_more(size: int, content: bytes) -> None:

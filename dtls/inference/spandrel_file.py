@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from dtls.checkpoints.bounds import load_pickled
+from dtls.checkpoints.bounds import counted, load_pickled
 from dtls.checkpoints.torchscript import is_torchscript, weights_of_torchscript
 from dtls.compat import allow_torchvision_import
 from dtls.errors import CheckpointError
@@ -62,7 +62,8 @@ def build(content: bytes, path: Path) -> tuple[Any, bool]:
     from spandrel import ModelLoader, UnsupportedModelError  # takes seconds
 
     try:
-        model = ModelLoader("cpu").load_from_state_dict(tensors)
+        with counted(tensors):
+            model = ModelLoader("cpu").load_from_state_dict(tensors)
     except UnsupportedModelError as error:
         raise CheckpointError(f"{path}: not a model that spandrel knows") from error
     except Exception as error:  # its architectures raise whatever comes of weights that do not fit

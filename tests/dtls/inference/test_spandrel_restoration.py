@@ -175,3 +175,13 @@ def test_weights_of_another_count_of_blocks_are_refused(lama: Path, monkeypatch:
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=re.escape(f"{lama}: its weights do not make a model (")):
         SpandrelModel(lama)
+
+
+def test_a_file_whose_names_count_far_more_layers_than_it_has_is_refused(tmp_path: Path) -> None:
+    """Architectures make as many layers as the largest number in a name says, which would fill the memory."""
+    weights = built("NAFNet", "NAFNet", UNET).state_dict()
+    last = "middle_blks.0."
+    far = {name.replace(last, "middle_blks.400."): torch.zeros(0) for name in weights if name.startswith(last)}
+    torch.save(weights | far, tmp_path / "far.pth")
+    with pytest.raises(CheckpointError, match=r"\(describes a larger model than its weights are of\)"):
+        load_method("spandrel", tmp_path / "far.pth")
