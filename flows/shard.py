@@ -67,7 +67,7 @@ class ShardOptions(SourceOptions, MakingOptions):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.split != "hash" and self.validation_share != type(self).model_fields["validation_share"].default:
-            raise ValueError("validation-share goes with the split by hash")
+            raise ValueError("--validation-share goes with --split hash")
         return self
 
 

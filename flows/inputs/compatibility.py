@@ -38,7 +38,9 @@ def protocols(address: str, method: str | tuple[str, ...] = "downscale") -> set[
 def check_enlarges(method: "Method") -> None:
     """SizeError for a method that restores images at the size they have."""
     if method.max_scale == 1:
-        raise SizeError(f"{method.name} restores images at the size they have, and enlarges none; use dtls restore")
+        raise SizeError(
+            f"the method {method.name} restores images at their own size, and enlarges none; use dtls restore"
+        )
 
 
 def downscaling_of(source: str, requested: Protocol | None) -> Protocol | None:
@@ -61,11 +63,13 @@ def check_restores(method: "Method", task: str) -> None:
     """Refuse, before any work, a method that is not for a task of restoration."""
     spec = spec_of_task(task)
     if method.max_scale != 1:
-        raise SizeError(f"{method.name} enlarges images, and restores none at the size they have; use dtls upscale")
+        raise SizeError(
+            f"the method {method.name} enlarges images, and restores none at their own size; use dtls upscale"
+        )
     if method.degradation is not None and method.degradation != spec:
         raise ProtocolError(
-            f"{method.name} is made to undo {method.degradation}, not {spec}; say --task "
-            f"{task_of_spec(method.degradation)}, or give the model of another task"
+            f"the model was trained to undo {method.degradation}, not {spec}; say --task "
+            f"{task_of_spec(method.degradation)}, or give a model of this task"
         )
     has_holes = HOLES in spec.split("+")
     if method.needs_mask and not has_holes:

@@ -55,11 +55,11 @@ class Masks:
         return refused_entry(key, f"{self.source} has no mask for it, such as {formats.stem(key)}.png")
 
     def log_unused(self, images: Iterable[Entry]) -> None:
-        """Log masks that are of no image."""
+        """Log masks that no image uses."""
         used = {self.of(entry.key).key for entry in images}
         there = (entry for entries in self.named.values() for entry in entries)
         if unused := sorted(entry.key for entry in there if entry.key not in used):
-            log(f"{self.source}: left out: {counted(len(unused), 'mask')} of no image, such as {unused[0]}")
+            log(f"{self.source}: left out: {counted(len(unused), 'mask')} that no image uses, such as {unused[0]}")
 
 
 def with_masks(images: Iterable[Entry], masks: Masks) -> list[Entry]:

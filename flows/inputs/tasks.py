@@ -27,10 +27,10 @@ def check_alone(spec: str) -> None:
 class TaskOptions(SelectionOptions):
     """Which degradation is made, or undone."""
 
-    task: str = Field(description=f"{', '.join(restorations())}, or two of them like deblur:2+denoise:0.1")
+    task: str = Field(description=f"{', '.join(restorations())}, or several of them, like deblur:2+denoise:0.1")
     masks: Address | None = None
     strength: float = Field(
-        1.0, gt=0, le=1, description="how much of the degradation there is: 0.5 is half way, in small steps to 1"
+        1.0, gt=0, le=1, description="how much of the degradation there is, like 0.5 for half of it; 1 is all"
     )
 
     @field_validator("task")

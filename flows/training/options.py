@@ -248,9 +248,11 @@ class TrainOptions(Options):
         else:
             raise ValueError(f"the method {self.method} learns super-resolution; {self.task} goes with dtls and cold")
         if given := [name for name in foreign if getattr(self, name) is not None]:
-            raise ValueError(f"{given[0].replace('_', '-')} does not go with the task {self.task}")
+            raise ValueError(f"--{given[0].replace('_', '-')} does not go with the task {self.task}")
         if self.recipe().inputs == "sampled" and self._scale() is None and not operator.is_linear:
-            raise ValueError(f"inputs sampled goes with linear degradations, not with {spec}; say --inputs degraded")
+            raise ValueError(
+                f"--inputs sampled goes with linear degradations, not with {spec}; say --inputs degraded"
+            )
         return self
 
     @model_validator(mode="after")
@@ -263,11 +265,11 @@ class TrainOptions(Options):
         given = [name for name in (*foreign, *fixed) if getattr(self, name) not in (None, {})]
         if given:
             owner = "the model that training starts with" if self.start else f"the method {self.method}"
-            raise ValueError(f"{given[0].replace('_', '-')} does not go with {owner}")
+            raise ValueError(f"--{given[0].replace('_', '-')} does not go with {owner}")
         if kind.preset is None:
             _network(kind.config_type, self.network)
         if self.loss is not None and not kind.compares:
-            raise ValueError(f"loss does not go with the method {self.method}, which has its own")
+            raise ValueError(f"--loss does not go with the method {self.method}, which has its own")
         check_recipe(kind, self.recipe())
         return self
 
@@ -289,7 +291,9 @@ class TrainOptions(Options):
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"{self.processes} processes take the first devices of their kind, not {self.device}")
         if recipe.inputs == "sampled" and self.predicts == "previous":
-            raise ValueError("inputs sampled goes with predicts x0: the two-call sampler needs a prediction of x0")
+            raise ValueError(
+                "--inputs sampled goes with --predicts x0: the two-call sampler needs a prediction of x0"
+            )
         if recipe.inputs == "sampled" and batch_size < 2:
             raise ValueError("inputs sampled needs a batch of at least 2: every second image is a predicted one")
         if recipe.perceptual and (self.size or preset.model.size) < MIN_SIDE:

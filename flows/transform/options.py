@@ -89,7 +89,7 @@ class MethodOptions(SelectionOptions):
     def _check_options_of_others(self, names: tuple[str, ...], owner: str, *, fits: bool) -> None:
         for name in names if not fits else ():
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name.replace('_', '-')} goes with {owner}")
+                raise ValueError(f"--{name.replace('_', '-')} goes with {owner}")
 
     @property
     def is_spandrel(self) -> bool:

@@ -363,7 +363,7 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
     with pytest.raises(CheckpointError, match="no model for colourise comes with dtls; give --checkpoint MODEL"):
         restored(source, tmp_path / "whole", method=None, task="colourise")
     given = {"source": str(source), "target": str(tmp_path / "whole"), "checkpoint": str(models / "grey")}
-    with pytest.raises(SizeError, match=r"restores images at the size they have, .*; use dtls restore"):
+    with pytest.raises(SizeError, match=r"restores images at their own size, .*; use dtls restore"):
         upscale.fn(UpscaleOptions.model_validate(given))
     assert not (tmp_path / "whole").exists()
 
@@ -375,7 +375,7 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
         ({"task": "deblur:2"}, "the method membrane fills holes: it is for --task inpaint, not deblur:2"),
         ({"method": "bicubic"}, "no method that restores is called 'bicubic'"),
         ({"checkpoint": "m"}, "the method membrane has no checkpoint"),
-        ({"project": True}, "project goes with a trained model"),
+        ({"project": True}, "--project goes with a trained model"),
         ({"project": True, "method": None}, "inpaint keeps what is known of an image in any case"),
         ({"task": "denoise:0.1+inpaint", "method": None}, "inpaint stands alone"),
         ({"task": "deblur:2", "method": None, "project_passes": 2}, "project-passes goes with --project"),

@@ -54,4 +54,4 @@ def test_a_sample_changes_with_its_image_and_with_its_mask(tmp_path: Path) -> No
 
 def test_masks_of_no_image_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     masks(tmp_path, "a.png", "b.png", "c.png").log_unused([Entry("a.jpg", 1, "")])
-    assert "left out: 2 masks of no image, such as b.png" in capsys.readouterr().err
+    assert "left out: 2 masks that no image uses, such as b.png" in capsys.readouterr().err

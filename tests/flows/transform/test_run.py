@@ -300,7 +300,9 @@ def test_a_model_of_spandrel_s_enlarges_by_its_own_scale_or_to_another(source: P
 @pytest.mark.parametrize("far", [{"scale": None}, {"scale": 2}, {"scale": None, "size": 100}])
 def test_a_model_that_restores_is_refused_before_any_work(far: dict[str, Any], source: Path, tmp_path: Path) -> None:
     method = f"spandrel:{compact(tmp_path, scale=1)}"
-    with pytest.raises(SizeError, match=r"^spandrel-Compact restores images at the size they have, .* dtls restore$"):
+    with pytest.raises(
+        SizeError, match=r"^the method spandrel-Compact restores images at their own size, .* dtls restore$"
+    ):
         run(source, tmp_path / "out", method=method, device="cpu", **far)
     assert not (tmp_path / "out").exists()
 
