@@ -333,7 +333,7 @@ def test_a_model_fills_holes_and_keeps_all_else_and_another_task_s_is_refused(
         after, _ = pixels((tmp_path / "whole" / name).with_suffix(".png").read_bytes())
         assert np.array_equal(after[hole(place) == 0], before[hole(place) == 0])
         assert not np.array_equal(after, before)
-    with pytest.raises(ProtocolError, match=r"undo mask, not grey; say --task inpaint, or give the model of another"):
+    with pytest.raises(ProtocolError, match=r"undo mask, not grey; say --task inpaint, or give a model of this task"):
         by_model(source, tmp_path / "other", models / "mask", "colourise")
     assert not (tmp_path / "other").exists()
 
