@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -100,7 +101,13 @@ class Benchmark:
         cost = cost_of(training.target, low, self.options.size, device, sampling)
         return {"steps": training.steps, **cost._asdict()}
 
-    def _is_of_one_scale(self, name: str) -> bool:
+    @cached_property
+    def _of_one_scale(self) -> frozenset[str]:
+        """The models that are trained once for each scale, as they enlarge by their own."""
+        names = {*filter(None, map(training_of, self.methods))}
+        return frozenset(name for name in names if self._enlarges(name))
+
+    def _enlarges(self, name: str) -> bool:
         training = self._training(name, self.given[0].low)
         with torch.device("meta"):
             return make_model({"method": training.method, **asdict(training.model())}).scale > 1
@@ -109,12 +116,12 @@ class Benchmark:
         """All that are wanted, but for their steps."""
         made = []
         for name in dict.fromkeys(filter(None, map(training_of, self.methods))):
-            several = self.given if self._is_of_one_scale(name) else self.given[:1]
+            several = self.given if name in self._of_one_scale else self.given[:1]
             made += [self._training(name, given.low) for given in several]
         return made
 
     def _trained_for(self, name: str, low: int) -> int:
-        return low if self._is_of_one_scale(name) else self.given[0].low
+        return low if name in self._of_one_scale else self.given[0].low
 
     def _training(self, name: str, low: int) -> TrainOptions:
         """How a method is trained, but for the steps."""
