@@ -214,8 +214,8 @@ def file(name: str, data: bytes) -> Iterator[Path]:
 def test_any_bytes_are_an_archive_or_a_storage_error(kind: str, drawn: st.DataObject) -> None:
     target, data = Location.of("target"), drawn.draw(damaged(partial(whole_archives, kind)))
     with file(f"x.{kind}", data) as path:
-        source = open_source(str(path))
         try:
+            source = open_source(str(path))
             entries = source.list()
         except StorageError as error:
             check(error, str(path))
