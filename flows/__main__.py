@@ -26,11 +26,10 @@ def main() -> None:
         if Path(__file__).resolve().parents[1] != Path.cwd():  # what it starts takes no other `flows`
             os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
-        from flows.cli import main as run
-    except KeyboardInterrupt:
-        ending.code = 130
-        sys.exit(130)
-    try:
+        try:
+            from flows.cli import main as run
+        except KeyboardInterrupt:
+            sys.exit(130)
         run()
     except SystemExit as end:
         ending.code = end.code

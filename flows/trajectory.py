@@ -12,7 +12,7 @@ from flows.inputs.compatibility import check_misfits
 from flows.inputs.contents import list_images
 from flows.inputs.methods import load_checkpointed
 from flows.inputs.sources import check_within
-from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
+from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
 from storage.archives.source import open_source
 from storage.images import decode as codec
 from storage.images.formats import ImageError
@@ -50,10 +50,8 @@ class TrajectoryOptions(Options):
     any_protocol: bool = Field(
         False, description="take images that were made by another downscaling than the checkpoint was trained for"
     )
-    device: str = Field(
-        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
-    )
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that support it")
+    device: str = Field("auto", description=DEVICE)
+    precision: Precision = Field("auto", description=PRECISION)
 
     @model_validator(mode="after")
     def _is_a_figure(self) -> Self:

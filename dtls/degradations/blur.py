@@ -36,9 +36,6 @@ class Blur(Operator):
     def observe(self, x: Tensor, info: Info = NOTHING) -> Tensor:
         return blurred(x, x.new_tensor([self.sigma]))
 
-    def lift(self, y: Tensor, info: Info = NOTHING) -> Tensor:
-        return y
-
     def nearest(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
         """x + Vᵀ G V (y − A x), with the gains g of A.
 

@@ -1,10 +1,11 @@
 """Holes drawn at random, for training and tests of inpainting: rectangles and strokes, like stains and wires."""
 
 import math
-import zlib
 
 import torch
 from torch import Tensor
+
+from dtls.degradations.seeds import generators
 
 SHARE = 0.25
 """How much of an image is missing, at least."""
@@ -19,12 +20,7 @@ def random_masks(size: tuple[int, int], seeds: Tensor, share: float = SHARE) -> 
 
     Rectangles and strokes are added in turn until `share` of the image is missing. An image of one pixel has no hole.
     """
-    return torch.stack([_drawn(size, share, _generator(seed)) for seed in seeds.tolist()])
-
-
-def _generator(seed: int) -> torch.Generator:
-    """Of draws that have nothing to do with those of noise, whose seed may be the same."""
-    return torch.Generator().manual_seed(zlib.crc32(f"holes {seed}".encode()))
+    return torch.stack([_drawn(size, share, generator) for generator in generators("holes", seeds)])
 
 
 def _drawn(size: tuple[int, int], share: float, generator: torch.Generator) -> Tensor:

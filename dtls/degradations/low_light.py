@@ -31,9 +31,6 @@ class LowLight(Operator):
     def observe(self, x: Tensor, info: Info = NOTHING) -> Tensor:
         return to_encoded(self.g * to_light(x))
 
-    def lift(self, y: Tensor, info: Info = NOTHING) -> Tensor:
-        return y
-
     def nearest(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
         """x, cut to what becomes y by darkening and rounding.
 

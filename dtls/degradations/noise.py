@@ -4,13 +4,13 @@ D_t x = x + (t/T) σ ε, with one ε for all t, drawn of each image's seed. It i
 brings the noise with it.
 """
 
-import zlib
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from dtls.degradations.operator import NOTHING, STEPS, WIDTH, Info, Operator
+from dtls.degradations.seeds import generators
 from dtls.errors import DegradationError
 
 
@@ -41,9 +41,6 @@ class Noise(Operator):
     def expected(self, x: Tensor, info: Info = NOTHING) -> Tensor:
         return x
 
-    def lift(self, y: Tensor, info: Info = NOTHING) -> Tensor:
-        return y
-
     def nearest(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
         """x, cut to y ± WIDTH σ."""
         width = WIDTH * self.sigma + info.slack
@@ -58,5 +55,5 @@ def _white(x: Tensor, info: Info) -> Tensor:
     """ε like images x (N, C, H, W), each image's by its own seed: the same in any batch, on any device."""
     if info.seeds is None:
         raise DegradationError("noise is drawn of a seed for each image, and there are none")
-    generators = [torch.Generator().manual_seed(zlib.crc32(f"noise {seed}".encode())) for seed in info.seeds.tolist()]
-    return torch.stack([torch.randn(x.shape[1:], generator=generator) for generator in generators]).to(x)
+    drawn = [torch.randn(x.shape[1:], generator=generator) for generator in generators("noise", info.seeds)]
+    return torch.stack(drawn).to(x)

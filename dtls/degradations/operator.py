@@ -132,9 +132,12 @@ class Operator(ABC):
         """A x without what is drawn at random."""
         return self.observe(x, info)
 
-    @abstractmethod
     def lift(self, y: Tensor, info: Info = NOTHING) -> Tensor:
-        """D_T x (N, C, H, W), of the observation y of x: what a network gets."""
+        """D_T x (N, C, H, W), of the observation y of x: what a network gets.
+
+        y itself, where both have one shape.
+        """
+        return y
 
     @abstractmethod
     def nearest(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:

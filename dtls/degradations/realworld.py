@@ -8,10 +8,8 @@ and to JPEG's quality 30.
 It is random, and not linear: nothing can be projected on such an image, and there is no consistency with it.
 """
 
-import hashlib
 import io
 import math
-import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from dtls.degradations.operator import NOTHING, STEPS, Info, Operator
 from dtls.degradations.resize import resize
+from dtls.degradations.seeds import generators
 from dtls.errors import DegradationError
 
 BLUR = (0.1, 0.6)
@@ -86,20 +85,8 @@ def realworld(hr: Tensor, size: tuple[int, int], seeds: Tensor) -> Tensor:
     (three times), [0, π) (the turn of the anisotropic kernel), MODES, NOISE and QUALITY, and any order of the five
     parts. So an image is the same in any batch. It has no gradient.
     """
-    images, generators = hr.float().cpu().split(1), map(_generator, seeds.tolist())
-    return torch.cat([_made(x, size, generator) for x, generator in zip(images, generators, strict=True)]).to(hr)
-
-
-def seeds_of(images: Tensor, seed: int) -> Tensor:
-    """Seeds (N,) of images (N, C, H, W), each of the run's seed and its own pixels: the same in any order."""
-    head = f"{seed} {tuple(images.shape[1:])} {images.dtype} ".encode()
-    digests = (hashlib.sha256(head + x.cpu().contiguous().numpy().tobytes()).digest() for x in images)
-    return torch.tensor([int.from_bytes(digest[:4], "big") for digest in digests])
-
-
-def _generator(seed: int) -> torch.Generator:
-    """Of draws that have nothing to do with those of a model's own noise, whose seed may be the same."""
-    return torch.Generator().manual_seed(zlib.crc32(f"realworld {seed}".encode()))
+    images, drawing = hr.float().cpu().split(1), generators("realworld", seeds)
+    return torch.cat([_made(x, size, generator) for x, generator in zip(images, drawing, strict=True)]).to(hr)
 
 
 def _made(x: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:

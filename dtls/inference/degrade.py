@@ -8,11 +8,12 @@ from torch import Tensor
 from dtls.degradations.base import LRProtocol, is_linear
 from dtls.degradations.holes import random_masks
 from dtls.degradations.operator import Info
-from dtls.degradations.realworld import realworld, seeds_of
+from dtls.degradations.realworld import realworld
 from dtls.degradations.recorded import at_strength
 from dtls.degradations.registry import operator_of, parts_of_spec
 from dtls.degradations.resize import resize
 from dtls.degradations.scale import scale_between
+from dtls.degradations.seeds import seeds_of
 from dtls.errors import SizeError
 from dtls.inference.method import Method
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from dtls.degradations.recorded import canonical
 from flows.evaluation.matching import KEY, Naming, Template
 from flows.inputs.options import SourceOptions
-from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Panels
+from flows.interface.options import DEVICE, RESULTS, RUNNING, WHAT, Address, Panels
 from reports.metrics.choices import Colour
 
 RUN = r"[\w.+-]{1,64}"
@@ -98,9 +98,7 @@ class ReportOptions(SourceOptions):
         description="name of this run among those kept in runs/, like 2026-11-28; by default the day",
     )
     batch_size: int = Field(16, ge=1, le=1024, description="images of one size that are measured together, like 16")
-    device: str = Field(
-        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
-    )
+    device: str = Field("auto", description=DEVICE)
 
     @model_validator(mode="after")
     def _says_what(self) -> Self:

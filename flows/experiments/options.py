@@ -11,7 +11,7 @@ from dtls.degradations.registry import parts_of_task, spec_of_task
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen
 from flows.experiments.paper_tables import PAPER_TABLES
 from flows.inputs.tasks import check_alone, restorations
-from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
+from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
 
 
 def _listed(value: object) -> object:
@@ -58,9 +58,7 @@ class BenchmarkOptions(Options):
         "antialias", description="degradation that makes the LR images for training and testing"
     )
     sets: bool = Field(False, description="measure KID and FID as well; needs the extra fid and hundreds of images")
-    device: str = Field(
-        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
-    )
+    device: str = Field("auto", description=DEVICE)
     precision: Precision = Field(
         "auto", description="precision in training: bf16 or fp32; auto is bf16 on GPUs that support it"
     )
@@ -139,10 +137,8 @@ class ReproduceOptions(Options):
     )
     steps: int | None = Field(None, ge=1, description="number of training steps, like 2000; by default the paper's")
     batch_size: int | None = Field(None, ge=1, le=65_536, description="images in each training step, like 32")
-    device: str = Field(
-        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
-    )
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that support it")
+    device: str = Field("auto", description=DEVICE)
+    precision: Precision = Field("auto", description=PRECISION)
     workers: int | None = Field(
         None, ge=1, le=256, description="threads that read, decode and write, like 8; by default one for each core"
     )

@@ -7,6 +7,7 @@ from flows.experiments.benchmark_methods import SRGAN
 from flows.experiments.paper_rows import BICUBIC, RESIDUAL, PaperRow, PaperTable, restored
 
 IMAGES_ONLY = "The thesis shows images and no numbers"
+TISSUE = f"{IMAGES_ONLY}. SRGAN is EDSR's network with a perceptual and an adversarial loss."
 
 
 def _trained_for(model: str, method: Mapping[str, Any]) -> Iterator[PaperRow]:
@@ -81,14 +82,14 @@ THESIS_TABLES: dict[str, PaperTable] = {
         "Thesis, Fig. 5.11: H&E tiles ×4",
         "16-128",
         _tissue(32, "SRGAN", "DDPMSR", "VAE-DDPM", "VQVAE-DDPM"),
-        f"{IMAGES_ONLY}. SRGAN is EDSR's network with a perceptual and an adversarial loss.",
+        TISSUE,
         protocol="antialias",
     ),
     "5.12": PaperTable(
         "Thesis, Fig. 5.12: H&E tiles ×8",
         "16-128",
         _tissue(16, "SRCNN", "SRGAN", "DDPMSR", "VQVAE-DDPM"),
-        f"{IMAGES_ONLY}. SRGAN is EDSR's network with a perceptual and an adversarial loss.",
+        TISSUE,
         protocol="antialias",
     ),
     "5.13": PaperTable(

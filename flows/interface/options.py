@@ -26,6 +26,9 @@ Address = Annotated[str, Field(min_length=1, json_schema_extra={"pattern": PLAIN
 WHAT, HOW, RESULTS, RUNNING = "What", "How", "Results", "Running"
 """The headings of options in `--help`, in this order: which images, what is done with them, what comes of it, and
 where and how the run works."""
+DEVICE = "where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
+PRECISION = "bf16 or fp32; auto is bf16 on GPUs that support it"
+"""Descriptions of options that many flows have."""
 Panels = Mapping[str, str]
 """Names of options, between spaces, by their heading."""
 

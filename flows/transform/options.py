@@ -8,7 +8,7 @@ from dtls.choices import SMALLEST, TILE, Precision
 from dtls.inference.sampling import Sampling
 from flows.inputs.methods import SPANDREL
 from flows.inputs.selection import SelectionOptions, Target
-from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Panels
+from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Panels
 from storage.images.formats import Format
 
 
@@ -66,10 +66,8 @@ class MethodOptions(SelectionOptions):
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the noise that some models start from, like 1")
     batch_size: int = Field(16, ge=1, le=1024, description="images of one size that are computed together")
     unit_size: int = Field(256, ge=1, le=100_000, description="about how many images one task processes")
-    device: str = Field(
-        "auto", description="where networks run: auto (a GPU if there is one), cpu, cuda, or one GPU like cuda:1"
-    )
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that support it")
+    device: str = Field("auto", description=DEVICE)
+    precision: Precision = Field("auto", description=PRECISION)
     compile: bool = Field(
         False, description="compile the network: takes minutes for each image size, and is faster then"
     )

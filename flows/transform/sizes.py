@@ -3,8 +3,9 @@
 What becomes of it is no part of the fingerprints of units: it changes these images alone. `again` finds their rows.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from dtls.degradations.scale import downscale_size
 from dtls.errors import SizeError
@@ -18,31 +19,32 @@ TOO_LARGE, TOO_SMALL, ODD = "is larger than the size", "is smaller than one pixe
 """What reasons contain, those of earlier versions, too."""
 
 
-class Sizing(Protocol):
+class Sizing(ABC):
     """From the size of an image to that of its result; SizeError where there is none."""
 
     @property
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What all results depend on, as plain JSON values."""
-        ...
 
+    @abstractmethod
     def __call__(self, image: Size, /) -> Size: ...
 
     def part(self, image: Size, /) -> Size:
         """The part of an image that is used, from its top left corner."""
-        ...
+        return image
 
-    def stays(self, image: Size, /) -> bool:
+    def stays(self, _: Size, /) -> bool:
         """Whether the result is the image itself, which no method has to see."""
-        ...
+        return False
 
-    def again(self, row: Row, /) -> bool:
+    def again(self, _: Row, /) -> bool:
         """Whether an image that does not fit was treated otherwise, by its row, than it is to be now."""
-        ...
+        return False
 
 
 @dataclass(frozen=True)
-class Enlarged:
+class Enlarged(Sizing):
     """By a scale, or to a longer side of `size` pixels. larger: what becomes of images that are larger than that."""
 
     scale: float | None
@@ -65,9 +67,6 @@ class Enlarged:
             raise SizeError(f"{what}; --larger skip leaves such images out, --larger copy takes them as they are")
         return max(1, round(height * ratio)), max(1, round(width * ratio))
 
-    def part(self, image: Size) -> Size:
-        return image
-
     def stays(self, image: Size) -> bool:
         return self.larger == "copy" and self.size is not None and max(image) > self.size
 
@@ -80,7 +79,7 @@ class Enlarged:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Reduced(Sizing):
     """By a scale, without a remainder. smaller: what becomes of images that are smaller than that; cropped: images
     lose the pixels on the right and at the bottom that the scale does not divide."""
 
@@ -114,9 +113,6 @@ class Reduced:
                 return round(low * self.scale)
         return 0
 
-    def stays(self, _: Size) -> bool:
-        return False
-
     def again(self, row: Row) -> bool:
         if (was := _fate(row, TOO_SMALL)) is not None:
             return was != self.smaller
@@ -124,7 +120,7 @@ class Reduced:
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class Unchanged(Sizing):
     """The image's own size."""
 
     @property
@@ -134,18 +130,9 @@ class Unchanged:
     def __call__(self, image: Size) -> Size:
         return image
 
-    def part(self, image: Size) -> Size:
-        return image
-
-    def stays(self, _: Size) -> bool:
-        return False
-
-    def again(self, _: Row) -> bool:
-        return False
-
 
 @dataclass(frozen=True)
-class Squared:
+class Squared(Sizing):
     """A square."""
 
     side: int
@@ -156,15 +143,6 @@ class Squared:
 
     def __call__(self, _: Size) -> Size:
         return self.side, self.side
-
-    def part(self, image: Size) -> Size:
-        return image
-
-    def stays(self, _: Size) -> bool:
-        return False
-
-    def again(self, _: Row) -> bool:
-        return False
 
 
 def _has(row: Row, note: str) -> bool:

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from dtls.degradations import realworld as parts
-from dtls.degradations.realworld import BLUR, MODES, NOISE, QUALITY, realworld, seeds_of
+from dtls.degradations.realworld import BLUR, MODES, NOISE, QUALITY, realworld
+from dtls.degradations.seeds import seeds_of
 from dtls.errors import SizeError
 from dtls.inference.degrade import Downscaling
 from dtls.models.base import Draws
