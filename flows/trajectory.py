@@ -62,8 +62,6 @@ class TrajectoryOptions(Options):
 
 def trajectory(options: TrajectoryOptions) -> str:
     """Show what a sampler makes on its way from LR to SR."""
-    import torch
-
     from dtls.devices import best_device
     from dtls.inference.pixels import to_unit
     from reports.figures.contact_sheet import contact_sheet
@@ -85,10 +83,14 @@ def trajectory(options: TrajectoryOptions) -> str:
         lr = to_unit(np.array(pixels)[None])
         size = (round(lr.shape[-2] * options.scale), round(lr.shape[-1] * options.scale))
         steps = method.trajectory(lr, size)
-        if torch.equal(steps[-1][1], steps[-2][1]):  # most samplers end with their prediction at t = 1
+        if steps[-1].images.equal(steps[-2].images):  # most samplers end with their prediction at t = 1
             del steps[-2]
         chosen = {round(i * (len(steps) - 1) / (options.columns - 1)) for i in range(options.columns)}
-        shown = [GalleryImage(f"t = {t}" if t else "SR", _png(x)) for i, (t, x) in enumerate(steps) if i in chosen]
+        shown = [
+            GalleryImage(f"t = {step.t}" if step.t else "SR", _png(step.images))
+            for i, step in enumerate(steps)
+            if i in chosen
+        ]
         items.append(GalleryItem(entry.key, [GalleryImage("LR", codec.encode_png(pixels), role="lr"), *shown]))
     buffer = io.BytesIO()
     contact_sheet(items).save(buffer, "PNG", optimize=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,17 @@ from dtls.inference.sampling import DEFAULT, Sampling
 from dtls.inference.tiling import Run, Tiler
 from dtls.models.base import Callback
 from dtls.registry import PRESET_SAMPLERS, model_class
+
+
+class Step(NamedTuple):
+    """A step of a chain: its timestep, its state in the space of the network, and what is predicted there.
+
+    x: (N, C, h, w), padded as the network is given it. images: (N, 3, H, W) in [0, 1].
+    """
+
+    t: float
+    x: Tensor
+    images: Tensor
 
 
 class Trained(Method):
@@ -117,23 +129,27 @@ class Trained(Method):
     def _restored(self, y: Tensor, mask: Tensor | None) -> Tensor:
         """What the observations y (N, C, H, W) were; where holes are, only these are another."""
         channels = 3 if self.grey_only else y.shape[1]
-        x = y.expand(-1, 3, -1, -1)
-        if self.needs_mask:
-            if mask is None:
-                raise SizeError(f"{self.name} fills holes: a mask says where they are")
-            known = 1 - mask.to(self.device)
-            x = torch.cat([x * known, known], dim=1)
 
         def run(part: Tensor) -> Tensor:
             return torch.cat([self._sampled(part, self.sampling.strength), part[:, 3:]], dim=1)
 
-        made = self._tiled(run, x)[:, :3]
+        made = self._tiled(run, self._observed(y, mask))[:, :3]
         made = made if channels == 3 else made.mean(1, keepdim=True)
         if mask is not None and self.needs_mask:
             made = seamless(made, y, mask.to(self.device))
         elif self.operator is not None:
             made = self.operator.project(made, y, passes=self.passes)
         return made.clamp(0, 1)
+
+    def _observed(self, y: Tensor, mask: Tensor | None) -> Tensor:
+        """What a model that restores is given of observations y: three channels, and which pixels of holes are known."""
+        x = y.expand(-1, 3, -1, -1)
+        if not self.needs_mask:
+            return x
+        if mask is None:
+            raise SizeError(f"{self.name} fills holes: a mask says where they are")
+        known = 1 - mask.to(self.device)
+        return torch.cat([x * known, known], dim=1)
 
     def _tiled(self, run: Run, x: Tensor) -> Tensor:
         """`run(x)`, in tiles where x is large; with an ensemble, its mean with what comes of the mirrored image."""
@@ -143,20 +159,26 @@ class Trained(Method):
         return torch.where(made.isfinite(), made, torch.nan)  # an infinity is no white pixel
 
     @torch.inference_mode()
-    def trajectory(self, lr: Tensor, size: tuple[int, int]) -> list[tuple[float, Tensor]]:
-        """The sampler's predictions on its way, (t, images (N, 3, H, W) in [0, 1]), its last state as t = 0.
+    def trajectory(self, lr: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> list[Step]:
+        """The steps of the sampler's chain from the largest timestep to t = 0, whose images are the result.
 
-        In one piece, neither projected nor averaged with the mirrored image.
+        Arguments and errors are those of a call; SamplingError for a model without a chain. In one piece, neither
+        projected, nor averaged with the mirrored image, nor made seamless.
         """
+        if not self.model.walks:
+            raise SamplingError(f"{self.name} makes its results in one step, so that there is no chain to show")
         lr = lr.to(self.device)
-        x, scale = self._input(lr, size)
-        seen: list[tuple[float, Tensor]] = []
+        if self.takes_same_size:
+            x, scale = self._observed(lr, mask), self.sampling.strength
+        else:
+            x, scale = self._input(lr, size)
+        steps: list[Step] = []
 
-        def see(t: float, made: Tensor) -> None:
-            seen.append((t, made[..., : size[0], : size[1]].clamp(0, 1)))
+        def see(t: float, state: Tensor, images: Tensor) -> None:
+            steps.append(Step(t, state, images[..., : size[0], : size[1]].clamp(0, 1)))
 
-        sr = self._sampled(x, scale, see)
-        return [*seen, (0, sr.clamp(0, 1))]
+        self._sampled(x, scale, see)
+        return steps
 
     def check_scale(self, scale: float) -> None:
         self.model.check_scale(scale)

@@ -22,9 +22,11 @@ Network = Callable[[Tensor, Tensor], Tensor]
 """A model's `forward` in the precision of a run: (x, t) → what it predicts, float32."""
 Compare = Callable[[Tensor, Tensor], Tensor]
 """The loss between predicted and true images."""
-Callback = Callable[[float, Tensor], None]
+Callback = Callable[[float, Tensor, Tensor], None]
+"""Sees (t, x_t, images) of each step of a chain: its timestep, the state before it, in the space that the network works
+in, and the images (N, 3, H, W) that are predicted there, not clamped. Last comes t = 0, with x_0 and the result."""
 Sample = Callable[[Network, Tensor, float, Tensor, Callback | None], Tensor]
-"""From network, input x, scale, the images' seeds (N,) and a callback(t, predicted images) to SR images.
+"""From network, input x, scale, the images' seeds (N,) and a callback that sees each step to SR images.
 
 Of a model that undoes another degradation than resizing, x are observations y of that family, and in place of the
 scale stands the share t/T of its strength that they suffered, 1 for all of it.
@@ -89,9 +91,11 @@ class Model(nn.Module):
     which the sides of what goes in have to be. timesteps: T, those it learns. name: in the registry, and in
     config.json. defaults: what departs from the training recipe's. compares: whether its loss is between images,
     so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
-    draws: whether results may depend on noise. sees_own: whether it can learn from what it first predicts of an
-    image. takes_families: whether it can be trained for any degradation that keeps an image's size, not only for LR
-    images. takes_any_protocol: whether it can be trained for LR images of any protocol, not only of linear ones.
+    draws: whether results may depend on noise. walks: whether these come of a chain of timesteps. shows: the sampler
+    whose chain has every timestep, where the default's has not. sees_own: whether it can learn from what it first
+    predicts of an image. takes_families: whether it can be trained for any degradation that keeps an image's size,
+    not only for LR images. takes_any_protocol: whether it can be trained for LR images of any protocol, not only of
+    linear ones.
     preset: of those in `dtls.training.presets`, the one that it is trained by where none is named; None for a model
     that has none. progress: in training, the share of the steps that is done.
     """
@@ -102,6 +106,7 @@ class Model(nn.Module):
     compares: ClassVar[bool] = True
     staged: ClassVar[bool] = False
     draws: bool = False
+    walks: ClassVar[bool] = False
     sees_own: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
     takes_any_protocol: ClassVar[bool] = True
@@ -130,6 +135,10 @@ class Model(nn.Module):
     def samplers(self) -> tuple[str, ...]:
         """The names of its samplers; none where there is one way alone."""
         return ()
+
+    @property
+    def shows(self) -> str | None:
+        return None
 
     def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
         """How results are made, by a sampler's name and its number of steps, and what to call that in receipts.

@@ -98,6 +98,7 @@ class Diffusion(Model):
     config_type = DiffusionConfig
     compares = False
     draws = True
+    walks = True
     limit: float = 1.0
 
     def __init__(self, **config: Any) -> None:
@@ -160,10 +161,13 @@ class Diffusion(Model):
                 t = torch.full((len(x),), index + 1, device=x.device)
                 predicted = network(torch.cat((condition, state), dim=1), t).float()
                 made = scheduler.step(predicted, index, state, generator=noise.generators)
-                state = made.prev_sample
                 if callback is not None:
-                    callback(index + 1, self.decoded(made.pred_original_sample))
-            return self.decoded(state)
+                    callback(index + 1, state, self.decoded(made.pred_original_sample))
+                state = made.prev_sample
+            restored = self.decoded(state)
+            if callback is not None:
+                callback(0, state, restored)
+            return restored
 
         return restore, {"sampler": chosen, "steps": str(count)}
 

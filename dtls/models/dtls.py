@@ -101,6 +101,7 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
 
     name = "dtls"
     config_type = ModelConfig
+    walks = True
     sees_own = True
     takes_families = True
     takes_any_protocol = False
@@ -154,6 +155,10 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
         unfit = () if self.degradation.is_linear else NEEDS_LINEAR
         return tuple(name for name in SAMPLERS if name != "previous" and name not in unfit)
 
+    @property
+    def shows(self) -> str | None:
+        return "current" if "current" in self.samplers else None
+
     def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
         """By name; where none is said, the first of `samplers`: `two-call` where that is possible, `one-call` where
         the degradation is not linear, or `previous` where the network predicts that."""
@@ -192,11 +197,14 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
         def degrade(z: Tensor, s: float) -> Tensor:
             return family.linearised(family(family.encoded(z), s, info))
 
-        def seen(s: float, z: Tensor) -> None:
+        def seen(s: float, z: Tensor, predicted: Tensor) -> None:
             if callback is not None:
-                callback(s, family.encoded(z))
+                callback(s, family.encoded(z), family.encoded(predicted))
 
-        return family.encoded(sample(model, degrade, family.linearised(x), t, seen))
+        restored = family.encoded(sample(model, degrade, family.linearised(x), t, seen))
+        if callback is not None:
+            callback(0, restored, restored)
+        return restored
 
     def check_scale(self, scale: float) -> None:
         if self.config.degradation is None:

@@ -97,7 +97,9 @@ class Heat(UNetModel):
         """
         noise = Noise(seeds)
         for s in range(self.timestep(scale), 0, -1):
-            x = network(x + DELTA * noise(x), torch.full((len(x),), s, device=x.device))
+            before, x = x, network(x + DELTA * noise(x), torch.full((len(x),), s, device=x.device))
             if callback is not None:
-                callback(s, x)
+                callback(s, before, x)
+        if callback is not None:
+            callback(0, x, x)
         return x

@@ -103,6 +103,8 @@ class ResShift(UNetModel):
             t = torch.full((len(x),), s, device=x.device)
             x0 = network(self.seen(x, y0, t), t)
             if callback is not None:
-                callback(s, x0)
+                callback(s, x, x0)
             x = self.posterior(x, x0, s, noise(x))
+        if callback is not None:
+            callback(0, x, x)
         return x

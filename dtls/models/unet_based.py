@@ -50,6 +50,7 @@ class UNetModel(Model):
     """
 
     draws = True
+    walks = True
     conditions: ClassVar[int] = 0
 
     def __init__(self, **config: Any) -> None:

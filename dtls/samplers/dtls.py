@@ -1,9 +1,9 @@
 """Samplers of DTLS: from the degraded image x_T, such as an enlarged LR image, to the restored one.
 
 All have one signature. `model(x, t)` is the U-Net, `degrade(x, t)` is D of any family of degradations; x (N, 3, H, W)
-is D_t of the unknown image, t its timestep, a whole number or a part of one more; `callback(t, x_{t,0})` sees every
-prediction. Results are not clamped. `SAMPLERS` has them by name; s goes from t down to 1 over the whole numbers
-between, M is the momentum, and x_{s,0} = U(x_s, s) unless said otherwise.
+is D_t of the unknown image, t its timestep, a whole number or a part of one more; `callback(t, x_t, x_{t,0})` sees
+what the network is given and what it predicts. Results are not clamped. `SAMPLERS` has them by name; s goes from t
+down to 1 over the whole numbers between, M is the momentum, and x_{s,0} = U(x_s, s) unless said otherwise.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dtls.choices import SamplerName
 
-Callback = Callable[[float, Tensor], None]
+Callback = Callable[[float, Tensor, Tensor], None]
 Model = Callable[[Tensor, Tensor], Tensor]
 Degrade = Callable[[Tensor, float], Tensor]
 NEEDS_LINEAR: tuple[SamplerName, ...] = ("two-call",)
@@ -156,5 +156,5 @@ def _steps(t: float) -> Iterator[tuple[float, int]]:
 def _predict(model: Model, x: Tensor, t: float, callback: Callback | None) -> Tensor:
     prediction = model(x, torch.full((len(x),), t, device=x.device))
     if callback is not None:
-        callback(t, prediction)
+        callback(t, x, prediction)
     return prediction

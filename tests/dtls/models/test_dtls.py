@@ -95,7 +95,7 @@ def test_a_network_that_predicts_the_previous_step_has_a_sampler_of_its_own(step
     by_itself, asked_for = Trained(stepping), Trained(stepping, sampling=Sampling(sampler="previous"))
     assert by_itself.identity["sampler"] == "previous"
     assert by_itself.identity == asked_for.identity
-    assert [t for t, _ in by_itself.trajectory(lr, (32, 32))] == [6, 5, 4, 3, 2, 1, 0]
+    assert [step.t for step in by_itself.trajectory(lr, (32, 32))] == [6, 5, 4, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("name", get_args(SamplerName))
@@ -294,11 +294,11 @@ def test_the_trajectory_is_what_the_sampler_predicts_cut_to_size_and_then_the_re
     lr, size = unit(images)[:2, :, :10, :13], (37, 49)  # padded to 40×52, at t = 6
     seen: list[tuple[float, Tensor]] = []
     x = padded(resize(lr, size, "reference"), 4)
-    SAMPLERS[name](model, model.degradation, x, 6, lambda t, made: seen.append((t, made)))
+    SAMPLERS[name](model, model.degradation, x, 6, lambda t, _, made: seen.append((t, made)))
     method = Trained(imported, sampling=Sampling(sampler=name))
-    *predictions, (end, result) = method.trajectory(lr, size)
-    assert [t for t, _ in predictions] == ([6, 1] if name == "two-call" else [6, 5, 4, 3, 2, 1])
-    for (t, ours), (s, made) in zip(predictions, seen, strict=True):
+    *predictions, (end, _, result) = method.trajectory(lr, size)
+    assert [step.t for step in predictions] == ([6, 1] if name == "two-call" else [6, 5, 4, 3, 2, 1])
+    for (t, _, ours), (s, made) in zip(predictions, seen, strict=True):
         assert t == s
         torch.testing.assert_close(ours, made[..., :37, :49].clamp(0, 1), rtol=0, atol=1e-5)
     assert end == 0

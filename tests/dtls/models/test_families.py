@@ -133,11 +133,11 @@ def test_what_two_calls_show_has_the_hole_of_its_image(images: Tensor) -> None:
 def test_strength_is_the_timestep_at_which_sampling_starts(x: Tensor) -> None:
     model, seen = made("grey"), list[float]()
     for strength, t in ((1, 6), (0.5, 3), (0.75, 4.5)):
-        sampler(model)(model, model.degradation.observe(x), strength, SEEDS, lambda s, _: seen.append(s))
-        assert seen == [t, 1]
+        sampler(model)(model, model.degradation.observe(x), strength, SEEDS, lambda s, *_: seen.append(s))
+        assert seen == [t, 1, 0]
         seen.clear()
-    sampler(model, "current")(model, x, 0.4, SEEDS, lambda s, _: seen.append(s))
-    assert seen == pytest.approx([2.4, 2, 1])
+    sampler(model, "current")(model, x, 0.4, SEEDS, lambda s, *_: seen.append(s))
+    assert seen == pytest.approx([2.4, 2, 1, 0])
     with pytest.raises(SizeError, match="the strength of grey is 0 to 1, not 2"):
         sampler(model)(model, x, 2, SEEDS, None)
     with pytest.raises(SizeError, match=r"this checkpoint \(grey\) restores images at the size they have, not ×2"):

@@ -233,8 +233,8 @@ def test_a_checkpoint_comes_back_and_upscales(kind: type[Latent], hr: Tensor, im
         "4",
     )
     assert method(lr, (30, 30)).shape == (2, 3, 30, 30)
-    assert [(t, tuple(x.shape)) for t, x in method.trajectory(lr[:1], (32, 32))] == [
-        (t, (1, 3, 32, 32)) for t in (20, 15, 10, 5, 0)
+    assert [(t, tuple(x.shape), tuple(made.shape)) for t, x, made in method.trajectory(lr[:1], (32, 32))] == [
+        (t, (1, 3, 8, 8), (1, 3, 32, 32)) for t in (20, 15, 10, 5, 0)
     ]
 
 

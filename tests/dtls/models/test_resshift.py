@@ -173,9 +173,9 @@ def test_with_a_perfect_network_the_chain_is_the_forward_one_and_ends_at_the_ima
         shown.append((int(t[0]), seen[:, 3:]))
         return x0
 
-    result = model.restore(network, y0, 4, torch.arange(count), lambda t, _: told.append(t))
+    result = model.restore(network, y0, 4, torch.arange(count), lambda t, *_: told.append(t))
     assert torch.equal(result, x0)
-    assert [t for t, _ in shown] == told == list(range(15, 0, -1))
+    assert [*(t for t, _ in shown), 0] == told == list(range(15, -1, -1))
     for t, scaled in shown:
         eta, values = model.eta[t].item(), scaled.numel()
         x = 0.5 + (scaled.double() - 0.5) * (1 + 3 * KAPPA * math.sqrt(eta))
@@ -210,7 +210,7 @@ def test_a_checkpoint_comes_back_and_upscales_by_its_seed(patch: int, lr: Tensor
         assert sr.shape == (2, 3, side, side)
         assert torch.equal(sr, again(lr[:2], (side, side)))
         assert (sr - other(lr[:2], (side, side))).abs().max() > 0.01
-    assert [t for t, _ in first.trajectory(lr[:1], (32, 32))] == [4, 3, 2, 1, 0]
+    assert [step.t for step in first.trajectory(lr[:1], (32, 32))] == [4, 3, 2, 1, 0]
 
 
 def test_samplers_and_steps_are_no_choice_of_it() -> None:

@@ -15,7 +15,7 @@ from dtls.degradations.resize import resize
 from dtls.errors import SamplingError, SizeError
 from dtls.inference.sampling import Sampling
 from dtls.inference.trained import Trained
-from dtls.models.base import Draws
+from dtls.models.base import Draws, Noise
 from dtls.models.diffusion import SCHEDULES, Schedule, betas, diffusers
 from dtls.models.sr3 import SR3
 from dtls.training.recipe import Recipe, check_recipe, draw
@@ -184,14 +184,16 @@ def test_results_follow_from_their_own_seed_and_image_alone(name: str, enlarged:
 
 
 def test_the_callback_sees_each_prediction_of_the_image(enlarged: Tensor) -> None:
-    model, seen = made().eval(), list[tuple[float, Tensor]]()
+    model, seen = made().eval(), list[tuple[float, Tensor, Tensor]]()
     sample, told = model.sampler("ddim", 4)
     with torch.inference_mode():
-        sr = sample(model, enlarged, 4.0, SEEDS, lambda t, image: seen.append((t, image)))
+        sr = sample(model, enlarged, 4.0, SEEDS, lambda *step: seen.append(step))
     assert told == {"sampler": "ddim", "steps": "4"}
-    assert [t for t, _ in seen] == [20, 15, 10, 5]
-    assert all(image.min() >= 0 and image.max() <= 1 for _, image in seen)
-    torch.testing.assert_close(seen[-1][1], sr)
+    assert [t for t, *_ in seen] == [20, 15, 10, 5, 0]
+    assert all(image.min() >= 0 and image.max() <= 1 for *_, image in seen)
+    torch.testing.assert_close(seen[-2][2], sr)
+    torch.testing.assert_close(model.decoded(seen[-1][1]), sr)
+    torch.testing.assert_close(seen[0][1], Noise(SEEDS)(enlarged))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +270,7 @@ def test_a_checkpoint_comes_back_and_upscales(enlarged: Tensor, images: Tensor, 
     torch.testing.assert_close(alone, sr[1:], rtol=0, atol=1e-4)
     assert not torch.allclose(Trained(tmp_path, sampling=Sampling(steps=2, seed=8))(lr, (32, 32)), sr)
     assert method(lr, (30, 30)).shape == (2, 3, 30, 30)
-    assert [t for t, _ in method.trajectory(lr, (32, 32))] == [20, 10, 0]
+    assert [step.t for step in method.trajectory(lr, (32, 32))] == [20, 10, 0]
     with pytest.raises(SamplingError, match="the steps of ddim are a divisor of 20, not 3"):
         Trained(tmp_path, sampling=Sampling(steps=3))
 

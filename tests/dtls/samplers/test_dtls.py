@@ -61,7 +61,7 @@ def of_the_paper(name: SamplerName, x: Tensor, t: int) -> tuple[dict[int, Tensor
 def sampled(name: SamplerName, x: Tensor, t: int) -> tuple[list[tuple[float, Tensor]], Tensor]:
     """What the sampler called `name` shows its callback, in order, and what it gives."""
     seen: list[tuple[float, Tensor]] = []
-    sr = SAMPLERS[name](waves, D, x, t, lambda s, prediction: seen.append((s, prediction)))
+    sr = SAMPLERS[name](waves, D, x, t, lambda s, _, prediction: seen.append((s, prediction)))
     return seen, sr
 
 
