@@ -142,7 +142,7 @@ class Trained(Method):
         return made.clamp(0, 1)
 
     def _observed(self, y: Tensor, mask: Tensor | None) -> Tensor:
-        """What a model that restores is given of observations y: three channels, and which pixels of holes are known."""
+        """What a model that restores is given of y: three channels, and where pixels are missing, which are known."""
         x = y.expand(-1, 3, -1, -1)
         if not self.needs_mask:
             return x

@@ -23,8 +23,8 @@ Network = Callable[[Tensor, Tensor], Tensor]
 Compare = Callable[[Tensor, Tensor], Tensor]
 """The loss between predicted and true images."""
 Callback = Callable[[float, Tensor, Tensor], None]
-"""Sees (t, x_t, images) of each step of a chain: its timestep, the state before it, in the space that the network works
-in, and the images (N, 3, H, W) that are predicted there, not clamped. Last comes t = 0, with x_0 and the result."""
+"""Sees (t, x_t, images) of each step of a chain: its timestep, the state before it, in the space that the network
+works in, and the images (N, 3, H, W) that are predicted there, not clamped. Last comes t = 0: x_0 and the result."""
 Sample = Callable[[Network, Tensor, float, Tensor, Callback | None], Tensor]
 """From network, input x, scale, the images' seeds (N,) and a callback that sees each step to SR images.
 
