@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtls.degradations.registry import parts_of_task
+from dtls.degradations.registry import as_part_of, parts_of_task, spec_of_task
 from dtls.errors import CheckpointError, SizeError
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -27,6 +27,8 @@ class Bundled:
 BUNDLED = {model.name: model for model in (Bundled("photo-x4", 4, "photographs"), Bundled("faces-x8", 8, "faces"))}
 UPSCALING = {name: model for name, model in BUNDLED.items() if model.task == ENLARGING}
 """Those that enlarge images."""
+RESTORING = {name: model for name, model in BUNDLED.items() if model.task != ENLARGING}
+"""Those that undo another degradation, at the size that images have."""
 
 
 def bundled_for(scale: float | None) -> Bundled:
@@ -42,16 +44,23 @@ def bundled_for(scale: float | None) -> Bundled:
 
 def bundled_for_task(task: str) -> Bundled:
     """The model that restores what a task undoes; CheckpointError, with what to do instead, where there is none."""
-    parts = parts_of_task(task)
-    restoring = [(model, parts_of_task(model.task)) for model in BUNDLED.values() if model.task != ENLARGING]
-    for model, own in restoring:
-        if own == parts:
+    spec = spec_of_task(task)
+    for model in RESTORING.values():
+        if spec_of_task(model.task) == spec:
             return model
-    families = [part.family for part in parts]
-    near = [model.task for model, own in restoring if [part.family for part in own] == families]
+    near = [said for model in RESTORING.values() if (said := _near(model, task)) is not None]
     others = f"there is one for {' and '.join(near)}; else " if near else ""
     methods = "membrane or spandrel:FILE" if task == "inpaint" else "spandrel:FILE"
     raise CheckpointError(
         f"no model for {task} comes with dtls; {others}give --checkpoint MODEL, as dtls train --task {task} makes "
         f"it, or --method {methods}"
     )
+
+
+def _near(model: Bundled, task: str) -> str | None:
+    """The task of a model of the same families, and how it takes images of `task`, if it does; None for another."""
+    if [part.family for part in parts_of_task(model.task)] != [part.family for part in parts_of_task(task)]:
+        return None
+    strength = as_part_of(spec_of_task(task), spec_of_task(model.task))
+    weaker = "" if strength is None else f" (for these images: --task {model.task} --strength {strength:g})"
+    return model.task + weaker

@@ -7,7 +7,7 @@ A name is that of a protocol, such as `antialias`, whose scale the sizes of imag
 from typing import get_args
 
 from dtls.degradations.base import LRProtocol
-from dtls.degradations.registry import parts_of_spec, title_of_spec
+from dtls.degradations.registry import parts_of_spec, spec_of_task, title_of_spec
 from dtls.errors import DegradationError
 
 TIMES = "*"
@@ -50,6 +50,30 @@ def canonical(name: str) -> str:
             raise DegradationError(f"{name}: a degradation that makes images smaller stands alone, like antialias")
         return parts[0].family.spec
     return at_strength("+".join(part.spec for part in parts), strength)
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two names are of one degradation: `noise:0.06` is `noise:0.1*0.6`, to four digits."""
+    return _at_full(one) == _at_full(other)
+
+
+def _at_full(name: str) -> str:
+    """A degradation at full strength that is the one of this name, to four digits, where there is such a one."""
+    spec, strength = split(canonical(name))
+    parts = parts_of_spec(spec) if spec not in get_args(LRProtocol) else ()
+    if len(parts) != 1 or (value := parts[0].family.value) is None or parts[0].value is None:
+        return at_strength(spec, strength)
+    return f"{parts[0].family.spec}:{value.at(parts[0].value, strength):.4g}"
+
+
+def from_task(text: str) -> str:
+    """A degradation that keeps the size of images, by the task that undoes it; other texts as they are."""
+    task, times, strength = text.partition(TIMES)
+    try:
+        spec = spec_of_task(task)
+    except DegradationError:
+        return text
+    return text if reduces(spec) else spec + times + strength
 
 
 def task_in_words(name: str) -> str | None:

@@ -4,6 +4,7 @@ Names, values and titles need nothing imported; what makes an operator is import
 `blur:2+noise:0.1` is one degradation after the other, and so is that of their tasks.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,12 +25,32 @@ NUMBER = re.compile(r"([0-9]{1,12}(\.[0-9]{0,12})?|\.[0-9]{1,12})(e-[0-9]{1,2})?
 
 @dataclass(frozen=True)
 class Value:
-    """The number after a name's colon: what it means, where it may lie, and an example of it."""
+    """The number after a name's colon: what it means, where it may lie, and an example of it.
+
+    is_factor: at a part s of the strength it is the power s of itself, not s times itself. of: what it is written as
+    a fraction of, where that says it in whole numbers.
+    """
 
     meaning: str
     low: float
     high: float
     example: str
+    is_factor: bool = False
+    of: int | None = None
+
+    def at(self, whole: float, strength: float) -> float:
+        """The value of what a degradation of value `whole` is at a part of its strength."""
+        return float(whole**strength) if self.is_factor else whole * strength
+
+    def strength(self, part: float, whole: float) -> float:
+        """The inverse of `at`: the strength at which the value is `part`; above 1 if that is more."""
+        return math.log(part) / math.log(whole) if self.is_factor else part / whole
+
+    def typed(self, number: float) -> str:
+        """The number as somebody would type it: 25/255, not 0.0980392."""
+        if self.of is not None and f"{(count := round(number * self.of)) / self.of:g}" == f"{number:g}":
+            return f"{count}/{self.of}"
+        return f"{number:g}"
 
 
 @dataclass(frozen=True)
@@ -78,14 +99,14 @@ FAMILIES: tuple[Family, ...] = (
         "lowlight",
         "low light, {0:g} of the light",
         "dtls.degradations.low_light:LowLight",
-        Value("a share of the light", 0.01, 0.99, "0.25"),
+        Value("a share of the light", 0.01, 0.99, "0.25", is_factor=True),
     ),
     Family(
         "noise",
         "denoise",
         "denoising, σ = {0:.3g}",
         "dtls.degradations.noise:Noise",
-        Value("σ on the scale of [0, 1]", 0.001, 1, "25/255"),
+        Value("σ on the scale of [0, 1]", 0.001, 1, "25/255", of=255),
     ),
 )
 """All degradations, in the order in which help and errors list them; of several with one task, its own is first."""
@@ -105,6 +126,13 @@ class Part:
     @property
     def task(self) -> str:
         return _written(self.family.task, self.value)
+
+    @property
+    def typed(self) -> str:
+        """The task as somebody would type it."""
+        if self.family.value is None or self.value is None:
+            return self.family.task
+        return f"{self.family.task}:{self.family.value.typed(self.value)}"
 
     @property
     def title(self) -> str:
@@ -137,8 +165,20 @@ def spec_of_task(task: str) -> str:
 
 
 def task_of_spec(spec: str) -> str:
-    """The task that undoes a degradation."""
-    return "+".join(part.task for part in parts_of_spec(spec))
+    """The task that undoes a degradation, as somebody would type it: `denoise:25/255` undoes `noise:0.0980392`."""
+    return "+".join(part.typed for part in parts_of_spec(spec))
+
+
+def as_part_of(spec: str, whole: str) -> float | None:
+    """The strength, 0 to 1, at which the degradation `whole` is `spec`; None where there is none."""
+    parts, wholes = parts_of_spec(spec), parts_of_spec(whole)
+    if [part.family for part in parts] != [part.family for part in wholes] or len(parts) > 1:
+        return None
+    (part,), (own,) = parts, wholes
+    if part.value is None or own.value is None or part.family.value is None:
+        return 1.0
+    strength = part.family.value.strength(part.value, own.value)
+    return strength if strength <= 1 else None
 
 
 def title_of_spec(spec: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from dtls.degradations.recorded import canonical
+from dtls.degradations.recorded import canonical, from_task
 from flows.evaluation.matching import KEY, Naming, Template
 from flows.inputs.options import SourceOptions
 from flows.interface.options import DEVICE, RESULTS, RUNNING, WHAT, Address, Panels
@@ -59,10 +59,11 @@ class ReportOptions(SourceOptions):
     )
     lr_name: str | None = Field(None, description="file names of LR images without a manifest, like '{key}x4'")
     out: Address = Field(description="folder or URL for the table, the summary, the page and the images")
-    protocol: Annotated[str, AfterValidator(canonical)] | None = Field(
+    protocol: Annotated[str, AfterValidator(from_task), AfterValidator(canonical)] | None = Field(
         None,
         description="degradation that made the LR or degraded images: antialias, reference, realworld, grey, blur:2, "
-        "…; by default the one in their manifest, else what the results' models were trained for, else reference",
+        "…, or the task that undoes it, like deblur:2; by default the one in their manifest, else what the results' "
+        "models were trained for, else reference",
     )
     any_protocol: bool = Field(
         False, description="measure results of models that were trained for another degradation than the LR images'"
@@ -77,11 +78,7 @@ class ReportOptions(SourceOptions):
     lpips: Literal["alex", "vgg", "none"] = Field(
         "alex", description="network that LPIPS uses; vgg needs torchvision's VGG16 in torch hub's cache"
     )
-    sets: bool = Field(
-        False,
-        description="measure FID, KID, precision, recall, density and coverage as well; needs the extra fid and "
-        "hundreds of images",
-    )
+    sets: bool = Field(False, description="measure FID and KID as well; needs the extra fid and hundreds of images")
     title: str | None = Field(
         None, min_length=1, description="heading of the page, like 'Archive 1987, ×4'; by default the task"
     )

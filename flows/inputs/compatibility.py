@@ -4,8 +4,8 @@ from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, cast
 
 from dtls.degradations.base import HOLES, LRProtocol, Protocol, is_linear
-from dtls.degradations.recorded import canonical, split
-from dtls.degradations.registry import spec_of_task, task_of_spec
+from dtls.degradations.recorded import alike, canonical, split
+from dtls.degradations.registry import as_part_of, spec_of_task, task_of_spec
 from dtls.errors import DegradationError, ProtocolError, SamplingError, SizeError
 from flows.inputs.sources import manifest_beside
 from storage.receipts.parquet import ROWS
@@ -67,9 +67,11 @@ def check_restores(method: "Method", task: str) -> None:
             f"the method {method.name} enlarges images, and restores none at their own size; use dtls upscale"
         )
     if method.degradation is not None and method.degradation != spec:
+        strength = as_part_of(spec, method.degradation)
+        weaker = "" if strength is None else f" --strength {strength:g}"
         raise ProtocolError(
-            f"the model was trained to undo {method.degradation}, not {spec}; say --task "
-            f"{task_of_spec(method.degradation)}, or give a model of this task"
+            f"the model was trained for {task_of_spec(method.degradation)}, not {task}; say --task "
+            f"{task_of_spec(method.degradation)}{weaker}, or give a model of this task"
         )
     has_holes = HOLES in spec.split("+")
     if method.needs_mask and not has_holes:
@@ -88,7 +90,7 @@ def check_degraded(method: "Method", source: str, protocol: str, *, projected: b
         return
     made = protocols(source, "degrade")
     _check_unknown({source: made})
-    if others := sorted(made - {protocol}):
+    if others := sorted(name for name in made if not alike(name, protocol)):
         way_out = "--any-protocol takes them all the same" if is_trained else "name their own task, or --no-project"
         raise ProtocolError(
             f"the task undoes {protocol}, and the images in {source} are made by {', '.join(others)}; {way_out}"
@@ -131,15 +133,15 @@ def chosen_protocol(
     if lr is None:
         return requested or DEFAULT, _unlike(trained)
     made = protocols(lr, DEGRADING)
-    if made and (len(made) > 1 or (requested is not None and made != {requested})):
-        raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {requested}")
     _check_unknown({lr: made, **{results[name]: found for name, found in trained.items()}})
+    if made and (len(made) > 1 or (requested is not None and not alike(min(made), requested))):
+        raise StorageError(f"{lr}: made with the protocol {', '.join(sorted(made))}, not {requested}")
     protocol = made.pop() if made else requested
     if protocol is None:
         return _assumed(lr, trained, any_protocol=any_protocol)
     how = f"the LR images are made by {protocol}" if requested is None else f"--protocol {protocol} is given"
     for name, found in trained.items() if not any_protocol else ():
-        if others := {other for other in found if split(other)[0] != split(protocol)[0]}:
+        if others := {name for name in found if split(name)[0] != split(protocol)[0] and not alike(name, protocol)}:
             raise ProtocolError(
                 f"{name} ({results[name]}) is of a model for {', '.join(sorted(others))}, and {how}; "
                 "--any-protocol measures it all the same"

@@ -333,7 +333,9 @@ def test_a_model_fills_holes_and_keeps_all_else_and_another_task_s_is_refused(
         after, _ = pixels((tmp_path / "whole" / name).with_suffix(".png").read_bytes())
         assert np.array_equal(after[hole(place) == 0], before[hole(place) == 0])
         assert not np.array_equal(after, before)
-    with pytest.raises(ProtocolError, match=r"undo mask, not grey; say --task inpaint, or give a model of this task"):
+    with pytest.raises(
+        ProtocolError, match=r"for inpaint, not colourise; say --task inpaint, or give a model of this"
+    ):
         by_model(source, tmp_path / "other", models / "mask", "colourise")
     assert not (tmp_path / "other").exists()
 
@@ -378,6 +380,8 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
         ({"project": True}, "--project goes with a trained model"),
         ({"project": True, "method": None}, "inpaint keeps what is known of an image in any case"),
         ({"task": "denoise:0.1+inpaint", "method": None}, "inpaint stands alone"),
+        ({"task": "colourise+denoise:0.1", "method": None}, "grey changes the size or channels, so it has to come"),
+        ({"task": "deblur:2", "method": None, "sampler": "foo"}, "Input should be 'two-call', 'one-call'"),
         ({"task": "deblur:2", "method": None, "project_passes": 2}, "project-passes goes with --project"),
         ({"task": "deblur:2", "method": None, "masks": "m"}, "--masks goes with --task inpaint"),
     ],

@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from dtls.degradations.operator import Info
 from dtls.degradations.registry import (
+    as_part_of,
     operator_of,
     parts_of_spec,
     parts_of_task,
@@ -33,6 +36,35 @@ def test_a_spec_names_an_operator_and_its_task(spec: str) -> None:
 def test_a_task_undoes_a_degradation_whose_task_it_is(task: str) -> None:
     assert task_of_spec(spec_of_task(task)).split(":")[0] == task.split(":")[0]
     assert spec_of_task(task_of_spec(spec_of_task(task))) == spec_of_task(task)
+
+
+@pytest.mark.parametrize(
+    ("spec", "task"), [("noise:25/255", "denoise:25/255"), ("noise:0.1", "denoise:0.1"), ("blur:2", "deblur:2")]
+)
+def test_a_task_is_written_as_somebody_types_it(spec: str, task: str) -> None:
+    assert task_of_spec(spec) == task
+
+
+@pytest.mark.parametrize(
+    ("spec", "whole", "strength"),
+    [
+        ("noise:15/255", "noise:25/255", 0.6),
+        ("dark:0.5", "dark:0.25", 0.5),
+        ("grey", "grey", 1),
+        ("noise:0.2", "noise:0.1", None),
+        ("dark:0.1", "dark:0.25", None),
+        ("blur:1", "noise:0.1", None),
+        ("blur:1+noise:0.1", "blur:2+noise:0.2", None),
+    ],
+)
+def test_a_weaker_degradation_is_a_part_of_a_stronger_one(spec: str, whole: str, strength: float | None) -> None:
+    found = as_part_of(spec, whole)
+    assert found == (None if strength is None else pytest.approx(strength, rel=1e-4))
+    if found is not None:
+        x, full = torch.rand(1, 3, 8, 8, dtype=torch.double), operator_of(whole)
+        info = Info(seeds=torch.tensor([5]))
+        weaker = full(x, full.timestep(found), info)
+        assert (weaker - operator_of(spec)(x, 28, info)).abs().max() < 1e-5
 
 
 def test_names_are_found_without_torch() -> None:

@@ -6,11 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.errors import ProtocolError
 from dtls.inference.method import load_method
 from dtls.inference.sampling import Sampling
-from flows.inputs.compatibility import check_degraded
-from flows.report import report
+from dtls.inference.trained import Trained
+from dtls.models.dtls import DTLS
+from flows.inputs.compatibility import check_degraded, check_restores, chosen_protocol
+from flows.report import ReportOptions, report
 from storage.stores.location import StorageError
 from tests.flows.reporting import images, made, options
 
@@ -44,6 +47,7 @@ def test_results_are_projected_on_what_the_manifest_says_and_on_nothing_else(fol
     source, method = str(folder / "lr"), load_method("bicubic", sampling=Sampling(projected=True, made_by="blur:2"))
     check_degraded(method, source, "blur:3", projected=True)
     check_degraded(method, source, "blur:2", projected=False)
+    check_degraded(method, source, "blur:6*0.5", projected=True)
     with pytest.raises(
         ProtocolError, match=r"undoes blur:2, and the images in .* are made by blur:3; .* --no-project"
     ):
@@ -51,6 +55,28 @@ def test_results_are_projected_on_what_the_manifest_says_and_on_nothing_else(fol
     pq.write_table(pa.table(rows | {"protocol": ["a\nb"]}), folder / "lr" / "manifest.parquet")
     with pytest.raises(StorageError, match=r"names the protocol 'a\\nb', which this version of dtls does not know"):
         check_degraded(method, source, "blur:2", projected=True)
+
+
+def test_a_model_of_more_of_the_same_says_how_it_takes_images_of_less(tmp_path: Path) -> None:
+    save_checkpoint(DTLS(dim=4, multipliers=(1,), size=16, degradation="noise:25/255"), tmp_path)
+    model = Trained(tmp_path)
+    with pytest.raises(ProtocolError, match=r"for denoise:25/255, not denoise:15/255; say --task denoise:25/255 --s"):
+        check_restores(model, "denoise:15/255")
+    with pytest.raises(ProtocolError, match=r"not denoise:0\.2; say --task denoise:25/255, or give a model of this"):
+        check_restores(model, "denoise:0.2")
+    check_restores(model, "denoise:0.0980392")
+
+
+def test_a_manifest_s_name_is_one_line_of_the_refusal(folder: Path) -> None:
+    rows = {"key": ["0.png"], "output": ["0.png"], "method": ["degrade-x"], "protocol": ["a\nb"]}
+    pq.write_table(pa.table(rows), folder / "lr" / "manifest.parquet")
+    with pytest.raises(StorageError, match=r"names the protocol 'a\\nb', which this version"):
+        chosen_protocol("blur:2", str(folder / "lr"), {}, any_protocol=False)
+
+
+def test_the_degradation_of_a_report_may_be_called_by_its_task() -> None:
+    given = {"sr": {"a": "b"}, "lr": "c", "out": "d"}
+    assert ReportOptions.model_validate({**given, "protocol": "denoise:25/255"}).protocol == "noise:0.0980392"
 
 
 @pytest.mark.slow
