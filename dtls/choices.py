@@ -7,5 +7,6 @@ Prediction = Literal["x0", "previous"]
 SamplerName = Literal[
     "two-call", "one-call", "current", "none", "last", "hr", "undegraded", "written", "cold", "previous"
 ]
+DiffusionSampler = Literal["ddim", "ddpm"]
 TILE, SMALLEST = 1024, 128
 """Sides in pixels: of a tile, and of the smallest tile tried."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoints.bundled import bundled_for_task
+from dtls.choices import SamplerName
 from dtls.registry import FILLINGS
 from flows.engine.flow import flow
 from flows.inputs.compatibility import check_degraded, check_restores
@@ -23,7 +24,7 @@ from flows.transform.sizes import Unchanged
 EXACT = "grey"
 """The degradation whose observation says exactly, for each pixel, in which plane of colours it was."""
 OF_NETWORKS = ("precision", "tile", "project")
-OF_MODELS = ("ensemble", "sampler", "sampling_steps", "seed", "any_protocol", "compile", "strength")
+OF_MODELS = ("ensemble", "sampler", "seed", "any_protocol", "compile", "strength")
 
 
 class RestoreOptions(TaskOptions, MethodOptions):
@@ -44,8 +45,13 @@ class RestoreOptions(TaskOptions, MethodOptions):
     )
     checkpoint: Address | None = Field(
         None,
-        description="folder or URL of a model that was trained for the task; without a method, the bundled model of "
-        "the task, if there is one",
+        description="folder or URL of a model that was trained for the task, or a bundled model of restoration; "
+        "without a method, the bundled model of the task, if there is one",
+    )
+    sampler: SamplerName | None = Field(
+        None,
+        description="which sampler computes the result of a trained model, like current, the paper's step by step; "
+        "by default two-call, its result in two network evaluations, or one-call for noise",
     )
     project: bool | None = Field(
         None,

@@ -60,6 +60,9 @@ class UpscaleOptions(MethodOptions):
     project: bool = Field(
         False, description="move each result to the nearest image that reduces to its source; for clean sources"
     )
+    sampling_steps: int | None = Field(
+        None, ge=1, description="steps of samplers that have a choice of them, like 50 for ddim"
+    )
     protocol: Protocol | None = Field(
         None,
         description="with --project: the downscaling that made the source, where its manifest does not say it and "
@@ -114,7 +117,12 @@ def upscale(options: UpscaleOptions) -> str:
         options.method,
         checkpoint,
         options.device,
-        replace(options.sampling(projected=options.project), precision=precision_of(options), **_projection(options)),
+        replace(
+            options.sampling(projected=options.project),
+            steps=options.sampling_steps,
+            precision=precision_of(options),
+            **_projection(options),
+        ),
     )
     method = replace(load, device=device_here(options))()
     check_enlarges(method)

@@ -15,7 +15,6 @@ import pyarrow as pa
 from flows.cli import COMMANDS, full
 from flows.interface.options import Options
 from reports.rating.answers import RATINGS_SCHEMA
-from reports.tables.chain import CHAIN_SCHEMA
 from reports.tables.table import SCHEMA
 from storage.receipts.schemas import IMAGES, MASKED_IMAGES, PLAN, SAMPLES, SAMPLES_OF_SHARDS
 
@@ -89,11 +88,7 @@ def tables() -> str:
     plan = f"\n## plan.parquet\n\nOne row per image: `.dtls/plan.parquet` of a target.\n\n{_columns(described)}"
     metrics = f"\n## metrics.parquet\n\nOne row per image and method of a report.\n\n{_columns(SCHEMA)}"
     ratings = f"\n## ratings.parquet\n\nOne row per answer of a person.\n\n{_columns(RATINGS_SCHEMA)}"
-    chain = (
-        "\n## chain.parquet\n\nOne row per image and timestep of `dtls trajectory`. "
-        f"[Metrics](metrics.md#kl-divergence) defines the two divergences.\n\n{_columns(CHAIN_SCHEMA)}"
-    )
-    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics + ratings + chain
+    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics + ratings
 
 
 PAGES: Mapping[Path, Callable[[], str]] = {
@@ -148,7 +143,7 @@ def _default(option: Command) -> str:
     if option.name in ("workers",):
         return "one per core"
     if option.is_flag and option.secondary_opts:
-        return "preset" if default is None else "on" if default else "off"
+        return "" if default is None else "on" if default else "off"
     if default in (None, "", (), [], False):
         return ""
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"

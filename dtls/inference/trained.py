@@ -60,7 +60,7 @@ class Trained(Method):
                 f"{checkpoint}: a model of the method {found}, not {requested}; say --method {found}"
             )
         self.degradation: str = self.model.undoes
-        self.is_stochastic, self.multiple = self.model.draws, self.model.multiple
+        self.multiple = self.model.multiple
         self.max_scale: float = self.model.config.size / self.model.config.lr_size
         self.takes_same_size = self.max_scale == 1
         if self.takes_same_size:
@@ -76,6 +76,7 @@ class Trained(Method):
             self.sample, chosen = self.model.sampler(self._sampler(), sampling.steps)
         except ValueError as error:
             raise SamplingError(f"{checkpoint}: {error}") from error
+        self.is_stochastic = self.model.draws_with(chosen.get("sampler"))
         self.made_by = sampling.made_by or self.degradation
         try:
             self.operator = operator_for(self.made_by) if sampling.projected else None
@@ -83,7 +84,8 @@ class Trained(Method):
             raise SamplingError(f"{checkpoint}: {error}") from error
         self.passes = sampling.passes or (PASSES if self.takes_same_size else 1)
         if sampling.seed and not self.is_stochastic:
-            raise SamplingError(f"{checkpoint}: {self.name} draws nothing, so that a seed changes nothing")
+            how = f"with the sampler {chosen['sampler']}, " if self.model.draws else ""
+            raise SamplingError(f"{checkpoint}: {how}{self.name} draws nothing, so that a seed changes nothing")
         scale = self.model.scale
         self.tiler = Tiler(max(sampling.tile // scale, SMALLEST) if scale > 1 else sampling.tile, scale)
         self.max_pixels = self.tiler.tile**2

@@ -151,6 +151,10 @@ class Model(nn.Module):
             raise ValueError(f"{self.name} has no choice of steps")
         return self.restore, {}
 
+    def draws_with(self, _sampler: str | None) -> bool:
+        """Whether results depend on noise where a sampler of this name makes them."""
+        return self.draws
+
     def restore(
         self, network: Network, x: Tensor, scale: float, seeds: Tensor, callback: Callback | None, /
     ) -> Tensor:

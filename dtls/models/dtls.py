@@ -20,7 +20,7 @@ from dtls.degradations.registry import operator_of
 from dtls.errors import DegradationError, SizeError
 from dtls.models.base import Callback, Compare, Draws, Model, Network, Sample, check_timesteps
 from dtls.networks.unet import UNet
-from dtls.samplers.dtls import NEEDS_LINEAR, SAMPLERS, Sampler
+from dtls.samplers.dtls import DEGRADES_NOTHING, NEEDS_LINEAR, SAMPLERS, Sampler
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,9 @@ class DTLS(Model, PyTorchModelHubMixin, library_name="dtls", tags=["super-resolu
             return self._sampled(SAMPLERS[chosen], network, x, scale, seeds, callback)
 
         return restore, {"sampler": chosen}
+
+    def draws_with(self, sampler: str | None) -> bool:
+        return self.draws and sampler not in DEGRADES_NOTHING
 
     def _sampled(
         self, sample: Sampler, network: Network, x: Tensor, scale: float, seeds: Tensor, callback: Callback | None

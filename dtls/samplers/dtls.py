@@ -20,6 +20,8 @@ Model = Callable[[Tensor, Tensor], Tensor]
 Degrade = Callable[[Tensor, float], Tensor]
 NEEDS_LINEAR: tuple[SamplerName, ...] = ("two-call",)
 """Samplers that give what they stand for only where every D_t is linear."""
+DEGRADES_NOTHING: tuple[SamplerName, ...] = ("one-call",)
+"""Samplers that never call `degrade`, so that nothing is drawn."""
 
 
 class Sampler(Protocol):

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from dtls.choices import Precision
 from dtls.degradations.base import LRProtocol, Protocol
 from dtls.degradations.recorded import reduces
-from dtls.degradations.registry import parts_of_task, spec_of_task
+from dtls.degradations.registry import operator_of, parts_of_task, spec_of_task
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen
 from flows.experiments.paper_tables import PAPER_TABLES
 from flows.inputs.tasks import check_alone, restorations
@@ -73,6 +73,7 @@ class BenchmarkOptions(Options):
         if task is not None and reduces(spec_of_task(task)):
             raise ValueError(f"{task} changes the size of images; leave --task out and use --size and --lr-sizes")
         if task is not None:
+            operator_of(spec_of_task(task))
             check_alone(spec_of_task(task))
         return task if task is None else "+".join(part.task for part in parts_of_task(task))
 

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dtls.degradations.base import HOLES, NOISE
 from dtls.degradations.recorded import at_strength, reduces
-from dtls.degradations.registry import parts_of_task, spec_of_task, tasks
+from dtls.degradations.registry import operator_of, parts_of_task, spec_of_task, tasks
 from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import absolute
 from flows.interface.options import Address
@@ -27,7 +27,10 @@ def check_alone(spec: str) -> None:
 class TaskOptions(SelectionOptions):
     """Which degradation is made, or undone."""
 
-    task: str = Field(description=f"{', '.join(restorations())}, or several of them, like deblur:2+denoise:0.1")
+    task: str = Field(
+        description=f"{', '.join(restorations())}, or several of them, each once and colourise last, like "
+        "deblur:2+denoise:0.1"
+    )
     masks: Address | None = None
     strength: float = Field(
         1.0, gt=0, le=1, description="how much of the degradation there is, like 0.5 for half of it; 1 is all"
@@ -36,13 +39,14 @@ class TaskOptions(SelectionOptions):
     @field_validator("task")
     @classmethod
     def _is_known(cls, task: str) -> str:
-        if reduces(spec_of_task(task)):
+        if reduces(spec := spec_of_task(task)):
             scale = task.partition(":")[2]
             raise ValueError(
                 f"{task} changes the size of images: use dtls upscale --scale {scale}, and dtls downscale --scale "
                 f"{scale} to make such images"
             )
-        return "+".join(part.task for part in parts_of_task(task))
+        operator_of(spec)
+        return task
 
     @model_validator(mode="after")
     def _masks_are_for_holes(self) -> Self:

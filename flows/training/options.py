@@ -22,7 +22,7 @@ from dtls.degradations.scale import downscale_size
 from dtls.errors import SizeError
 from dtls.registry import MODELS, model_class
 from flows.inputs.tasks import check_alone
-from flows.interface.options import RESULTS, RUNNING, WHAT, Address, Options, Panels
+from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
 
 if TYPE_CHECKING:
     from dtls.training.recipe import Recipe
@@ -90,8 +90,8 @@ class TrainOptions(Options):
     method: str = Field("dtls", description=f"what to train: {', '.join(MODELS)}")
     task: str | None = Field(
         None,
-        description=f"what to undo: {', '.join(tasks())}, or several, like deblur:2+denoise:0.1; by default "
-        "super-resolution to size from lr-size",
+        description=f"what to undo: {', '.join(tasks())}, or several but inpaint and sr, like "
+        "lowlight:0.25+denoise:0.05; by default super-resolution to --size from --lr-size",
     )
     preset: Literal["16-128", "32-512", "16-128-plus"] | None = Field(
         None, description="model and recipe of dtls: the paper's two, or the first one improved; 16-128 by default"
@@ -119,7 +119,10 @@ class TrainOptions(Options):
         description="reference: bilinear as the DTLS authors do it; antialias: Pillow's bicubic; realworld: blur, "
         "resizing, noise and JPEG in any order",
     )
-    residual: bool | None = Field(None, description="predict what to add to the enlarged image, not the image")
+    residual: bool | None = Field(
+        None,
+        description="predict what to add to the enlarged or degraded image, not the image; the preset's by default",
+    )
     predicts: Prediction | None = Field(None, description="predict the image, or the previous step x_(t-1)")
     loss: Literal["l1", "mse"] | None = Field(None, description="the paper's L1, or the mean squared error")
     inputs: Literal["degraded", "sampled"] | None = Field(
@@ -145,7 +148,7 @@ class TrainOptions(Options):
         False, description="resume from the target's newest training state, if there is one; with the same options"
     )
     workers: int | None = Field(None, ge=0, le=256, description="processes that decode; by default 0 on a CPU")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    device: str = Field("auto", description=DEVICE)
     processes: int = Field(1, ge=1, le=64, description="processes that share each batch, one a GPU (torchrun)")
     machines: int = Field(1, ge=1, le=4096, description="machines that share each batch; each runs this command")
     machine: int = Field(0, ge=0, description="which of the machines this is, from 0; machine 0 saves")
@@ -153,7 +156,7 @@ class TrainOptions(Options):
         None, pattern=r"^\S+:\d+$", description="HOST:PORT of machine 0, where the others find it"
     )
     accumulate: int = Field(1, ge=1, le=4096, description="parts a batch is computed in, to save memory")
-    precision: Precision = Field("auto", description="bf16 or fp32; auto is bf16 on GPUs that have it")
+    precision: Precision = Field("auto", description=PRECISION)
     compile: bool = Field(False, description="compile the network: minutes at the start, faster steps")
     cache: str | None = Field(None, description="folder for shards fetched from a URL; by default ~/.cache/dtls")
     cache_gb: float = Field(200, ge=0, description="GB that the cache may hold, but for the shards in use")

@@ -1,10 +1,10 @@
 """Options of the flows that make images by a method: which images, how the method computes, what results are like."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from dtls.choices import SMALLEST, TILE, Precision
+from dtls.choices import SMALLEST, TILE, DiffusionSampler, Precision, SamplerName
 from dtls.inference.sampling import Sampling
 from flows.inputs.methods import SPANDREL
 from flows.inputs.selection import SelectionOptions, Target
@@ -31,7 +31,7 @@ class MethodOptions(SelectionOptions):
     )
     quality: int = Field(95, ge=1, le=100, description="quality of JPEG and WebP results, like 95")
     suffix: str = Field(
-        "", max_length=100, description="text behind the name of each result: with _x4, a.png becomes a_x4.png"
+        "", max_length=100, description="text behind the name of each result: with _new, a.png becomes a_new.png"
     )
     samples_per_shard: int | None = Field(
         None,
@@ -55,13 +55,10 @@ class MethodOptions(SelectionOptions):
     any_protocol: bool = Field(
         False, description="take images that were made by another degradation than the checkpoint was trained for"
     )
-    sampler: str | None = Field(
+    sampler: Literal[SamplerName, DiffusionSampler] | None = Field(
         None,
         description="which sampler computes the result, of models that have several; by default the model's own: "
         "two-call for dtls, the paper's result in two network evaluations, and ddim for sr3",
-    )
-    sampling_steps: int | None = Field(
-        None, ge=1, description="steps of samplers that have a choice of them, like 50 for ddim"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the noise that some models start from, like 1")
     batch_size: int = Field(16, ge=1, le=1024, description="images of one size that are computed together")
@@ -98,7 +95,6 @@ class MethodOptions(SelectionOptions):
         """How the checkpoint is used."""
         return Sampling(
             sampler=self.sampler,
-            steps=self.sampling_steps,
             seed=self.seed,
             projected=projected,
             ensemble=self.ensemble,

@@ -46,6 +46,11 @@ def test_an_unknown_method_is_guessed_and_all_are_told(given: str, guess: str) -
     assert f"no method is called {given!r}{guess}; there are {known}" in str(refused.value)
 
 
+def test_an_unknown_sampler_is_refused_and_all_are_told() -> None:
+    with pytest.raises(ValidationError, match=r"Input should be 'two-call', .* 'ddim' or 'ddpm'"):
+        options(method=None, checkpoint="model", sampler="foo")
+
+
 @pytest.mark.parametrize(
     "target",
     ["b.rar", "b.7z", "b.tar.bz2", "b.TAR.XZ", "s3://bucket/b.tar.zst", "b.txz", "b.gz", "b.jpg", "b.PNG", "b.heic"],

@@ -100,6 +100,14 @@ def test_a_part_of_the_strength_is_another_start_and_has_its_own_name(folder: Pa
     assert faded(y, (19, 30)).shape == y.shape
 
 
+def test_a_seed_that_changes_nothing_is_refused(folder: Path) -> None:
+    with pytest.raises(SamplingError, match=r"with the sampler one-call, dtls draws nothing, so that a seed changes"):
+        Trained(folder / "noise:0.1", sampling=Sampling(seed=1))
+    y = images()
+    first, second = (Trained(folder / "noise:0.1", sampling=Sampling(sampler="current", seed=s)) for s in (1, 2))
+    assert not torch.equal(first(y, (19, 30)), second(y, (19, 30)))
+
+
 def test_results_are_projected_at_the_full_strength_alone(folder: Path) -> None:
     with pytest.raises(SamplingError, match=r"results are projected at the full strength, not 0\.5"):
         Trained(folder / "grey", sampling=Sampling(projected=True, strength=0.5))
