@@ -15,6 +15,7 @@ import pyarrow as pa
 from flows.cli import COMMANDS, full
 from flows.interface.options import Options
 from reports.rating.answers import RATINGS_SCHEMA
+from reports.tables.chain import CHAIN_SCHEMA
 from reports.tables.table import SCHEMA
 from storage.receipts.schemas import IMAGES, MASKED_IMAGES, PLAN, SAMPLES, SAMPLES_OF_SHARDS
 
@@ -88,7 +89,11 @@ def tables() -> str:
     plan = f"\n## plan.parquet\n\nOne row per image: `.dtls/plan.parquet` of a target.\n\n{_columns(described)}"
     metrics = f"\n## metrics.parquet\n\nOne row per image and method of a report.\n\n{_columns(SCHEMA)}"
     ratings = f"\n## ratings.parquet\n\nOne row per answer of a person.\n\n{_columns(RATINGS_SCHEMA)}"
-    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics + ratings
+    chain = (
+        "\n## chain.parquet\n\nOne row per image and timestep of `dtls trajectory`. "
+        f"[Metrics](metrics.md#kl-divergence) defines the two divergences.\n\n{_columns(CHAIN_SCHEMA)}"
+    )
+    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics + ratings + chain
 
 
 PAGES: Mapping[Path, Callable[[], str]] = {

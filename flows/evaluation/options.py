@@ -78,7 +78,11 @@ class ReportOptions(SourceOptions):
     lpips: Literal["alex", "vgg", "none"] = Field(
         "alex", description="network that LPIPS uses; vgg needs torchvision's VGG16 in torch hub's cache"
     )
-    sets: bool = Field(False, description="measure FID and KID as well; needs the extra fid and hundreds of images")
+    sets: bool = Field(
+        False,
+        description="measure FID, KID, precision, recall, density and coverage as well; needs the extra fid and "
+        "hundreds of images",
+    )
     title: str | None = Field(
         None, min_length=1, description="heading of the page, like 'Archive 1987, ×4'; by default the task"
     )

@@ -173,7 +173,7 @@ class Publication:
         collections = (comparison.hr, *comparison.sr.values())
         total = sum(len(collection.entries) for collection in collections if collection is not None)
         inception = Inception(self.comparison.device)
-        with progress("FID and KID", total, "images") as advance:
+        with progress("features", total, "images") as advance:
             distances, more = set_distances(comparison, inception, advance)
         return summarise(frame, [*notes, *more], distances)
 

@@ -1,13 +1,14 @@
 """Distances between sets, such as FID: how near all results of a method together are to all HR images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from flows.evaluation.measure import Measurement
-from reports.metrics.fid_kid import FeatureSet, TooFewError
+from reports.metrics.feature_set import FeatureSet
 from reports.metrics.inception import Inception
+from reports.metrics.metric import SetMetric, SetPair, TooFewError
 from reports.metrics.registry import SET_METRICS
 from storage.images.formats import ImageError
 from storage.parallel import ordered_map
@@ -24,24 +25,32 @@ def set_distances(
     Images that cannot be read count in no set; `advance` is called for each.
     """
     if comparison.hr is None:
-        return {}, ["FID and KID compare with HR images, and there are none."]
+        return {}, ["Distances of sets compare with HR images, and there are none."]
     truth = _features(comparison, "HR", inception, advance)
     found: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
     for method in comparison.sr:
-        mine = _features(comparison, method, inception, advance)
-        found[method] = {}
-        for metric in SET_METRICS:
-            try:
-                measured = metric.compute(mine, truth)
-            except TooFewError as error:
-                notes.append(f"{method}: {error}.")
-                continue
-            found[method][metric.name] = measured.value
-            if measured.spread is not None:
-                found[method][f"{metric.name}_spread"] = measured.spread
-            if measured.warning:
-                notes.append(f"{measured.warning}.")
+        pair = SetPair(_features(comparison, method, inception, advance), truth)
+        found[method], more = numbers_of(method, pair, SET_METRICS)
+        notes += more
+    return found, list(dict.fromkeys(notes))
+
+
+def numbers_of(method: str, pair: SetPair, metrics: Iterable[SetMetric]) -> tuple[dict[str, Any], list[str]]:
+    """The numbers of a method by name, as a summary has them, where there are images enough; and notes on them."""
+    found: dict[str, Any] = {}
+    notes: list[str] = []
+    for metric in metrics:
+        try:
+            measured = metric.compute(pair)
+        except TooFewError as error:
+            notes.append(f"{method}: {error}.")
+            continue
+        found[metric.name] = measured.value
+        if measured.spread is not None:
+            found[f"{metric.name}_spread"] = measured.spread
+        if measured.warning:
+            notes.append(f"{measured.warning}.")
     return found, list(dict.fromkeys(notes))
 
 

@@ -7,7 +7,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from dtls.inference.method import Method
 from flows.inputs.selection import check_absent
+from flows.transform.grey import without_colour
 from flows.transform.loaded import FetchedMask
 from storage.archives.source import Single, Source
 from storage.images import decode
@@ -40,6 +42,20 @@ class MaskReader:
     def _fetched(self, entry: Entry) -> FetchedMask:
         data = self.source.fetch(entry)
         return FetchedMask(entry, data, hashlib.sha256(data).hexdigest())
+
+
+def as_taken(photograph: Photo, method: Method, mask: FetchedMask | None) -> tuple[Photo, Hole | None]:
+    """A photograph as a method takes it, and its hole, if the method wants to know it; ImageError says why not.
+
+    mask: the file that says where the hole is; without one, what is transparent is.
+    """
+    if method.grey_only:
+        photograph = without_colour(photograph)
+    if not method.needs_mask:
+        return photograph, None
+    if mask is None:
+        return without_transparency(photograph)
+    return photograph, hole_in(mask, photograph.pixels.shape[:2])
 
 
 def hole_in(mask: FetchedMask, size: tuple[int, int]) -> Hole:

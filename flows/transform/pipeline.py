@@ -20,8 +20,7 @@ from flows.inputs.grouping import in_batches
 from flows.inputs.keys import Names
 from flows.inputs.selection import check_absent
 from flows.transform.compute import computed, copied
-from flows.transform.grey import without_colour
-from flows.transform.holes import Hole, MaskReader, hole_in, without_transparency
+from flows.transform.holes import MaskReader, as_taken
 from flows.transform.loaded import Fetched, LoadedImage, SizeOf, is_unmade, tried, weight_of
 from flows.transform.memory import HOLES, needed
 from flows.transform.sample import sample_of
@@ -159,7 +158,7 @@ class Transform:
     def _loaded(self, fetched: Fetched) -> LoadedImage | Row:
         def loaded() -> LoadedImage:
             started = time.perf_counter()
-            photograph, hole = self._with_hole(self._cropped(open_photo(fetched.data)), fetched)
+            photograph, hole = as_taken(self._cropped(open_photo(fetched.data)), self.method, fetched.mask)
             seconds = fetched.seconds + time.perf_counter() - started
             image = LoadedImage(
                 fetched.entry, photograph, fetched.sha256, fetched.needed, seconds, hole=hole, mask=fetched.mask
@@ -168,16 +167,6 @@ class Transform:
             return replace(image, own=fetched.data) if self._is_result(image) else image
 
         return tried(fetched.entry, loaded)
-
-    def _with_hole(self, photograph: Photo, fetched: Fetched) -> tuple[Photo, Hole | None]:
-        """A photograph as the method takes it, and its hole, if the method wants to know it."""
-        if self.method.grey_only:
-            photograph = without_colour(photograph)
-        if not self.method.needs_mask:
-            return photograph, None
-        if fetched.mask is None:
-            return without_transparency(photograph)
-        return photograph, hole_in(fetched.mask, photograph.pixels.shape[:2])
 
     def _cropped(self, photograph: Photo) -> Photo:
         height, width = photograph.pixels.shape[:2]

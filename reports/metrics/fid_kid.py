@@ -1,17 +1,15 @@
 """How near a set of images is to another: FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018).
 
-Features, from `inception` or elsewhere, come batch by batch; a set keeps their mean and covariance, for FID, and a
-sample of them, for KID, so memory does not grow with the number of images.
+Both are the formulas of torchmetrics, which the tests compare with, on features that are bounded in memory.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reports.metrics.metric import SetDistance, SetMetric
+from reports.metrics.feature_set import FeatureSet
+from reports.metrics.metric import SetDistance, SetMetric, TooFewError
 
-SAMPLE = 10_000
-"""Features of so many images are kept for KID."""
 SUBSETS, SUBSET_SIZE = 100, 1000
 """KID's, as in its paper and in torchmetrics."""
 FID_LEAST, FID_SENSIBLE = 2_048, 10_000
@@ -19,64 +17,6 @@ FID_LEAST, FID_SENSIBLE = 2_048, 10_000
 which depends on the number of images, is as large as what methods differ by."""
 KID_LEAST, KID_SENSIBLE = 100, 1000
 """KID has no bias, only noise: hundreds do, a thousand shows the usual differences."""
-
-
-class TooFewError(ValueError):
-    """Too few images for a number that means something."""
-
-
-class FeatureSet:
-    """The features of a set of images, added in batches: their moments, and an even sample of `SAMPLE` of them."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.count = 0
-        self._random = np.random.default_rng(seed)
-        self._mean = self._scatter = torch.zeros(0)
-        self._sample = torch.zeros(0)
-
-    def add(self, features: Tensor) -> None:
-        """Take features in, float (N, D) on any device; the moments stay on it in float64. ValueError for other D."""
-        if features.ndim != 2 or (self.count and features.shape[1] != len(self._mean)):
-            raise ValueError(f"features are (N, {len(self._mean) or 'D'}), not {tuple(features.shape)}")
-        if not len(features):
-            return
-        self._keep(features)
-        batch = features.double()
-        mean = batch.mean(dim=0)
-        scatter = (batch - mean).T @ (batch - mean)
-        if self.count:  # Chan et al. 1979
-            total = self.count + len(batch)
-            lead = mean - self._mean
-            scatter += self._scatter + torch.outer(lead, lead) * (self.count * len(batch) / total)
-            mean = self._mean + lead * (len(batch) / total)
-        self._mean, self._scatter = mean, scatter
-        self.count += len(batch)
-
-    @property
-    def mean(self) -> Tensor:
-        """float64 (D,)."""
-        return self._mean
-
-    @property
-    def covariance(self) -> Tensor:
-        """The sample's, over n − 1: float64 (D, D)."""
-        return self._scatter / (self.count - 1)
-
-    @property
-    def sample(self) -> Tensor:
-        """Features of min(count, SAMPLE) images, each as likely as any other: float32 (n, D)."""
-        return self._sample[: self.count]
-
-    def _keep(self, features: Tensor) -> None:
-        """Reservoir sampling (Vitter's algorithm R)."""
-        if not self.count:
-            self._sample = torch.empty(SAMPLE, features.shape[1], device=features.device)
-        places = np.arange(self.count, self.count + len(features))
-        late = places >= SAMPLE
-        places[late] = self._random.integers(0, places[late] + 1)
-        for row, place in enumerate(places):
-            if place < SAMPLE:
-                self._sample[place] = features[row]
 
 
 def fid(a: FeatureSet, b: FeatureSet) -> SetDistance:
@@ -151,14 +91,14 @@ FID = SetMetric(
     label="FID",
     decimals=2,
     lower_is_better=True,
-    description="Fréchet distance of InceptionV3's features of all images",
-    compute=fid,
+    description="Fréchet distance of the features of all images, InceptionV3's in papers",
+    compute=lambda pair: fid(pair.made, pair.real),
 )
 KID = SetMetric(
     name="kid",
     label="KID",
     decimals=4,
     lower_is_better=True,
-    description="kernel distance of InceptionV3's features of all images",
-    compute=kid,
+    description="kernel distance of the features of all images, InceptionV3's in papers",
+    compute=lambda pair: kid(pair.made, pair.real),
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dtls.degradations.base import is_linear
 from reports.metrics.degraded import can_be_measured, needs_alpha
+from reports.metrics.feature_set import FeatureSet
 from reports.metrics.planes import WHOLE, Measure, check_images, check_same_size, reduced_size
 
 Need = Literal["hr", "lr", "reduced", "lpips"]
@@ -180,9 +181,13 @@ class SampleMetric(Metric):
     compute: Callable[[Compared], Tensor]
 
 
+class TooFewError(ValueError):
+    """Too few images for a number that means something."""
+
+
 @dataclass(frozen=True)
 class SetDistance:
-    """A distance between two sets. spread: its standard deviation over subsets, None where there are none.
+    """A number of a set of images. spread: its standard deviation over subsets, None where there are none.
 
     images: in the smaller set. warning: why the number says little, None where it says enough.
     """
@@ -193,15 +198,24 @@ class SetDistance:
     warning: str | None
 
 
+@dataclass(frozen=True)
+class SetPair:
+    """The features of what a method made, and those of real images. kept: what several metrics need, made once."""
+
+    made: FeatureSet
+    real: FeatureSet
+    kept: Kept = field(default_factory=Kept, compare=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SetMetric(Metric):
     """A metric of all images of a method together; it is part of the summary, and no column of `metrics.parquet`.
 
-    compute: from the features of a method's images and those of the HR images. It raises `TooFewError` below the
-    least number of images.
+    compute: from the features of a method's images and those of the real ones, which are HR in a comparison.
+    It raises `TooFewError` below the least number of images.
     """
 
-    compute: Callable[[Any, Any], SetDistance]
+    compute: Callable[[SetPair], SetDistance]
 
 
 def mean_or_infinite(row: Mapping[str, Any], name: str) -> float | None:

@@ -5,6 +5,7 @@ from reports.metrics.consistency import CONSISTENCY, LR_PSNR
 from reports.metrics.fid_kid import FID, KID
 from reports.metrics.lpips import LPIPS
 from reports.metrics.metric import SampleMetric, SetMetric
+from reports.metrics.neighbours import COVERAGE, DENSITY, PRECISION, RECALL
 from reports.metrics.psnr import PSNR
 from reports.metrics.ssim import SSIM, SSIM_GAUSSIAN
 
@@ -18,5 +19,5 @@ METRICS: tuple[SampleMetric, ...] = (
     AUTHORS_CONSISTENCY,
 )
 """Of single images: the columns of `metrics.parquet`."""
-SET_METRICS: tuple[SetMetric, ...] = (FID, KID)
-"""Of all images of a method together; no columns of the table."""
+SET_METRICS: tuple[SetMetric, ...] = (FID, KID, PRECISION, RECALL, DENSITY, COVERAGE)
+"""Of the features of all images of a method together; no columns of the table."""

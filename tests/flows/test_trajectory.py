@@ -1,18 +1,25 @@
-"""The figure of a sampler's way."""
+"""The figure and the table of the chain that a model walks."""
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import save_checkpoint
-from dtls.errors import ProtocolError, SamplingError
+from dtls.errors import ProtocolError, SamplingError, SizeError
+from dtls.models.base import Model
 from dtls.models.dtls import DTLS, ModelConfig
+from dtls.models.sr3 import SR3
+from dtls.models.srcnn import SRCNN
 from flows.downscale import DownscaleOptions, downscale
 from flows.trajectory import TrajectoryOptions, trajectory
+from storage.stores.location import StorageError
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +75,97 @@ def test_a_sampler_that_does_not_fit_the_network_is_refused(folders: tuple[str, 
 def test_out_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"the figure in it is trajectory\.png"):
         TrajectoryOptions(source="a", checkpoint="b", out=str(tmp_path / "figure.PNG"), scale=4)
+
+
+@pytest.mark.slow
+def test_the_table_has_every_state_of_every_image(folders: tuple[str, str], tmp_path: Path) -> None:
+    figure(folders, tmp_path, images=2, columns=2)
+    rows = pq.read_table(tmp_path / "chain.parquet").to_pylist()
+    names = sorted({row["sample"] for row in rows})
+    assert [row["t"] for row in rows if row["sample"] == names[0]] == [6, 5, 4, 3, 2, 1, 0]
+    assert len(rows) == 2 * 7
+    lr = np.asarray(Image.open(Path(folders[0]) / names[0]).convert("RGB")) / 255
+    assert rows[0]["mean"] == pytest.approx(lr.mean(), abs=0.01)
+    assert all(row["kl_moments"] <= row["kl_histogram"] for row in rows)
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Grey images of 16×16, and masks of their upper halves."""
+    for name in ("a", "b"):
+        (tmp_path / "tiles").mkdir(exist_ok=True)
+        Image.radial_gradient("L").resize((16, 16)).rotate(len(name)).save(tmp_path / "tiles" / f"{name}.png")
+    mask = Image.new("L", (16, 16))
+    mask.paste(255, (0, 0, 16, 8))
+    mask.save(tmp_path / "mask.png")
+    return tmp_path / "tiles"
+
+
+def saved(model: Model, folder: Path) -> str:
+    save_checkpoint(model, folder)
+    return str(folder)
+
+
+def chain_of(source: Path, out: Path, **changes: object) -> list[dict[str, Any]]:
+    options = {"source": str(source), "out": str(out), "device": "cpu", "images": 1, **changes}
+    trajectory(TrajectoryOptions.model_validate(options))
+    rows: list[dict[str, Any]] = pq.read_table(out / "chain.parquet").to_pylist()
+    return rows
+
+
+def restoring(folder: Path, degradation: str) -> str:
+    config = ModelConfig(dim=8, multipliers=(1, 2), residual=True, size=16, steps=4, degradation=degradation)
+    return saved(DTLS(**asdict(config)), folder)
+
+
+def test_a_model_that_restores_is_shown_from_the_strength_that_is_asked_for(tiles: Path, tmp_path: Path) -> None:
+    model = restoring(tmp_path / "model", "blur:2")
+    rows = chain_of(tiles, tmp_path / "out", checkpoint=model, strength=0.5, columns=64)
+    assert [row["t"] for row in rows] == [2, 1, 0]
+    rows = chain_of(tiles, tmp_path / "cold", checkpoint=model, sampler="cold")
+    assert [row["t"] for row in rows] == [4, 3, 2, 1, 0]
+
+
+def test_holes_are_those_of_masks_or_what_is_transparent(tiles: Path, tmp_path: Path) -> None:
+    model = restoring(tmp_path / "model", "mask")
+    rows = chain_of(tiles, tmp_path / "out", checkpoint=model, masks=str(tmp_path / "mask.png"))
+    assert [row["t"] for row in rows] == [4, 3, 2, 1, 0]
+    with Image.open(tmp_path / "out" / "trajectory.png") as drawn:
+        assert drawn.getpixel((32 + 128, 32 + 2 * 24 + 60 + 16)) == (255, 255, 255)
+    with pytest.raises(StorageError, match="no pixel is transparent"):
+        chain_of(tiles, tmp_path / "out", checkpoint=model)
+
+
+def test_grey_images_are_given_colour_step_by_step(tiles: Path, tmp_path: Path) -> None:
+    rows = chain_of(tiles, tmp_path / "out", checkpoint=restoring(tmp_path / "model", "grey"))
+    assert [row["t"] for row in rows] == [4, 3, 2, 1, 0]
+
+
+@pytest.mark.slow
+def test_diffusion_models_are_shown_by_any_of_their_samplers_at_the_scale_they_know(
+    tiles: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = saved(SR3(size=32, lr_size=16, width=8, levels=2, timesteps=20), tmp_path / "model")
+    rows = chain_of(tiles, tmp_path / "out", checkpoint=model, sampler="ddpm", sampling_steps=4, seed=3)
+    assert [row["t"] for row in rows] == [20, 15, 10, 5, 0]
+    assert rows[0]["kl_moments"] == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "words"),
+    [
+        (SRCNN(size=32, lr_size=16), {}, SamplingError, "srcnn makes its results in one step"),
+        ("blur:2", {"scale": 2}, SizeError, "restores images at their own size; leave --scale out"),
+        ("blur:2", {"masks": "a"}, SamplingError, "fills no holes; leave --masks out"),
+    ],
+)
+def test_what_is_no_chain_and_options_of_others_are_refused(
+    model: Model | str, options: dict[str, Any], error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    found = restoring(folder, model) if isinstance(model, str) else saved(model, folder)
+    (tmp_path / "lr").mkdir()
+    with pytest.raises(error, match=words):
+        chain_of(tmp_path / "lr", tmp_path / "out", checkpoint=found, **options)
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reports.metrics.fid_kid import FeatureSet, kid
+from reports.metrics.feature_set import FeatureSet
+from reports.metrics.fid_kid import kid
 from reports.metrics.inception import Inception, InceptionError, _prepared
 
 installed = pytest.mark.skipif(
