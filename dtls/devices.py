@@ -50,7 +50,7 @@ def accelerated(
 
     def run(x: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
-            out: Tensor = call(x.contiguous(memory_format=torch.channels_last), t)
+            out: Tensor = call(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, t)
         out = out.float()  # what is done with it wants more than bfloat16's 8 bits
         return out.clone() if graphed else out  # the graph's next run writes over its output
 

@@ -25,7 +25,11 @@ MODELS: dict[str, str] = {
     "resshift": "dtls.models.resshift:ResShift",
     "heat": "dtls.models.heat:Heat",
 }
-"""What `dtls train` trains, by name: a subclass of `dtls.models.base.Model` each."""
+"""Trained models that make images of degraded ones, by name: a subclass of `dtls.models.base.Model` each."""
+GENERATORS: dict[str, str] = {
+    "ddpm": "dtls.models.ddpm:DDPM",
+}
+"""Trained models that make images of noise, by name: a subclass of `dtls.models.generative.Generative` each."""
 PRESET_SAMPLERS: dict[str, str] = {"cold": "cold"}
 """The sampler of a name in `MODELS` where none is asked for; of all others, the model's own choice."""
 
@@ -37,10 +41,15 @@ def methods() -> tuple[str, ...]:
 
 def model_class(name: str) -> "type[Model]":
     """The model called `name`; ValueError for one that is not in the registry."""
-    if name not in MODELS:
-        raise ValueError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
-    found: type[Model] = imported(MODELS[name])
+    if name not in trained():
+        raise ValueError(f"no model is called {name!r}; there are {', '.join(trained())}")
+    found: type[Model] = imported(trained()[name])
     return found
+
+
+def trained() -> dict[str, str]:
+    """What `dtls train` trains, by name."""
+    return MODELS | GENERATORS
 
 
 def imported(path: str) -> Any:

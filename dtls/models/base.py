@@ -47,11 +47,28 @@ class Draws(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Config:
-    """What every model's configuration has, but for DTLS's own: the sides of its HR and LR images in training, and
-    how these were made from those."""
+class Sized:
+    """What every model's configuration has, but for DTLS's own: the side of the images that it learns from."""
 
     size: int = 128
+
+    @property
+    def summary(self) -> str:
+        """What it is for, in a word or two of the log."""
+        return f"{self.size}×{self.size}"
+
+    def validate(self) -> Self:
+        """Return self, or raise SizeError where the parts do not fit."""
+        if type(self.size) is not int or self.size < 1:
+            raise SizeError(f"size is a whole number of pixels, at least 1, not {self.size!r}")
+        return self
+
+
+@dataclass(frozen=True)
+class Config(Sized):
+    """The configuration of a model that learns from HR images and the LR images made of them: the side of these, and
+    how they were made."""
+
     lr_size: int = 16
     protocol: LRProtocol = "antialias"
 
@@ -64,13 +81,16 @@ class Config:
         """The degradation of what goes in."""
         return self.protocol
 
+    @property
+    def summary(self) -> str:
+        return f"{self.lr_size}→{self.size} ({self.undoes})"
+
     def validate(self) -> Self:
-        """Return self, or raise SizeError where the parts do not fit."""
         if self.protocol not in get_args(LRProtocol):
             raise SizeError(f"unknown protocol {self.protocol!r}; known: {', '.join(get_args(LRProtocol))}")
         if self.lr_size < 1 or self.size <= self.lr_size or self.size % self.lr_size:
             raise SizeError(f"{self.lr_size}→{self.size} pixels is no whole scale of at least 2")
-        return self
+        return super().validate()
 
 
 def check_timesteps(count: int) -> None:
@@ -107,6 +127,8 @@ class Model(nn.Module):
     staged: ClassVar[bool] = False
     draws: bool = False
     walks: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    restores: ClassVar[bool] = True
     sees_own: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
     takes_any_protocol: ClassVar[bool] = True

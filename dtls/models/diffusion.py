@@ -7,7 +7,7 @@ what a model makes of the HR image, its condition what it makes of the enlarged 
 import math
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
 from dtls.errors import SizeError
-from dtls.models.base import Callback, Config, Draws, Model, Network, Noise, Sample, check_timesteps
+from dtls.models.base import Callback, Config, Draws, Model, Network, Noise, Sample, Sized, check_timesteps
 
 allow_torchvision_import()
 diffusers: Any = import_module("diffusers")  # it has no types
@@ -25,17 +25,20 @@ NoiseLoss = Literal["l1", "mse", "smooth-l1"]
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2", "quadratic": "scaled_linear", "sigmoid": "sigmoid"}
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss, "smooth-l1": F.smooth_l1_loss}
 SAMPLERS = {"ddim": diffusers.DDIMScheduler, "ddpm": diffusers.DDPMScheduler}
-BETAS, OF_STEPS, MAX_BETA, DDIM_STEPS = (0.001, 0.02), 2000, 0.999, 50
-"""The first and last β (the thesis, §4.1) of its 2000 steps; other T scale them (as 2102.09672's code does)."""
+MAX_BETA, DDIM_STEPS = 0.999, 50
 
 
 @dataclass(frozen=True)
-class DiffusionConfig(Config):
-    """width: of the first of `levels` levels, those below it are 2, 4, then 8 times as wide. patch: side of what the
+class ChainConfig(Sized):
+    """The configuration of a chain of T timesteps and of the network that predicts its noise.
+
+    width: of the first of `levels` levels, those below it are 2, 4, then 8 times as wide. patch: side of what the
     network sees as one pixel (2301.11093, §3.2). blocks: residual blocks a level. timesteps: T. schedule: of β.
-    noise_loss: between ε and what the network predicts.
+    noise_loss: between ε and what the network predicts. beta_times_t: the first and last β, times T: those of the
+    thesis (§4.1) are 0.001 and 0.02 at its 2000 steps, and other T scale them, as the code of 2102.09672 does.
     """
 
+    beta_times_t: ClassVar[tuple[float, float]] = (2.0, 40.0)
     width: int = 32
     levels: int = 4
     patch: int = 1
@@ -45,9 +48,14 @@ class DiffusionConfig(Config):
     noise_loss: NoiseLoss = "l1"
 
     @property
-    def channels(self) -> int:
-        """C of x_0."""
+    def image_channels(self) -> int:
+        """Of the images that it learns."""
         return 3
+
+    @property
+    def state_channels(self) -> int:
+        """C of x_0."""
+        return self.image_channels
 
     @property
     def multiple(self) -> int:
@@ -67,12 +75,21 @@ class DiffusionConfig(Config):
         few = range(DDIM_STEPS // 5, DDIM_STEPS + 1)
         if self.timesteps > DDIM_STEPS and all(self.timesteps % n for n in few):
             raise SizeError(f"timesteps {self.timesteps} have no divisor from {few[0]} to {few[-1]}, as ddim needs")
+        return super().validate()
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(ChainConfig, Config):
+    """The configuration of a chain whose images are HR ones, given LR ones."""
+
+    def validate(self) -> Self:
+        super().validate()
         if self.size % self.multiple:
             patches = f" of patches of {self.patch}" if self.patch > 1 else ""
             raise SizeError(
                 f"size {self.size} is no multiple of {self.multiple}, as {self.levels} levels{patches} need"
             )
-        return super().validate()
+        return self
 
 
 def groups(width: int) -> int:
@@ -80,9 +97,9 @@ def groups(width: int) -> int:
     return math.gcd(32, width // 4)
 
 
-def betas(schedule: Schedule, steps: int) -> Tensor:
+def betas(schedule: Schedule, steps: int, beta_times_t: tuple[float, float] = ChainConfig.beta_times_t) -> Tensor:
     """β_1 … β_T, (T,), such that x_T is nearly noise for any T."""
-    first, last = (min(beta * OF_STEPS / steps, MAX_BETA) for beta in BETAS)
+    first, last = (min(beta / steps, MAX_BETA) for beta in beta_times_t)
     made: Tensor = diffusers.DDPMScheduler(
         num_train_timesteps=steps, beta_start=first, beta_end=last, beta_schedule=SCHEDULES[schedule]
     ).betas
@@ -92,22 +109,24 @@ def betas(schedule: Schedule, steps: int) -> Tensor:
 class Diffusion(Model):
     """Predicts the noise in x_t, given its condition; diffusers' U-Net, with attention at the lowest resolution.
 
-    limit: the largest magnitude of x_0, to which samplers clip their predictions of it.
+    limit: the largest magnitude of x_0, to which samplers clip their predictions of it. is_conditional: whether there
+    is a condition, with as many channels as x_0.
     """
 
-    config_type = DiffusionConfig
+    config_type: ClassVar[type[ChainConfig]] = DiffusionConfig
     compares = False
     draws = True
     walks = True
     limit: float = 1.0
+    is_conditional: ClassVar[bool] = True
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        c: DiffusionConfig = self.config
+        c: ChainConfig = self.config
         self.timesteps, self.multiple = c.timesteps, c.multiple
         self.unet = diffusers.UNet2DModel(
-            in_channels=2 * c.channels * c.patch**2,
-            out_channels=c.channels * c.patch**2,
+            in_channels=(1 + self.is_conditional) * c.state_channels * c.patch**2,
+            out_channels=c.state_channels * c.patch**2,
             block_out_channels=tuple(c.width * min(2**level, 8) for level in range(c.levels)),
             layers_per_block=c.blocks,
             down_block_types=("DownBlock2D",) * (c.levels - 1) + ("AttnDownBlock2D",),
@@ -120,23 +139,32 @@ class Diffusion(Model):
         """x_0, or the condition, of images (N, 3, H, W) in [0, 1]."""
         raise NotImplementedError
 
+    def condition(self, hr: Tensor, drawn: Draws) -> Tensor:
+        """What is known of HR images beside x_t."""
+        return self.encoded(self.enlarged(self.lr(hr, drawn), (hr.shape[-2], hr.shape[-1])))
+
     def decoded(self, x0: Tensor) -> Tensor:
         """Images (N, 3, H, W), not clamped, of x_0."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """ε_θ of the condition and x_t, one after the other (N, 2·C, h, w), and t in 1 … T (N,); 0 counts as 1."""
+        """ε_θ of the condition and x_t, one after the other, and t in 1 … T (N,); 0 counts as 1."""
         patch = self.config.patch
         return F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, patch), _index(t), return_dict=False)[0], patch)
 
     def noise_loss(self, network: Network, hr: Tensor, drawn: Draws) -> Tensor:
-        """Between ε, each image's by its seed, and ε_θ(condition, x_t, t) (2104.07636, eq. 6)."""
+        """Between ε, each image's by its seed, and ε_θ(condition, x_t, t) (2104.07636, eq. 6; 2006.11239, eq. 14)."""
         with torch.no_grad():
             x0 = self.encoded(hr)
-            condition = self.encoded(self.enlarged(self.lr(hr, drawn), (hr.shape[-2], hr.shape[-1])))
+            condition = self.condition(hr, drawn) if self.is_conditional else None
             noise = Noise(drawn.seeds)(x0)
-            noisy = self.chain.add_noise(x0, noise, _index(drawn.t))
-        return LOSSES[self.config.noise_loss](network(torch.cat((condition, noisy), dim=1), drawn.t), noise)
+            noisy = self.noised(x0, drawn.t, noise)
+        return LOSSES[self.config.noise_loss](network(_together(condition, noisy), drawn.t), noise)
+
+    def noised(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t of x_0 and ε, for timesteps (N,)."""
+        made: Tensor = self.chain.add_noise(x0, noise, _index(t))
+        return made
 
     @property
     def samplers(self) -> tuple[str, ...]:
@@ -144,6 +172,16 @@ class Diffusion(Model):
 
     def sampler(self, name: str | None, steps: int | None) -> tuple[Sample, dict[str, str]]:
         """`ddim` (2010.02502, η = 0), in 50 steps unless said, or `ddpm`, in T; steps are a divisor of T."""
+        scheduler, chosen = self.scheduled(name, steps)
+
+        def restore(network: Network, x: Tensor, _: float, seeds: Tensor, callback: Callback | None) -> Tensor:
+            condition, noise = self.encoded(x), Noise(seeds)
+            return self.walked(network, scheduler, condition, noise(condition), noise, callback)
+
+        return restore, chosen
+
+    def scheduled(self, name: str | None, steps: int | None) -> tuple[Any, dict[str, str]]:
+        """diffusers' scheduler with the timesteps of a sampler, and what to call that in receipts."""
         chosen = name or self.samplers[0]
         if chosen not in SAMPLERS:
             raise ValueError(f"{self.name} has no sampler {chosen}; there are {', '.join(SAMPLERS)}")
@@ -153,33 +191,46 @@ class Diffusion(Model):
             raise ValueError(f"the steps of {chosen} are a divisor of {self.timesteps}, not {count}")
         scheduler = self._scheduler(chosen)
         scheduler.set_timesteps(count)
+        return scheduler, {"sampler": chosen, "steps": str(count)}
 
-        def restore(network: Network, x: Tensor, _: float, seeds: Tensor, callback: Callback | None) -> Tensor:
-            condition, noise = self.encoded(x), Noise(seeds)
-            state = noise(condition)
-            for index in scheduler.timesteps.tolist():
-                t = torch.full((len(x),), index + 1, device=x.device)
-                predicted = network(torch.cat((condition, state), dim=1), t).float()
-                made = scheduler.step(predicted, index, state, generator=noise.generators)
-                if callback is not None:
-                    callback(index + 1, state, self.decoded(made.pred_original_sample))
-                state = made.prev_sample
-            restored = self.decoded(state)
+    def walked(
+        self,
+        network: Network,
+        scheduler: Any,
+        condition: Tensor | None,
+        state: Tensor,
+        noise: Noise,
+        callback: Callback | None,
+        start: int | None = None,
+    ) -> Tensor:
+        """Images, not clamped, that a scheduler's steps lead to from x_t; start: t of that x_t, T if not said."""
+        first = self.timesteps if start is None else start
+        for index in [index for index in scheduler.timesteps.tolist() if index < first]:
+            t = torch.full((len(state),), index + 1, device=state.device)
+            predicted = network(_together(condition, state), t).float()
+            made = scheduler.step(predicted, index, state, generator=noise.generators)
             if callback is not None:
-                callback(0, state, restored)
-            return restored
-
-        return restore, {"sampler": chosen, "steps": str(count)}
+                callback(index + 1, state, self.decoded(made.pred_original_sample))
+            state = made.prev_sample
+        images = self.decoded(state)
+        if callback is not None:
+            callback(0, state, images)
+        return images
 
     def _scheduler(self, name: str) -> Any:
         """diffusers' scheduler of a sampler, its numbers on the CPU; its steps start from T (2305.08891, §3.3)."""
         with torch.device("cpu"):
             return SAMPLERS[name](
                 num_train_timesteps=self.timesteps,
-                trained_betas=betas(self.config.schedule, self.timesteps).tolist(),
+                trained_betas=betas(self.config.schedule, self.timesteps, self.config.beta_times_t).tolist(),
                 clip_sample_range=self.limit,
                 timestep_spacing="trailing",
             )
+
+
+def _together(condition: Tensor | None, state: Tensor) -> Tensor:
+    """What the network is given: the condition, where there is one, then x_t."""
+    return state if condition is None else torch.cat((condition, state), dim=1)
 
 
 def _index(t: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ class ModelConfig:
         return self.protocol if self.degradation is None else self.family.spec
 
     @property
+    def summary(self) -> str:
+        """What it is for, in a word or two of the log."""
+        return f"{self.lr_size}→{self.size} ({self.undoes})"
+
+    @property
     def family(self) -> Operator:
         """The degradation; SizeError or DegradationError where there is none like this."""
         if self.degradation is None:

@@ -37,7 +37,7 @@ class LatentConfig(DiffusionConfig):
     first_stage: float = 0.4
 
     @property
-    def channels(self) -> int:
+    def state_channels(self) -> int:
         return self.latent_channels
 
     @property
@@ -82,7 +82,7 @@ class Latent(Diffusion):
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        standard = torch.stack((torch.zeros(self.config.channels), torch.ones(self.config.channels)))
+        standard = torch.stack((torch.zeros(self.config.state_channels), torch.ones(self.config.state_channels)))
         self.latent_moments = nn.Parameter(standard[..., None, None], requires_grad=False)  # (2, C, 1, 1)
 
     def latents(self, x: Tensor) -> Tensor:

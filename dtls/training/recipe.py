@@ -18,7 +18,8 @@ class Recipe:
     rate rises. loss: the paper's L1, or the mean squared error (Table B1). inputs: what the network learns from,
     `degraded` images D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
     batch are degraded, every second of them to T, the other half are D_1 of the network's own first prediction.
-    first_timestep: 1 as in the paper's text, 0 as in its code. perceptual: weight of LPIPS beside the loss.
+    first_timestep: 1 as in the paper's text, 0 as in its code. flip: whether images are mirrored, each with a chance
+    of one half. perceptual: weight of LPIPS beside the loss.
     adversarial: weight of the loss against a critic that is trained beside the model, as in GANs.
     clip: largest norm of the gradient. accumulate: parts that a batch is computed in, to save memory.
     """
@@ -30,6 +31,7 @@ class Recipe:
     loss: Literal["l1", "mse"] = "l1"
     inputs: Literal["degraded", "sampled"] = "degraded"
     first_timestep: Literal[0, 1] = 1
+    flip: bool = True
     perceptual: float = 0.0
     adversarial: float = 0.0
     clip: float | None = None
@@ -64,7 +66,7 @@ def draw(recipe: Recipe, step: int, count: int, timesteps: int) -> Draws:
     """The draws of a step: t evenly from first_timestep … T (DTLS §2.2, training procedure), or as `sampled` says."""
     generator = generator_for(recipe.seed, step)
     t = torch.randint(recipe.first_timestep, timesteps + 1, (count,), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < 0.5
+    mirrored = (torch.rand(count, generator=generator) < 0.5) & recipe.flip
     own = torch.zeros(count, dtype=torch.bool)
     if recipe.inputs == "sampled":
         t = torch.where(torch.rand(count, generator=generator) < 0.5, timesteps, t)

@@ -102,19 +102,31 @@ class Reduction:
 
 def load_checkpointed(address: str, device: str, sampling: Sampling, requested: str | None = None) -> "Trained":
     """The checkpoint at `address`, a folder, a URL or a bundled model's name, as the method `requested`."""
-    from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
     from dtls.inference.trained import Trained
+
+    with checkpoint_folder(address) as folder:
+        return Trained(folder, device, sampling, requested)
+
+
+@contextmanager
+def checkpoint_folder(address: str) -> Iterator[Path]:
+    """The folder, on this machine for as long as the body runs, of the checkpoint at `address`.
+
+    address: a folder, a URL or a bundled model's name. CheckpointError where there is none.
+    """
+    from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS
 
     address = found(address)
     if address.startswith(BUNDLED_PREFIX):
         if address.removeprefix(BUNDLED_PREFIX) not in BUNDLED:
             raise CheckpointError(f"{address}: no model that comes with dtls; there are {', '.join(BUNDLED)}")
-        return Trained(BUNDLED[address.removeprefix(BUNDLED_PREFIX)].folder, device, sampling, requested)
+        yield BUNDLED[address.removeprefix(BUNDLED_PREFIX)].folder
+        return
     where = Location.of(address)
     if where.local is not None and not where.local.exists():
         raise CheckpointError(f"{address}: no such folder; models that come with dtls are {' and '.join(BUNDLED)}")
     with _at_hand(where, (CONFIG, WEIGHTS)) as folder:
-        return Trained(folder, device, sampling, requested)
+        yield folder
 
 
 def load_spandrel(address: str, device: str, sampling: Sampling) -> "Method":

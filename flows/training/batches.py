@@ -1,4 +1,5 @@
-"""Batches for training: random crops of the images in shards; the trainer mirrors them, on its device.
+"""Batches for training: random crops of the images in shards, or what is left of reduced images; the trainer mirrors
+them, on its device.
 
 The batch of a step follows from (seed, step) alone, so a resumed run sees what the undisturbed one would have seen,
 and several processes share the batch that one would have made. Where an image cannot be used, the next
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dtls.degradations.resize import resize
+from dtls.inference.pixels import to_pixels, to_unit
 from storage.images import decode as codec
 from storage.images import probe
 from storage.images.formats import ImageError, Pixels
@@ -30,14 +33,23 @@ CACHE_BYTES = 512 * 2**20
 class Batches(Dataset[Tensor]):
     """`batches[step]`: uint8 (N / processes, 3, S, S), the share of one of `processes` in the step's N images.
 
-    Every image is seen once an epoch, in an order of that epoch. failed: why images cannot be used, by their
-    indices, as far as they were looked at.
+    Every image is seen once an epoch, in an order of that epoch. whole: images are reduced first, until their shorter
+    side is S, by the protocol `antialias`; else they are cropped as they are. failed: why images cannot be used, by
+    their indices, as far as they were looked at.
     """
 
     def __init__(
-        self, reader: ShardReader, size: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1
+        self,
+        reader: ShardReader,
+        size: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        *,
+        whole: bool = False,
     ) -> None:
-        self.reader, self.size, self.batch_size, self.seed = reader, size, batch_size, seed
+        self.reader, self.size, self.batch_size, self.seed, self.whole = reader, size, batch_size, seed, whole
         self._share = range(rank * batch_size // processes, (rank + 1) * batch_size // processes)
         self._decoded: LRUCache[int, Pixels] = LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes)
         self.failed: dict[int, str] = {}
@@ -85,6 +97,8 @@ class Batches(Dataset[Tensor]):
         if index not in self._decoded:
             pixels = codec.decode(self.reader.read(index))
             self._check_small(pixels.shape[1], pixels.shape[0])
+            if self.whole:
+                pixels = _reduced(pixels, self.size)
             if pixels.nbytes > CACHE_BYTES:
                 return pixels
             self._decoded[index] = pixels
@@ -99,6 +113,14 @@ class Batches(Dataset[Tensor]):
 
     def _note(self, index: int, error: ImageError) -> None:
         self.failed[index] = f"{self.reader.name(index)}: {error}"
+
+
+def _reduced(pixels: Pixels, side: int) -> Pixels:
+    """An image whose shorter side has so many pixels, of one that has more."""
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    size = (max(side, round(height * side / shorter)), max(side, round(width * side / shorter)))
+    return to_pixels(resize(to_unit(pixels[None].copy()), size, "antialias").clamp(0, 1), np.uint8)[0]
 
 
 class _Told(Dataset[tuple[Tensor | StorageError, dict[int, str]]]):

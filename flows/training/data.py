@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dtls.errors import TrainingError
+from dtls.registry import model_class
 from flows.engine.summary import MAX_REASONS
 from flows.interface.text import counted
 from flows.training.batches import Batches, load_batches
@@ -39,6 +40,7 @@ class TrainingData:
             settings.recipe["seed"],
             fabric.global_rank,
             fabric.world_size,
+            whole=not model_class(settings.model["method"]).restores,
         )
         self.error: Exception | None = None
         self._reported, self._shared, self._failed = 0, 0, 0

@@ -20,7 +20,7 @@ from dtls.degradations.base import LRProtocol
 from dtls.degradations.registry import operator_of, parts_of_task, spec_of_task, tasks
 from dtls.degradations.scale import downscale_size
 from dtls.errors import SizeError
-from dtls.registry import MODELS, model_class
+from dtls.registry import GENERATORS, MODELS, model_class
 from flows.inputs.tasks import check_alone
 from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
 
@@ -87,7 +87,11 @@ class TrainOptions(Options):
     max_failed: float = Field(
         0.1, ge=0, le=1, description="share of images that cannot be used above which training stops"
     )
-    method: str = Field("dtls", description=f"what to train: {', '.join(MODELS)}")
+    method: str = Field(
+        "dtls",
+        description=f"what to train: {', '.join(MODELS)}; or, to make new images by dtls generate, "
+        f"{', '.join(GENERATORS)}",
+    )
     task: str | None = Field(
         None,
         description=f"what to undo: {', '.join(tasks())}, or several but inpaint and sr, like "
@@ -111,7 +115,13 @@ class TrainOptions(Options):
     patch: int | None = Field(
         None, ge=1, le=64, description="side of what the network sees as one pixel: 4 is far faster than 1"
     )
-    size: int | None = Field(None, ge=8, le=4096, description="side of the HR images")
+    size: int | None = Field(
+        None,
+        ge=8,
+        le=4096,
+        description="side in pixels of the HR images, which are crops; or, of models that make new images, of these: "
+        "images are reduced until their shorter side has it, then cropped; e.g. 32",
+    )
     lr_size: int | None = Field(None, ge=1, le=4096, description="side of the LR images")
     stride: int | None = Field(None, ge=1, le=4096, description="pixels between timesteps")
     protocol: LRProtocol | None = Field(
@@ -129,6 +139,9 @@ class TrainOptions(Options):
         None, description="learn from degraded images, or from what the two-call sampler shows the network"
     )
     first_timestep: Literal[0, 1] | None = Field(None, description="timesteps are drawn from this one on")
+    flip: bool | None = Field(
+        None, description="mirror every second image, at random, as is the default; --no-flip for digits and letters"
+    )
     perceptual: float | None = Field(None, ge=0, le=100, description="weight of LPIPS beside the loss")
     adversarial: float | None = Field(
         None, ge=0, le=100, description="weight of the loss against a critic that learns beside the model, as in GANs"
@@ -210,6 +223,8 @@ class TrainOptions(Options):
     def _other(self, base: Any) -> Any:
         """The configuration of a model of another method."""
         chosen: dict[str, Any] = self.model_dump(include={"size", "lr_size", "protocol"}, exclude_none=True)
+        if not model_class(self.method).restores:
+            return replace(base, **chosen, **_network(type(base), self.network)).validate()
         if lr_size := self._lr_size(self.size or base.size):
             chosen["lr_size"] = lr_size
         elif self.size:
@@ -239,6 +254,8 @@ class TrainOptions(Options):
     def _is_of_the_task(self) -> Self:
         if self.task is None:
             return self
+        if not model_class(self.method).restores:
+            raise ValueError(f"--task does not go with the method {self.method}, which makes images of noise")
         spec = spec_of_task(self.task)
         operator = operator_of(spec)
         check_alone(spec)
@@ -263,7 +280,9 @@ class TrainOptions(Options):
         from dtls.training.recipe import check_recipe
 
         kind = model_class(self.method)
-        foreign = ("network",) if kind.preset is not None else OF_DTLS
+        foreign: tuple[str, ...] = ("network",) if kind.preset is not None else OF_DTLS
+        if not kind.restores:
+            foreign += OF_REDUCING
         fixed = ("dim", "dim_mults", "patch", "residual", "predicts", "network") if self.start else ()
         given = [name for name in (*foreign, *fixed) if getattr(self, name) not in (None, {})]
         if given:
@@ -306,7 +325,8 @@ class TrainOptions(Options):
 
 def _network(kind: type[Any], given: Mapping[str, str]) -> dict[str, Any]:
     """What is said of a configuration's own fields, each of its type; ValueError names those there are."""
-    own = {name: hint for name, hint in get_type_hints(kind).items() if name not in ("size", "lr_size", "protocol")}
+    hints, elsewhere = get_type_hints(kind), ("size", "lr_size", "protocol")
+    own = {field.name: hints[field.name] for field in fields(kind) if field.name not in elsewhere}
     read = {}
     for name, value in given.items():
         if name not in own:

@@ -1,20 +1,19 @@
 """From the options of a training to a trained model: what it learns from, where, and with what settings."""
 
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import torch
 
-from dtls.checkpoints.checkpoint import CONFIG, config_json, described
+from dtls.checkpoints.checkpoint import CONFIG, config_json, described, load_hashed
 from dtls.devices import best_device, best_precision
 from dtls.errors import CheckpointError, DeviceError
-from dtls.inference.sampling import DEFAULT
-from dtls.inference.trained import Trained
-from dtls.models.base import Config
+from dtls.models.base import Model, Sized
+from dtls.registry import model_class
 from dtls.training.presets import preset_of
 from flows.engine.flow import in_task
-from flows.inputs.methods import load_checkpointed
+from flows.inputs.methods import checkpoint_folder
 from flows.inputs.sources import folder_here
 from flows.interface.console import flow_run, log, progress
 from flows.interface.options import CORES
@@ -67,7 +66,7 @@ def trained(options: TrainOptions) -> str:
                 compile=options.compile,
                 resume=options.resume or is_retried,
                 start=weights,
-                started_from=start.identity["checkpoint"] if start is not None else None,
+                started_from=start.checkpoint if start is not None else None,
                 image_ext=options.image_ext,
                 max_failed=options.max_failed,
                 run=run,
@@ -77,17 +76,35 @@ def trained(options: TrainOptions) -> str:
             )
             # Called, not submitted: only in the main thread does a cancelled flow run raise, so that we can wait.
             loss: str = raised(in_task("training", training)(settings, group, publish, lease))
-    log(f"trained {config.lr_size}→{config.size} ({config.undoes}) → {target}: {loss}")
+    log(f"trained {config.summary} → {target}: {loss}")
     return loss
 
 
-def network_of(options: TrainOptions) -> tuple[Trained | None, Config]:
+@dataclass(frozen=True)
+class Beginning:
+    """A model whose weights a training starts with, and the hash of its checkpoint."""
+
+    model: Model
+    checkpoint: str
+
+
+def network_of(options: TrainOptions) -> tuple[Beginning | None, Sized]:
     """The model that training starts with, if one is given, and the configuration of the network to train."""
-    start = load_checkpointed(options.start, "cpu", DEFAULT, options.method) if options.start else None
+    start = _beginning(options) if options.start else None
     config = options.model(start.model.config if start is not None else None)
     if start is not None and start.model.scale > 1 and start.model.scale != config.scale:
         raise CheckpointError(f"{options.start}: enlarges by {start.model.scale}, not by {config.scale}")
     return start, config
+
+
+def _beginning(options: TrainOptions) -> Beginning:
+    with checkpoint_folder(str(options.start)) as folder:
+        model, digest = load_hashed(folder)
+    if type(model) is not model_class(options.method):
+        raise CheckpointError(
+            f"{options.start}: a model of the method {model.name}, not {options.method}; say --method {model.name}"
+        )
+    return Beginning(model, digest)
 
 
 def _cache(options: TrainOptions) -> Cache:

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from dtls.checkpoints.bundled import BUNDLED
 from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.errors import CheckpointError, SamplingError, SizeError, TrainingError
+from dtls.inference.generation import load_generator
 from dtls.models.base import Model
 from dtls.models.edsr import EDSR
-from dtls.registry import MODELS
+from dtls.registry import GENERATORS, MODELS
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.train import train
@@ -75,6 +76,21 @@ def test_a_method_is_trained_and_enlarges_under_its_name(method: str, shards: st
     assert set(manifest.protocol) == {"antialias"}
     assert list(manifest.status) == ["ok", "ok"]
     assert {Image.open(path).size for path in (tmp_path / "sr").rglob("*.png")} == {(64, 64)}
+
+
+GENERATIVE: dict[str, dict[str, str]] = {"ddpm": {"width": "8", "levels": "2", "timesteps": "20"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", GENERATORS)
+def test_a_generative_method_is_trained_and_started_from(method: str, shards: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"size": 16, "lr_size": None, "protocol": None, "steps": 2}
+    folder = trained(shards, tmp_path / "model", method, **options, network=GENERATIVE[method])
+    made = load_generator(folder)
+    assert (made.identity["method"], made.size) == (method, 16)
+    seeds = torch.arange(2)
+    assert made.images(made.z(seeds), seeds).isfinite().all()
+    trained(shards, tmp_path / "second", method, **options, start=str(folder))
 
 
 @pytest.mark.slow
@@ -139,6 +155,11 @@ def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_p
         ({"method": "edsr", "network": ["blocks"]}, "blocks: write NAME=VALUE"),
         ({"method": "sr3", "loss": "mse"}, "loss does not go with the method sr3, which has its own"),
         ({"method": "sr3", "perceptual": 0.1}, "sr3 learns by its own loss, not between images"),
+        ({"method": "ddpm", "perceptual": 0.1}, "ddpm learns by its own loss, not between images"),
+        ({"method": "ddpm", "lr_size": 8}, "lr-size does not go with the method ddpm"),
+        ({"method": "ddpm", "protocol": "reference"}, "protocol does not go with the method ddpm"),
+        ({"method": "ddpm", "task": "sr:4"}, "task does not go with the method ddpm, which makes images of noise"),
+        ({"method": "ddpm", "network": {"beta_times_t": "1,2"}}, "network has no beta_times_t; there are width"),
     ],
 )
 def test_options_of_another_method_are_refused(changes: dict[str, Any], complaint: str) -> None:
@@ -154,6 +175,7 @@ def test_options_of_another_method_are_refused(changes: dict[str, Any], complain
         ("edsr", {"network": {"blocks": "0"}}, "features and blocks are at least 1, not 64 and 0"),
         ("heat", {"protocol": "realworld"}, "there is no realworld for it"),
         ("sr3", {"network": {"timesteps": "1999"}}, "timesteps 1999 have no divisor from 10 to 50, as ddim needs"),
+        ("ddpm", {"lr_size": None, "protocol": None, "network": {"channels": "2"}}, "channels are 1, for grey"),
         ("dtls", {"protocol": "realworld"}, "unknown protocol 'realworld'; known: reference, antialias"),
     ],
 )

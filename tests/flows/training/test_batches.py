@@ -68,3 +68,21 @@ def test_crops_lie_anywhere_and_another_seed_gives_others(reader: ShardReader) -
     assert not torch.equal(first[0], other[0])
     crops = [set(images(first[epoch])) for epoch in range(5)]
     assert len(set.union(*crops)) == 5 * 12  # of 33 × 33 places in each image
+
+
+def test_whole_images_are_reduced_until_their_shorter_side_fits(tmp_path: Path) -> None:
+    source = tmp_path / "images"
+    source.mkdir()
+    wide = np.zeros((48, 96, 3), np.uint8)
+    wide[:, 48:] = 255
+    Image.fromarray(wide).save(source / "wide.png")
+    shard.fn(ShardOptions(source=str(source), target=str(tmp_path / "shards")))
+    reader = ShardReader([LocalShard(path, None) for path in (tmp_path / "shards").glob("*.tar")])
+    found = Batches(reader, 16, 200, 0, whole=True)[0].float() / 255
+    assert found.shape == (200, 3, 16, 16)
+    shares = found.mean((1, 2, 3))
+    assert shares.min() < 0.05  # of 32 × 16 pixels, squares from one end to the other
+    assert shares.max() > 0.95
+    cut = Batches(reader, 16, 200, 0)[0].float() / 255
+    assert ((cut > 0) & (cut < 1)).sum() == 0
+    assert ((found > 0) & (found < 1)).any()
