@@ -133,6 +133,21 @@ COMMANDS = {
             "dtls restore s3://bucket/dark s3://bucket/light --task lowlight:0.25 --checkpoint s3://bucket/model",
         ),
     ),
+    "generate": Command(
+        "generate",
+        "GenerateOptions",
+        IMAGES,
+        "Make synthetic images with a generative model, as a folder, an archive or shards.",
+        ("model", "target"),
+        (
+            "dtls generate model samples --count 1000",
+            "dtls generate model faces --count 1000 --upscale faces-x8 --size 128",
+            "dtls generate model shards --count 10000 --samples-per-shard 1000",
+            "dtls generate model edited --start photographs --strength 0.5",
+            "dtls generate model between --mix 3,17 --mix-steps 7",
+            "dtls generate model inverted --invert photographs",
+        ),
+    ),
     "report": Command(
         "report",
         "ReportOptions",

@@ -115,7 +115,7 @@ def restore(options: RestoreOptions) -> str:
         passes=options.project_passes,
     )
     load = MethodSpec.of(options.method, checkpoint, options.device, sampling)
-    method = replace(load, device=device_here(options))()
+    method = replace(load, device=device_here(options, dry_run=options.dry_run))()
     check_restores(method, options.task)
     if not options.any_protocol:
         check_degraded(method, options.source, options.protocol, projected=options.is_projected)

@@ -124,7 +124,7 @@ def upscale(options: UpscaleOptions) -> str:
             **_projection(options),
         ),
     )
-    method = replace(load, device=device_here(options))()
+    method = replace(load, device=device_here(options, dry_run=options.dry_run))()
     check_enlarges(method)
     scale = options.scale if has_size else default_scale(method)
     check_misfits(method, options.source, scale, any_protocol=options.any_protocol, requested=options.protocol)

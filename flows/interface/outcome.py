@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from dtls.errors import DtlsError
 from flows.interface.console import deployed, log_failure, log_warning, shown
-from flows.interface.errors import RunError
+from flows.interface.errors import RunError, UsageError
 from flows.interface.extras import missing_extra
 
 P = ParamSpec("P")
@@ -23,7 +23,7 @@ class NothingToDo(str):
 
 def failures() -> tuple[type[Exception], ...]:
     """What ends in one line."""
-    return (OSError, RunError, DtlsError)
+    return (OSError, RunError, UsageError, DtlsError)
 
 
 def line_of(error: BaseException) -> str | None:

@@ -7,11 +7,11 @@ from flows.engine.cluster import GPU, connected, resources_of, scheduler_of, wor
 from storage.stores.location import StorageError
 
 
-def device_here(options: Any) -> str:
+def device_here(options: Any, *, dry_run: bool) -> str:
     """The device of this process's own model: the units', unless these are done elsewhere."""
     if options.runner == "threads":
         return str(options.device)
-    if options.dry_run:
+    if dry_run:
         return str(options.device) if options.runner == "processes" else "auto"
     return "cpu"
 

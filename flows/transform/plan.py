@@ -84,8 +84,8 @@ class Plan:
         names = results.names.among(sorted(keys if options.takes_all else keys | {entry.key for entry in images}))
         chunks = (
             *_cut(source, images, results.samples_per_shard, unit_size),
-            *_named("refused", cut_by_key([entry for entry in absent if reason_of_refusal(entry)], unit_size)),
-            *_named("missing", cut_by_key([entry for entry in absent if not reason_of_refusal(entry)], unit_size)),
+            *named("refused", cut_by_key([entry for entry in absent if reason_of_refusal(entry)], unit_size)),
+            *named("missing", cut_by_key([entry for entry in absent if not reason_of_refusal(entry)], unit_size)),
         )
         units = [Unit.of(title, name, chunk, made_with, names.exceptions) for name, chunk in chunks]
         outputs = [f"{unit.name}.tar" for unit in units] if results.in_shards else [names.of(e.key) for e in images]
@@ -146,12 +146,12 @@ def _cut(
 ) -> Iterator[tuple[str, tuple[Entry, ...]]]:
     """The names and samples of the units; the shards of a source stay what they are."""
     if samples_per_shard is None:
-        yield from _named("unit", cut_by_key(images, unit_size))
+        yield from named("unit", cut_by_key(images, unit_size))
     elif is_of_shards(source):
         for shard, entries in groupby(images, lambda entry: _shard_of(source, entry.key)):
             yield shard, tuple(entries)
     else:
-        yield from _named("shard", cut_by_key(images, samples_per_shard))  # as SHARD has it
+        yield from named("shard", cut_by_key(images, samples_per_shard))  # as SHARD has it
 
 
 def _shard_of(source: Folder, key: str) -> str:
@@ -162,7 +162,8 @@ def _shard_of(source: Folder, key: str) -> str:
         return key.rpartition("/")[0]
 
 
-def _named(kind: str, chunks: Iterable[tuple[Entry, ...]]) -> Iterator[tuple[str, tuple[Entry, ...]]]:
+def named(kind: str, chunks: Iterable[tuple[Entry, ...]]) -> Iterator[tuple[str, tuple[Entry, ...]]]:
+    """Cuts with the names of their units, which follow from their first keys."""
     for chunk in chunks:
         yield f"{kind}-{hashlib.sha256(chunk[0].key.encode()).hexdigest()[:16]}", chunk
 

@@ -82,7 +82,7 @@ def transform(
         again=recipe.size_of.again,
         overwrite=options.overwrite,
         prepare=partial(check_folded, to, alike),
-        finish=partial(pack, packing, plan.receipts, plan.units, plan.names, options)
+        finish=partial(pack, packing, plan.receipts, plan.units, plan.names, keeps_others=not options.takes_all)
         if packing is not None
         else lambda: None,
         output=None if results.in_shards else plan.names.of,

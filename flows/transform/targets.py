@@ -2,12 +2,12 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeGuard, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 from flows.inputs.keys import Names, normalized
-from flows.inputs.selection import SelectionOptions, is_absent
+from flows.inputs.selection import is_absent
 from flows.interface.console import Advance, log, progress
 from flows.interface.text import counted
 from flows.transform.pipeline import Transform
@@ -26,27 +26,37 @@ MAX_NAME = 80
 T = TypeVar("T")
 
 
+class Maker(Protocol):
+    """What makes the results of samples, and names them."""
+
+    @property
+    def names(self) -> Names: ...
+
+    def made(self, samples: Iterable[Entry], keep: Callable[[Sample | Row], T]) -> Iterator[T]:
+        """What `keep`, called from several threads, returns for the result of each sample, in any order."""
+
+
 def is_of_shards(source: Source) -> TypeGuard[Folder]:
     """Whether images come from WebDataset shards."""
     return isinstance(source, Folder) and source.has_shards
 
 
-def to_files(transform: Transform, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
+def to_files(maker: Maker, to: Location, _: Unit, samples: Sequence[Entry], advance: Advance) -> list[Row]:
     """A file an image; a row for each, in the order of the samples."""
 
     absent = {entry.key for entry in samples if is_absent(entry)}
     with Commits(to) as commits:
 
         def keep(made: Sample | Row) -> Row:
-            row = made if isinstance(made, dict) and made["key"] in absent else _kept(transform, commits, made)
+            row = made if isinstance(made, dict) and made["key"] in absent else _kept(maker, commits, made)
             advance(1, row["status"] == "failed")
             return row
 
-        rows = {row["key"]: row for row in transform.made(samples, keep)}
+        rows = {row["key"]: row for row in maker.made(samples, keep)}
         return [_settled(commits, rows[entry.key]) for entry in samples]
 
 
-def _kept(transform: Transform, commits: Commits, made: Sample | Row) -> Row:
+def _kept(maker: Maker, commits: Commits, made: Sample | Row) -> Row:
     """The row of a result that is on its way to its place, or of its failure.
 
     A failed sample leaves no result, not even that of an earlier run, unless it is tried again.
@@ -58,7 +68,7 @@ def _kept(transform: Transform, commits: Commits, made: Sample | Row) -> Row:
             made.row["write_seconds"] += time.perf_counter() - started
             return _complete(made)
         if not is_transient(made):
-            commits.remove(transform.names.of(made["key"]))
+            commits.remove(maker.names.of(made["key"]))
         return made
     except UnavailableError:
         raise
@@ -96,16 +106,37 @@ def to_shard(transform: Transform, to: Location, unit: Unit, samples: Sequence[E
     source = transform.source
     facts = source.facts(unit.name) if is_of_shards(source) and not is_absent(samples[0]) else {}
 
+    def facts_of(row: Row) -> Mapping[str, object]:
+        known = facts.get(formats.stem(row["key"].removeprefix(f"{unit.name}/")), {})
+        return {**known, "width": row["width"], "height": row["height"]}
+
+    names = _names_in_shard(transform.names, unit.name, samples)
+    return shard_of(transform, to, unit, samples, advance, names, facts_of)
+
+
+def shard_of(
+    maker: Maker,
+    to: Location,
+    unit: Unit,
+    samples: Sequence[Entry],
+    advance: Advance,
+    names: Mapping[str, str],
+    facts_of: Callable[[Row], Mapping[str, object]],
+) -> list[Row]:
+    """One shard of all samples of a unit, in their order, and a row for each.
+
+    names: of the samples in the shard, by their keys. facts_of: what the JSON of a result says besides its row.
+    """
+
     def complete(made: Sample | Row) -> tuple[str, Sample | Row]:
         advance(1, not isinstance(made, Sample) and made["status"] == "failed")
         if not isinstance(made, Sample):
             return made["key"], made
         row = _complete(made)
-        known = facts.get(formats.stem(row["key"].removeprefix(f"{unit.name}/")), {})
-        return row["key"], replace(made, facts={**known, "width": row["width"], "height": row["height"]})
+        return row["key"], replace(made, facts=facts_of(row))
 
-    made = _in_order(transform.made(samples, complete), [entry.key for entry in samples])
-    return write_shard(to, f"{unit.name}.tar", made, _names_in_shard(transform.names, unit.name, samples))
+    made = _in_order(maker.made(samples, complete), [entry.key for entry in samples])
+    return write_shard(to, f"{unit.name}.tar", made, names)
 
 
 def _in_order(found: Iterable[tuple[str, T]], keys: Iterable[str]) -> Iterator[T]:
@@ -152,17 +183,15 @@ def _spelled(name: str, other: str) -> str:
     return ascii(name) if normalized(name) == normalized(other) else name
 
 
-def pack(
-    packing: Packing, receipts: Receipts, units: Sequence[Unit], names: Names, options: SelectionOptions
-) -> None:
+def pack(packing: Packing, receipts: Receipts, units: Sequence[Unit], names: Names, *, keeps_others: bool) -> None:
     """Make the archive of all results, those of earlier runs included whose sources could not be read this time.
 
-    A choice of images leaves in it what it is not about.
+    keeps_others: members that the plan does not name stay in it, as a choice of images leaves what it is not about.
     """
     members = packing.sizes().keys()
     there = {*members, *(entry.key for entry in packing.staging.list())}
     planned = (names.of(sample.key) for unit in units for sample in unit.samples)
-    others = [] if options.takes_all else sorted(members - set(planned))
+    others = sorted(members - set(planned)) if keeps_others else []
 
     def outputs() -> Iterator[str]:
         for row in receipts.rows(units):

@@ -62,6 +62,12 @@ class SampleRow(TypedDict, total=False):
     write_seconds: float | None
     mask: str | None
     mask_sha256: str | None
+    seed: int | None
+    start: str | None
+    upscaler: str | None
+    upscaler_checkpoint: str | None
+    z: bytes | None
+    z_shape: str | None
     author: str | None
     license: str | None
     license_url: str | None
@@ -91,6 +97,26 @@ MASKED_IMAGES = pa.schema(
     ]
 )
 """One row an image that was made of another and of a mask."""
+
+GENERATED = pa.schema(
+    [
+        *IMAGES,
+        pa.field("seed", pa.int64(), metadata={"description": "of the image: 62 bits of sha256(SEED/KEY)"}),
+        pa.field("start", pa.string(), metadata={"description": "image that it started from, or mix that it is"}),
+        pa.field("upscaler", pa.string(), metadata={"description": "method that enlarged it"}),
+        pa.field("upscaler_checkpoint", pa.string(), metadata={"description": "sha256 of that one's checkpoint"}),
+    ]
+)
+"""One row an image that a model made of a seed."""
+
+INVERTED = pa.schema(
+    [
+        *GENERATED,
+        pa.field("z", pa.binary(), metadata={"description": "z of the image: little-endian float32"}),
+        pa.field("z_shape", pa.string(), metadata={"description": "shape of z, such as 3,32,32"}),
+    ]
+)
+"""One row an image whose z was found, and that was made of that z again."""
 
 SAMPLES_OF_SHARDS = pa.schema(
     [

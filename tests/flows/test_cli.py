@@ -15,7 +15,10 @@ from storage.stores import s3 as room
 from tests.command_line import Command, Result
 from tests.services import wait_until
 
-COMMANDS = ("demo", "shard", "train", "downscale", "degrade", "upscale", "restore", "report", "import-checkpoint")
+COMMANDS = (
+    *("demo", "shard", "train", "downscale", "degrade", "upscale", "restore", "generate", "report"),
+    "import-checkpoint",
+)
 
 
 def complaint(result: Result, code: int = 1) -> str:

@@ -33,7 +33,9 @@ from tests.warm import Starter
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"dim": 8, "dim_mults": [1, 2], "size": 32, "lr_size": 8, "stride": 8, "residual": True}
-DEPLOYMENTS = ("shard", "train", "upscale", "degrade", "restore", "report", "reproduce", "compare", "benchmark")
+DEPLOYMENTS = (
+    *("shard", "train", "upscale", "degrade", "restore", "generate", "report", "reproduce", "compare", "benchmark"),
+)
 SCHEDULED = ("shard", "train", "upscale", "restore", "report")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("warm")]

@@ -42,6 +42,7 @@ from storage.receipts.owners import LEASE
 from storage.receipts.units import Unit
 from storage.stores.location import Location, StorageError, UnavailableError
 from tests.dask_services import DaskScheduler, DaskWorker
+from tests.flows.generating import generated, save_prior
 from tests.killing import Place
 from tests.mounts import private_mounts
 from tests.services import free_ports, is_running, wait_until
@@ -121,6 +122,16 @@ def test_a_model_in_another_process_makes_the_same_images(
     for folder, runner in by_runner(tmp_path, scheduler):
         assert enlarged(source, folder / "large", **model, **runner) == "13 done"
     all_the_same(tmp_path)
+
+
+def test_generated_images_are_those_of_threads(
+    scheduler: DaskScheduler, workers: list[DaskWorker], tmp_path: Path
+) -> None:
+    model = save_prior(tmp_path / "model")
+    for folder, runner in by_runner(tmp_path / "runs", scheduler):
+        assert generated(model, folder / "files", count=10, **runner) == "10 done"
+        assert generated(model, folder / "shards", count=10, samples_per_shard=4, **runner) == "10 done"
+    all_the_same(tmp_path / "runs", "files", "shards")
 
 
 def test_shards_lr_images_and_reports_are_those_of_threads(

@@ -1,0 +1,1 @@
+"""Seeds in, images out: what `dtls generate` makes, and its units."""
