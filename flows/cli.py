@@ -173,12 +173,13 @@ COMMANDS = {
         "reproduce",
         "ReproduceOptions",
         RESULTS,
-        "Make a table of the paper again, or an ablation: train what is missing and measure.",
+        "Make a table or figure of the papers again, or an ablation: train what is missing and measure.",
         (),
         (
             "dtls reproduce --table 2 --source ffhq/train --test ffhq/validation --out reproduced",
             "dtls reproduce --table 4 --source faces --test others --out small --size 64 --dim 8 --steps 200 "
             "--batch-size 8",
+            "dtls reproduce --table 4.1 --source faces --out schedules",
         ),
         printed=True,
     ),

@@ -1,6 +1,5 @@
 """`dtls trajectory`: the chain that a model walks from its input to the result, as one figure and one table."""
 
-import io
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -90,7 +89,7 @@ class TrajectoryOptions(Options):
 
 def trajectory(options: TrajectoryOptions) -> str:
     """Show the chain that a model walks from its input to the result, and measure each of its states."""
-    from reports.figures.contact_sheet import contact_sheet
+    from reports.figures.contact_sheet import contact_sheet_png
     from reports.tables.chain import chain_parquet, chain_row
 
     source, out = open_source(options.source), Location.of(options.out)
@@ -105,11 +104,10 @@ def trajectory(options: TrajectoryOptions) -> str:
             raise StorageError(f"{source}/{entry.key}: {error}") from error
         items.append(_drawn(entry.key, shown, steps, options.columns))
         rows += [chain_row(entry.key, step.t, step.x.float().cpu().numpy()) for step in steps]
-    buffer = io.BytesIO()
-    contact_sheet(items).save(buffer, "PNG", optimize=True)
+    figure = contact_sheet_png(items)
     with hold(out, "trajectory"):
         out.write(TABLE, chain_parquet(rows))
-        out.write(FIGURE, buffer.getvalue())
+        out.write(FIGURE, figure)
     return out.address(FIGURE)
 
 

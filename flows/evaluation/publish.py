@@ -3,7 +3,6 @@
 All of it stands on the table alone, and is made anew only when that, or what was asked for, is another.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
@@ -23,7 +22,7 @@ from flows.evaluation.rating import PAGE as RATING_PAGE
 from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
 from flows.evaluation.set_metrics import set_distances
 from flows.interface.console import log, log_markdown, progress, publish
-from reports.figures.contact_sheet import contact_sheet
+from reports.figures.contact_sheet import contact_sheet_png
 from reports.figures.crops import comparison_figure
 from reports.figures.fonts import lacking, missing
 from reports.figures.gallery import NothingToDrawError
@@ -183,9 +182,7 @@ class Publication:
         if unknown := "".join(filter(str.isprintable, missing(names))):
             log(f"{lacking(unknown)}; until then {SHEET} and figures have their codes")
         with suppress(NothingToDrawError):
-            buffer = io.BytesIO()
-            contact_sheet(items).save(buffer, "PNG", optimize=True)
-            out.write(SHEET, buffer.getvalue())
+            out.write(SHEET, contact_sheet_png(items))
 
     def _print(self, gallery: Gallery, frame: pd.DataFrame, summary: Summary, out: Recorder) -> None:
         """The figures of a paper, as far as there are images and numbers for them."""

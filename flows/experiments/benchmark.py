@@ -6,21 +6,17 @@ How many training steps each method gets is measured once, and kept in `pace.jso
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-
-from dtls.checkpoints.checkpoint import make_model
 from dtls.degradations.registry import operator_of, spec_of_task
 from dtls.degradations.scale import downscale_size
 from dtls.devices import best_device, best_precision
 from dtls.inference.sampling import Sampling
 from dtls.registry import model_class
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen, projects, training_of
-from flows.experiments.cost import cost_of, steps_in
+from flows.experiments.cost import COSTS, cost_of, described, steps_in
 from flows.experiments.experiment import Experiment, Row
 from flows.experiments.options import BenchmarkOptions
 from flows.experiments.testbed import Degraded, Testbed
@@ -108,9 +104,7 @@ class Benchmark:
         return frozenset(name for name in names if self._enlarges(name))
 
     def _enlarges(self, name: str) -> bool:
-        training = self._training(name, self.given[0].low)
-        with torch.device("meta"):
-            return make_model({"method": training.method, **asdict(training.model())}).scale > 1
+        return described(self._training(name, self.given[0].low)).scale > 1
 
     def _trainings(self) -> list[TrainOptions]:
         """All that are wanted, but for their steps."""
@@ -185,26 +179,6 @@ class Benchmark:
             f"{datetime.now(UTC):%Y-%m-%d}",
         ]
         return f"{' · '.join(facts)}\n\n`{command_line('benchmark', options)}`"
-
-
-class Column(NamedTuple):
-    """What a method costs: how it is called and printed, in which unit."""
-
-    name: str
-    label: str
-    form: str
-    unit: float = 1
-
-    def text(self, value: float | None) -> str:
-        return "–" if value is None else format(value / self.unit if self.unit != 1 else value, self.form)
-
-
-COSTS = (
-    Column("steps", "steps", ",d"),
-    Column("parameters", "parameters", ",d"),
-    Column("seconds", "s an image", ".3f"),
-    Column("memory", "MB an image", ".0f", 1e6),
-)
 
 
 def _winners(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -23,6 +23,7 @@ from dtls.devices import best_device, best_precision
 from dtls.errors import TrainingError
 from dtls.inference.sampling import Sampling
 from dtls.inference.trained import Trained
+from dtls.models.base import Model
 from dtls.training.presets import preset_of
 from dtls.training.trainer import Trainer
 from flows.inputs.methods import load_checkpointed
@@ -41,6 +42,41 @@ class Cost(NamedTuple):
     seconds: float
     memory: int | None
     parameters: int
+
+
+class Column(NamedTuple):
+    """What a method costs: how it is called and printed, in which unit."""
+
+    name: str
+    label: str
+    form: str
+    unit: float = 1
+
+    @property
+    def heading(self) -> str:
+        return self.label
+
+    def text(self, value: float | None) -> str:
+        return "–" if value is None else format(value / self.unit if self.unit != 1 else value, self.form)
+
+
+COSTS = (
+    Column("steps", "steps", ",.0f"),
+    Column("parameters", "parameters", ",.0f"),
+    Column("seconds", "s an image", ".3f"),
+    Column("memory", "MB an image", ".0f", 1e6),
+)
+
+
+def parameters_of(options: TrainOptions) -> int:
+    """How many parameters a model has, before it is trained."""
+    return sum(parameter.numel() for parameter in described(options).parameters())
+
+
+def described(options: TrainOptions) -> Model:
+    """The model that the options describe, without weights."""
+    with torch.device("meta"):
+        return make_model({"method": options.method, **asdict(options.model())})
 
 
 def steps_in(seconds: float, options: TrainOptions) -> int:

@@ -28,6 +28,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Document:
+    """What a reproduction makes. text: Markdown. figures: PNG files by their names."""
+
+    text: str
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Rows on one testbed."""
 

@@ -10,6 +10,7 @@ from dtls.degradations.recorded import reduces
 from dtls.degradations.registry import operator_of, parts_of_task, spec_of_task
 from flows.experiments.benchmark_methods import BENCHMARK_METHODS, chosen
 from flows.experiments.paper_tables import PAPER_TABLES
+from flows.experiments.studies import STUDIES
 from flows.inputs.tasks import check_alone, restorations
 from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
 
@@ -102,20 +103,28 @@ class ReproduceOptions(Options):
         "3",
         "4",
         "B1",
+        "4.1",
+        "4.2",
+        "4.3",
         "5.1",
         "5.2",
+        "5.7",
+        "5.8",
+        "5.9",
         "5.10",
         "5.11",
         "5.12",
         "5.13",
         "cold",
         "faint",
+        "kl",
         "plus",
         "prediction",
         "stride",
     ] = Field(
         description="tables 1 to 4 and B1 of the paper, its faint inputs and its ablations of prediction and stride; "
-        "tables 5.1 and 5.2 and figures 5.10 to 5.13 of a thesis; the tasks of Cold Diffusion, cold; or our own, plus"
+        "tables 5.1 and 5.2 and figures 4.1 to 4.3 and 5.7 to 5.13 of a thesis; the tasks of Cold Diffusion, cold; "
+        "how fast images become noise, kl; or our own, plus"
     )
     source: Address = Field(description="folder or URL of the images to train on")
     test: Address | None = Field(
@@ -150,12 +159,24 @@ class ReproduceOptions(Options):
 
     @model_validator(mode="after")
     def _people_rate_what_is_rated(self) -> Self:
-        if self.ratings and not PAPER_TABLES[self.table].rated:
+        if self.ratings and (self.table in STUDIES or not PAPER_TABLES[self.table].rated):
             raise ValueError(f"table {self.table} is not of ratings; leave them out, or make table 5.2")
         return self
 
     @model_validator(mode="after")
+    def _learns(self) -> Self:
+        for name in (
+            ("dim", "steps", "batch_size") if self.table in STUDIES and not STUDIES[self.table].trains else ()
+        ):
+            if getattr(self, name) is not None:
+                raise ValueError(f"table {self.table} trains nothing; leave --{name.replace('_', '-')} out")
+        return self
+
+    @model_validator(mode="after")
     def _protocol_is_free(self) -> Self:
-        if self.protocol is not None and not PAPER_TABLES[self.table].has_protocol:
+        if self.table in STUDIES:
+            if self.protocol is not None:
+                raise ValueError(f"table {self.table} has no LR images; leave --protocol out")
+        elif self.protocol is not None and not PAPER_TABLES[self.table].has_protocol:
             raise ValueError(f"table {self.table} says itself how its images are degraded; leave --protocol out")
         return self

@@ -8,7 +8,7 @@ from dtls.degradations.base import LRProtocol, Protocol
 from dtls.registry import MODELS
 
 Numbers = Mapping[str, float]
-"""Published means by the name of their metric: psnr (dB), ssim, authors_consistency, and satisfied (a share)."""
+"""Published means by their metric: psnr (dB), ssim, authors_consistency and satisfied (a share); and parameters."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class PaperRow:
 class PaperTable:
     """One table: its rows, all of one preset; rated: by the share of people whom results satisfy, too.
 
-    protocol: what makes the LR images where nothing else is asked for.
+    protocol: what makes the LR images where nothing else is asked for. costs: of `flows.experiments.cost.COSTS`, the
+    columns it has, too. figure: what is drawn, if anything: losses while training, parameters against quality, or
+    quality over training steps.
     """
 
     title: str
@@ -53,6 +55,8 @@ class PaperTable:
     note: str = ""
     rated: bool = False
     protocol: Protocol = "reference"
+    costs: tuple[str, ...] = ()
+    figure: Literal["losses", "parameters", "steps"] | None = None
 
     @property
     def has_protocol(self) -> bool:

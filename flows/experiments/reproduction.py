@@ -9,15 +9,20 @@ from typing import Any
 from dtls.degradations.base import Protocol
 from dtls.devices import best_device
 from dtls.errors import SizeError
+from dtls.inference.sampling import Sampling
 from dtls.registry import model_class
 from dtls.training.presets import PRESETS
-from flows.experiments.experiment import Experiment, Row
+from flows.experiments.cost import COSTS, Column, cost_of, parameters_of
+from flows.experiments.experiment import Document, Experiment, Row
 from flows.experiments.options import ReproduceOptions
+from flows.experiments.paper_figures import panels_of
 from flows.experiments.paper_rows import PaperRow, PaperTable
 from flows.experiments.paper_tables import PAPER_TABLES
 from flows.experiments.testbed import Degraded, Testbed
 from flows.interface.options import command_line
 from flows.training.options import TrainOptions
+from reports.figures.lines import lines_figure
+from reports.figures.plots import figure_bytes
 from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
 from reports.metrics.metric import Metric
 from reports.metrics.registry import METRICS
@@ -50,7 +55,7 @@ class Reproduction:
         for row in self.table.rows:
             self.given(row)
             if row.needs_training:
-                self._training(row).model()
+                self.training(row).model()
 
     def given(self, row: PaperRow) -> Degraded:
         """What the row's method gets at the size of this run."""
@@ -61,7 +66,7 @@ class Reproduction:
     def measured(self) -> dict[tuple[str, Degraded], Mapping[str, Any]]:
         """The means of every row of ours, by its label and what it is given."""
         experiment = Experiment(self.testbed)
-        experiment.train([self._training(row) for row in self.table.rows if row.needs_training])
+        experiment.train([self.training(row) for row in self.table.rows if row.needs_training])
         numbers: dict[tuple[str, Degraded], Mapping[str, Any]] = {}
         for given, rows in self._computed().items():
             name = f"{self.options.table}-{given.name}{self._protocol_of(given)}"
@@ -76,11 +81,38 @@ class Reproduction:
                 ratings=self.options.ratings,
             )
             satisfied = {row["method"]: row for row in summary.get("ratings", {}).get("grades", [])}
+            costs = {row.label: self.costs(row) for row in rows}
             numbers |= {
-                (method["method"], given): {**satisfied.get(method["method"], {}), **method}
+                (method["method"], given): {**satisfied.get(name, {}), **costs[name], **method}
                 for method in summary["methods"]
+                for name in [method["method"]]
             }
         return numbers
+
+    def document(self) -> Document:
+        """The table, trained and measured, and its figure."""
+        numbers = self.measured()
+        text = self.markdown(numbers)
+        if self.table.figure is None:
+            return Document(text)
+        rows = [row for row in self.table.rows if row.needs_training]
+        found = [(row, self.training(row), numbers.get((row.label, self.given(row)), {})) for row in rows]
+        name = f"figure-{self.options.table}.png"
+        return Document(
+            f"{text}\n![{self.table.title}]({name})\n",
+            {name: figure_bytes(lines_figure(panels_of(self.table.figure, found)), "png")},
+        )
+
+    def costs(self, row: PaperRow) -> dict[str, Any]:
+        """What of a row's costs the table has a column for."""
+        if not row.needs_training or not self.table.costs:
+            return {}
+        training = self.training(row)
+        found: dict[str, Any] = {"steps": training.steps, "parameters": parameters_of(training)}
+        if {"seconds", "memory"} & {*self.table.costs}:
+            sampling, device = Sampling(sampler=row.use.get("sampler")), best_device(self.options.device)
+            found |= cost_of(training.target, self.given(row).low, self.size, device, sampling)._asdict()
+        return found
 
     def _computed(self) -> dict[Degraded, list[PaperRow]]:
         """The rows of ours by what they are given."""
@@ -98,9 +130,9 @@ class Reproduction:
     def _row(self, row: PaperRow) -> Row:
         if not row.needs_training:
             return Row(row.label, row.use, is_input=row.is_input)
-        return Row(row.label, {**row.use, "precision": self.options.precision}, self._training(row))
+        return Row(row.label, {**row.use, "precision": self.options.precision}, self.training(row))
 
-    def _training(self, row: PaperRow) -> TrainOptions:
+    def training(self, row: PaperRow) -> TrainOptions:
         """The row's training; its folder is named after what departs from the preset, and after all it depends on."""
         same: dict[str, Any] = {"precision": self.options.precision}
         same |= {"task": row.task} if row.task is not None else {"protocol": self.protocol}
@@ -156,15 +188,16 @@ class Reproduction:
         shown: list[Metric] = [m for m in METRICS if m.is_primary]
         shown += [AUTHORS_CONSISTENCY] * authors
         shown += [SATISFIED] * self.table.rated
+        columns: list[Metric | Column] = [*shown, *(cost for cost in COSTS if cost.name in self.table.costs)]
         lines = []
         for row in self.table.rows:
             given = self.given(row)
             computed = numbers.get((row.label, given), {}) if row.is_computed else {}
-            cells = [_cell(m, computed.get(m.name), row.published.get(m.name)) for m in shown]
+            cells = [_cell(m, computed.get(m.name), row.published.get(m.name)) for m in columns]
             title = given.title(self.size) + (f", {row.protocol}" if row.protocol is not None else "")
             lines.append([row.label, title, *cells])
         head = "Task" if any(row.task is not None for row in self.table.rows) else "LR→HR"
-        text = markdown_table(["Method", head, *(m.heading for m in shown)], lines, "ll")
+        text = markdown_table(["Method", head, *(column.heading for column in columns)], lines, "ll")
         notes = [self.table.note]
         if any(row.published for row in self.table.rows):
             notes.append("In brackets: as published, on other data.")
@@ -189,5 +222,5 @@ class Reproduction:
         return f"{said[0].upper()}{said[1:]}\n\n`{command_line('reproduce', options)}`"
 
 
-def _cell(metric: Metric, computed: object, published: float | None) -> str:
+def _cell(metric: Metric | Column, computed: Any, published: float | None) -> str:
     return f"{metric.text(computed)} ({metric.text(published)})" if published is not None else metric.text(computed)

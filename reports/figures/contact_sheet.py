@@ -76,6 +76,13 @@ def contact_sheet(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN
     return sheet
 
 
+def contact_sheet_png(gallery: Sequence[GalleryItem], metrics: Sequence[str] = SHOWN) -> bytes:
+    """The contact sheet as a PNG file."""
+    buffer = BytesIO()
+    contact_sheet(gallery, metrics).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _labels(gallery: Sequence[GalleryItem]) -> list[str]:
     rows = sorted((item.images for item in gallery), key=len, reverse=True)
     roles = {image.label: image.role for row in reversed(rows) for image in reversed(row)}

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from dtls.errors import SizeError
 from flows.experiments.paper_tables import PAPER_TABLES
 from flows.experiments.reproduction import Reproduction
+from flows.experiments.studies import STUDIES
 from flows.reproduce import ReproduceOptions, reproduce
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 
 def test_every_experiment_can_be_asked_for() -> None:
-    assert set(get_args(ReproduceOptions.model_fields["table"].annotation)) == set(PAPER_TABLES)
+    assert set(get_args(ReproduceOptions.model_fields["table"].annotation)) == {*PAPER_TABLES, *STUDIES}
+    assert not {*PAPER_TABLES} & {*STUDIES}
 
 
 def test_every_row_departs_from_its_preset_by_options_that_there_are() -> None:
@@ -141,7 +143,7 @@ def test_the_models_of_every_row_can_be_trained(table: str, tmp_path: Path) -> N
     made.check()
     for row in made.table.rows:
         if row.needs_training:
-            options = made._training(row)
+            options = made.training(row)
             low = row.low if "method" in row.train else made.preset.model.lr_size
             assert (options.model().size, options.model().lr_size) == (made.size, made.size if row.task else low)
             assert options.method == row.train.get("method", "dtls")

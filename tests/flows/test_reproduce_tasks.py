@@ -56,7 +56,7 @@ def test_every_row_can_be_trained_and_used_by_options_that_there_are(table: str,
     for row in made.table.rows:
         given = made.given(row)
         if row.needs_training:
-            training = made._training(row)
+            training = made.training(row)
             config = training.model()
             assert (config.size, config.lr_size) == (32, made.geometry(row).get("lr_size", 32))
             assert config.undoes == (
