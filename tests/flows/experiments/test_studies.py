@@ -50,6 +50,7 @@ def figure(places: dict[str, str], name: str) -> Image.Image:
         return image.convert("RGB")
 
 
+@pytest.mark.slow
 def test_the_chain_of_images_follows_its_closed_form_and_stands_beside_the_slides(places: dict[str, str]) -> None:
     rows = made(places, "kl", size=32)
     forward = [[float(cell) for cell in row] for row in rows[1:6]]
@@ -66,6 +67,7 @@ def test_the_chain_of_images_follows_its_closed_form_and_stands_beside_the_slide
     assert figure(places, "figure-kl.png").width > 500
 
 
+@pytest.mark.slow
 def test_schedules_end_in_noise_and_an_image_is_shown_on_its_way_there(places: dict[str, str]) -> None:
     rows = made(places, "4.1", size=32)
     assert [row[0] for row in rows[1:]] == ["linear", "cosine", "quadratic", "sigmoid"]
