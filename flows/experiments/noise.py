@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtls.inference.pixels import to_pixels, to_unit
-from dtls.models.diffusion import BETAS, OF_STEPS, Schedule, betas
+from dtls.models.diffusion import ChainConfig, Schedule, betas
+from dtls.models.generative import GenerativeChainConfig
 from flows.experiments.experiment import Document
 from flows.experiments.options import ReproduceOptions
 from flows.experiments.testbed import Testbed
@@ -30,8 +31,8 @@ from storage.images import decode
 from storage.stores.location import Location
 
 Values = NDArray[np.float64]
-SLIDES = (1e-4, 0.02, 1000)
-"""The first and last β of the slides' linear schedule, and T."""
+SLIDES_STEPS, THESIS_STEPS = 1000, 2000
+"""T of the slides' chain, whose β are those of our generative models, and of the thesis'."""
 PUBLISHED = {0: 1.8643, 250: 1.542, 500: 0.501, 750: 0.0993, 1000: 0.00101}
 """The slides' KL divergences along the chain, by t; how they are estimated is not said."""
 RATE, PUBLISHED_EXPONENTIAL, DRAWS = 0.5, 3.7697, 1_000_000
@@ -56,10 +57,9 @@ class Noising:
         self.testbed.data.check(Location.of(self.options.out))
 
     def document(self) -> Document:
-        first, last, steps = SLIDES
-        kept = _kept(np.linspace(first, last, steps))
+        kept = _kept(betas("linear", SLIDES_STEPS, GenerativeChainConfig.beta_times_t).double().numpy())
         images = self._images()
-        times = {*PUBLISHED, *(round(i * steps / (POINTS - 1)) for i in range(POINTS))}
+        times = {*PUBLISHED, *(round(i * SLIDES_STEPS / (POINTS - 1)) for i in range(POINTS))}
         at = {t: _divergences(images, kept[t]) for t in sorted(times)}
         figure = f"figure-{self.options.table}.png"
         return Document(
@@ -94,17 +94,18 @@ class Schedules(Noising):
     default_size = 128
 
     def document(self) -> Document:
-        kept = {name: _kept(betas(name, OF_STEPS).double().numpy()) for name in get_args(Schedule)}
+        kept = {name: _kept(betas(name, THESIS_STEPS).double().numpy()) for name in get_args(Schedule)}
         images = self._images()
+        first, last = (beta / THESIS_STEPS for beta in ChainConfig.beta_times_t)
         lines = [
-            [name, *(f"{values[round(part * OF_STEPS)]:.4g}" for part in PARTS), f"{_left(values[-1]):.1e}"]
+            [name, *(f"{values[round(part * THESIS_STEPS)]:.4g}" for part in PARTS), f"{_left(values[-1]):.1e}"]
             for name, values in kept.items()
         ]
-        head = ["Schedule", *(f"ᾱ at t = {round(part * OF_STEPS)}" for part in PARTS), "KL at T"]
+        head = ["Schedule", *(f"ᾱ at t = {round(part * THESIS_STEPS)}" for part in PARTS), "KL at T"]
         curves, rows = f"figure-{self.options.table}.png", f"figure-{self.options.table}-images.png"
         return Document(
             f"# Thesis, Fig. 4.1: schedules\n\n{self._conditions(images[:1])}\n\n{markdown_table(head, lines)}\n\n"
-            f"T is {OF_STEPS}, β goes from {BETAS[0]:g} to {BETAS[1]:g} where a schedule has such ends. KL is the "
+            f"T is {THESIS_STEPS}, β goes from {first:g} to {last:g} where a schedule has such ends. KL is the "
             "closed form for x_T from N(0, 1), in nats, where x_0 is −1 everywhere.\n\n"
             f"![β and ᾱ over t]({curves})\n\n![Noisy images]({rows})\n",
             {curves: _schedules(kept), rows: _sheet(images[0], kept)},
@@ -164,7 +165,7 @@ def _curves(at: Mapping[int, Mapping[str, float]]) -> bytes:
 
 
 def _schedules(kept: Mapping[str, Values]) -> bytes:
-    times = range(OF_STEPS + 1)
+    times = range(THESIS_STEPS + 1)
     spread = [Curve(name, times[1:], (1 - values[1:] / values[:-1]).tolist()) for name, values in kept.items()]
     whole = [Curve(name, times, values.tolist()) for name, values in kept.items()]
     noise = [Curve(name, times[1:], (values[1:] / (1 - values[1:])).tolist()) for name, values in kept.items()]
@@ -178,7 +179,7 @@ def _schedules(kept: Mapping[str, Values]) -> bytes:
 
 def _sheet(image: Values, kept: Mapping[str, Values]) -> bytes:
     """A row a schedule: one image from t = 0 to T, all with the same noise."""
-    times = [round(i * OF_STEPS / (SHOWN - 1)) for i in range(SHOWN)]
+    times = [round(i * THESIS_STEPS / (SHOWN - 1)) for i in range(SHOWN)]
     return contact_sheet_png(
         [
             GalleryItem(name, [GalleryImage(f"t = {t}", _png(_noised(image, values[t], 0))) for t in times])
