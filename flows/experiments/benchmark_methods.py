@@ -64,6 +64,7 @@ BENCHMARK_METHODS: Mapping[str, BenchmarkMethod] = {
     "dtls-fine": BenchmarkMethod({"method": "dtls", **PLUS, "dim": 32, "patch": 2}, slow=True),
     "dtls-projected": BenchmarkMethod(use={"project": True}, trained_as="dtls"),
     "faces-x8": BenchmarkMethod({"method": "dtls", "preset": "16-128-plus", "start": "faces-x8"}, slow=True),
+    "faces-x8-projected": BenchmarkMethod(use={"project": True}, trained_as="faces-x8", slow=True),
     "dtls-lpips": BenchmarkMethod({"method": "dtls", **PLUS, "perceptual": 0.004}),
     "cold": BenchmarkMethod(use={"sampler": "cold"}, trained_as="dtls"),
 }
