@@ -152,11 +152,12 @@ COMMANDS = {
         "report",
         "ReportOptions",
         RESULTS,
-        "Measure SR images against the originals: a table of metrics and an HTML page.",
+        "Measure SR images against the originals, or generated images against real ones: tables and an HTML page.",
         (),
         (
             "dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",
             "dtls report --hr hr --sr edsr=results --colour y --border 4 --figures --out report",
+            "dtls report --generated samples --real faces --train training-faces --features lpips --out report",
         ),
         printed=True,
     ),

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from flows.evaluation.outputs import TABLE
+from flows.evaluation.outputs import SETS_TABLE, TABLE
 from flows.interface.console import log, progress
 from flows.interface.errors import RunError
 from flows.interface.options import CORES, RUNNING, WHAT, Address, Options, Panels
@@ -22,7 +22,10 @@ from storage.stores.location import Location
 from storage.verification import RECEIPT, Problem, Verification
 
 LINES, NAMES = 20, 5
-TABLES = {"report": Gathered(TABLE, lambda row: f"{row['method']}/{row['key']}", frozenset(MADE_OF))}
+TABLES = {
+    "report": Gathered(TABLE, lambda row: f"{row['method']}/{row['key']}", frozenset(MADE_OF)),
+    "report-sets": Gathered(SETS_TABLE),
+}
 """Of flows whose table is not made of receipts as they are."""
 
 

@@ -16,6 +16,8 @@ from flows.cli import COMMANDS, full
 from flows.interface.options import Options
 from reports.rating.answers import RATINGS_SCHEMA
 from reports.tables.chain import CHAIN_SCHEMA
+from reports.tables.set_tables import FEATURES
+from reports.tables.set_tables import SAMPLES as NEAREST
 from reports.tables.table import SCHEMA
 from storage.receipts.schemas import GENERATED, IMAGES, INVERTED, MASKED_IMAGES, PLAN, SAMPLES, SAMPLES_OF_SHARDS
 
@@ -95,7 +97,9 @@ def tables() -> str:
         "\n## chain.parquet\n\nOne row per image and timestep of `dtls trajectory`. "
         f"[Metrics](metrics.md#kl-divergence) defines the two divergences.\n\n{_columns(CHAIN_SCHEMA)}"
     )
-    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics + ratings + chain
+    sets = f"\n## features.parquet\n\nOne row per image of a report on generated images.\n\n{_columns(FEATURES)}"
+    sets += f"\n## samples.parquet\n\nOne row per sample of a report on generated images.\n\n{_columns(NEAREST)}"
+    return NOTICE + TABLES + MANIFESTS + _columns(SAMPLES) + more + plan + metrics + sets + ratings + chain
 
 
 PAGES: Mapping[Path, Callable[[], str]] = {

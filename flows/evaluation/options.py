@@ -9,9 +9,15 @@ from dtls.degradations.recorded import canonical, from_task
 from flows.evaluation.matching import KEY, Naming, Template
 from flows.inputs.options import SourceOptions
 from flows.interface.options import DEVICE, RESULTS, RUNNING, WHAT, Address, Panels
-from reports.metrics.choices import Colour
+from reports.metrics.choices import Colour, FeatureName
 
 RUN = r"[\w.+-]{1,64}"
+NAMED = r"[\w.+×-]{1,64}="
+REAL, TRAIN = "real", "train"
+"""What the sets are called that generated ones are compared with."""
+OF_RESULTS = ("hr", "lr", "sr_name", "lr_name", "protocol", "any_protocol", "sets", "figures", "ratings")
+"""Options of a report on results; those of one on generated images are below."""
+OF_SETS = ("real", "train")
 
 
 def _named(value: object) -> object:
@@ -32,11 +38,25 @@ def _named(value: object) -> object:
     return value
 
 
+def _named_or_not(value: object) -> object:
+    """The same, where a FOLDER alone has the last part of its address as its name."""
+    if isinstance(value, list | tuple):
+        value = [text if re.match(NAMED, text) else f"{_last_part(text)}={text}" for text in map(str, value)]
+    found = _named(value)
+    if isinstance(found, dict) and (taken := {REAL, TRAIN} & found.keys()):
+        raise ValueError(f"{taken.pop()!r} is taken; name the set, e.g. --generated samples=FOLDER")
+    return found
+
+
+def _last_part(address: str) -> str:
+    return re.sub(r"[^\w.+×-]", "-", address.rstrip("/").rpartition("/")[2])[:64]
+
+
 class ReportOptions(SourceOptions):
     """What to compare."""
 
     panels: ClassVar[Panels] = {
-        WHAT: "sr hr lr sr_name lr_name any_protocol",
+        WHAT: "sr hr lr sr_name lr_name any_protocol generated real train",
         RESULTS: "out title gallery figures rating ratings run",
         RUNNING: "batch_size device",
     }
@@ -80,8 +100,26 @@ class ReportOptions(SourceOptions):
     )
     sets: bool = Field(
         False,
-        description="measure FID, KID, precision, recall, density and coverage as well; needs the extra fid and "
+        description="measure FID, KID, precision, recall, density and coverage of all results as well; needs "
         "hundreds of images",
+    )
+    features: FeatureName = Field(
+        "inception",
+        description="features that sets are compared by: inception, as in published numbers, which needs the extra "
+        "fid; lpips; or pixels",
+    )
+    generated: Annotated[dict[str, Address], BeforeValidator(_named_or_not)] = Field(
+        default_factory=dict,
+        description="generated images to compare with --real instead of results with HR, as FOLDER or NAME=FOLDER; "
+        "repeat it for each set",
+    )
+    real: Address | None = Field(
+        None, description="folder, archive or URL of real images that --generated is compared with"
+    )
+    train: Address | None = Field(
+        None,
+        description="folder, archive or URL of the images that the model was trained on: each sample is shown beside "
+        "the nearest; by default --real",
     )
     title: str | None = Field(
         None, min_length=1, description="heading of the page, like 'Archive 1987, ×4'; by default the task"
@@ -107,6 +145,10 @@ class ReportOptions(SourceOptions):
 
     @model_validator(mode="after")
     def _says_what(self) -> Self:
+        if self.generated:
+            return self._says_what_is_real()
+        if wrong := next((name for name in OF_SETS if getattr(self, name) is not None), None):
+            raise ValueError(f"--{wrong} goes with --generated")
         if not self.sr:
             raise ValueError("--sr is required, e.g. --sr bicubic=results")
         if self.hr is None and self.lr_name is not None:
@@ -118,6 +160,20 @@ class ReportOptions(SourceOptions):
         _ = self.templates
         if self.rating == "pairs" and len(self.sr) < 2:
             raise ValueError("--rating pairs needs at least two results")
+        return self
+
+    def _says_what_is_real(self) -> Self:
+        if self.sr:
+            raise ValueError("--sr and --generated are two reports; give one of them")
+        wrong = [
+            name
+            for name in OF_RESULTS
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
+        ]
+        if wrong or self.rating != "none":
+            raise ValueError(f"--{(wrong or ['rating'])[0].replace('_', '-')} goes with --sr, not with --generated")
+        if self.real is None:
+            raise ValueError("--real is required: real images that the generated ones are compared with")
         return self
 
     @property

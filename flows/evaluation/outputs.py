@@ -14,8 +14,10 @@ from storage.receipts.survey import check_foreign
 from storage.stores.location import Entry, Location
 
 TABLE = "metrics.parquet"
+SETS_TABLE, SAMPLES_TABLE = "features.parquet", "samples.parquet"
+"""Of reports on generated images."""
 IMAGE = re.compile(r"images/[0-9a-f]{16}-[0-9a-f]{16}(-[a-z]+)?\.(png|webp)")
-KEPT = re.compile(r"rating/.*|study(-.*)?\.json|runs/run=.*/(metrics\.parquet|_summary\.json)")
+KEPT = re.compile(r"rating/.*|study(-.*)?\.json|runs/run=.*/(metrics\.parquet|samples\.parquet|_summary\.json)")
 """What stays when a later run does not make it."""
 
 

@@ -3,7 +3,7 @@
 All of it stands on the table alone, and is made anew only when that, or what was asked for, is another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
@@ -13,11 +13,12 @@ import pandas as pd
 
 from flows.engine.apart import is_not_to_be_read
 from flows.evaluation.gallery import Gallery
-from flows.evaluation.history import RUN_SUMMARY, RUNS
+from flows.evaluation.history import RUN_SUMMARY
 from flows.evaluation.measure import Measurement
 from flows.evaluation.notes import not_measured, notes_of
 from flows.evaluation.outputs import TABLE, Published, Recorder
 from flows.evaluation.projection import projection_notes
+from flows.evaluation.publishing import LATEX, MARKDOWN, PAGE, SUMMARY, Publishing
 from flows.evaluation.rating import PAGE as RATING_PAGE
 from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
 from flows.evaluation.set_metrics import set_distances
@@ -27,7 +28,7 @@ from reports.figures.crops import comparison_figure
 from reports.figures.fonts import lacking, missing
 from reports.figures.gallery import NothingToDrawError
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
-from reports.metrics.inception import Inception
+from reports.metrics.features import load_features
 from reports.metrics.registry import METRICS
 from reports.page.model import Page
 from reports.page.render import render
@@ -35,15 +36,9 @@ from reports.rating.render import ratings_markdown
 from reports.tables.render import interval_table, latex_table, markdown
 from reports.tables.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables.table import read_metrics
-from storage.receipts.lease import hold
-from storage.receipts.owners import LostError
 from storage.receipts.parquet import check_large
-from storage.receipts.status import is_planned
-from storage.receipts.units import Unit
-from storage.stores.location import Location
 
-SUMMARY, PAGE, SHEET = "summary.json", "index.html", "contact-sheet.png"
-MARKDOWN, LATEX = "summary.md", "summary.tex"
+SHEET = "contact-sheet.png"
 SHEET_ROWS, FIGURE_ROWS = 8, 4
 INTERVALS = "### All numbers, with 95 % intervals"
 DISTORTION, PERCEPTION = "psnr", "lpips"
@@ -53,33 +48,30 @@ WRITTEN = {SUMMARY, PAGE, MARKDOWN, LATEX}
 
 
 @dataclass(frozen=True)
-class Publication:
-    """The files of a report at `out`, but for the table, which is of some units.
+class _Ground:
+    """The table as it is now, what is to be noted of it, and all that the files of the report stand on."""
 
-    options: those of the run that change the files.
-    """
+    frame: pd.DataFrame
+    notes: list[str]
+    stands_on: list[Any]
 
-    out: Location
-    units: Sequence[Unit]
+
+@dataclass(frozen=True)
+class Publication(Publishing[_Ground]):
+    """The files of a report on results, compared with what they should be."""
+
     comparison: Measurement
-    options: Mapping[str, Any]
 
     def publish(self) -> str:
         """Make what the table stands for, unless it is there; the address of the page."""
-        if not self._published().is_of(self._ground().stands_on):
-            with hold(self.out, "report"):
-                if not is_planned(self.out, self.units):
-                    raise LostError.of(self.out, "another run has changed its table")
-                ground = self._ground()
-                with self._published().renewing(ground.stands_on, self._planned()) as out:
-                    self._make(ground.frame, ground.notes, out)
+        self.renew()
         text = self.out.read(MARKDOWN).decode()
         link = f"Page: `{self.out.address(PAGE)}`"
         publish("dtls-report", f"# {self.options['title']}\n\n{text}\n\n{link}\n")
         log_markdown(text.partition(INTERVALS)[0])
         return self.out.address(PAGE)
 
-    def _ground(self) -> "_Ground":
+    def ground(self) -> _Ground:
         with self.out.as_file(TABLE) as table:
             check_large(table)
             frame = read_metrics(table)
@@ -87,10 +79,6 @@ class Publication:
         notes = [*notes_of(self.comparison, frame), *projection_notes(frame, self.options["sr"])]
         made_from = [self.configuration, versions()["dtls"], *self.out.info(TABLE).listed, *said, notes]
         return _Ground(frame, notes, made_from)
-
-    def check_foreign_files(self) -> None:
-        """StorageError where files of somebody else are in the way."""
-        self._published().check_foreign_files(self._planned())
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -105,22 +93,17 @@ class Publication:
             "lpips": self.comparison.network,
         }
 
-    def _published(self) -> Published:
+    def published(self) -> Published:
         return Published.at(self.out, {*WRITTEN, SHEET, *DRAWN})
 
-    def _planned(self) -> set[str]:
-        """What may be written, but for images beside the page."""
-        planned = {*WRITTEN, f"{self._run}/{TABLE}", f"{self._run}{RUN_SUMMARY}"}
+    def planned(self) -> set[str]:
+        planned = {*WRITTEN, f"{self.run}/{TABLE}", f"{self.run}{RUN_SUMMARY}"}
         planned |= {SHEET} if self.options["gallery"] else set()
         planned |= DRAWN if self.options["figures"] else set()
         return planned | ({RATING_PAGE} if self.options["rating"] != "none" else set())
 
-    @property
-    def _run(self) -> str:
-        """The folder of this run among those that are kept."""
-        return f"{RUNS}{self.options['run'] or datetime.now(UTC).strftime('%Y-%m-%d')}"
-
-    def _make(self, frame: pd.DataFrame, notes: list[str], out: Recorder) -> None:
+    def make(self, ground: _Ground, out: Recorder) -> None:
+        frame, notes = ground.frame, ground.notes
         date = datetime.now(UTC)
         summary = self._summary(frame, notes)
         said = read_answers(self.out, self.options["ratings"]) if self.options["ratings"] else None
@@ -171,9 +154,9 @@ class Publication:
         comparison = self._readable(frame)
         collections = (comparison.hr, *comparison.sr.values())
         total = sum(len(collection.entries) for collection in collections if collection is not None)
-        inception = Inception(self.comparison.device)
+        extract = load_features(self.options["features"], self.comparison.device)
         with progress("features", total, "images") as advance:
-            distances, more = set_distances(comparison, inception, advance)
+            distances, more = set_distances(comparison, extract, advance)
         return summarise(frame, [*notes, *more], distances)
 
     def _draw(self, gallery: Gallery, out: Recorder) -> None:
@@ -202,17 +185,8 @@ class Publication:
     def _keep(self, content: Mapping[str, Any], out: Recorder) -> None:
         """Put the numbers among those of earlier runs, partitioned as pyarrow, pandas and DuckDB read it."""
         with self.out.as_file(TABLE) as table:
-            out.upload(f"{self._run}/{TABLE}", table)
-        out.write(f"{self._run}{RUN_SUMMARY}", text_of(content).encode())
-
-
-@dataclass(frozen=True)
-class _Ground:
-    """The table as it is now, what is to be noted of it, and all that the files of the report stand on."""
-
-    frame: pd.DataFrame
-    notes: list[str]
-    stands_on: list[Any]
+            out.upload(f"{self.run}/{TABLE}", table)
+        out.write(f"{self.run}{RUN_SUMMARY}", text_of(content).encode())
 
 
 def _markdown(summary: Summary, said: str) -> str:

@@ -71,8 +71,9 @@ def evaluate(options: ReportOptions) -> str:
         receipts=Receipts(out, "report", RECEIPT, TABLE),
         gather=_gather,
     )
-    shown = options.model_dump(include=SHOWN_OPTIONS) | {"title": options.title or title_of(protocol)}
-    publication = Publication(out, job.units, comparison, shown)
+    included = SHOWN_OPTIONS | ({"features"} if options.sets else set())
+    shown = options.model_dump(include=included) | {"title": options.title or title_of(protocol)}
+    publication = Publication(out, job.units, shown, comparison)
     publication.check_foreign_files()
     try:
         fanout.run(job, options)

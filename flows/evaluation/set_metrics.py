@@ -7,9 +7,9 @@ import torch
 
 from flows.evaluation.measure import Measurement
 from reports.metrics.feature_set import FeatureSet
-from reports.metrics.inception import Inception
+from reports.metrics.features import Extractor
 from reports.metrics.metric import SetMetric, SetPair, TooFewError
-from reports.metrics.registry import SET_METRICS
+from reports.metrics.registry import FEATURE_METRICS
 from storage.images.formats import ImageError
 from storage.parallel import ordered_map
 from storage.stores.location import StorageError, UnavailableError
@@ -18,20 +18,20 @@ BATCH = 32
 
 
 def set_distances(
-    comparison: Measurement, inception: Inception, advance: Callable[[int], None]
+    comparison: Measurement, extract: Extractor, advance: Callable[[int], None]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """By method its numbers of SET_METRICS, as far as there are images enough, and what must be known of them.
+    """By method its numbers of FEATURE_METRICS, as far as there are images enough, and what must be known of them.
 
     Images that cannot be read count in no set; `advance` is called for each.
     """
     if comparison.hr is None:
         return {}, ["Distances of sets compare with HR images, and there are none."]
-    truth = _features(comparison, "HR", inception, advance)
+    truth = _features(comparison, "HR", extract, advance)
     found: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
     for method in comparison.sr:
-        pair = SetPair(_features(comparison, method, inception, advance), truth)
-        found[method], more = numbers_of(method, pair, SET_METRICS)
+        pair = SetPair(_features(comparison, method, extract, advance), truth)
+        found[method], more = numbers_of(method, pair, FEATURE_METRICS)
         notes += more
     return found, list(dict.fromkeys(notes))
 
@@ -54,9 +54,7 @@ def numbers_of(method: str, pair: SetPair, metrics: Iterable[SetMetric]) -> tupl
     return found, list(dict.fromkeys(notes))
 
 
-def _features(
-    comparison: Measurement, label: str, inception: Inception, advance: Callable[[int], None]
-) -> FeatureSet:
+def _features(comparison: Measurement, label: str, extract: Extractor, advance: Callable[[int], None]) -> FeatureSet:
     collection = comparison.hr if label == "HR" else comparison.sr[label]
     features = FeatureSet()
     if collection is None:
@@ -75,9 +73,9 @@ def _features(
         advance(1)
         if x is not None:
             if waiting and (len(waiting) == BATCH or waiting[0].shape != x.shape):
-                features.add(inception(torch.cat(waiting)))
+                features.add(extract(torch.cat(waiting)))
                 waiting = []
             waiting.append(x)
     if waiting:
-        features.add(inception(torch.cat(waiting)))
+        features.add(extract(torch.cat(waiting)))
     return features

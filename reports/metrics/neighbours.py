@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reports.metrics.metric import SetDistance, SetMetric, SetPair, TooFewError
+from reports.metrics.metric import Metric, SetDistance, SetMetric, SetPair, TooFewError
 
 K = 5
 """Neighbours that a ball reaches to, as in arXiv 2002.09797."""
@@ -71,17 +71,20 @@ def radii(x: Tensor, k: int = K) -> Tensor:
     return nearest[:, -1]
 
 
-def nearest(x: Tensor, others: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def nearest(x: Tensor, others: Iterable[Tensor], own: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """For each of x, float (N, D): the distance to the nearest of `others`, and its place among all of these.
 
-    others: float (M, D) each; only one is in memory at a time. Returns float64 (N,), infinite where there is none,
-    and int64 (N,), −1 there.
+    others: float (M, D) each; only one is in memory at a time. own: int64 (N,), the place that each of x itself has
+    among them, which does not count. Returns float64 (N,), infinite where there is none, and int64 (N,), −1 there.
     """
     found = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     places = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
     start = 0
     for part in others:
         for rows, columns, distances in _blocks(x, part.to(x.device)):
+            if own is not None:
+                there = torch.arange(start + columns.start, start + columns.stop, device=x.device)
+                distances[own[rows, None] == there] = torch.inf
             distance, place = distances.min(dim=1)
             is_nearer = distance < found[rows]
             found[rows] = torch.where(is_nearer, distance, found[rows])
@@ -136,4 +139,12 @@ def _metric(name: str, description: str) -> SetMetric:
 PRECISION = _metric("precision", "share of the results within the manifold of the real images, arXiv 1904.06991")
 RECALL = _metric("recall", "share of the real images within the manifold of the results, arXiv 1904.06991")
 DENSITY = _metric("density", "how many real images' neighbourhoods a result is in, over k, arXiv 2002.09797")
+NEAR_TRAINING = Metric(
+    name="near_training",
+    label="Near training",
+    decimals=3,
+    lower_is_better=True,
+    description="share of the samples that are nearer to a training image than 99 % of the real images are: 0.01 is "
+    "chance, more is memorised",
+)
 COVERAGE = _metric("coverage", "share of the real images with a result in their neighbourhood, arXiv 2002.09797")

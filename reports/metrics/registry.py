@@ -4,8 +4,8 @@ from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
 from reports.metrics.consistency import CONSISTENCY, LR_PSNR
 from reports.metrics.fid_kid import FID, KID
 from reports.metrics.lpips import LPIPS
-from reports.metrics.metric import SampleMetric, SetMetric
-from reports.metrics.neighbours import COVERAGE, DENSITY, PRECISION, RECALL
+from reports.metrics.metric import Metric, SampleMetric, SetMetric
+from reports.metrics.neighbours import COVERAGE, DENSITY, NEAR_TRAINING, PRECISION, RECALL
 from reports.metrics.psnr import PSNR
 from reports.metrics.ssim import SSIM, SSIM_GAUSSIAN
 
@@ -19,5 +19,7 @@ METRICS: tuple[SampleMetric, ...] = (
     AUTHORS_CONSISTENCY,
 )
 """Of single images: the columns of `metrics.parquet`."""
-SET_METRICS: tuple[SetMetric, ...] = (FID, KID, PRECISION, RECALL, DENSITY, COVERAGE)
-"""Of the features of all images of a method together; no columns of the table."""
+FEATURE_METRICS: tuple[SetMetric, ...] = (FID, KID, PRECISION, RECALL, DENSITY, COVERAGE)
+"""Of the features of all images of a method together, and of those of real images."""
+SET_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, NEAR_TRAINING)
+"""Of all images of a method together; no columns of the table."""

@@ -6,7 +6,7 @@ written into it run, each by its hash, and loads nothing but images, embedded or
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +45,28 @@ def render(page: Page) -> str:
     primary, distortion or perception that is no metric's.
     """
     _check_unknown(page)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    style, theme = _template("report.css"), _template(THEME)
+    style, theme = style_and_theme()
     scripts = [_template(name) for name in SCRIPTS]
-    return environment.get_template("report.html.j2").render(
-        page=page,
-        policy=_policy([theme, *scripts], style, embedded=_all_embedded(page.scenes)),
-        style=style,
-        theme=theme,
-        scripts=scripts,
-        data=page_data(page),
-        verdict=verdict(page),
-        summary=[_summary_row(place, page) for place in range(len(page.summary))],
-        intervals=any(f"{m.name}_low" in row for m in page.metrics for row in page.summary),
-        comparisons=_comparisons(page),
-        said=_said(page),
-        results=len(page.rows),
-        failed=int((page.rows["status"] != "ok").sum()),
-        images=page.rows["key"].nunique(),
-        configuration={str(name): _text(value) for name, value in page.configuration.items()},
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            policy=policy_of([theme, *scripts], style, _sources(page.scenes)),
+            style=style,
+            theme=theme,
+            scripts=scripts,
+            data=page_data(page),
+            verdict=verdict(page),
+            summary=[_summary_row(place, page) for place in range(len(page.summary))],
+            intervals=any(f"{m.name}_low" in row for m in page.metrics for row in page.summary),
+            comparisons=_comparisons(page),
+            said=_said(page),
+            results=len(page.rows),
+            failed=int((page.rows["status"] != "ok").sum()),
+            images=page.rows["key"].nunique(),
+            configuration={str(name): text_of_value(value) for name, value in page.configuration.items()},
+        )
     )
 
 
@@ -79,8 +80,25 @@ def _template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _policy(scripts: Sequence[str], style: str, *, embedded: bool) -> str:
-    images = "data:" if embedded else "data: 'self' file:"  # 'self' is nothing to a page that is opened from disk
+def environment() -> Environment:
+    """Jinja's, which escapes whatever a template prints and refuses names that it is not given."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
+def style_and_theme() -> tuple[str, str]:
+    """The style of all pages, and the script that chooses between light and dark."""
+    return _template("report.css"), _template(THEME)
+
+
+def policy_of(scripts: Sequence[str], style: str, images: Iterable[str]) -> str:
+    """The content security policy of a page with these texts and these sources of images.
+
+    ValueError for an image that is neither embedded nor beside the page.
+    """
+    beside = [source for source in images if not is_embedded(source)]
+    images = "data: 'self' file:" if beside else "data:"  # 'self' is nothing to a page that is opened from disk
     allowed = " ".join(map(_hash, scripts))
     return f"default-src 'none'; img-src {images}; style-src {_hash(style)}; script-src {allowed}; base-uri 'none'"
 
@@ -89,11 +107,9 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _all_embedded(scenes: Sequence[GalleryRow]) -> bool:
+def _sources(scenes: Sequence[GalleryRow]) -> list[str]:
     images = [image for scene in scenes for image in scene.images]
-    sources = [s for p in images for s in (p.source, p.thumbnail, *p.maps.values()) if s is not None]
-    beside = [source for source in sources if not is_embedded(source)]
-    return not beside
+    return [s for p in images for s in (p.source, p.thumbnail, *p.maps.values()) if s is not None]
 
 
 def _summary_row(place: int, page: Page) -> dict[str, Any]:
@@ -145,10 +161,10 @@ def _comparison(pair: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
     }
 
 
-def _text(value: object) -> str:
+def text_of_value(value: object) -> str:
     """A configuration's value as people read it."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_text(part)}" for name, part in value.items())
+        return ", ".join(f"{name}: {text_of_value(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(text_of_value, value))
     return "–" if value is None else str(value)

@@ -35,6 +35,9 @@ _LATEX = {
 """What LaTeX would read as a command, a ligature or an option, and what its fonts may lack."""
 
 
+MEANS = "Means with 95 % intervals; best in bold, second in italics."
+
+
 def latex_table(summary: Summary, metrics: Sequence[Metric] | None = None, *, label: str = "tab:comparison") -> str:
     r"""A `table` with the protocol in its caption; wants `\usepackage{booktabs}`.
 
@@ -68,13 +71,16 @@ def latex_table(summary: Summary, metrics: Sequence[Metric] | None = None, *, la
     )
 
 
-def interval_table(summary: Summary, metrics: Sequence[Metric] | None = None) -> str:
-    """The same in Markdown, under the protocol; each mean with its 95 % interval where the summary has one."""
+def interval_table(summary: Summary, metrics: Sequence[Metric] | None = None, *, words: str = MEANS) -> str:
+    """The same in Markdown, under the protocol; each mean with its 95 % interval where the summary has one.
+
+    words: what the numbers are.
+    """
     shown = summary.metrics if metrics is None else metrics
     failures = any(row["failed"] for row in summary.methods)
     head = ["Method", *(_titled(m) for m in shown), "Images", *["Failed"] * failures]
     table = markdown_table(head, _rows(summary, shown, markdown, _markdown_number, failures=failures))
-    return f"{summary.conditions}. Means with 95 % intervals; best in bold, second in italics.\n\n{table}\n"
+    return f"{summary.conditions}. {words}\n\n{table}\n"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], columns: str = "l") -> str:

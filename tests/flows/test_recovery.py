@@ -247,7 +247,7 @@ def test_a_page_is_not_made_without_images_that_are_out_of_reach(
 
 @pytest.mark.slow
 def test_pages_are_written_under_the_lease(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, make = tmp_path / "report", Publication._make
+    out, make = tmp_path / "report", Publication.make
 
     def beside_another(*given: Any) -> None:
         assert (out / LEASE).exists()
@@ -256,7 +256,7 @@ def test_pages_are_written_under_the_lease(compared: Path, tmp_path: Path, monke
         make(*given)
 
     with monkeypatch.context() as watched:
-        watched.setattr(Publication, "_make", beside_another)
+        watched.setattr(Publication, "make", beside_another)
         reported(compared, out, title="The first")
     assert b"<h1>The first</h1>" in (out / "index.html").read_bytes()
     assert not (out / LEASE).exists()

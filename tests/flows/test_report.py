@@ -19,7 +19,6 @@ from flows.interface.errors import RunError
 from flows.report import ReportOptions, report
 from flows.upscale import UpscaleOptions, upscale
 from reports.metrics import fid_kid
-from reports.metrics.inception import InceptionError
 from reports.metrics.registry import METRICS, SET_METRICS
 from storage.stores.location import StorageError
 
@@ -310,18 +309,15 @@ def test_the_images_shown_go_from_the_worst_to_the_best() -> None:
 
 @pytest.mark.slow
 def test_fid_and_kid_want_their_extra(compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: str) -> None:
-        raise InceptionError("install dtls[fid]")
-
-    monkeypatch.setattr(publish, "Inception", missing)
-    with pytest.raises(WeightsError, match=r"install dtls\[fid\]"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(WeightsError, match=r"install 'dtls\[fid\]'; or take others with --features lpips"):
         report.fn(options(compared, tmp_path, sets=True))
 
 
 class Means:
     """In Inception's place: the mean colour of an image's quarters as its features."""
 
-    def __init__(self, _: str) -> None: ...
+    def __init__(self, *_: str) -> None: ...
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(x.float() / 255, 2).flatten(1)
@@ -331,7 +327,7 @@ class Means:
 def test_fid_and_kid_are_of_all_images_and_refused_for_few(
     compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "Inception", Means)
+    monkeypatch.setattr(publish, "load_features", Means)
     report.fn(options(compared, tmp_path, sets=True, lpips="none"))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert "KID of 12 images would be noise" in " ".join(summary["notes"])

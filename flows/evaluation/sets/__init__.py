@@ -1,0 +1,1 @@
+"""Generated images against real ones: features in units, then numbers, samples and a page."""
