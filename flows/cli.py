@@ -207,6 +207,7 @@ COMMANDS = {
             "dtls trajectory lr figures --checkpoint model",
             "dtls trajectory lr figures --checkpoint model --scale 8 --sampler cold --images 2 --columns 15",
             "dtls trajectory blurred figures --checkpoint deblurring --strength 0.5",
+            "dtls trajectory gaussian figures --checkpoint ddpm --sampling-steps 50",
         ),
         printed=True,
     ),

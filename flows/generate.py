@@ -3,7 +3,6 @@
 Unit: 256 samples, or a shard. Proof: its receipt, written after the images; see flows/generation/run.py.
 """
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -14,7 +13,7 @@ from dtls.inference.sampling import Sampling
 from dtls.registry import INTERPOLATIONS
 from flows.engine.flow import flow
 from flows.engine.options import MakingOptions
-from flows.generation.seeds import DIGITS, MAX_COUNT, key_of
+from flows.generation.seeds import DIGITS, EXPONENTIAL, GAUSSIAN, MAX_COUNT, checked_start, is_noise, key_of
 from flows.inputs.methods import MethodSpec, file_of_weights
 from flows.inputs.selection import Target
 from flows.inputs.sources import SourceSpec, absolute, check_within
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from flows.generation.making import Generation
     from flows.generation.origins import Origin
     from flows.generation.spec import GenerationSpec
-
-GAUSSIAN, EXPONENTIAL = "gaussian", "exponential"
 
 
 class GenerateOptions(MakingOptions):
@@ -116,16 +113,7 @@ class GenerateOptions(MakingOptions):
     @field_validator("start")
     @classmethod
     def _is_a_start(cls, start: str) -> str:
-        kind, _, rate = start.partition(":")
-        if kind != EXPONENTIAL:
-            return start
-        try:
-            value = float(rate)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{start} has no rate above 0; say {EXPONENTIAL}:0.5")
-        return f"{EXPONENTIAL}:{value:g}"
+        return checked_start(start)
 
     @field_validator("mix")
     @classmethod
@@ -173,7 +161,7 @@ class GenerateOptions(MakingOptions):
     @property
     def starts_from_images(self) -> bool:
         """Whether images begin with images."""
-        return self.start != GAUSSIAN and not self.start.startswith(f"{EXPONENTIAL}:")
+        return not is_noise(self.start)
 
     @property
     def images(self) -> str | None:

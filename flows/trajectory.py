@@ -1,31 +1,33 @@
 """`dtls trajectory`: the chain that a model walks from its input to the result, as one figure and one table."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dtls.choices import Precision
 from dtls.degradations.recorded import at_strength
 from dtls.errors import SamplingError, SizeError
 from dtls.inference.sampling import Sampling
+from flows.generation.seeds import EXPONENTIAL, checked_start, is_noise
 from flows.inputs.compatibility import check_degraded, check_misfits
-from flows.inputs.contents import list_images
 from flows.inputs.masks import Masks
-from flows.inputs.methods import load_checkpointed
+from flows.inputs.methods import checkpoint_folder, load_checkpointed
 from flows.inputs.options import SourceOptions
 from flows.inputs.sources import check_within
 from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
-from storage.archives.source import Source, open_source
+from storage.archives.source import open_source
 from storage.images import decode as codec
-from storage.images.formats import ImageError
 from storage.receipts.lease import hold
-from storage.stores.location import Entry, Location, StorageError
+from storage.stores.location import Location
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dtls.inference.trained import Step, Trained
+    from dtls.inference.trained import Trained
+    from dtls.models.base import Model
+    from flows.evaluation.walks import Walk
     from reports.figures.gallery import GalleryItem
 
 FIGURE, TABLE = "trajectory.png", "chain.parquet"
@@ -40,7 +42,10 @@ class TrajectoryOptions(Options):
         RUNNING: "device precision",
     }
 
-    source: Address = Field(description="folder or URL of LR images, or of the degraded images that a model restores")
+    source: Address = Field(
+        description="folder or URL of LR images, or of the degraded images that a model restores; of a generative "
+        "model gaussian or exponential:0.5 for noise, or a folder of images, to which noise is added up to --strength"
+    )
     out: Address = Field(description="folder or URL for trajectory.png and chain.parquet")
     checkpoint: Address = Field(
         description="folder or URL of a trained model whose sampler takes several timesteps, like faces-x8"
@@ -52,7 +57,11 @@ class TrajectoryOptions(Options):
         description="how many times larger the results are, like 8; by default as many as the model was trained for",
     )
     strength: float = Field(
-        1.0, gt=0, le=1, description="of models that restore: how much of the degradation the images have, like 0.5"
+        1.0,
+        gt=0,
+        le=1,
+        description="of models that restore: how much of the degradation the images have, like 0.5; of generative "
+        "ones: how much of the noise is added to images",
     )
     masks: Address | None = Field(
         None,
@@ -86,29 +95,80 @@ class TrajectoryOptions(Options):
             raise ValueError(f"out is a folder; the figure in it is {FIGURE}")
         return self
 
+    @field_validator("source")
+    @classmethod
+    def _is_a_start(cls, source: str) -> str:
+        return checked_start(source)
+
+    @property
+    def starts_from_noise(self) -> bool:
+        """Whether a generative model is to begin with noise."""
+        return is_noise(self.source)
+
 
 def trajectory(options: TrajectoryOptions) -> str:
-    """Show the chain that a model walks from its input to the result, and measure each of its states."""
+    """Show the chain that a model walks to its result, and measure each of its states."""
+    from dtls.checkpoints.checkpoint import kind_of
     from reports.figures.contact_sheet import contact_sheet_png
     from reports.tables.chain import chain_parquet, chain_row
 
-    source, out = open_source(options.source), Location.of(options.out)
-    check_within(out, options.source)
-    method = _loaded(options)
-    masks = Masks.at(options.masks, SourceOptions()) if options.masks is not None else None
+    out = Location.of(options.out)
+    if not options.starts_from_noise:
+        check_within(out, options.source)
+    with checkpoint_folder(options.checkpoint) as folder:
+        generates = kind_of(folder).generates
     items, rows = [], []
-    for entry in list_images(source)[: options.images]:
-        try:
-            shown, steps = _walked(method, source, entry, masks, options)
-        except ImageError as error:
-            raise StorageError(f"{source}/{entry.key}: {error}") from error
-        items.append(_drawn(entry.key, shown, steps, options.columns))
-        rows += [chain_row(entry.key, step.t, step.x.float().cpu().numpy()) for step in steps]
+    for walk in _generated(options) if generates else _restored(options):
+        items.append(_drawn(walk, options.columns))
+        rows += [chain_row(walk.key, step.t, step.x.float().cpu().numpy()) for step in walk.steps]
     figure = contact_sheet_png(items)
     with hold(out, "trajectory"):
         out.write(TABLE, chain_parquet(rows))
         out.write(FIGURE, figure)
     return out.address(FIGURE)
+
+
+def _restored(options: TrajectoryOptions) -> "Iterator[Walk]":
+    """From LR or degraded images to results."""
+    from flows.evaluation.walks import walks_of_images
+
+    if options.starts_from_noise:
+        raise SamplingError(f"{options.checkpoint}: makes no images of noise; {options.source} is not for it")
+    source, method = open_source(options.source), _loaded(options)
+    masks = Masks.at(options.masks, SourceOptions()) if options.masks is not None else None
+    return walks_of_images(method, source, options.images, options.scale, masks)
+
+
+def _generated(options: TrajectoryOptions) -> "Iterator[Walk]":
+    """From noise, or from noised images, to samples."""
+    from dtls.devices import best_device
+    from dtls.inference.generation import load_generator
+    from flows.evaluation.walks import walks_of_noise, walks_of_noised
+    from flows.generation.origins import FromImages, FromSeeds
+
+    for name in ("scale", "masks", "any_protocol"):
+        if getattr(options, name):
+            raise SamplingError(f"{options.checkpoint}: makes images of noise; leave --{name.replace('_', '-')} out")
+    with checkpoint_folder(options.checkpoint) as folder:
+        device = best_device(options.device)
+        generator = load_generator(folder, device, options.precision, options.sampler, options.sampling_steps)
+    _check_walks(options, generator.model)
+    if options.starts_from_noise:
+        if options.strength != 1:
+            raise SamplingError(f"--strength goes with a folder of images, not with {options.source}")
+        kind, _, rate = options.source.partition(":")
+        start = FromSeeds("exponential", float(rate)) if kind == EXPONENTIAL else FromSeeds()
+        return walks_of_noise(generator, start, options.seed, options.images)
+    FromImages(options.strength).check(generator)
+    return walks_of_noised(generator, open_source(options.source), options.images, options.strength, options.seed)
+
+
+def _check_walks(options: TrajectoryOptions, model: "Model") -> None:
+    """SamplingError for a model without a chain."""
+    if not model.walks:
+        raise SamplingError(
+            f"{options.checkpoint}: {model.name} makes its results in one step, so that there is no chain to show"
+        )
 
 
 def _loaded(options: TrajectoryOptions) -> "Trained":
@@ -123,10 +183,7 @@ def _loaded(options: TrajectoryOptions) -> "Trained":
         strength=options.strength,
     )
     method = load_checkpointed(options.checkpoint, best_device(options.device), sampling)
-    if not method.model.walks:
-        raise SamplingError(
-            f"{options.checkpoint}: {method.name} makes its results in one step, so that there is no chain to show"
-        )
+    _check_walks(options, method.model)
     if options.sampler is None and method.model.shows is not None:
         method.sample, _ = method.model.sampler(method.model.shows, None)
     if options.masks is not None and not method.needs_mask:
@@ -141,34 +198,11 @@ def _loaded(options: TrajectoryOptions) -> "Trained":
     return method
 
 
-def _walked(
-    method: "Trained", source: Source, entry: Entry, masks: Masks | None, options: TrajectoryOptions
-) -> tuple["Tensor", list["Step"]]:
-    """An image as it is shown, (1, C, h, w) in [0, 1], and the steps from it to the result; or ImageError."""
-    import torch
-
-    from dtls.inference.pixels import to_unit
-    from flows.transform.holes import MaskReader, as_taken
-    from storage.images.photo import open_photo
-
-    read = MaskReader(masks.source).fetch(masks.of(entry.key)) if masks is not None else None
-    photograph, hole = as_taken(open_photo(source.fetch(entry)), method, read)
-    x = to_unit(np.array(photograph.pixels)[None])
-    mask = torch.from_numpy(hole).float()[None, None] if hole is not None else None
-    height, width = x.shape[-2:]
-    if not method.takes_same_size:
-        x = x.expand(-1, 3, -1, -1)
-        scale = options.scale or method.max_scale
-        height, width = round(height * scale), round(width * scale)
-    steps = method.trajectory(x, (height, width), mask)
-    return (x if mask is None else torch.where(mask > 0, 1.0, x)), steps
-
-
-def _drawn(key: str, given: "Tensor", steps: list["Step"], columns: int) -> "GalleryItem":
-    """A row of the figure: the input, and as many steps as there are columns."""
+def _drawn(walk: "Walk", columns: int) -> "GalleryItem":
+    """A row of the figure: what the chain began with, and as many steps as there are columns."""
     from reports.figures.gallery import GalleryImage, GalleryItem
 
-    shown = [*steps]
+    shown = [*walk.steps]
     if len(shown) > 1 and shown[-1].images.equal(shown[-2].images):  # most samplers end with what they predict at 1
         del shown[-2]
     chosen = {round(i * (len(shown) - 1) / (columns - 1)) for i in range(columns)}
@@ -177,7 +211,8 @@ def _drawn(key: str, given: "Tensor", steps: list["Step"], columns: int) -> "Gal
         for place, step in enumerate(shown)
         if place in chosen
     ]
-    return GalleryItem(key, [GalleryImage("input", _png(given), role="lr"), *images])
+    given = [] if walk.given is None else [GalleryImage("input", _png(walk.given), role="lr")]
+    return GalleryItem(walk.key, [*given, *images])
 
 
 def _png(x: "Tensor") -> bytes:

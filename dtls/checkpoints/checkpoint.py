@@ -114,6 +114,14 @@ def load_checkpoint(folder: Path, kind: type[M] = Model) -> M:  # type: ignore[a
     return model
 
 
+def kind_of(folder: Path) -> type[Model]:
+    """The class of the model in `folder`, by its configuration alone; CheckpointError where there is none."""
+    try:
+        return model_class({"method": "dtls", **json.loads(_read(folder, CONFIG))}["method"])
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: not the configuration of a model ({error})") from error
+
+
 def load_hashed(folder: Path, device: str | torch.device = "cpu") -> tuple[Model, str]:
     """The model in `folder`, and the sha256 of the very bytes it was made of: what its results depend on."""
     if (size := _size(folder / CONFIG)) > MAX_CONFIG:

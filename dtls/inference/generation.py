@@ -107,9 +107,10 @@ class Generator:
         return self._in_batches(lambda part, _, __: way(self.network, part), images, none, images_come=False)
 
     @torch.inference_mode()
-    def partly(self, images: Tensor, strength: float, seeds: Tensor) -> Tensor:
+    def partly(self, images: Tensor, strength: float, seeds: Tensor, callback: Callback | None = None) -> Tensor:
         """Images (N, C, S, S) in [0, 1] that begin as `images` with so much of the chain's noise, 0 < strength ≤ 1.
 
+        callback: sees each step, as that of `images` does.
         SamplingError where `edits` is false.
         """
         way = self._way.partly
@@ -117,7 +118,9 @@ class Generator:
             raise SamplingError(f"{self._named()} does not begin with images")
         if not 0 < strength <= 1:
             raise SamplingError(f"a strength is above 0 and at most 1, not {strength:g}")
-        return self._in_batches(lambda part, some, _: way(self.network, part, strength, some), images, seeds)
+        return self._in_batches(
+            lambda part, some, count: way(self.network, part, strength, some, _first(callback, count)), images, seeds
+        )
 
     def _named(self) -> str:
         sampler = self.identity.get("sampler")

@@ -52,13 +52,14 @@ class Way:
     images: from network, z, the images' seeds (N,) and a callback that sees each step, to images (N, C, S, S), not
     clamped.
     z: from network and images in [0, 1] to the z that these are made of; None where the sampler has no way back.
-    partly: from network, images, strength in (0, 1] and seeds to images that begin as those; None where it cannot.
+    partly: from network, images, strength in (0, 1], seeds and a callback to images that begin as those; None where
+    it cannot.
     made_with: what of it identifies results.
     """
 
     images: Callable[[Network, Tensor, Tensor, Callback | None], Tensor]
     z: Callable[[Network, Tensor], Tensor] | None
-    partly: Callable[[Network, Tensor, float, Tensor], Tensor] | None
+    partly: Callable[[Network, Tensor, float, Tensor, Callback | None], Tensor] | None
     made_with: Mapping[str, str]
 
 
@@ -132,11 +133,13 @@ class GenerativeChain(Generative, Diffusion):
         def images(network: Network, z: Tensor, seeds: Tensor, callback: Callback | None) -> Tensor:
             return self.walked(network, scheduler, None, z, Noise(seeds), callback)
 
-        def partly(network: Network, given: Tensor, strength: float, seeds: Tensor) -> Tensor:
+        def partly(
+            network: Network, given: Tensor, strength: float, seeds: Tensor, callback: Callback | None
+        ) -> Tensor:
             """SDEdit (2108.01073): noised to the step of the sampler nearest below strength · T, then as ever."""
             t = max((t for t in timesteps if t <= strength * self.timesteps), default=timesteps[-1])
             noise, x0 = Noise(seeds), self.encoded(given)
             state = self.noised(x0, torch.full((len(x0),), t, device=x0.device), noise(x0))
-            return self.walked(network, scheduler, None, state, noise, None, start=t)
+            return self.walked(network, scheduler, None, state, noise, callback, start=t)
 
         return Way(images, None, partly, chosen)

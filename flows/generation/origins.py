@@ -105,8 +105,8 @@ class FromImages:
 
     strength: float
 
-    def __call__(self, generator: "Generator", samples: Sequence[Seeded], step: Step) -> Drawn:  # noqa: ARG002
-        made = generator.partly(images_of(samples), self.strength, seeds_of(samples))
+    def __call__(self, generator: "Generator", samples: Sequence[Seeded], step: Step) -> Drawn:
+        made = generator.partly(images_of(samples), self.strength, seeds_of(samples), step)
         return Drawn(made, [{"start": sample.entry.parts[0].key} for sample in samples if sample.entry.parts[0]])
 
     def check(self, generator: "Generator") -> None:

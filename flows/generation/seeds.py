@@ -5,6 +5,7 @@ So an image does not depend on how many others there are, nor on which unit, pro
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 
 from storage.stores.location import Entry
@@ -13,6 +14,29 @@ DIGITS = 8
 MAX_COUNT = 10**DIGITS
 BITS = 62
 """Of a seed, so that it fits the signed 64-bit integers of tables and of torch."""
+
+
+GAUSSIAN, EXPONENTIAL = "gaussian", "exponential"
+"""What noise images begin with: N(0, 1), or Exp(rate), which is written `exponential:0.5`."""
+
+
+def is_noise(start: str) -> bool:
+    """Whether images begin with noise, and not with the images at an address."""
+    return start == GAUSSIAN or start.startswith(f"{EXPONENTIAL}:")
+
+
+def checked_start(start: str) -> str:
+    """What images begin with, in one way of writing; ValueError for noise that there is not."""
+    kind, _, rate = start.partition(":")
+    if kind != EXPONENTIAL:
+        return start
+    try:
+        value = float(rate)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{start} has no rate above 0; say {EXPONENTIAL}:0.5")
+    return f"{EXPONENTIAL}:{value:g}"
 
 
 def key_of(number: int) -> str:

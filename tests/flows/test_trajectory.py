@@ -13,13 +13,18 @@ from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.errors import ProtocolError, SamplingError, SizeError
+from dtls.inference.generation import load_generator
 from dtls.models.base import Model
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.models.sr3 import SR3
 from dtls.models.srcnn import SRCNN
 from flows.downscale import DownscaleOptions, downscale
+from flows.evaluation.walks import walks_of_noise
+from flows.generation.origins import FromSeeds
+from flows.generation.seeds import seed_of
 from flows.trajectory import TrajectoryOptions, trajectory
 from storage.stores.location import StorageError
+from tests.flows.generating import save_prior
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,7 @@ def saved(model: Model, folder: Path) -> str:
     return str(folder)
 
 
-def chain_of(source: Path, out: Path, **changes: object) -> list[dict[str, Any]]:
+def chain_of(source: Path | str, out: Path, **changes: object) -> list[dict[str, Any]]:
     options = {"source": str(source), "out": str(out), "device": "cpu", "images": 1, **changes}
     trajectory(TrajectoryOptions.model_validate(options))
     rows: list[dict[str, Any]] = pq.read_table(out / "chain.parquet").to_pylist()
@@ -169,3 +174,53 @@ def test_what_is_no_chain_and_options_of_others_are_refused(
     with pytest.raises(error, match=words):
         chain_of(tmp_path / "lr", tmp_path / "out", checkpoint=found, **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of an untrained DDPM of 8×8 pixels, of 20 steps."""
+    return save_prior(tmp_path_factory.mktemp("prior"), timesteps=20)
+
+
+@pytest.mark.parametrize(("start", "kl"), [("gaussian", 0.0), ("exponential:0.5", 2.807)])
+def test_noise_is_followed_to_the_samples_of_generate(start: str, kl: float, prior: str, tmp_path: Path) -> None:
+    rows = chain_of(start, tmp_path, checkpoint=prior, images=2, sampling_steps=4)
+    assert [(row["sample"], row["t"]) for row in rows] == [
+        (name, t) for name in ("00000000", "00000001") for t in (20, 15, 10, 5, 0)
+    ]
+    assert rows[0]["kl_moments"] == pytest.approx(kl, abs=0.1 + kl / 4)  # of 192 values
+    generator = load_generator(Path(prior), sampling_steps=4)
+    walks = list(walks_of_noise(generator, FromSeeds(), 3, 2))
+    seeds = torch.tensor([seed_of(3, walk.key) for walk in walks])
+    for walk, image in zip(walks, generator.images(generator.z(seeds), seeds), strict=True):
+        assert torch.equal(walk.steps[-1].images[0], image)
+
+
+def test_images_are_noised_as_far_as_is_asked_for_and_followed_back(prior: str, tiles: Path, tmp_path: Path) -> None:
+    rows = chain_of(tiles, tmp_path / "out", checkpoint=prior, strength=0.5, sampling_steps=4, images=2, columns=3)
+    assert [(row["sample"], row["t"]) for row in rows] == [(key, t) for key in ("a.png", "b.png") for t in (10, 5, 0)]
+    with Image.open(tmp_path / "out" / "trajectory.png") as drawn:
+        assert drawn.width == 2 * 32 + 3 * 256 + 2 * 16  # the image, t = 10, and the result, which is that of t = 5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"scale": 2}, "makes images of noise; leave --scale out"),
+        ({"strength": 0.5}, "--strength goes with a folder of images, not with gaussian"),
+        ({"sampler": "cold"}, "has no sampler cold"),
+    ],
+)
+def test_options_that_mean_nothing_to_a_generative_model_are_refused(
+    options: dict[str, Any], words: str, prior: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SamplingError, match=words):
+        chain_of("gaussian", tmp_path / "out", checkpoint=prior, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_lr_images_does_not_begin_with_noise(folders: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(SamplingError, match="makes no images of noise; gaussian is not for it"):
+        chain_of("gaussian", tmp_path / "out", checkpoint=folders[1])
+    with pytest.raises(ValidationError, match="has no rate above 0"):
+        chain_of("exponential:x", tmp_path / "out", checkpoint=folders[1])
