@@ -48,7 +48,10 @@ def status(options: StatusOptions) -> str:
         return f"{target}: nothing is done yet; {_work(owner)}"
     found = standing(target, options.workers, lambda count: progress(f"read {target}", count, "receipts"), _namer)
     for reason, count in found.reasons.most_common(REASONS):
-        log(f"  failed: {reason}" + (f" ({count:,} times)" if count > 1 else ""))
+        some = f"{found.examples[reason]} and {count - 1:,} more" if count > 1 else found.examples[reason]
+        log(f"  failed: {some}: {reason}")
+    if (more := len(found.reasons) - REASONS) > 0:
+        log(f"  … and {counted(more, 'more reason')}; the manifest has them all")
     work = _work(found.owner, is_finished=found.is_finished and not found.left)
     is_packed_last = packing is not None and not found.left and not found.is_finished
     return f"{target}: {_progress_of(found)}; {'to be packed; ' if is_packed_last else ''}{work}"

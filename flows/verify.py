@@ -10,6 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from flows.evaluation.outputs import SETS_TABLE, TABLE
+from flows.inputs.methods import checkpoint_folder
 from flows.interface.console import log, progress
 from flows.interface.errors import RunError
 from flows.interface.options import CORES, RUNNING, WHAT, Address, Options, Panels
@@ -19,7 +20,7 @@ from storage.receipts.agreement import Gathered
 from storage.receipts.lease import hold
 from storage.receipts.schemas import MADE_OF
 from storage.stores.location import Location
-from storage.verification import RECEIPT, Problem, Verification
+from storage.verification import RECEIPT, NoReceiptsError, Problem, Verification
 
 LINES, NAMES = 20, 5
 TABLES = {
@@ -37,7 +38,7 @@ class VerifyOptions(Options):
         RUNNING: "workers",
     }
 
-    target: Address = Field(description="folder, archive or URL that a flow wrote: shards, images or a report")
+    target: Address = Field(description="folder, archive or URL that a flow wrote: shards, images, report or model")
     repair: bool = Field(
         False,
         description="remove the receipts of damaged files, and damaged tables, so that the next run of the flow "
@@ -47,11 +48,16 @@ class VerifyOptions(Options):
 
 
 def verify(options: VerifyOptions) -> str:
-    """Recheck every file, hash and row of a target, and print what is wrong."""
+    """Recheck every file, hash and row of a target, and print what is wrong; of a model, whether it can be loaded."""
     target = Location.of(options.target)
     packing = Packing(options.target) if is_archive(options.target) and target.what_is_there() != "folder" else None
     receipts = packing.staging if packing else target
-    found = Verification(receipts, options.workers, packing, TABLES)
+    try:
+        found = Verification(receipts, options.workers, packing, TABLES)
+    except NoReceiptsError:
+        if (model := _model_at(target)) is None:
+            raise
+        return model
     reported: list[Problem] = []
     remove: set[str] = set()
     others: set[str] = set()
@@ -84,6 +90,19 @@ def verify(options: VerifyOptions) -> str:
         _repair(receipts, remove)
     if stuck:
         raise RunError(f"{target}: {counted(stuck, 'file')} could not be read, so no receipt was dropped for that")
+    return summary
+
+
+def _model_at(target: Location) -> str | None:
+    """What a model there is, loaded, as it has no receipts; None for none, CheckpointError for a bad one."""
+    from dtls.checkpoints.checkpoint import CONFIG, WEIGHTS, load_hashed
+
+    if not (target.exists(CONFIG) and target.exists(WEIGHTS)):
+        return None
+    with checkpoint_folder(target.url) as folder:
+        model, digest = load_hashed(folder)
+    summary = f"verify {target}: a model of the method {model.name} that can be loaded (sha256 {digest[:16]}…)"
+    log(summary)
     return summary
 
 

@@ -34,6 +34,10 @@ RECEIPT = re.compile(rf"{re.escape(STATE)}/receipts/[^/]+/(?:[^/]+/)*[^./][^/]*\
 PROOF = ("output", "output_bytes", "sha256")
 
 
+class NoReceiptsError(StorageError):
+    """No flow that writes receipts was at a target."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is wrong with a file, and what to remove for the next run to make it again: nothing where that is open.
@@ -90,7 +94,7 @@ class Verification:
         if not self.sizes:
             raise StorageError(f"{packing or target}: nothing there to verify")
         if not self.receipts:
-            raise StorageError(f"{target}: holds no receipts, so there is nothing to verify")
+            raise NoReceiptsError(f"{target}: holds no receipts, so there is nothing to verify")
         flow = self.receipts[0].split("/")[2]
         self.agreement = Agreement(target, flow, gathered.get(flow, Gathered()))
         self.claims: dict[str, list[Claim]] = {}

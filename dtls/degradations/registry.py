@@ -6,7 +6,7 @@ Names, values and titles need nothing imported; what makes an operator is import
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -154,9 +154,13 @@ def parts_of_spec(spec: str) -> tuple[Part, ...]:
     return _parts(spec, "degradation", {family.spec: family for family in FAMILIES}, _tasks())
 
 
-def parts_of_task(task: str) -> tuple[Part, ...]:
-    """The degradations that a task undoes; DegradationError where it is not known."""
-    return _parts(task, "task", _tasks(), {family.spec: family for family in FAMILIES})
+def parts_of_task(task: str, *, without: str = "") -> tuple[Part, ...]:
+    """The degradations that a task undoes; DegradationError where it is not known.
+
+    without: a task that is not named among those that there are.
+    """
+    known = {name: family for name, family in _tasks().items() if name != without}
+    return _parts(task, "task", known, {family.spec: family for family in FAMILIES})
 
 
 def spec_of_task(task: str) -> str:
@@ -219,14 +223,19 @@ def _part(text: str, kind: str, known: dict[str, Family], others: dict[str, Fami
     return Part(family, family.read(name, value if colon else None))
 
 
-def _meant(name: str, kind: str, known: Iterable[str], others: dict[str, Family]) -> str:
+def _meant(name: str, kind: str, known: Container[str], others: dict[str, Family]) -> str:
     """What somebody probably meant who wrote an unknown name, or all that there is."""
     if name in others:
         family = others[name]
         return f": the {kind} of {name!r} is {family.task if kind == 'task' else family.spec!r}"
-    if near := get_close_matches(name, known, 1):
+    there = [text for text in (tasks() if kind == "task" else specs()) if _name(text) in known]
+    if near := get_close_matches(name, map(_name, there), 1):
         return f"; did you mean {near[0]!r}?"
-    return f"; there are {', '.join(tasks() if kind == 'task' else specs())}"
+    return f"; there are {', '.join(there)}"
+
+
+def _name(text: str) -> str:
+    return text.partition(":")[0]
 
 
 def _tasks() -> dict[str, Family]:

@@ -52,7 +52,7 @@ class Masks:
         if found:
             some = " and ".join(entry.key for entry in found)
             return refused_entry(key, f"{self.source} has several masks for it, {some}; leave one")
-        return refused_entry(key, f"{self.source} has no mask for it, such as {formats.stem(key)}.png")
+        return refused_entry(key, f"{self.source} has no mask for it; {formats.stem(key)}.png would be one")
 
     def log_unused(self, images: Iterable[Entry]) -> None:
         """Log masks that no image uses."""
@@ -69,7 +69,7 @@ def with_masks(images: Iterable[Entry], masks: Masks) -> list[Entry]:
 
 def check_apart(masks: str, source: str, options: SelectionOptions) -> None:
     """StorageError where masks are among the images, and would be taken for more of them."""
-    if options.takes_all and Location.of(masks).within(Location.of(source)):
+    if not options.chooses and Location.of(masks).within(Location.of(source)):
         raise StorageError(
             f"{masks}: is inside the source {source}, so that masks would be taken for images; move them, or leave "
             "them out by --exclude"

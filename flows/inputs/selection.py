@@ -73,8 +73,13 @@ class SelectionOptions(SourceOptions, MakingOptions):
         return self
 
     @property
+    def chooses(self) -> bool:
+        """Whether it is said which of the images are taken, by their names."""
+        return bool(self.include or self.exclude or self.key_list)
+
+    @property
     def takes_all(self) -> bool:
-        return not (self.include or self.exclude or self.key_list or self.limit)
+        return not (self.chooses or self.limit)
 
 
 def select(

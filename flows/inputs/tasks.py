@@ -11,6 +11,9 @@ from flows.inputs.selection import SelectionOptions
 from flows.inputs.sources import absolute
 from flows.interface.options import Address
 
+SIZING = "sr"
+"""The task that changes the size of images."""
+
 
 def restorations() -> tuple[str, ...]:
     """How the tasks of restoration are written, with an example of each value."""
@@ -39,13 +42,14 @@ class TaskOptions(SelectionOptions):
     @field_validator("task")
     @classmethod
     def _is_known(cls, task: str) -> str:
-        if reduces(spec := spec_of_task(task)):
-            scale = task.partition(":")[2]
-            raise ValueError(
-                f"{task} changes the size of images: use dtls upscale --scale {scale}, and dtls downscale --scale "
-                f"{scale} to make such images"
-            )
-        operator_of(spec)
+        for piece in task.split("+"):
+            name, _, scale = piece.partition(":")
+            if name == SIZING:
+                raise ValueError(
+                    f"{piece} changes the size of images: use dtls upscale --scale {scale}, and dtls downscale "
+                    f"--scale {scale} to make such images"
+                )
+        operator_of("+".join(part.spec for part in parts_of_task(task, without=SIZING)))
         return task
 
     @model_validator(mode="after")

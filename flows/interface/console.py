@@ -115,11 +115,12 @@ def log_warning(message: str) -> None:
 
 
 def log_markdown(text: str) -> None:
-    """A table of the run, drawn on the terminal."""
+    """A table of the run, drawn on the terminal; one that is wider is drawn whole, and its lines wrap."""
     if deployed() is None:
         from rich.markdown import Markdown
 
-        Console(stderr=True).print(Markdown(text))
+        widest = max((len(line) for line in text.splitlines() if line.startswith("|")), default=0)
+        Console(stderr=True, width=max(Console(stderr=True).width, widest)).print(Markdown(text))
 
 
 def publish(key: str, markdown: str) -> None:

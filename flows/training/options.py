@@ -189,7 +189,7 @@ class TrainOptions(Options):
         size, stride = self.size or base.size, self.stride or base.stride
         given = self.model_dump(include={"dim", "residual", "patch", "predicts", "protocol"}, exclude_none=True)
         given |= {"multipliers": self.dim_mults or base.multipliers, "size": size}
-        degradation = base.degradation if self.task is None else self._family()
+        degradation = base.degradation if self.task is None else self.family
         if degradation is not None:
             self._check_nothing_is_reduced(degradation)
             return replace(base, degradation=degradation, **given).validate()
@@ -205,7 +205,8 @@ class TrainOptions(Options):
                 f"undoes {degradation}; --task sr:4 trains it for that"
             )
 
-    def _family(self) -> str | None:
+    @property
+    def family(self) -> str | None:
         """The degradation, other than resizing, that the task undoes, if there is one."""
         return None if self.task is None or self._scale() is not None else spec_of_task(self.task)
 

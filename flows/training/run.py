@@ -100,6 +100,11 @@ def network_of(options: TrainOptions) -> tuple[Beginning | None, Sized]:
 def _beginning(options: TrainOptions) -> Beginning:
     with checkpoint_folder(str(options.start)) as folder:
         model, digest = load_hashed(folder)
+    if options.family is not None and not model.takes_families:
+        raise CheckpointError(
+            f"{options.start}: a model of the method {model.name}, which does not learn to undo {options.family}; "
+            f"for --task {options.task}, --start takes a model of dtls or cold, such as faces-x8"
+        )
     if type(model) is not model_class(options.method):
         raise CheckpointError(
             f"{options.start}: a model of the method {model.name}, not {options.method}; say --method {model.name}"

@@ -24,8 +24,10 @@ class RunStatus:
     """What is planned, and what of that is done.
 
     units and samples: in the plan; done: units whose receipts are there; ok, failed and skipped: samples of these.
-    under_way: samples of other units whose results are there. owner: who holds the lease, running or not.
-    is_finished: the table of all is made, and nothing of earlier plans is left.
+    under_way: samples of other units whose results are there, while a run is active: the next one makes such units
+    again. owner: who holds the lease, running or not.
+    is_finished: the table of all is made, and nothing of earlier plans is left. reasons: of the failed samples, how
+    many have each. examples: the first sample of each reason.
     """
 
     units: int
@@ -38,16 +40,19 @@ class RunStatus:
     skipped: int = 0
     under_way: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
-    def count(self, rows: Iterable[tuple[str, str | None]]) -> None:
-        """Count in the rows of a receipt, each a status and a reason."""
+    def count(self, rows: Iterable[tuple[str, str, str | None]]) -> None:
+        """Count in the rows of a receipt, each a key, a status and a reason."""
         self.done += 1
-        for status, reason in rows:
+        for key, status, reason in rows:
             self.ok += status == "ok"
             self.skipped += status == SKIPPED
             if status == "failed":
                 self.failed += 1
-                self.reasons[reason or "for no known reason"] += 1
+                why = reason or "for no known reason"
+                self.reasons[why] += 1
+                self.examples.setdefault(why, key)
 
     @property
     def left(self) -> int:
@@ -87,7 +92,8 @@ def standing(
             if rows is not None:
                 found.count(rows)
                 del planned[_file_of(key)]
-    if planned and not found.is_finished and (names := namer(record_of(target).made_with)) is not None:
+    is_active = found.owner is not None and not found.owner.is_dead
+    if planned and is_active and not found.is_finished and (names := namer(record_of(target).made_with)) is not None:
         found.under_way = _under_way(planned, names, keys, unfinished(target).there)
     return found
 
@@ -114,14 +120,14 @@ def _file_of(key: str) -> str:
     return key.removeprefix(RECEIPTS).partition("/")[2] if key.startswith(RECEIPTS) else ""
 
 
-def _rows(target: Location, key: str) -> list[tuple[str, str | None]] | None:
-    """The status and the reason of each row of a receipt; None for one that is no longer there, or damaged."""
+def _rows(target: Location, key: str) -> list[tuple[str, str, str | None]] | None:
+    """The key, the status and the reason of each row of a receipt; None for one that is gone or damaged."""
     data = target.read_if_there(key)
     if data is None:
         return None
     try:
-        table = read_parquet(data, ["status", "reason", "error"])
+        table = read_parquet(data, ["key", "status", "reason", "error"])
         reason = "reason" if "reason" in table.column_names else "error"
-        return list(zip(table["status"].to_pylist(), table[reason].to_pylist(), strict=True))
+        return list(zip(*(table[name].to_pylist() for name in ("key", "status", reason)), strict=True))
     except DAMAGED:
         return None

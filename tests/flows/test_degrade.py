@@ -139,6 +139,11 @@ def test_half_the_strength_is_less_and_is_told(source: Path, tmp_path: Path) -> 
     [
         ({"task": "sr:4"}, "sr:4 changes the size of images: use dtls upscale --scale 4"),
         ({"task": "debur:2"}, "did you mean 'deblur'?"),
+        (
+            {"task": "sharpen"},
+            r"no task is called 'sharpen'; there are colourise, inpaint, deblur:2, low",
+        ),
+        ({"task": "deblur:1+sr:4"}, "sr:4 changes the size of images: use dtls upscale --scale 4"),
         ({"task": "deblur:2+deblur:2"}, "each degradation can be part of a sum once"),
         ({"task": "deblur:2", "masks": "m"}, "--masks goes with --task inpaint"),
         ({"task": "deblur:2", "seed": 1}, "draws nothing"),

@@ -117,7 +117,7 @@ def test_a_second_run_does_nothing_and_a_changed_mask_redoes_its_image_alone(
     (masks / "plain.png").rename(masks / "other.png")
     with pytest.raises(RunError, match="1 of 5 images failed"):
         restored(source, target, masks=masks)
-    assert "has no mask for it, such as plain.png" in rows(target).reason["plain.png"]
+    assert "has no mask for it; plain.png would be one" in rows(target).reason["plain.png"]
 
 
 def test_masks_of_another_place_or_none_are_other_options_and_leave_results_alone(
@@ -159,7 +159,7 @@ def test_bad_masks_are_failed_rows_with_their_reasons(source: Path, masks: Path,
     assert reasons["plain.png"].startswith("its mask plain.png has 9×9 pixels, and the image 24×20")
     assert reasons["grey.png"].startswith("its mask grey.png masks nothing")
     assert reasons["deep.png"].startswith("its mask deep.png: ")
-    assert "has no mask for it, such as palette.png" in reasons["palette.gif"]
+    assert "has no mask for it; palette.png would be one" in reasons["palette.gif"]
 
 
 def test_transparent_pixels_are_holes_that_become_opaque(source: Path, tmp_path: Path) -> None:
@@ -267,6 +267,8 @@ def test_masks_among_the_images_are_refused_before_any_work_unless_left_out(sour
     Image.fromarray(hole()).save(source / "masks" / "plain.png")
     with pytest.raises(StorageError, match=r"is inside the source .*; move them, or leave them out by --exclude"):
         restored(source, tmp_path / "whole", masks=source / "masks")
+    with pytest.raises(StorageError, match=r"is inside the source"):
+        restored(source, tmp_path / "whole", masks=source / "masks", limit=3)
     given = {"masks": source / "masks", "include": ["plain.png"]}
     assert restored(source, tmp_path / "whole", **given) == "1 done"
 

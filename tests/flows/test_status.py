@@ -46,7 +46,20 @@ def test_a_finished_run_is_told_with_its_failures(
     capsys.readouterr()
     assert "100% of 13 images: 12 done, 1 failed, in " in told(tmp_path / name)
     assert told(tmp_path / name).endswith("; finished")
-    assert "failed: not an image (4 bytes)" in " ".join(capsys.readouterr().err.split())
+    assert "failed: broken.png: not an image (4 bytes)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_failures_of_one_reason_are_counted_with_one_of_their_names(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7):
+        (source / f"b{number}.png").write_bytes(b"none" * (1 + number // 2))
+    enlarge(source, tmp_path / "large", max_failed=1)
+    capsys.readouterr()
+    assert told(tmp_path / "large").endswith("; finished")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "failed: b0.png and 2 more: not an image (4 bytes)" in said
+    assert "failed: b2.png and 1 more: not an image (8 bytes)" in said
 
 
 def test_a_run_that_works_is_told_by_what_is_done_so_far_and_who_does_it(
@@ -129,6 +142,7 @@ def test_a_run_that_was_killed_is_gone_and_can_go_on(source: Path, tmp_path: Pat
     next((tmp_path / "large/.dtls/receipts/upscale").iterdir()).unlink()
     target.write(".dtls/unfinished", b"[]")
     assert told(tmp_path / "large").endswith("; no active run; run it again to resume")
+    assert " left, in " in told(tmp_path / "large")  # the next run makes the whole unit again
     target.write(LEASE, Owner.here("upscale").until(0.0))
     assert told(tmp_path / "large").endswith(") has ended early; run it again to resume")
 

@@ -16,6 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dtls.checkpoints.checkpoint import WEIGHTS, save_checkpoint
+from dtls.errors import CheckpointError
+from dtls.models.dtls import DTLS
 from flows.cli import main
 from flows.interface.errors import RunError
 from flows.report import ReportOptions, report
@@ -301,6 +304,14 @@ def test_the_command_ends_with_the_exit_code(
     assert (end.value.code or 0) == code
     said = capsys.readouterr().err.splitlines()
     assert [line.startswith("dtls: ") for line in said if "--repair" in line] == [True] * (code == 1)
+
+
+def test_a_model_has_no_receipts_and_is_loaded(tmp_path: Path) -> None:
+    save_checkpoint(DTLS(dim=4, multipliers=(1,), size=16, degradation="grey"), tmp_path)
+    assert "a model of the method dtls that can be loaded" in verified(tmp_path)
+    cut(tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        verified(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["gone", "source"])

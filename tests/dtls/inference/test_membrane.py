@@ -1,5 +1,7 @@
 """A membrane is harmonic in holes of any shape, leaves what is known alone, and takes seams away."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dtls.errors import SizeError
+from dtls.errors import DegradationError, SizeError
 from dtls.inference.membrane import TOLERANCE, Membrane, membrane, seamless
 from dtls.inference.method import load_method
 from dtls.registry import FILLINGS
@@ -50,6 +52,24 @@ def test_what_is_harmonic_comes_back_through_a_large_hole() -> None:
     hole = torch.zeros_like(harmonic)
     hole[..., 10:-4, 20:-13] = 1
     assert (membrane(harmonic * (1 - hole), hole) - harmonic).abs().max() < 3 * TOLERANCE
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 600), (20, 2000)])
+def test_rounding_does_not_add_up_in_a_large_hole_of_an_image_in_single_precision(height: int, width: int) -> None:
+    down = math.pi / height
+    along = math.acosh(2 - math.cos(down))
+    y, x = torch.arange(height, dtype=torch.double)[:, None], torch.arange(width - 0.5, -0.5, -1, dtype=torch.double)
+    harmonic = 0.5 + 0.4 * torch.cos(down * (y + 0.5)) * torch.cosh(along * x) / math.cosh(along * float(x[0]))
+    hole = torch.ones(1, 1, height, width)
+    hole[..., 0] = 0
+    filled = membrane((harmonic * (1 - hole)).float(), hole)
+    assert (filled - harmonic).abs().max() * 65535 < 1.5
+
+
+def test_a_hole_that_takes_more_steps_than_there_are_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtls.inference.membrane.MAX_STEPS", 2)
+    with pytest.raises(DegradationError, match="a shape whose membrane is not found in 2 steps"):
+        membrane(image(40, 40), mask(40, 40))
 
 
 def test_a_hole_from_edge_to_edge_of_a_flat_image_is_a_slope() -> None:

@@ -34,7 +34,7 @@ def test_of_two_masks_the_one_with_the_same_ending_counts_or_none(tmp_path: Path
 
 def test_an_image_without_a_mask_is_told_which_name_it_would_have(tmp_path: Path) -> None:
     there = masks(tmp_path, "a.png", "b.png")
-    assert "has no mask for it, such as sub/a.png" in reason_of_refusal(there.of("sub/a.jpg"))
+    assert "has no mask for it; sub/a.png would be one" in reason_of_refusal(there.of("sub/a.jpg"))
 
 
 def test_one_file_is_the_mask_of_all(tmp_path: Path) -> None:

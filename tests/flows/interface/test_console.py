@@ -13,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from flows.interface import console
-from flows.interface.console import HEARTBEAT_SECONDS, log, printable, progress, publish
+from flows.interface.console import HEARTBEAT_SECONDS, log, log_markdown, printable, progress, publish
 
 TITLE = "upscale s3://bucket/a/long/way/to/photographs.zip"
 
@@ -70,6 +70,16 @@ def test_the_bar_is_one_line_with_all_that_counts(
 def test_a_title_too_long_ends_in_an_ellipsis_and_a_short_one_is_whole(drawn: Callable[..., Text]) -> None:
     assert "… ━" in drawn(60, [(1, 0)] * 3, 12).plain
     assert drawn(60, [(1, 0)] * 3, 12, "upscale lr").plain.startswith("upscale lr  ")
+
+
+def test_a_table_that_is_wider_than_the_terminal_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    heads, numbers = [f"column number {number}" for number in range(12)], [str(1000 + n) for n in range(12)]
+    log_markdown("\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---:"] * 12, numbers)))
+    drawn = capsys.readouterr().err
+    assert all(text in drawn for text in (*heads, *numbers))
 
 
 def test_failures_are_red(drawn: Callable[..., Text]) -> None:

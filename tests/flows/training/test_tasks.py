@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from dtls.checkpoints.bundled import BUNDLED
 from dtls.checkpoints.checkpoint import load_checkpoint
 from dtls.degradations.registry import operator_of, spec_of_task, tasks
-from dtls.errors import SizeError, TrainingError
+from dtls.errors import CheckpointError, SizeError, TrainingError
 from dtls.models.dtls import DTLS
 from flows.shard import ShardOptions, shard
 from flows.train import train
 from flows.training.options import TrainOptions
+from flows.training.run import network_of
 
 SMALL: dict[str, Any] = {"dim": 4, "dim_mults": [1], "size": 16, "batch_size": 2, "device": "cpu", "workers": 0}
 
@@ -51,6 +52,17 @@ def test_a_bundled_model_goes_on_with_another_task_and_not_with_a_third_one(shar
     assert 0 < change < 1e-3
     with pytest.raises(TrainingError, match="degradation was 'grey', not 'blur:2'"):
         run(shards, tmp_path, resume=True, **options | {"task": "deblur:2"})
+
+
+@pytest.mark.parametrize("task", ["colourise", "deblur:2"])
+def test_a_model_that_learns_super_resolution_alone_is_no_start_for_a_task(task: str) -> None:
+    options = TrainOptions(source="shards", target="model", start="photo-x4", task=task)
+    with pytest.raises(
+        CheckpointError, match=rf"a model of the method edsr, .*; for --task {task}, --start .* faces-x8"
+    ):
+        network_of(options)
+    with pytest.raises(CheckpointError, match=r"a model of the method edsr, not dtls; say --method edsr"):
+        network_of(options.model_copy(update={"task": "sr:4"}))
 
 
 def configuration(**options: Any) -> Any:
