@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
 from flows.generate import GenerateOptions, generate
+from flows.generation.loading import GeneratorSpec
 from flows.generation.seeds import seed_of
 from flows.interface.errors import RunError, UsageError
 from flows.status import StatusOptions, status
@@ -27,6 +28,7 @@ from storage.stores.cache import Cache
 from storage.stores.location import Location, StorageError
 from tests.command_line import Command
 from tests.flows.generating import SIZE, generated, save_prior
+from tests.flows.generation.fakes import Fake
 from tests.killing import Place, Runs
 
 PROCESSING_SOFTWARE = 11
@@ -243,6 +245,22 @@ def test_a_mix_leads_from_one_sample_to_another(model: str, tmp_path: Path) -> N
     assert rows(tmp_path / "z").start.tolist()[1] == "00000001 and 50% of 00000003"
     with pytest.raises(StorageError, match="a target is for one source"):
         generated(model, tmp_path / "z", mix="1,3", mix_steps=4)
+
+
+def test_z_of_each_image_is_in_the_table_of_a_run_that_inverts(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GeneratorSpec, "__call__", lambda _: Fake())
+    target = tmp_path / "out"
+    assert generated("fake", target, invert=str(photos)) == "3 done"
+    found = rows(target)
+    assert found.output.to_dict() == {"a.png": "a.png", "b/c.png": "b/c.png", "d.png": "d.png"}
+    for row in found.to_dict("records"):
+        z = np.frombuffer(row["z"], "<f4").reshape([*map(int, row["z_shape"].split(","))])
+        made = np.asarray(Image.open(target / row["output"]))
+        np.testing.assert_allclose(z.transpose(1, 2, 0) * 255, made, atol=1e-3)
+    shutil.copy(photos / "a.png", photos / "e.png")
+    assert generated("fake", target, invert=str(photos)) == "1 done, 3 already done"
 
 
 @pytest.mark.integration
