@@ -7,7 +7,8 @@ from dtls.degradations.registry import as_part_of, parts_of_task, spec_of_task
 from dtls.errors import CheckpointError, SizeError
 
 FOLDER = Path(__file__).parents[1] / "weights"
-ENLARGING = "sr"
+ENLARGING, GENERATING = "sr", "generate"
+"""What models do that undo no degradation at the size that images have."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Bundled:
 BUNDLED = {model.name: model for model in (Bundled("photo-x4", 4, "photographs"), Bundled("faces-x8", 8, "faces"))}
 UPSCALING = {name: model for name, model in BUNDLED.items() if model.task == ENLARGING}
 """Those that enlarge images."""
-RESTORING = {name: model for name, model in BUNDLED.items() if model.task != ENLARGING}
+RESTORING = {name: model for name, model in BUNDLED.items() if model.task not in (ENLARGING, GENERATING)}
 """Those that undo another degradation, at the size that images have."""
+PRIORS = {name: model for name, model in BUNDLED.items() if model.task == GENERATING}
+"""Those that make images of noise, for dtls generate; their scale is 1."""
 
 
 def bundled_for(scale: float | None) -> Bundled:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dtls.errors import DtlsError, ProtocolError, SizeError
+from dtls.errors import DtlsError, SizeError
 from flows.inputs.compatibility import check_enlarges
 from flows.interface.errors import UsageError
 from storage.images.formats import ImageError
@@ -29,7 +29,7 @@ def as_usage() -> Iterator[None]:
 
 
 def enlarged_size(generator: "Generator", upscaler: "Method", size: int | None) -> int:
-    """The side of enlarged images; SizeError or ProtocolError where the upscaler does not make them of the model's.
+    """The side of enlarged images; SizeError where the upscaler does not make them of the model's.
 
     By default as large as the upscaler makes them, or four times.
     """
@@ -39,10 +39,4 @@ def enlarged_size(generator: "Generator", upscaler: "Method", size: int | None) 
     if side <= own:
         raise SizeError(f"--size is to be more than the {own} pixels that {name} makes, not {side}")
     upscaler.check_scale(side / own)
-    trained = generator.identity.get("protocol")
-    if trained and upscaler.degradation and trained != upscaler.degradation:
-        raise ProtocolError(
-            f"{name} makes LR images as {trained} makes them, and {upscaler.name} enlarges those of "
-            f"{upscaler.degradation}; take an upscaler that was trained for {trained}"
-        )
     return side

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
+from dtls.checkpoints import bundled
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
 from flows.generate import GenerateOptions, generate
@@ -327,6 +328,14 @@ def test_what_does_not_fit_the_model_is_refused_before_any_work(
         with pytest.raises(UsageError, match=words):
             generated(options.pop("model", model), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundled_prior_is_called_by_its_name(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled, "FOLDER", Path(model).parent)
+    name = Path(model).name
+    monkeypatch.setitem(bundled.BUNDLED, name, bundled.Bundled(name, 1, "noise", bundled.GENERATING))
+    monkeypatch.chdir(tmp_path)
+    assert generated(name, tmp_path / "out", count=2) == "2 done"
 
 
 def test_wrong_use_is_one_line_and_code_2(dtls: Command, upscaler: str, tmp_path: Path) -> None:

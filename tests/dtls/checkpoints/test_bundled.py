@@ -15,7 +15,9 @@ from dtls.checkpoints.bundled import (
     BUNDLED,
     ENLARGING,
     FOLDER,
+    PRIORS,
     RESTORING,
+    UPSCALING,
     Bundled,
     bundled_for,
     bundled_for_task,
@@ -28,6 +30,7 @@ from dtls.inference.method import load_method
 from dtls.inference.sampling import Sampling
 from dtls.inference.trained import Trained
 from dtls.models.base import Model
+from dtls.models.generative import Generative
 
 SIZE = (128, 128)
 
@@ -43,6 +46,8 @@ class Sample(NamedTuple):
 
 COFFEE = Sample("coffee.png", 260, 110)
 SAMPLES = {"photo-x4": COFFEE._replace(low=32), "faces-x8": Sample("astronaut.png", 160, 64, 16)}
+OF_IMAGES = {**UPSCALING, **RESTORING}
+"""Those that make images of images."""
 MARGIN = 1.0
 """Decibels that each model wins on its sample, at least, over what needs no model."""
 
@@ -78,7 +83,7 @@ def without_and_with(model: Bundled, hr: Tensor, low: int) -> tuple[float, float
     return psnr(made, hr), psnr(Trained(model.folder, sampling=sampling)(made, SIZE), hr)
 
 
-@pytest.mark.parametrize("model", BUNDLED.values(), ids=BUNDLED)
+@pytest.mark.parametrize("model", OF_IMAGES.values(), ids=OF_IMAGES)
 def test_a_card_tells_what_its_file_is(model: Bundled) -> None:
     weights = (model.folder / WEIGHTS).read_bytes()
     text = card(model)
@@ -99,7 +104,7 @@ def test_a_card_tells_what_its_file_is(model: Bundled) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", BUNDLED.values(), ids=BUNDLED)
+@pytest.mark.parametrize("model", OF_IMAGES.values(), ids=OF_IMAGES)
 def test_the_number_that_a_card_has_of_an_image_at_hand_is_found_again(model: Bundled) -> None:
     sample = SAMPLES.get(model.name, COFFEE)
     told = re.search(rf"{re.escape(sample.photograph)}.*\| (\d+\.\d\d) \| (\d+\.\d\d) \|", card(model))
@@ -107,6 +112,16 @@ def test_the_number_that_a_card_has_of_an_image_at_hand_is_found_again(model: Bu
     without, ours = without_and_with(model, cropped(sample), sample.low)
     assert (without, ours) == pytest.approx(tuple(map(float, told.groups())), abs=0.02)
     assert ours > without + MARGIN
+
+
+def test_the_card_of_a_prior_says_whom_it_learned_from_and_what_it_is_not_for() -> None:
+    for model in PRIORS.values():
+        weights, text = (model.folder / WEIGHTS).read_bytes(), card(model)
+        assert load_checkpoint(model.folder, Generative).config.size <= 64
+        assert len(weights) <= 5e6
+        assert hashlib.sha256(weights).hexdigest() in text
+        for part in ("dtls train ", "--seed 0", "research", "identify", "synthetic"):
+            assert part in text
 
 
 def test_nothing_else_is_bundled() -> None:

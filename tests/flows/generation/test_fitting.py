@@ -1,10 +1,10 @@
-"""Whether an upscaler fits a model: sizes, and the downscaling whose images it makes."""
+"""Whether an upscaler fits a model: which sizes it reaches."""
 
 from typing import Any
 
 import pytest
 
-from dtls.errors import ProtocolError, SizeError
+from dtls.errors import SizeError
 from dtls.inference.interpolation import Interpolation
 from flows.generation.fitting import enlarged_size
 from tests.flows.generation.fakes import Fake
@@ -34,12 +34,3 @@ def test_sizes_that_are_not_reached_are_refused() -> None:
         enlarged_size(fake, upscaler(max_scale=2.0), 16)
     with pytest.raises(SizeError, match="restores images at their own size"):
         enlarged_size(fake, upscaler(max_scale=1.0), 16)
-
-
-def test_a_model_of_lr_images_wants_an_upscaler_of_their_downscaling() -> None:
-    fake: Any = Fake()
-    fake.identity |= {"protocol": "antialias"}
-    assert enlarged_size(fake, upscaler(degradation="antialias"), 16) == 16
-    assert enlarged_size(fake, upscaler(), 16) == 16
-    with pytest.raises(ProtocolError, match="as antialias makes them, and bicubic enlarges those of reference"):
-        enlarged_size(fake, upscaler(degradation="reference"), 16)
