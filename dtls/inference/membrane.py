@@ -44,9 +44,7 @@ class Membrane(Method):
 
     def __call__(self, x: Tensor, _: tuple[int, int], mask: Tensor | None = None) -> Tensor:
         """x (N, C, H, W) with the holes of `mask` (N, 1, H, W) filled."""
-        if mask is None:
-            raise SizeError(f"{self.name} fills holes, and is called without a mask")
-        return membrane(x, mask)
+        return membrane(x, self.masked(mask))
 
 
 def membrane(x: Tensor, mask: Tensor) -> Tensor:

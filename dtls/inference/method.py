@@ -58,6 +58,12 @@ class Method(ABC):
         SizeError where it cannot reach that size.
         """
 
+    def masked(self, mask: Tensor | None) -> Tensor:
+        """The mask that a method is called with that fills holes; SizeError where it is called without."""
+        if mask is None:
+            raise SizeError(f"{self.name} fills holes: a mask says where they are")
+        return mask
+
     def check_scale(self, scale: float) -> None:
         """SizeError for a scale that it does not take."""
         if self.max_scale is not None and scale > self.max_scale:

@@ -15,7 +15,7 @@ from torch import Tensor
 from dtls.choices import SMALLEST, Precision
 from dtls.degradations.scale import scale_between
 from dtls.devices import best_precision
-from dtls.errors import SamplingError, SizeError
+from dtls.errors import SamplingError
 from dtls.inference.channels import channel_by_channel, in_colour
 from dtls.inference.membrane import seamless
 from dtls.inference.method import Method
@@ -73,9 +73,7 @@ class SpandrelModel(Method):
         scale_between((lr.shape[-2], lr.shape[-1]), size)
         x = lr.to(self.device)
         if self.needs_mask:
-            if mask is None:
-                raise SizeError(f"{self.name} fills holes: a mask says where they are")
-            holes = (mask.to(self.device) > 0.5).float()
+            holes = (self.masked(mask).to(self.device) > 0.5).float()
             return seamless(in_colour(lambda colours: self._filled(colours, holes), x), x, holes).clamp(0, 1)
         fitted = channel_by_channel if self.model.input_channels == 1 else in_colour
         sr = fitted(self._enlarged, x)

@@ -16,7 +16,7 @@ from dtls.degradations.recorded import at_strength
 from dtls.degradations.registry import operator_of
 from dtls.degradations.scale import scale_between
 from dtls.devices import accelerated, best_precision
-from dtls.errors import CheckpointError, SamplingError, SizeError
+from dtls.errors import CheckpointError, SamplingError
 from dtls.inference.channels import in_colour
 from dtls.inference.membrane import seamless
 from dtls.inference.method import Method
@@ -152,9 +152,7 @@ class Trained(Method):
         x = y.expand(-1, 3, -1, -1)
         if not self.needs_mask:
             return x
-        if mask is None:
-            raise SizeError(f"{self.name} fills holes: a mask says where they are")
-        known = 1 - mask.to(self.device)
+        known = 1 - self.masked(mask).to(self.device)
         return torch.cat([x * known, known], dim=1)
 
     def _tiled(self, run: Run, x: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ class ModelConfig:
         if type(self.steps) is not int or self.steps < 1:
             raise SizeError(f"steps are at least 1, not {self.steps!r}")
         check_timesteps(self.steps)
+        if not isinstance(self.degradation, str):
+            raise DegradationError(f"a degradation is a text like grey or blur:2, not {self.degradation!r}")
         family = operator_of(self.degradation, self.steps)
         if family.scale != 1:
             raise DegradationError(f"{family.spec} makes images smaller; a model that enlarges them has an lr_size")

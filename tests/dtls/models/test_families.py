@@ -168,7 +168,7 @@ def test_models_of_lr_images_are_described_as_ever(tmp_path: Path) -> None:
         ({"degradation": "blur:1+antialias:2"}, "makes images smaller"),
         ({"degradation": "grey", "steps": 0}, "steps are at least 1, not 0"),
         ({"degradation": "grey", "steps": 10**6}, "are more than 100,000"),
-        ({"degradation": 5}, "not the configuration of a model"),
+        ({"degradation": 5}, "a degradation is a text like grey or blur:2, not 5"),
     ],
 )
 def test_a_configuration_of_no_family_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_second_signal_ends_a_run_now_and_the_next_goes_on(
         assert "what is in hand is waited for" in run.stderr.readline()
         assert run.poll() is None
         run.send_signal(number)
-        _, said = run.communicate(timeout=2.0)
+        _, said = run.communicate(timeout=SOON)
     assert run.returncode == code
     assert said == "dtls: ended at once; run it again to resume\n"
     assert (target / LEASE).exists()
