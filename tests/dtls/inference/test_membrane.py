@@ -106,5 +106,5 @@ def test_the_methods_that_fill_are_called_with_a_mask(name: str) -> None:
     fill, x, hole = load_method(name), image(12, 9).float(), mask(12, 9).float()
     assert (fill.needs_mask, fill.takes_same_size, fill.max_scale) == (True, True, 1)
     assert torch.equal(fill(x, (12, 9), hole), membrane(x, hole))
-    with pytest.raises(SizeError, match="without a mask"):
+    with pytest.raises(SizeError, match="a mask says where they are"):
         Membrane(name)(x, (12, 9))
