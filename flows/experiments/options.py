@@ -13,6 +13,10 @@ from flows.experiments.paper_tables import PAPER_TABLES
 from flows.experiments.studies import STUDIES
 from flows.inputs.tasks import check_alone, restorations
 from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
+from reports.metrics.choices import FeatureName
+
+OF_TABLES = ("protocol", "dim", "steps", "batch_size", "ratings")
+"""Options of tables of methods that not every study has."""
 
 
 def _listed(value: object) -> object:
@@ -92,7 +96,7 @@ class ReproduceOptions(Options):
     """Which table, on what data, and how large; by default the paper's sizes and steps."""
 
     panels: ClassVar[Panels] = {
-        WHAT: "table source test ratings",
+        WHAT: "table source test ratings features",
         RESULTS: "out",
         RUNNING: "device precision workers",
     }
@@ -108,6 +112,8 @@ class ReproduceOptions(Options):
         "4.3",
         "5.1",
         "5.2",
+        "5.4",
+        "5.5",
         "5.7",
         "5.8",
         "5.9",
@@ -123,8 +129,8 @@ class ReproduceOptions(Options):
         "stride",
     ] = Field(
         description="tables 1 to 4 and B1 of the paper, its faint inputs and its ablations of prediction and stride; "
-        "tables 5.1 and 5.2 and figures 4.1 to 4.3 and 5.7 to 5.13 of a thesis; the tasks of Cold Diffusion, cold; "
-        "how fast images become noise, kl; or our own, plus"
+        "tables 5.1 and 5.2 and figures 4.1 to 4.3, 5.4, 5.5 and 5.7 to 5.13 of a thesis; the tasks of Cold "
+        "Diffusion, cold; how fast images become noise, kl; or our own, plus"
     )
     source: Address = Field(description="folder or URL of the images to train on")
     test: Address | None = Field(
@@ -156,27 +162,28 @@ class ReproduceOptions(Options):
         default_factory=list,
         description="for table 5.2: files that people exported from its rating page; repeat it for each",
     )
+    features: FeatureName = Field(
+        "inception",
+        description="for figures 5.4 and 5.5: features that generated images are compared by: inception, as in "
+        "published numbers, which needs the extra fid; lpips; or pixels",
+    )
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        own = STUDIES[self.table].options if self.table in STUDIES else OF_TABLES
+        for name in {*OF_TABLES, "features"} - {*own}:
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ValueError(f"--{name.replace('_', '-')} means nothing to table {self.table}; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _people_rate_what_is_rated(self) -> Self:
-        if self.ratings and (self.table in STUDIES or not PAPER_TABLES[self.table].rated):
+        if self.ratings and not PAPER_TABLES[self.table].rated:
             raise ValueError(f"table {self.table} is not of ratings; leave them out, or make table 5.2")
         return self
 
     @model_validator(mode="after")
-    def _learns(self) -> Self:
-        for name in (
-            ("dim", "steps", "batch_size") if self.table in STUDIES and not STUDIES[self.table].trains else ()
-        ):
-            if getattr(self, name) is not None:
-                raise ValueError(f"table {self.table} trains nothing; leave --{name.replace('_', '-')} out")
-        return self
-
-    @model_validator(mode="after")
     def _protocol_is_free(self) -> Self:
-        if self.table in STUDIES:
-            if self.protocol is not None:
-                raise ValueError(f"table {self.table} has no LR images; leave --protocol out")
-        elif self.protocol is not None and not PAPER_TABLES[self.table].has_protocol:
+        if self.protocol is not None and not PAPER_TABLES[self.table].has_protocol:
             raise ValueError(f"table {self.table} says itself how its images are degraded; leave --protocol out")
         return self

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from flows.experiments.testbed import Testbed
 
 
+TRAINING = ("steps", "batch_size")
+"""Options of what trains models without presets."""
+
+
 class Reproducible(Protocol):
     """A table or figure that can be made again: its data, what is refused before any work, and what it comes to."""
 
@@ -20,10 +24,10 @@ class Reproducible(Protocol):
 
 
 class Study(NamedTuple):
-    """Where the class is that makes it of `ReproduceOptions`, and whether it trains anything."""
+    """Where the class is that makes it of `ReproduceOptions`, and which options it has beside those of all."""
 
     path: str
-    trains: bool
+    options: tuple[str, ...] = ()
 
     def load(self) -> Callable[[Any], Reproducible]:
         """The class."""
@@ -33,8 +37,10 @@ class Study(NamedTuple):
 
 
 STUDIES: dict[str, Study] = {
-    "kl": Study("flows.experiments.noise:Noising", trains=False),
-    "4.1": Study("flows.experiments.noise:Schedules", trains=False),
-    "4.2": Study("flows.experiments.latents:Latents", trains=True),
-    "4.3": Study("flows.experiments.latents:Latents", trains=True),
+    "kl": Study("flows.experiments.noise:Noising"),
+    "4.1": Study("flows.experiments.noise:Schedules"),
+    "4.2": Study("flows.experiments.latents:Latents", TRAINING),
+    "4.3": Study("flows.experiments.latents:Latents", TRAINING),
+    "5.4": Study("flows.experiments.generated:Generated", (*TRAINING, "features")),
+    "5.5": Study("flows.experiments.generated:Generated", (*TRAINING, "features")),
 }

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from flows.experiments import generated
 from flows.experiments.cost import COSTS, Cost
 from flows.experiments.noise import PUBLISHED
 from flows.experiments.paper_figures import Found, panels_of
@@ -84,10 +85,12 @@ def test_schedules_end_in_noise_and_an_image_is_shown_on_its_way_there(places: d
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"table": "4.1", "steps": 5}, "table 4.1 trains nothing; leave --steps out"),
-        ({"table": "kl", "batch_size": 5}, "table kl trains nothing; leave --batch-size out"),
-        ({"table": "4.2", "protocol": "antialias"}, "table 4.2 has no LR images; leave --protocol out"),
-        ({"table": "kl", "ratings": ["a.json"]}, "table kl is not of ratings"),
+        ({"table": "4.1", "steps": 5}, "--steps means nothing to table 4.1; leave it out"),
+        ({"table": "kl", "batch_size": 5}, "--batch-size means nothing to table kl"),
+        ({"table": "4.2", "protocol": "antialias"}, "--protocol means nothing to table 4.2"),
+        ({"table": "5.4", "dim": 16}, "--dim means nothing to table 5.4"),
+        ({"table": "kl", "ratings": ["a.json"]}, "--ratings means nothing to table kl"),
+        ({"table": "5.1", "features": "lpips"}, "--features means nothing to table 5.1"),
     ],
 )
 def test_options_that_mean_nothing_to_a_study_are_refused(options: dict[str, Any], words: str) -> None:
@@ -187,3 +190,33 @@ def test_published_sizes_are_points_of_their_own(tmp_path: Path) -> None:
     psnr, ssim = panels_of("parameters", [(published, training, numbers)])
     assert psnr.curves == [Curve("a", [7], [20], joined=False), Curve("as published", [69e3], [26.0], joined=False)]
     assert list(ssim.curves[1].x) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
+def test_models_of_noise_are_trained_and_their_images_compared_with_real_ones(
+    places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"width": "8", "levels": "1", "timesteps": "2"}
+    monkeypatch.setattr(generated, "METHODS", {"DDPM": {"method": "ddpm", "network": small}})
+    rows = made(places, "5.4", size=32, steps=2, batch_size=2, features="pixels")
+    assert [row[0] for row in rows] == ["Method", "DDPM"]
+    assert int(rows[1][-1].replace(",", "")) > 1000
+    out = Path(places["out"])
+    assert sorted(path.name for path in (out / "generated" / "5.4" / "DDPM").glob("*.png")) == [
+        "00000000.png",
+        "00000001.png",
+    ]
+    assert (out / "report-5.4" / "index.html").exists()
+
+
+def test_grey_images_are_learned_in_grey(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "METHODS", {"DDPM": {"method": "ddpm"}})
+    for folder in ("source", "test"):
+        for path in Path(places[folder]).iterdir():
+            Image.open(path).convert("L").save(path)
+    study = generated.Generated(ReproduceOptions(table="5.5", size=32, device="cpu", workers=2, **places))
+    study.testbed.make_hr()
+    study.check()
+    (training,) = study.trainings().values()
+    assert training.model().channels == 1
