@@ -3,13 +3,16 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from dtls.models.ddpm import DDPM
+from dtls.models.diffusion import Schedule
 from flows.experiments import generated
 from flows.experiments.cost import COSTS, Cost
 from flows.experiments.noise import PUBLISHED
@@ -20,6 +23,8 @@ from flows.experiments.reproduction import Reproduction
 from flows.reproduce import ReproduceOptions, reproduce
 from flows.training.options import TrainOptions
 from reports.figures.lines import Curve
+from reports.metrics.kl import kl_by_moments, noised_moments
+from reports.tables.chain import chain_row
 
 NETWORKS: dict[str, dict[str, str]] = {
     "vae-ddpm": {"width": "8", "levels": "2", "ae_width": "8"},
@@ -66,6 +71,21 @@ def test_the_chain_of_images_follows_its_closed_form_and_stands_beside_the_slide
     assert moments == pytest.approx(2.807, abs=0.02)
     assert histogram == pytest.approx(closed, abs=0.02)
     assert figure(places, "figure-kl.png").width > 500
+
+
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+def test_states_of_a_ddpm_have_the_divergence_of_the_closed_form(schedule: Schedule) -> None:
+    model = DDPM(size=64, width=8, levels=1, schedule=schedule, timesteps=100)
+    gradient = np.asarray(Image.radial_gradient("L").resize((64, 64)), np.float32) / 255
+    x0 = model.encoded(torch.from_numpy(gradient * 0.3).expand(1, 3, -1, -1))
+    for t in (1, 25, 50, 75, 100):
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(t))
+        x = model.noised(x0, torch.tensor([t]), noise).double()
+        kept = float(model.chain.alphas_cumprod[t - 1])
+        mean, variance = noised_moments(float(x0.mean()), float(x0.var(correction=0)), kept)
+        row = chain_row("a", t, x.numpy())
+        assert row["kl_moments"] == pytest.approx(kl_by_moments(mean, variance), abs=0.02)
+    assert row["kl_moments"] < 0.01
 
 
 @pytest.mark.slow
