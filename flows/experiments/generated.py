@@ -1,4 +1,4 @@
-"""Images that models make of noise, compared with real ones (thesis, Fig. 5.4 and 5.5): GAN, DDPM and latent DDPMs.
+"""Images that models make of noise, compared with real ones (thesis, Fig. 5.4 and 5.5).
 
 Each model is trained on the same images for the same steps, and makes as many images as there are real ones to
 compare them with.
@@ -29,12 +29,7 @@ from storage.archives.source import open_source
 from storage.images.photo import open_photo
 from storage.stores.location import Location
 
-METHODS: dict[str, dict[str, Any]] = {
-    "GAN": {"method": "dcgan"},
-    "DDPM": {"method": "ddpm"},
-    "VAE-DDPM": {"method": "vae-gen"},
-    "VQVAE-DDPM": {"method": "vqvae-gen"},
-}
+METHODS: dict[str, dict[str, Any]] = {"DDPM": {"method": "ddpm"}}
 """How the thesis' methods are trained."""
 TITLES = {"5.4": "Thesis, Fig. 5.4: generated faces", "5.5": "Thesis, Fig. 5.5: generated H&E tiles and MRI"}
 SIZE, STEPS, MAX_SAMPLES = 64, 20_000, 1000
