@@ -157,6 +157,7 @@ COMMANDS = {
         (
             "dtls report --hr hr --lr lr --sr dtls=sr --sr bicubic=sr-bicubic --out report",
             "dtls report --hr hr --sr edsr=results --colour y --border 4 --figures --out report",
+            "dtls report --hr hr --lr lr --sr dtls=sr --rates --out report",
             "dtls report --generated samples --real faces --train training-faces --features lpips --out report",
         ),
         printed=True,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flows.inputs.contents import contents_of, reason_of_refusal
 from flows.inputs.keys import normalized
@@ -30,6 +30,8 @@ IN_ANOTHER_FORM = -1
 class Collection:
     """The images of one folder or archive by key."""
 
+    has_own_files: ClassVar[bool] = False
+    """Whether its files are what would be stored or sent, instead of the LR files that results are made from."""
     source: Source
     entries: Mapping[str, Entry]
 
@@ -58,18 +60,21 @@ class Collection:
 
     def data(self, key: str) -> bytes:
         """The image's bytes; StorageError where it is not there."""
-        return self.source.fetch(self._there(self.entries.get(key)))
+        return self._bytes(self._there(self.entries.get(key)))
 
     def tensor(self, key: str) -> "Tensor":
         """uint8 (1, 3, H, W)."""
         entry = self._there(self.entries.get(key))
-        return self._decoded(entry, self.source.fetch(entry))
+        return self._decoded(entry, self._bytes(entry))
 
     def see(self, entry: Entry | None, *, holes: bool = False) -> "Seen":
         """The image that was listed as `entry`, with its alpha channel where `holes`; StorageError where none was."""
         entry = self._there(entry)
-        data = self.source.fetch(entry)
-        return Seen(self._decoded(entry, data), Kind.of(data), _alpha(data) if holes else None)
+        data = self._bytes(entry)
+        return Seen(self._decoded(entry, data), Kind.of(data), len(data), _alpha(data) if holes else None)
+
+    def _bytes(self, entry: Entry) -> bytes:
+        return self.source.fetch(entry)
 
     def _decoded(self, entry: Entry, data: bytes) -> "Tensor":
         try:
@@ -101,11 +106,12 @@ class Collection:
 class Seen:
     """An image as it is measured, uint8 (1, 3, H, W), and what of it these pixels do not show.
 
-    alpha: uint8 (1, 1, H, W), 255 where a pixel is there; None where all are, or nobody asked.
+    file_size: in bytes. alpha: uint8 (1, 1, H, W), 255 where a pixel is there; None where all are, or nobody asked.
     """
 
     pixels: "Tensor"
     kind: Kind
+    file_size: int
     alpha: "Tensor | None" = None
 
     @property

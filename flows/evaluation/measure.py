@@ -16,6 +16,7 @@ from flows.evaluation.samples import EvalSample, Stage
 from flows.inputs.grouping import in_batches
 from flows.interface.console import Advance
 from reports.metrics.degraded import operator_named
+from reports.metrics.file_size import FILE_SIZE
 from reports.metrics.metric import References
 from reports.metrics.planes import Measure, reduced_size
 from reports.metrics.score import score
@@ -42,7 +43,7 @@ class Measurement:
     """What is compared, and how. HR or LR may be missing, not both.
 
     protocol: the degradation that made the LR images, as `dtls.degradations.recorded` names them. note: what must be
-    known of it.
+    known of it. rates: whether the table has the sizes of files.
     """
 
     hr: Collection | None
@@ -56,6 +57,7 @@ class Measurement:
     batch_size: int
     workers: int
     note: str = ""
+    rates: bool = False
     turn: Turn = field(default_factory=Turn)
 
     @property
@@ -92,6 +94,7 @@ class Measurement:
             "data_range": self.measure.data_range,
             "lpips": self.network,
             "table": SCHEMA_VERSION,
+            **({"rates": True} if self.rates else {}),
         }
         by_key = {
             key: [self._sample(method, key) for _, method in pairs]
@@ -200,6 +203,8 @@ class Measurement:
         found: dict[str, Any] = {"width": x.shape[-1], "height": x.shape[-2], "scale": _scale(x, scene.lr)}
         if scene.hr is not None:
             found |= {**asdict(self.measure), "lpips_network": self.network}
+        if self.rates:
+            found[FILE_SIZE.name] = scene.file_sizes.get(method)
         return found | {NOTES: scene.notes.get(method) or None}
 
     def _row(self, method: str, key: str, **values: Any) -> Row:

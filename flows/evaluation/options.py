@@ -1,7 +1,7 @@
 """What `dtls/report` can be told: which images, what is measured, and what is published."""
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -10,12 +10,13 @@ from flows.evaluation.matching import KEY, Naming, Template
 from flows.inputs.options import SourceOptions
 from flows.interface.options import DEVICE, RESULTS, RUNNING, WHAT, Address, Panels
 from reports.metrics.choices import Colour, FeatureName
+from storage.images.budget import CodecName
 
 RUN = r"[\w.+-]{1,64}"
 NAMED = r"[\w.+×-]{1,64}="
 REAL, TRAIN = "real", "train"
 """What the sets are called that generated ones are compared with."""
-OF_RESULTS = ("hr", "lr", "sr_name", "lr_name", "protocol", "any_protocol", "sets", "figures", "ratings")
+OF_RESULTS = ("hr", "lr", "sr_name", "lr_name", "protocol", "any_protocol", "sets", "rates", "figures", "ratings")
 """Options of a report on results; those of one on generated images are below."""
 OF_SETS = ("real", "train")
 
@@ -103,6 +104,11 @@ class ReportOptions(SourceOptions):
         description="measure FID, KID, precision, recall, density and coverage of all results as well; needs "
         "hundreds of images",
     )
+    rates: bool = Field(
+        False,
+        description="compare with codecs, too: JPEG and WebP of the HR image in the bytes of the LR file; needs --hr "
+        "and --lr",
+    )
     features: FeatureName = Field(
         "inception",
         description="features that sets are compared by: inception, as in published numbers, which needs the extra "
@@ -151,6 +157,8 @@ class ReportOptions(SourceOptions):
             raise ValueError(f"--{wrong} goes with --generated")
         if not self.sr:
             raise ValueError("--sr is required, e.g. --sr bicubic=results")
+        if self.rates:
+            self._check_rates()
         if self.hr is None and self.lr_name is not None:
             raise ValueError("--lr-name goes with --hr; without it, results are matched to the LR images' names")
         if self.hr is None and self.lr is None:
@@ -161,6 +169,12 @@ class ReportOptions(SourceOptions):
         if self.rating == "pairs" and len(self.sr) < 2:
             raise ValueError("--rating pairs needs at least two results")
         return self
+
+    def _check_rates(self) -> None:
+        if self.hr is None or self.lr is None:
+            raise ValueError("--rates needs --hr and --lr: HR images in the bytes of their LR files")
+        if taken := next((name for name in get_args(CodecName) if name in self.sr), None):
+            raise ValueError(f"--rates makes results called {taken}; give yours another name")
 
     def _says_what_is_real(self) -> Self:
         if self.sr:

@@ -19,6 +19,7 @@ from flows.evaluation.notes import not_measured, notes_of
 from flows.evaluation.outputs import TABLE, Published, Recorder
 from flows.evaluation.projection import projection_notes
 from flows.evaluation.publishing import LATEX, MARKDOWN, PAGE, SUMMARY, Publishing
+from flows.evaluation.rates import CODECS
 from flows.evaluation.rating import PAGE as RATING_PAGE
 from flows.evaluation.rating import answers_stand_on, read_answers, write_rating
 from flows.evaluation.set_metrics import set_distances
@@ -29,10 +30,12 @@ from reports.figures.fonts import lacking, missing
 from reports.figures.gallery import NothingToDrawError
 from reports.figures.plots import distribution_figure, figure_bytes, tradeoff_figure
 from reports.metrics.features import load_features
+from reports.metrics.file_size import FILE_SIZE
 from reports.metrics.registry import METRICS
 from reports.page.model import Page
 from reports.page.render import render
 from reports.rating.render import ratings_markdown
+from reports.tables.rates import QUALITY, Rows, rates, rates_table
 from reports.tables.render import interval_table, latex_table, markdown
 from reports.tables.summary import Summary, as_json, summarise, text_of, versions
 from reports.tables.table import read_metrics
@@ -44,6 +47,7 @@ INTERVALS = "### All numbers, with 95 % intervals"
 DISTORTION, PERCEPTION = "psnr", "lpips"
 FORMS: tuple[Literal["pdf", "png"], ...] = ("pdf", "png")
 DRAWN = {f"figures/{name}.{form}" for name in ("comparison", "distributions", "tradeoff") for form in FORMS}
+RATES = {f"figures/rates.{form}" for form in FORMS}
 WRITTEN = {SUMMARY, PAGE, MARKDOWN, LATEX}
 
 
@@ -100,6 +104,7 @@ class Publication(Publishing[_Ground]):
         planned = {*WRITTEN, f"{self.run}/{TABLE}", f"{self.run}{RUN_SUMMARY}"}
         planned |= {SHEET} if self.options["gallery"] else set()
         planned |= DRAWN if self.options["figures"] else set()
+        planned |= RATES if self.comparison.rates else set()
         return planned | ({RATING_PAGE} if self.options["rating"] != "none" else set())
 
     def make(self, ground: _Ground, out: Recorder) -> None:
@@ -108,6 +113,8 @@ class Publication(Publishing[_Ground]):
         summary = self._summary(frame, notes)
         said = read_answers(self.out, self.options["ratings"]) if self.options["ratings"] else None
         content = as_json(summary, self.configuration, date=date) | ({"ratings": said} if said else {})
+        costs = rates(frame, CODECS) if self.comparison.rates else []
+        content |= {"rates": costs} if costs else {}
         gallery = Gallery.of(self._readable(frame), frame, self.options["gallery"], out)
         shown = summary.metrics
         of_images = {m.name for m in METRICS}
@@ -129,12 +136,15 @@ class Publication(Publishing[_Ground]):
             scenes=gallery.scenes(),
             notes=summary.notes,
             ratings=said,
+            rates=costs,
             configuration=self.configuration,
             versions=versions(),
         )
-        out.write(MARKDOWN, _markdown(summary, ratings_markdown(said) if said else "").encode())
+        out.write(MARKDOWN, _markdown(summary, ratings_markdown(said) if said else "", costs).encode())
         out.write(LATEX, latex_table(summary).encode())
         self._draw(gallery, out)
+        if costs:
+            self._print_rates(frame, out)
         if self.options["figures"]:
             self._print(gallery, frame, summary, out)
         if self.options["rating"] != "none":
@@ -182,6 +192,12 @@ class Publication(Publishing[_Ground]):
             for form in FORMS:
                 out.write(f"figures/{name}.{form}", figure_bytes(figure, form))
 
+    def _print_rates(self, frame: pd.DataFrame, out: Recorder) -> None:
+        with suppress(NothingToDrawError):
+            figure = distribution_figure(frame, [FILE_SIZE, *QUALITY])
+            for form in FORMS:
+                out.write(f"figures/rates.{form}", figure_bytes(figure, form))
+
     def _keep(self, content: Mapping[str, Any], out: Recorder) -> None:
         """Put the numbers among those of earlier runs, partitioned as pyarrow, pandas and DuckDB read it."""
         with self.out.as_file(TABLE) as table:
@@ -189,8 +205,8 @@ class Publication(Publishing[_Ground]):
         out.write(f"{self.run}{RUN_SUMMARY}", text_of(content).encode())
 
 
-def _markdown(summary: Summary, said: str) -> str:
-    """The means people look at first, and below them the notes, what people said, and all numbers."""
+def _markdown(summary: Summary, said: str, costs: Rows) -> str:
+    """The means people look at first, and below them the notes, what people said, file sizes, and all numbers."""
     means = [
         {name: value for name, value in row.items() if not name.endswith(("_low", "_high"))}
         for row in summary.methods
@@ -198,4 +214,5 @@ def _markdown(summary: Summary, said: str) -> str:
     first = [m for m in summary.metrics if m.is_primary]
     short = interval_table(replace(summary, methods=means), first)
     notes = "".join(f"* {markdown(note)}\n" for note in summary.notes)
-    return "\n".join(filter(None, (short, notes, said, f"{INTERVALS}\n\n{interval_table(summary)}")))
+    sizes = f"### Quality at the size of the LR file\n\n{rates_table(costs)}\n" if costs else ""
+    return "\n".join(filter(None, (short, notes, said, sizes, f"{INTERVALS}\n\n{interval_table(summary)}")))

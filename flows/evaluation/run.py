@@ -61,6 +61,7 @@ def evaluate(options: ReportOptions) -> str:
         device=options.device,
         batch_size=options.batch_size,
         workers=options.workers,
+        rates=options.rates,
     )
     comparison = replace(spec.comparison(hr, lr, sr, is_here=options.runner == "threads"), note=note)
     job = Job(
@@ -71,7 +72,7 @@ def evaluate(options: ReportOptions) -> str:
         receipts=Receipts(out, "report", RECEIPT, TABLE),
         gather=_gather,
     )
-    included = SHOWN_OPTIONS | ({"features"} if options.sets else set())
+    included = SHOWN_OPTIONS | ({"features"} if options.sets else set()) | ({"rates"} if options.rates else set())
     shown = options.model_dump(include=included) | {"title": options.title or title_of(protocol)}
     publication = Publication(out, job.units, shown, comparison)
     publication.check_foreign_files()

@@ -26,8 +26,8 @@ SEPARATOR = "; "
 class EvalSample:
     """One key: HR and LR, where there are such, and what methods made: uint8 (1, 3, H, W); and why some have none.
 
-    notes: by method, in what its comparison is one of unlike things. alpha: of LR, uint8 (1, 1, h, w), where it tells
-    which pixels are missing.
+    notes: by method, in what its comparison is one of unlike things. file_sizes: by method, bytes of the file that
+    its result is made from. alpha: of LR, uint8 (1, 1, h, w), where it tells which pixels are missing.
     """
 
     key: str
@@ -36,6 +36,7 @@ class EvalSample:
     sr: Mapping[str, Tensor]
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    file_sizes: Mapping[str, int] = field(default_factory=dict)
     alpha: Tensor | None = None
 
     @property
@@ -90,6 +91,7 @@ class Stage:
             return [EvalSample(key, None, None, {}, dict.fromkeys(listed, str(error)))]
         failed: dict[str, str] = {}
         notes: dict[str, str] = {}
+        file_sizes: dict[str, int] = {}
         fitting: dict[tuple[int, ...], dict[str, Tensor]] = {}
         for method, (*_, entry) in listed.items():
             try:
@@ -102,9 +104,11 @@ class Stage:
                 continue
             fitting.setdefault(size, {})[method] = x.pixels
             notes[method] = SEPARATOR.join(self._notes(x, hr, lr))
+            if (file := x if self.sr[method].has_own_files else lr) is not None:
+                file_sizes[method] = file.file_size
         lr_pixels, alpha = (lr.pixels, lr.alpha) if lr is not None else (None, None)
         scenes = [
-            EvalSample(key, _cropped(hr, size), lr_pixels, sr, {}, {m: notes[m] for m in sr}, alpha)
+            EvalSample(key, _cropped(hr, size), lr_pixels, sr, {}, {m: notes[m] for m in sr}, file_sizes, alpha)
             for size, sr in fitting.items()
         ]
         return [*scenes, *([EvalSample(key, None, None, {}, failed)] if failed else [])]

@@ -9,6 +9,7 @@ from dtls.devices import best_device
 from flows.engine.job import Work
 from flows.evaluation.collection import Collection
 from flows.evaluation.measure import Measurement
+from flows.evaluation.rates import coded
 from flows.inputs.sources import SourceSpec
 from reports.metrics.lpips import load_lpips, load_lpips_vgg
 from reports.metrics.planes import Measure
@@ -16,7 +17,10 @@ from reports.metrics.planes import Measure
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """The addresses of the images, and how they are compared; see `Measurement`."""
+    """The addresses of the images, and how they are compared; see `Measurement`.
+
+    rates: with codecs as results, too.
+    """
 
     hr: SourceSpec | None
     lr: SourceSpec | None
@@ -27,6 +31,7 @@ class EvaluationSpec:
     device: str
     batch_size: int
     workers: int
+    rates: bool = False
 
     def __call__(self, _: int) -> Work:
         """What measures a unit in this process; the unit has what is in the folders."""
@@ -37,6 +42,8 @@ class EvaluationSpec:
         self, hr: Collection | None, lr: Collection | None, sr: Mapping[str, Collection], *, is_here: bool = True
     ) -> Measurement:
         """The comparison of these; where units are measured elsewhere, LPIPS's network need not be here."""
+        if self.rates and hr is not None and lr is not None:
+            sr = {**sr, **coded(hr, lr)}
         device = best_device("auto" if self.device.startswith("cuda") and not is_here else self.device)
         return Measurement(
             hr=hr,
@@ -49,6 +56,7 @@ class EvaluationSpec:
             device=device,
             batch_size=self.batch_size,
             workers=self.workers,
+            rates=self.rates,
         )
 
 

@@ -16,7 +16,7 @@ from reports.metrics.degraded import can_be_measured, needs_alpha
 from reports.metrics.feature_set import FeatureSet
 from reports.metrics.planes import WHOLE, Measure, check_images, check_same_size, reduced_size
 
-Need = Literal["hr", "lr", "reduced", "lpips"]
+Need = Literal["hr", "lr", "reduced", "lpips", "file"]
 T = TypeVar("T")
 
 
@@ -119,7 +119,8 @@ class Metric:
 
     name: of the column. label, unit, description: for people. label_unreduced: the label where methods were given
     images of the results' size, if it is another. decimals: digits behind the point; notation: f for 27.31, e for
-    1.23e-05, % for 86 %. is_primary: shown also where there is no room for all metrics.
+    1.23e-05, % for 86 %. is_primary: shown also where there is no room for all metrics. is_later: tables of earlier
+    versions lack its column.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Metric:
     unit: str = ""
     notation: Literal["f", "e", "%"] = "f"
     is_primary: bool = False
+    is_later: bool = False
     label_unreduced: str = ""
 
     def labelled(self, *, reduced: bool) -> Self:

@@ -3,6 +3,7 @@
 from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
 from reports.metrics.consistency import CONSISTENCY, LR_PSNR
 from reports.metrics.fid_kid import FID, KID
+from reports.metrics.file_size import FILE_SIZE
 from reports.metrics.lpips import LPIPS
 from reports.metrics.metric import Metric, SampleMetric, SetMetric
 from reports.metrics.neighbours import COVERAGE, DENSITY, NEAR_TRAINING, PRECISION, RECALL
@@ -17,6 +18,7 @@ METRICS: tuple[SampleMetric, ...] = (
     CONSISTENCY,
     LR_PSNR,
     AUTHORS_CONSISTENCY,
+    FILE_SIZE,
 )
 """Of single images: the columns of `metrics.parquet`."""
 FEATURE_METRICS: tuple[SetMetric, ...] = (FID, KID, PRECISION, RECALL, DENSITY, COVERAGE)

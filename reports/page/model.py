@@ -47,7 +47,8 @@ class Page:
     `<metric>_common` (what it is ranked by). comparisons: of pairs of methods: a, b, metric, difference (a less b),
     low, high, p, wins (of a), losses, ties, n. rows: one an image and method, with columns of metrics.parquet, of
     which method, key and status must be there. notes: sentences under the summary. ratings: what
-    `summarise_ratings` says of people's answers, where there are any.
+    `summarise_ratings` says of people's answers, where there are any. rates: what `reports.tables.rates` says of file
+    sizes, where they were asked for.
     """
 
     title: str
@@ -65,3 +66,4 @@ class Page:
     configuration: Mapping[str, Any]
     versions: Mapping[str, str]
     ratings: Mapping[str, Any] | None = None
+    rates: Sequence[Mapping[str, Any]] = ()

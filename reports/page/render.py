@@ -18,6 +18,7 @@ from reports.page.model import GalleryRow, Page, Shown
 from reports.page.verdict import interval, signed, verdict
 from reports.rating.render import ratings_facts, ratings_note, ratings_tables
 from reports.tables.ranking import best_of
+from reports.tables.rates import QUALITY
 
 __all__ = ["GalleryRow", "Page", "Shown", "render"]
 
@@ -62,6 +63,8 @@ def render(page: Page) -> str:
             intervals=any(f"{m.name}_low" in row for m in page.metrics for row in page.summary),
             comparisons=_comparisons(page),
             said=_said(page),
+            rates=[_rates_row(row, page) for row in page.rates],
+            quality=QUALITY,
             results=len(page.rows),
             failed=int((page.rows["status"] != "ok").sum()),
             images=page.rows["key"].nunique(),
@@ -142,6 +145,14 @@ def _said(page: Page) -> dict[str, Any] | None:
         "note": ratings_note(page.ratings),
         "colours": colours,
     }
+
+
+def _rates_row(row: Mapping[str, Any], page: Page) -> dict[str, Any]:
+    methods = [found["method"] for found in page.summary]
+    best = {metric.name: metric.best(other[metric.name] for other in page.rates) for metric in QUALITY}
+    texts = {metric.name: metric.text(row[metric.name]) for metric in QUALITY}
+    numbers = [{"text": text, "best": text == best[name]} for name, text in texts.items()]
+    return {**row, "colour": methods.index(row["method"]) % COLOURS, "numbers": numbers}
 
 
 def _comparisons(page: Page) -> list[dict[str, Any]]:

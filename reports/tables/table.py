@@ -14,18 +14,25 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reports.metrics.metric import Metric
 from reports.metrics.registry import METRICS
 
 SCHEMA_VERSION = 2
 """Goes up when a column changes its meaning or goes; new columns do not need it."""
 NOTES = "notes"
-"""The column that tables of earlier versions lack."""
+LATER = "later"
+"""Marks the columns that tables of earlier versions lack."""
 ROW_GROUP, BATCH = 16_384, 512
 
 
 def _field(name: str, kind: pa.DataType, description: str, unit: str = "", *, nullable: bool = True) -> pa.Field:
     metadata = {"description": description} | ({"unit": unit} if unit else {})
     return pa.field(name, kind, nullable=nullable, metadata=metadata)
+
+
+def _of_metric(metric: Metric) -> pa.Field:
+    found = _field(metric.name, pa.float64(), f"{metric.description}; {metric.better} is better", metric.unit)
+    return found.with_metadata({**found.metadata, LATER: "yes"}) if metric.is_later else found
 
 
 SCHEMA = pa.schema(
@@ -40,7 +47,7 @@ SCHEMA = pa.schema(
         _field("scale", pa.float64(), "HR side / LR side; 1 where nothing was reduced"),
         _field("width", pa.int32(), "width of the HR image", "px"),
         _field("height", pa.int32(), "height of the HR image", "px"),
-        *(_field(m.name, pa.float64(), f"{m.description}; {m.better} is better", m.unit) for m in METRICS),
+        *map(_of_metric, METRICS),
         _field("colour", pa.string(), "what PSNR and SSIM are of: rgb, or y, the luma of BT.601 in 16 … 235"),
         _field("border", pa.int32(), "how much PSNR and SSIM leave out on each side", "px"),
         _field("data_range", pa.float64(), "L of PSNR and SSIM, in levels of 8 bits"),
@@ -48,7 +55,7 @@ SCHEMA = pa.schema(
         _field("status", pa.string(), "ok or failed", nullable=False),
         _field("error", pa.string(), "why it failed"),
         pa.field(
-            NOTES, pa.string(), metadata={"description": "in what SR and HR are unlike; parts by ; ", "later": "yes"}
+            NOTES, pa.string(), metadata={"description": "in what SR and HR are unlike; parts by ; ", LATER: "yes"}
         ),
     ],
     metadata={"dtls.table": "metrics", "dtls.version": str(SCHEMA_VERSION)},

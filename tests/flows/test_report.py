@@ -25,7 +25,7 @@ from storage.stores.location import StorageError
 METRICS_OF_SETS = {metric.name: metric for metric in SET_METRICS}
 COLUMNS = (
     *("method", "key", "protocol", "scale", "width", "height"),
-    *("psnr", "ssim", "ssim_gaussian", "lpips", "consistency", "lr_psnr", "authors_consistency"),
+    *("psnr", "ssim", "ssim_gaussian", "lpips", "consistency", "lr_psnr", "authors_consistency", "bytes"),
     *("colour", "border", "data_range", "lpips_network", "status", "error", "notes"),
 )
 

@@ -31,7 +31,7 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 def test_columns_come_back_in_order_with_their_values(frame: pd.DataFrame) -> None:
     assert list(frame.columns) == [
         *("method", "key", "protocol", "scale", "width", "height"),
-        *("psnr", "ssim", "ssim_gaussian", "lpips", "consistency", "lr_psnr", "authors_consistency"),
+        *("psnr", "ssim", "ssim_gaussian", "lpips", "consistency", "lr_psnr", "authors_consistency", "bytes"),
         *("colour", "border", "data_range", "lpips_network", "status", "error", "notes"),
     ]
     assert frame["psnr"].tolist()[:3] == [30.0, INF, 28.0]
@@ -51,6 +51,7 @@ def test_every_field_says_what_it_holds(tmp_path: Path) -> None:
         "psnr": b"dB",
         "lr_psnr": b"dB",
         "border": b"px",
+        "bytes": b"bytes",
     }
 
 
