@@ -25,7 +25,13 @@ class Bundled:
         return FOLDER / self.name
 
 
-BUNDLED = {model.name: model for model in (Bundled("photo-x4", 4, "photographs"), Bundled("faces-x8", 8, "faces"))}
+BUNDLED = {
+    model.name: model
+    for model in (
+        Bundled("photo-x4", 4, "photographs"),
+        Bundled("faces-x8", 8, "faces"),
+    )
+}
 UPSCALING = {name: model for name, model in BUNDLED.items() if model.task == ENLARGING}
 """Those that enlarge images."""
 RESTORING = {name: model for name, model in BUNDLED.items() if model.task not in (ENLARGING, GENERATING)}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
+from dtls.checkpoints import bundled
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.errors import CheckpointError, ProtocolError, SizeError
 from dtls.models.dtls import DTLS
@@ -364,12 +365,29 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
 ) -> None:
     with pytest.raises(SizeError, match=r"dtls enlarges images, .*; use dtls upscale"):
         by_model(source, tmp_path / "whole", models / "None", "colourise")
-    with pytest.raises(CheckpointError, match="no model for colourise comes with dtls; give --checkpoint MODEL"):
-        restored(source, tmp_path / "whole", method=None, task="colourise")
+    with pytest.raises(CheckpointError, match=r"no model for deblur:7 comes with dtls; .*give --checkpoint MODEL"):
+        restored(source, tmp_path / "whole", method=None, task="deblur:7")
     given = {"source": str(source), "target": str(tmp_path / "whole"), "checkpoint": str(models / "grey")}
     with pytest.raises(SizeError, match=r"restores images at their own size, .*; use dtls restore"):
         upscale.fn(UpscaleOptions.model_validate(given))
     assert not (tmp_path / "whole").exists()
+
+
+def test_without_a_method_the_bundled_model_of_the_task_is_taken_and_named(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bundled, "FOLDER", models)
+    model = bundled.Bundled("dark:0.25", 1, "photographs", "lowlight:0.25")
+    for known in (bundled.BUNDLED, bundled.RESTORING):
+        monkeypatch.setitem(known, model.name, model)
+    Image.new("RGB", (24, 16), (10, 20, 30)).save(tmp_path / "dark.png")
+    for name, chosen in (("first", {}), ("named", {"checkpoint": model.name})):
+        options = {"method": None, "task": "lowlight:1/4", "device": "cpu", **chosen}
+        assert restored(tmp_path / "dark.png", tmp_path / name, **options) == "1 done"
+    assert capsys.readouterr().err.count("with dark:0.25, trained on photographs\n") == 1
+    made, same = (rows(tmp_path / name) for name in ("first", "named"))
+    assert list(made.sha256) == list(same.sha256)
+    assert list(made.checkpoint) == list(same.checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_the_smallest_model_that_reaches_a_scale_is_taken() -> None:
 
 def test_a_task_has_the_model_of_what_it_undoes_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     denoiser = Bundled("denoiser", 1, "photographs", "denoise:25/255")
-    monkeypatch.setitem(RESTORING, denoiser.name, denoiser)
+    monkeypatch.setattr("dtls.checkpoints.bundled.RESTORING", {denoiser.name: denoiser})
     assert bundled_for_task("denoise:0.0980392") is denoiser
     with pytest.raises(CheckpointError, match=r"comes with dtls; there is one for denoise:25/255; else give"):
         bundled_for_task("denoise:0.2")
