@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dtls.choices import TILE
 from dtls.inference.method import Method
 from dtls.inference.pixels import to_pixels
 from flows.generation.origins import Origin, Seeded, fitted, sha256_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from dtls.inference.generation import Generator
 
 ENLARGED_AT_ONCE = 8
-"""Images in each batch of the upscaler."""
+"""Images in each batch of the upscaler, at most."""
 T = TypeVar("T")
 
 
@@ -49,13 +50,14 @@ class Enlarging:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, C, size, size) on the CPU of images (N, C, S, S), both in [0, 1]."""
-        made = []
-        for part in images.split(ENLARGED_AT_ONCE):
-            missing = ENLARGED_AT_ONCE - len(part)
-            padded = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)])
-            made.append(self.method(padded, (self.size, self.size))[: len(part)].cpu())
-        return torch.cat(made)
+        """Images (N, C, size, size) on the CPU of at most `at_once` images (N, C, S, S), both in [0, 1]."""
+        padded = torch.cat([images, images[-1:].expand(self.at_once - len(images), -1, -1, -1)])
+        return self.method(padded, (self.size, self.size))[: len(images)].cpu()
+
+    @property
+    def at_once(self) -> int:
+        """Images in each batch: fewer of large ones, which take memory."""
+        return max(1, min(ENLARGED_AT_ONCE, TILE * TILE // self.size**2))
 
     @property
     def identity(self) -> dict[str, str | int]:
@@ -137,17 +139,27 @@ class Generation:
         with in_hand(*keys), self.turn:
             started = time.perf_counter()
             drawn = self.origin(self.generator, samples, step)
-            images = drawn.images.float().cpu()
-            if self.enlarging is not None:
-                images = self.enlarging(images)
             seconds = (time.perf_counter() - started) / len(samples)
-        finite = images.isfinite().flatten(1).all(1).tolist()
-        pixels = to_pixels(images.nan_to_num().clamp(0, 1), np.uint8)
-        for sample, made, row, is_good in zip(samples, pixels, drawn.rows, finite, strict=True):
-            if is_good:
-                yield Generated(sample, made, row, seconds)
-            else:
-                yield failed(sample.entry, f"{self.generator.identity['method']} gave pixels that are no numbers")
+        images = drawn.images.float().cpu()
+        for part in cut_evenly(range(len(samples)), self.enlarging.at_once if self.enlarging else len(samples)):
+            some = [samples[place] for place in part]
+            made, more = self._enlarged(images[part[0] : part[-1] + 1], [sample.key for sample in some])
+            finite = made.isfinite().flatten(1).all(1).tolist()
+            pixels = to_pixels(made.nan_to_num().clamp(0, 1), np.uint8)
+            for sample, one, place, is_good in zip(some, pixels, part, finite, strict=True):
+                if is_good:
+                    yield Generated(sample, one, drawn.rows[place], seconds + more)
+                else:
+                    yield failed(sample.entry, f"{self.generator.identity['method']} gave pixels that are no numbers")
+
+    def _enlarged(self, images: Tensor, keys: Sequence[str]) -> tuple[Tensor, float]:
+        """Images (N, C, H, W) as results have them, and the seconds that each took."""
+        if self.enlarging is None:
+            return images, 0.0
+        with in_hand(*keys), self.turn:
+            self.look()
+            started = time.perf_counter()
+            return self.enlarging(images), (time.perf_counter() - started) / len(images)
 
     def _encoded(self, item: Generated | Row) -> Sample | Row:
         if not isinstance(item, Generated):

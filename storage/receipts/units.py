@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from storage.receipts.schemas import SampleRow
 from storage.stores.entry import STATE
@@ -18,6 +18,7 @@ FORMAT = 1
 """Part of every fingerprint: a new number redoes everything."""
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 SKIPPED = "skipped"
 """The status of what an option leaves out: it is told, and no failure."""
@@ -83,7 +84,7 @@ def unit_name(receipt: str) -> str:
     return receipt.split("/", 3)[3].rpartition("-")[0]
 
 
-def cut_evenly(entries: Sequence[Entry], count: int) -> Iterator[tuple[Entry, ...]]:
+def cut_evenly(entries: Sequence[T], count: int) -> Iterator[tuple[T, ...]]:
     """Cuts of exactly `count` entries, the last one apart."""
     for start in range(0, len(entries), count):
         yield tuple(entries[start : start + count])

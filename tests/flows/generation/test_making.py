@@ -1,11 +1,15 @@
 """Making samples: batches of one size for the upscaler, failures that are rows, and a stop between two steps."""
 
+import io
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from dtls.choices import TILE
 from flows.generation.making import ENLARGED_AT_ONCE, Enlarging, Generation
 from flows.generation.origins import FromSeeds
 from flows.generation.seeds import key_of, seed_of, seeded
@@ -34,17 +38,28 @@ def generation(fake: Any, **more: Any) -> Generation:
     return Generation(fake, names=Names(Encoding().suffix), encoding=Encoding(), provenance=True, **given)
 
 
-def test_an_upscaler_gets_batches_of_one_size() -> None:
+def made(what: Generation) -> list[Sample]:
+    """The files of ten samples."""
+    return [one for one in what.made(seeded(0, 10), lambda one: one) if isinstance(one, Sample)]
+
+
+def pixels(sample: Sample) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(sample.data)))
+
+
+def test_an_upscaler_gets_batches_of_one_size_which_are_small_where_results_are_large() -> None:
     method: Any = Doubling()
-    images = torch.rand(ENLARGED_AT_ONCE + 3, 3, 4, 4)
-    made = Enlarging(method, 8)(images)
-    assert method.batches == [ENLARGED_AT_ONCE] * 2
-    assert torch.equal(made[..., ::2, ::2], images)
+    plain = {one.row["key"]: one for one in made(generation(Fake()))}
+    for one in made(generation(Fake(), enlarging=Enlarging(method, 8))):
+        np.testing.assert_array_equal(pixels(one)[::2, ::2], pixels(plain[one.row["key"]]))
+    assert set(method.batches) == {ENLARGED_AT_ONCE}
+    assert Enlarging(method, TILE // 2).at_once == 4
+    assert Enlarging(method, 8 * TILE).at_once == 1
 
 
 def test_an_image_of_no_numbers_is_a_row_with_the_reason() -> None:
-    made = list(generation(Fake(spoiled=seed_of(0, key_of(4)))).made(seeded(0, 7), lambda one: one))
-    rows = {one.row["key"] if isinstance(one, Sample) else one["key"]: one for one in made}
+    found = generation(Fake(spoiled=seed_of(0, key_of(4)))).made(seeded(0, 7), lambda one: one)
+    rows = {one.row["key"] if isinstance(one, Sample) else one["key"]: one for one in found}
     assert len(rows) == 7
     assert [key for key, one in rows.items() if not isinstance(one, Sample)] == [key_of(4)]
     failed: Any = rows[key_of(4)]
