@@ -142,7 +142,7 @@ def test_latents_are_drawn_between_the_image_and_what_is_decoded(
     table: str, label: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrunk(monkeypatch, "5.1", label)
-    rows = made(places, table, **TINY)
+    rows = made(places, table, size=32, steps=4, batch_size=2)
     assert [row[0] for row in rows[1:]] == ["1", "2", "3"]
     assert all(len(row) == 5 for row in rows)
     assert figure(places, f"figure-{table}.png").width == 2 * 32 + 5 * 256 + 4 * 16
