@@ -27,6 +27,7 @@ MODELS: dict[str, str] = {
 }
 """Trained models that make images of degraded ones, by name: a subclass of `dtls.models.base.Model` each."""
 GENERATORS: dict[str, str] = {
+    "lr-flow": "dtls.models.lr_flow:LRFlow",
     "ddpm": "dtls.models.ddpm:DDPM",
 }
 """Trained models that make images of noise, by name: a subclass of `dtls.models.generative.Generative` each."""

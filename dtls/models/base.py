@@ -4,13 +4,13 @@ A model is a network with the loss it learns by and the way its results are made
 [0, 1], HR ones with sides of S pixels, LR ones with sides of s.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from dtls.degradations.base import LRProtocol, is_linear
 from dtls.degradations.realworld import realworld
@@ -99,6 +99,15 @@ def check_timesteps(count: int) -> None:
         raise SizeError(f"{count:,} timesteps are more than {MAX_TIMESTEPS:,}")
 
 
+def summed(values: Tensor, device: torch.device) -> Tensor:
+    """The sum of what the processes of a training have, by way of the device on which they share tensors."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return values
+    shared = values.to(device)
+    distributed.all_reduce(shared)
+    return shared.to(values.device)
+
+
 def departing(**choices: Any) -> Mapping[str, Any]:
     """What of a model's training departs from `dtls.training.trainer.Recipe`; and its batch_size, 32 if not said."""
     return MappingProxyType(choices)
@@ -110,7 +119,8 @@ class Model(nn.Module):
     scale: how many times larger its results are than what goes in; 1 where enlarged LR images go in. multiple: of
     which the sides of what goes in have to be. timesteps: T, those it learns. name: in the registry, and in
     config.json. defaults: what departs from the training recipe's. compares: whether its loss is between images,
-    so that --loss, --perceptual and --adversarial apply. staged: whether some weights are learned before others.
+    so that --loss, --perceptual and --adversarial apply. fits: whether it takes something of the images, by `fit`,
+    once before its first step. staged: whether some weights are learned before others.
     draws: whether results may depend on noise. walks: whether these come of a chain of timesteps. shows: the sampler
     whose chain has every timestep, where the default's has not. sees_own: whether it can learn from what it first
     predicts of an image. takes_families: whether it can be trained for any degradation that keeps an image's size,
@@ -124,6 +134,7 @@ class Model(nn.Module):
     config_type: ClassVar[type[Any]] = Config
     defaults: ClassVar[Mapping[str, Any]] = departing()
     compares: ClassVar[bool] = True
+    fits: ClassVar[bool] = False
     staged: ClassVar[bool] = False
     draws: bool = False
     walks: ClassVar[bool] = False
@@ -145,6 +156,13 @@ class Model(nn.Module):
 
     def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
         """The loss of HR images (N, 3, S, S), a scalar."""
+        raise NotImplementedError
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Take what it needs of images (N, 3, S, S) in [0, 1] before its first step, where `fits` is true.
+
+        Of several processes each has its own images, and all take the same of all of them.
+        """
         raise NotImplementedError
 
     @property

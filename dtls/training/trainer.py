@@ -6,7 +6,7 @@ what one process would have drawn.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -58,6 +58,19 @@ class Trainer(Generic[M]):
         )
         self._fabric = fabric
         self._loss, self._optimizer = fabric.setup(self.objective, self.optimizer)
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Let the model take what it needs of this process's images, uint8 (N, 3, S, S), before the first step."""
+        self.model.fit(self._seen(batches))
+        self.ema.load_state_dict(self.model.state_dict())
+
+    def _seen(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Images in [0, 1] as the model will see them: where images are mirrored in training, as they are and so."""
+        for batch in batches:
+            images = batch.to(self._fabric.device).float() / 255
+            yield images
+            if self.recipe.flip:
+                yield images.flip(-1)
 
     def step(self, batch: Tensor) -> float:
         """One step on this process's share of the batch, uint8 (N, 3, S, S); returns the loss of the whole batch.

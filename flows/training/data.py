@@ -20,6 +20,12 @@ from storage.stores.location import StorageError
 
 LOOK_SECONDS = 60.0
 """How long images are looked at before the first step; what is found later is skipped then."""
+MAX_FITTED = 20_000
+"""Images that a model takes something of before the first step: more would change it little."""
+
+
+class EndedError(Exception):
+    """Batches have ended before their time, as `TrainingData.error` says, or since the training stops."""
 
 
 class TrainingData:
@@ -71,6 +77,16 @@ class TrainingData:
             if self._ends(batch is None or stops()) or batch is None:
                 return
             yield batch
+
+    def epoch(self, stops: Callable[[], bool]) -> Iterator[Tensor]:
+        """The batches in which each image is once, of at most MAX_FITTED images; EndedError if they end before."""
+        steps = -(-min(len(self.reader), MAX_FITTED) // self.settings.batch_size)
+        seen = 0
+        for images in islice(self.feed(0, steps, stops), steps):
+            seen += 1
+            yield images
+        if seen < steps:
+            raise EndedError
 
     def conclude(self) -> None:
         """Log how many images could not be used, and raise the error that has ended the batches, if one has."""

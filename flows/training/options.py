@@ -106,7 +106,7 @@ class TrainOptions(Options):
     start: Address | None = Field(
         None, description="folder or URL of a model whose weights training starts with; the network is that one's"
     )
-    steps: int | None = Field(None, ge=1, description="training steps; 50000 by default")
+    steps: int | None = Field(None, ge=1, description="training steps, e.g. 20000; 50000, or the method's choice")
     batch_size: int | None = Field(None, ge=1, le=65_536, description="images a step; 32, or the method's choice")
     dim: int | None = Field(None, ge=4, le=1024, description="width of the first level")
     dim_mults: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = Field(

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 import zlib
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -42,7 +43,7 @@ from dtls.inference.tiling import ran_out_of_memory
 from dtls.registry import model_class
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer, train
-from flows.training.data import TrainingData
+from flows.training.data import EndedError, TrainingData
 from flows.training.events import Event, Failed, Logged, Saved, Started, Stepped, line_of
 from flows.training.settings import ANOTHER_S, LOSSES, STOPPED, Settings, state_name, states_in
 from reports.metrics.lpips import load_lpips
@@ -140,7 +141,11 @@ class Run:
                 self.save()
             return
         data.look(lambda: self.stopping)
-        train(self.trainer, data.feed(start, steps, lambda: self.stopping), self._after_step)
+        with suppress(EndedError):
+            if start == 0 and self.trainer.model.fits and self.settings.start is None:
+                self.report(Logged(f"{self.trainer.model.name}: looking at all images once, before the first step"))
+                self.trainer.fit(data.epoch(lambda: self.stopping))
+            train(self.trainer, data.feed(start, steps, lambda: self.stopping), self._after_step)
         if self.trainer.done > start:
             self.save()
         self.fabric.barrier()

@@ -15,12 +15,14 @@ from dtls.errors import CheckpointError, SamplingError, SizeError, TrainingError
 from dtls.inference.generation import load_generator
 from dtls.models.base import Model
 from dtls.models.edsr import EDSR
+from dtls.models.lr_flow import LRFlow
 from dtls.registry import GENERATORS, MODELS
 from flows.downscale import DownscaleOptions, downscale
 from flows.shard import ShardOptions, shard
 from flows.train import train
 from flows.training.options import TrainOptions
 from flows.upscale import UpscaleOptions, upscale
+from tests.dtls.weights import have_the_same_weights
 
 TINY: dict[str, Any] = {"size": 32, "lr_size": 8, "batch_size": 2, "steps": 4, "device": "cpu", "workers": 0}
 DTLS_TINY: dict[str, Any] = {"dim": 8, "dim_mults": (1, 2), "stride": 8}
@@ -78,7 +80,10 @@ def test_a_method_is_trained_and_enlarges_under_its_name(method: str, shards: st
     assert {Image.open(path).size for path in (tmp_path / "sr").rglob("*.png")} == {(64, 64)}
 
 
-GENERATIVE: dict[str, dict[str, str]] = {"ddpm": {"width": "8", "levels": "2", "timesteps": "20"}}
+GENERATIVE: dict[str, dict[str, str]] = {
+    "lr-flow": {"components": "8", "width": "8", "blocks": "1"},
+    "ddpm": {"width": "8", "levels": "2", "timesteps": "20"},
+}
 
 
 @pytest.mark.slow
@@ -91,6 +96,22 @@ def test_a_generative_method_is_trained_and_started_from(method: str, shards: st
     seeds = torch.arange(2)
     assert made.images(made.z(seeds), seeds).isfinite().all()
     trained(shards, tmp_path / "second", method, **options, start=str(folder))
+
+
+@pytest.mark.slow
+def test_what_is_fitted_once_is_kept_when_a_run_goes_on(shards: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"size": 16, "lr_size": None, "protocol": None, "network": GENERATIVE["lr-flow"]}
+    options |= {"schedule": "constant", "warmup": 0}
+    whole = trained(shards, tmp_path / "whole", "lr-flow", **options, steps=3)
+    part = trained(shards, tmp_path / "part", "lr-flow", **options, steps=1)
+    trained(shards, part, "lr-flow", **options, steps=3, resume=True)
+    one, other = (load_checkpoint(folder, LRFlow) for folder in (whole, part))
+    assert have_the_same_weights(one, other)
+    assert one.deviations.min() > 0
+    assert one.mean.std() > 0
+    few = {**options, "network": {**GENERATIVE["lr-flow"], "components": "100"}}
+    with pytest.raises(TrainingError, match="principal components, fewer than the 100 asked for; train on more"):
+        trained(shards, tmp_path / "few", "lr-flow", **few, steps=1)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dtls.checkpoints.checkpoint import make_model, save_checkpoint
 from dtls.errors import CheckpointError, SamplingError
@@ -18,12 +18,15 @@ SEEDS = 2**61 + torch.arange(20) * 2**33
 """Whose lowest 32 bits are the same."""
 TINY: dict[str, dict[str, Any]] = {
     "ddpm": {"size": 12, "width": 8, "levels": 2, "timesteps": 20},
+    "lr-flow": {},
 }
 
 
 def saved(name: str, folder: Path, **changes: Any) -> Path:
     torch.manual_seed(0)
     model = make_model({"method": name, **TINY[name], **changes})
+    for weight in model.parameters():  # those that begin as 0, too
+        nn.init.normal_(weight, std=0.05)
     save_checkpoint(model, folder)
     return folder
 
@@ -117,3 +120,17 @@ def test_batches_are_of_one_size(tmp_path: Path) -> None:
     made.network = counted
     made.images(made.z(SEEDS), SEEDS)
     assert sizes == {BATCH["cpu"]}
+
+
+def test_z_of_images_makes_them_again(tmp_path: Path) -> None:
+    made = load_generator(saved("lr-flow", tmp_path))
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
+    z = made.invert(images)
+    again = made.images(z, SEEDS[:3])
+    assert (made.invert(again)[0] - z[0]).abs().max() < 1e-3
+    assert torch.equal(made.invert(images[1:2]), z[1:2])
+    chain = load_generator(saved("ddpm", tmp_path / "ddpm"))
+    with pytest.raises(SamplingError, match="ddpm with the sampler ddim has no way back from images to z"):
+        chain.invert(images)
+    with pytest.raises(SamplingError, match="lr-flow with the sampler heun does not begin with images"):
+        made.partly(images, 0.5, SEEDS[:3])

@@ -12,7 +12,7 @@ from dtls.checkpoints.checkpoint import load_checkpoint, make_model, save_checkp
 from dtls.inference.sampling import Sampling
 from dtls.inference.trained import Trained
 from dtls.models.base import Model
-from dtls.registry import MODELS
+from dtls.registry import MODELS, trained
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer
 from tests.dtls import one_cpu
@@ -32,6 +32,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "vqvae-ddpm": {**TINY, "width": 8, "levels": 1, "timesteps": 20},
     "resshift": {**TINY, "dim": 8, "levels": 2},
     "heat": {**TINY, "dim": 8, "levels": 2, "timesteps": 6},
+    "lr-flow": {"size": 32, "width": 8, "blocks": 1},
+    "ddpm": {"size": 32, "width": 8, "levels": 2, "timesteps": 20},
 }
 RECIPE = Recipe(steps=4, learning_rate=1e-3)
 
@@ -46,7 +48,7 @@ def trainer(name: str, **changes: Any) -> Trainer[Model]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", trained())
 def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor) -> None:
     whole, first = trainer(name), trainer(name)
     losses = [whole.step(crops[i : i + 1]) for i in range(4)]
@@ -60,14 +62,14 @@ def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", trained())
 def test_a_batch_in_parts_has_the_loss_of_a_whole_one(name: str, crops: Tensor) -> None:
     whole, parts = (trainer(name, accumulate=n).step(crops[:4]) for n in (1, 2))
     assert whole == pytest.approx(parts, rel=1e-4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", trained())
 def test_bf16_trains(name: str, crops: Tensor) -> None:
     fabric = one_cpu.fabric(bf16=True)
     running = Trainer(made(name), RECIPE, fabric)
@@ -76,7 +78,7 @@ def test_bf16_trains(name: str, crops: Tensor) -> None:
     assert {weight.dtype for weight in running.model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", trained())
 def test_a_checkpoint_comes_back_as_it_went(name: str, tmp_path: Path) -> None:
     model = made(name)
     save_checkpoint(model, tmp_path)
