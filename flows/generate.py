@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flows.generation.making import Generation
     from flows.generation.origins import Origin
     from flows.generation.spec import GenerationSpec
+    from storage.archives.source import Source
 
 
 class GenerateOptions(MakingOptions):
@@ -145,18 +146,17 @@ class GenerateOptions(MakingOptions):
             if is_archive(self.target):
                 raise ValueError("--mix makes a sheet beside its images; name a folder")
         else:
-            self._check_left_out(("mix_steps", "mix_in"), "they go with --mix", is_plural=True)
+            self._check_left_out(("mix_steps", "mix_in"), "there is no --mix")
         if self.samples_per_shard is not None and is_archive(self.target):
             raise ValueError("shards go into a folder, not into an archive; name a folder")
         if self.size is not None and self.upscale is None:
             raise ValueError("--size goes with --upscale MODEL")
         return self
 
-    def _check_left_out(self, names: tuple[str, ...], why: str, *, is_plural: bool = False) -> None:
+    def _check_left_out(self, names: tuple[str, ...], why: str) -> None:
         for name in names:
             if getattr(self, name) != type(self).model_fields[name].default:
-                flag = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{flag} goes with --mix" if is_plural else f"{why}; leave {flag} out")
+                raise ValueError(f"{why}; leave --{name.replace('_', '-')} out")
 
     @property
     def starts_from_images(self) -> bool:
@@ -183,8 +183,7 @@ def generate(options: GenerateOptions) -> str:
         if options.images is not None:
             check_within(Location.of(options.target), options.images)
             source = open_source(options.images)
-        spec, generation = _loaded(options, _spec(options))
-    generation = replace(generation, source=source)
+        spec, generation = _loaded(options, _spec(options, source), source)
     made_with, packing = spec.made_with(generation), spec.results.packing(options.target)
     if options.mix is not None:
         plan = Plan.of_mix(spec, made_with, _ends(options.mix), options.mix_steps)
@@ -199,7 +198,7 @@ def generate(options: GenerateOptions) -> str:
     return run(spec, generation, plan, packing, options)
 
 
-def _spec(options: GenerateOptions) -> "GenerationSpec":
+def _spec(options: GenerateOptions, source: "Source | None") -> "GenerationSpec":
     from flows.generation.loading import GeneratorSpec
     from flows.generation.spec import GenerationSpec
     from flows.transform.spec import Results
@@ -215,7 +214,7 @@ def _spec(options: GenerateOptions) -> "GenerationSpec":
         _upscaler(options, precision),
         options.size,
         _origin(options),
-        SourceSpec.of(options.images, open_source(options.images)) if options.images is not None else None,
+        SourceSpec.of(options.images, source) if options.images is not None and source is not None else None,
         options.seed,
         results,
         absolute(options.target),
@@ -223,7 +222,9 @@ def _spec(options: GenerateOptions) -> "GenerationSpec":
     )
 
 
-def _loaded(options: GenerateOptions, spec: "GenerationSpec") -> "tuple[GenerationSpec, Generation]":
+def _loaded(
+    options: GenerateOptions, spec: "GenerationSpec", source: "Source | None"
+) -> "tuple[GenerationSpec, Generation]":
     """The spec with the size of its images, and what makes them in this process; a refusal where it does not fit."""
     from flows.generation.fitting import enlarged_size
     from flows.generation.making import Enlarging
@@ -236,7 +237,7 @@ def _loaded(options: GenerateOptions, spec: "GenerationSpec") -> "tuple[Generati
         method = replace(spec.upscaler, device=device)()
         enlarging = Enlarging(method, enlarged_size(generator, method, options.size))
         spec = replace(spec, size=enlarging.size)
-    return spec, spec.generation(generator, enlarging, None)
+    return spec, spec.generation(generator, enlarging, source)
 
 
 def _upscaler(options: GenerateOptions, precision: Precision) -> MethodSpec | None:
@@ -261,7 +262,7 @@ def _origin(options: GenerateOptions) -> "Origin":
         draw = FromSeeds("exponential", float(rate), options.truncate)
     if options.mix is None:
         return draw
-    return Mixed(_ends(options.mix), options.mix_steps, options.mix_in == "z", options.seed, draw)
+    return Mixed.of(_ends(options.mix), options.mix_steps, options.mix_in == "z", options.seed, draw)
 
 
 def _ends(mix: str) -> tuple[str, str]:

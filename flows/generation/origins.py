@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -140,8 +140,9 @@ class Inverted:
 class Mixed:
     """Steps from one sample to another; an end is the key of a sample, or the address of an image.
 
-    draw: how z of a sample is drawn. in_z: the steps are of z, on the arc between the two (Shoemake, 1985), as DDIM
-    interpolates (arXiv 2010.02502); else of the pixels that the model makes. seed: the run's.
+    hashes: of the files of images, empty for samples. draw: how z of a sample is drawn. in_z: the steps are of z, on
+    the arc between the two (Shoemake, 1985), as DDIM interpolates (arXiv 2010.02502); else of the pixels that the
+    model makes. seed: the run's.
     """
 
     ends: tuple[str, str]
@@ -149,6 +150,13 @@ class Mixed:
     in_z: bool
     seed: int
     draw: FromSeeds = field(default_factory=FromSeeds)
+    hashes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, ends: tuple[str, str], steps: int, in_z: bool, seed: int, draw: FromSeeds) -> Self:
+        """The same, with the hashes of the files as they are now; StorageError where there are none."""
+        hashes = tuple("" if is_key(end) else sha256_of(file_of(end)) for end in ends)
+        return cls(ends, steps, in_z, seed, draw, hashes)
 
     def __call__(self, generator: "Generator", samples: Sequence[Seeded], step: Step) -> Drawn:
         shares = [int(sample.key) / (self.steps - 1) for sample in samples]
@@ -170,7 +178,7 @@ class Mixed:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {**self.draw.identity, "mix": list(self.ends), "steps": self.steps, "in_z": self.in_z}
+        return {**self.draw.identity, "mix": [*self.ends, *self.hashes], "in_z": self.in_z}
 
     def _z(self, generator: "Generator", end: str) -> Tensor:
         """z of an end, in one piece."""
@@ -213,8 +221,13 @@ def between(first: Tensor, last: Tensor, share: float) -> Tensor:
 
 def image_at(address: str, generator: "Generator") -> Tensor:
     """The image (C, S, S) in a file; StorageError or ImageError where there is none."""
+    return fitted(file_of(address), generator)
+
+
+def file_of(address: str) -> bytes:
+    """The bytes of an image's file; StorageError where there is none."""
     place, name = file_at(address, "the file of an image, or the number of a sample")
-    return fitted(place.read(name), generator)
+    return place.read(name)
 
 
 def fitted(data: bytes, generator: "Generator") -> Tensor:

@@ -264,6 +264,19 @@ def test_z_of_each_image_is_in_the_table_of_a_run_that_inverts(
     assert generated("fake", target, invert=str(photos)) == "1 done, 3 already done"
 
 
+def test_a_mix_of_a_file_is_another_when_the_file_changes(model: str, photos: Path, tmp_path: Path) -> None:
+    target, mix = tmp_path / "out", {"mix": f"1,{photos}/a.png", "mix_in": "pixels"}
+    assert generated(model, target, **mix) == "5 done"
+    before = images(target)
+    assert generated(model, target, **mix) == "5 already done"
+    shutil.copy(photos / "d.png", photos / "a.png")
+    with pytest.raises(StorageError, match="5 results made with other options"):
+        generated(model, target, **mix)
+    assert generated(model, target, overwrite=True, **mix) == "5 done"
+    assert images(target)["00000000.png"] == before["00000000.png"]
+    assert images(target)["00000004.png"] != before["00000004.png"]
+
+
 @pytest.mark.integration
 def test_a_bucket_gets_the_files_of_a_folder(model: str, s3: str, tmp_path: Path) -> None:
     place = Location.of(f"{s3}/model")
@@ -294,7 +307,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "leave --samples-per-shard out": {"mix": "1,2", "samples_per_shard": 3},
     "a mix is of two": {"mix": "1,2,3"},
     "at most 8 digits": {"mix": "1,123456789"},
-    "--mix-steps goes with --mix": {"mix_steps": 3},
+    "there is no --mix; leave --mix-steps out": {"mix_steps": 3},
     "--size goes with --upscale": {"size": 16},
     "not into an archive": {"target": "out.zip", "samples_per_shard": 3},
     "makes a sheet": {"target": "out.zip", "mix": "1,2"},
