@@ -49,6 +49,13 @@ def test_the_numbers_are_those_of_the_papers_formulas() -> None:
     assert 0 < found.recall < 1
 
 
+def test_a_copy_among_long_vectors_is_at_no_distance_whatever_rounding_leaves() -> None:
+    x = features(10, 0).repeat(1, 200) + 1000
+    distances, places = nearest(x, [features(30, 1).repeat(1, 200) + 1000, x])
+    assert places.tolist() == [*range(30, 40)]
+    assert distances.tolist() == [0] * 10
+
+
 @pytest.mark.usefixtures("_small_blocks")
 @pytest.mark.parametrize("copies", [1, 7])
 def test_identical_sets_have_precision_recall_and_coverage_of_one(copies: int) -> None:
