@@ -31,17 +31,27 @@ from storage.stores.location import Location
 
 METHODS: dict[str, dict[str, Any]] = {"DDPM": {"method": "ddpm"}}
 """How the thesis' methods are trained."""
-TITLES = {"5.4": "Thesis, Fig. 5.4: generated faces", "5.5": "Thesis, Fig. 5.5: generated H&E tiles and MRI"}
-SIZE, STEPS, MAX_SAMPLES = 64, 20_000, 1000
-"""Side of images in pixels and training steps where nothing is said, and how many images a model makes at most."""
+TITLES = {
+    "5.4": "Thesis, Fig. 5.4: generated faces",
+    "5.5": "Thesis, Fig. 5.5: generated H&E tiles and MRI",
+    "prior": "Generated LR images, enlarged",
+}
+MAX_SAMPLES = 1000
+"""How many images a model makes at most."""
 
 
 class Generated:
-    """One figure, on whatever images are given."""
+    """One figure, on whatever images are given.
+
+    default_size, default_steps: side of the images in pixels, and training steps, where nothing is said.
+    """
+
+    default_size, default_steps = 64, 20_000
+    note = "The thesis shows images and no numbers."
 
     def __init__(self, options: ReproduceOptions) -> None:
         self.options = options
-        self.testbed = Testbed.of(options, options.size or SIZE)
+        self.testbed = Testbed.of(options, options.size or self.default_size)
 
     def check(self) -> None:
         """Refuse, before any work, folders inside each other and sizes that do not fit."""
@@ -54,23 +64,22 @@ class Generated:
         real = list_images(open_source(self.testbed.hr()))
         trainings = self.trainings()
         Experiment(self.testbed).train(trainings.values())
-        made = {
-            label: self._made(label, training, min(len(real), MAX_SAMPLES)) for label, training in trainings.items()
-        }
+        made = self.sets(trainings, min(len(real), MAX_SAMPLES))
         numbers = self._reported(made)
+        sizes = {label: f"{parameters_of(training):,}" for label, training in trainings.items()}
         lines = [
             [
                 label,
                 *(metric.text(numbers.get(label, {}).get(metric.name)) for metric in SET_METRICS),
-                f"{parameters_of(training):,}",
+                sizes.get(label, "–"),
             ]
-            for label, training in trainings.items()
+            for label in made
         ]
         head = ["Method", *(metric.heading for metric in SET_METRICS), "parameters"]
         return Document(
             f"# {TITLES[self.options.table]}\n\n{self._conditions(len(real))}\n\n{markdown_table(head, lines)}\n\n"
-            "The thesis shows images and no numbers. "
-            f"[Samples that nobody picked, and the nearest training image of each]({self._report}/index.html)\n"
+            f"{self.note} [Samples that nobody picked, and the nearest training image of each]"
+            f"({self._report}/index.html)\n"
         )
 
     def trainings(self) -> dict[str, TrainOptions]:
@@ -79,27 +88,36 @@ class Generated:
         channels = open_photo(source.fetch(list_images(source)[0])).pixels.shape[2]
         return {label: self._training(train, channels) for label, train in METHODS.items()}
 
+    def sets(self, trainings: Mapping[str, TrainOptions], count: int) -> dict[str, str]:
+        """Where the images of each row of the table are, made if they were missing."""
+        return {label: self._generated(label, training, count) for label, training in trainings.items()}
+
     def _training(self, train: Mapping[str, Any], channels: int) -> TrainOptions:
         """How a model is trained; its folder is named after all that depends on."""
         options = self.options
         chosen: dict[str, Any] = {
-            **train,
             "size": self.testbed.size,
-            "steps": options.steps or STEPS,
+            "steps": self.steps,
+            **train,
             "batch_size": options.batch_size,
             "precision": options.precision,
             "network": {"channels": str(channels), **train.get("network", {})},
         }
         digest = sha256(dumps([self.testbed.data.name, chosen], sort_keys=True).encode()).hexdigest()[:8]
-        target = self.testbed.at(f"models/{train['method']}-{self.testbed.size}-{digest}")
+        target = self.testbed.at(f"models/{train['method']}-{chosen['size']}-{digest}")
         return TrainOptions(source=self.testbed.shards, target=target, device=options.device, resume=True, **chosen)
 
-    def _made(self, label: str, training: TrainOptions, count: int) -> str:
-        """Where the images of a model are, made if they were missing."""
+    def _generated(self, label: str, training: TrainOptions, count: int, **enlarged: Any) -> str:
+        """Where the images of a model are, made if they were missing. enlarged: options of what enlarges them."""
         target = self.testbed.at(f"generated/{self.options.table}/{label}")
         common = {"device": self.options.device, "overwrite": True, **self.testbed.common}
-        as_part(generate, GenerateOptions(model=training.target, target=target, count=count, **common))
+        as_part(generate, GenerateOptions(model=training.target, target=target, count=count, **enlarged, **common))
         return target
+
+    @property
+    def steps(self) -> int:
+        """Of each training."""
+        return self.options.steps or self.default_steps
 
     @property
     def _report(self) -> str:
@@ -120,7 +138,7 @@ class Generated:
         facts = [
             *self.testbed.counts(),
             f"{self.testbed.size}×{self.testbed.size} pixels",
-            f"{self.options.steps or STEPS:,} steps",
+            f"{self.steps:,} steps",
             f"{counted(min(real, MAX_SAMPLES), 'sample')} a method",
             f"features {self.options.features}",
             f"device {best_device(self.options.device)}",

@@ -126,11 +126,12 @@ class ReproduceOptions(Options):
         "kl",
         "plus",
         "prediction",
+        "prior",
         "stride",
     ] = Field(
         description="tables 1 to 4 and B1 of the paper, its faint inputs and its ablations of prediction and stride; "
         "tables 5.1 and 5.2 and figures 4.1 to 4.3, 5.4, 5.5 and 5.7 to 5.13 of a thesis; the tasks of Cold "
-        "Diffusion, cold; how fast images become noise, kl; or our own, plus"
+        "Diffusion, cold; how fast images become noise, kl; LR images of noise, prior; or our own, plus"
     )
     source: Address = Field(description="folder or URL of the images to train on")
     test: Address | None = Field(
@@ -164,7 +165,7 @@ class ReproduceOptions(Options):
     )
     features: FeatureName = Field(
         "inception",
-        description="for figures 5.4 and 5.5: features that generated images are compared by: inception, as in "
+        description="for 5.4, 5.5 and prior: features that generated images are compared by: inception, as in "
         "published numbers, which needs the extra fid; lpips; or pixels",
     )
 

@@ -43,4 +43,5 @@ STUDIES: dict[str, Study] = {
     "4.3": Study("flows.experiments.latents:Latents", TRAINING),
     "5.4": Study("flows.experiments.generated:Generated", (*TRAINING, "features")),
     "5.5": Study("flows.experiments.generated:Generated", (*TRAINING, "features")),
+    "prior": Study("flows.experiments.priors:Priors", (*TRAINING, "features")),
 }

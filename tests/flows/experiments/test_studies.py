@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from dtls.errors import SizeError
 from dtls.models.ddpm import DDPM
 from dtls.models.diffusion import Schedule
-from flows.experiments import generated
+from flows.experiments import generated, priors
 from flows.experiments.cost import COSTS, Cost
 from flows.experiments.noise import PUBLISHED
 from flows.experiments.paper_figures import Found, panels_of
@@ -240,3 +241,33 @@ def test_grey_images_are_learned_in_grey(places: dict[str, str], monkeypatch: py
     study.check()
     (training,) = study.trainings().values()
     assert training.model().channels == 1
+
+
+def test_priors_are_trained_at_the_size_that_the_upscaler_takes(places: dict[str, str]) -> None:
+    study = priors.Priors(ReproduceOptions(table="prior", size=64, device="cpu", steps=7, **places))
+    study.check()
+    normal, flow = study.trainings().values()
+    assert (normal.model(), flow.model().size) == (flow.model(), 8)
+    assert (normal.steps, flow.steps) == (1, 7)
+    with pytest.raises(SizeError, match="take a multiple of 8 from 64 on"):
+        made(places, "prior", size=32)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.usefixtures("warm")
+def test_lr_images_of_noise_are_enlarged_and_stand_between_random_pixels_and_real_ones(
+    places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in Path(places["out"]).parent.glob("*/*.png"):
+        Image.open(path).resize((64, 64)).save(path)
+    monkeypatch.setattr(priors, "NETWORK", {"components": "2", "width": "8", "blocks": "1"})
+    rows = made(places, "prior", size=64, steps=3, batch_size=2, features="pixels")
+    assert [row[0] for row in rows[1:]] == ["random-pixels", "normal-distribution", "lr-flow", "real-LR"]
+    assert [row[-1] != "–" for row in rows[1:]] == [False, True, True, False]
+    made_of = Path(places["out"]) / "generated" / "prior"
+    for row in rows[1:]:
+        images = sorted((made_of / row[0]).glob("*.png"))
+        assert len(images) == 2
+        with Image.open(images[0]) as image:
+            assert image.size == (64, 64)
