@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flows.interface.errors import RunError
 from flows.report import ReportOptions, report
 from flows.verify import VerifyOptions, verify
 from reports.metrics import fid_kid, neighbours
-from storage.stores.location import StorageError
+from storage.stores.location import Location, StorageError
 
 
 def noise(folder: Path, count: int, seed: int, level: int = 128) -> Path:
@@ -150,6 +151,16 @@ def test_few_images_have_notes_instead_of_numbers(folder: Path, monkeypatch: pyt
     assert summary["metrics"] == {}
     assert "precision, recall, density and coverage of 12 images would be noise" in notes
     assert "KID of 12 images would be noise" in notes
+
+
+@pytest.mark.slow
+def test_sources_and_the_report_may_be_in_a_store(folder: Path) -> None:
+    store = f"memory://{uuid.uuid4().hex}"
+    for path in (folder / "real").iterdir():
+        Location.of(f"{store}/real").write(path.name, path.read_bytes())
+    out = f"{store}/out"
+    assert report.fn(options(folder, real=f"{store}/real", out=out)) == f"{out}/index.html"
+    assert json.loads(Location.of(out).read("summary.json"))["methods"][0]["ok"] == 12
 
 
 def test_inception_wants_its_extra_and_says_what_to_do_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
