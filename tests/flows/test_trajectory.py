@@ -16,6 +16,7 @@ from dtls.errors import ProtocolError, SamplingError, SizeError
 from dtls.inference.generation import load_generator
 from dtls.models.base import Model
 from dtls.models.dtls import DTLS, ModelConfig
+from dtls.models.lr_flow import LRFlow
 from dtls.models.sr3 import SR3
 from dtls.models.srcnn import SRCNN
 from flows.downscale import DownscaleOptions, downscale
@@ -194,6 +195,14 @@ def test_noise_is_followed_to_the_samples_of_generate(start: str, kl: float, pri
     seeds = torch.tensor([seed_of(3, walk.key) for walk in walks])
     for walk, image in zip(walks, generator.images(generator.z(seeds), seeds), strict=True):
         assert torch.equal(walk.steps[-1].images[0], image)
+
+
+def test_the_way_of_a_flow_is_shown_from_1_to_0(tmp_path: Path) -> None:
+    model = saved(LRFlow(size=8, components=4, width=8, blocks=1), tmp_path / "model")
+    rows = chain_of("gaussian", tmp_path / "out", checkpoint=model, sampling_steps=4)
+    assert [row["t"] for row in rows] == [1, 0.75, 0.5, 0.25, 0]
+    assert rows[0]["mean"] == pytest.approx(rows[-1]["mean"])  # an untrained flow changes nothing
+    assert rows[2]["mean"] == pytest.approx(rows[0]["mean"] * 0.5**0.5)
 
 
 def test_images_are_noised_as_far_as_is_asked_for_and_followed_back(prior: str, tiles: Path, tmp_path: Path) -> None:
