@@ -29,6 +29,8 @@ MODELS: dict[str, str] = {
 GENERATORS: dict[str, str] = {
     "lr-flow": "dtls.models.lr_flow:LRFlow",
     "ddpm": "dtls.models.ddpm:DDPM",
+    "vae-gen": "dtls.models.vae_gen:VAEGen",
+    "vqvae-gen": "dtls.models.vqvae_gen:VQVAEGen",
 }
 """Trained models that make images of noise, by name: a subclass of `dtls.models.generative.Generative` each."""
 PRESET_SAMPLERS: dict[str, str] = {"cold": "cold"}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dtls.compat import allow_torchvision_import
 from dtls.errors import SizeError
-from dtls.models.base import Callback, Config, Draws, Model, Network, Noise, Sample, Sized, check_timesteps
+from dtls.models.base import Callback, Compare, Config, Draws, Model, Network, Noise, Sample, Sized, check_timesteps
 
 allow_torchvision_import()
 diffusers: Any = import_module("diffusers")  # it has no types
@@ -56,6 +56,11 @@ class ChainConfig(Sized):
     def state_channels(self) -> int:
         """C of x_0."""
         return self.image_channels
+
+    @property
+    def reduction(self) -> int:
+        """How many times smaller the sides of x_0 are than those of images."""
+        return 1
 
     @property
     def multiple(self) -> int:
@@ -136,21 +141,24 @@ class Diffusion(Model):
         self.chain = self._scheduler("ddpm")
 
     def encoded(self, images: Tensor) -> Tensor:
-        """x_0, or the condition, of images (N, 3, H, W) in [0, 1]."""
-        raise NotImplementedError
+        """x_0, or the condition, of images (N, C, H, W) in [0, 1]: in [−1, 1]."""
+        return images * 2 - 1
 
     def condition(self, hr: Tensor, drawn: Draws) -> Tensor:
         """What is known of HR images beside x_t."""
         return self.encoded(self.enlarged(self.lr(hr, drawn), (hr.shape[-2], hr.shape[-1])))
 
     def decoded(self, x0: Tensor) -> Tensor:
-        """Images (N, 3, H, W), not clamped, of x_0."""
-        raise NotImplementedError
+        """Images (N, C, H, W), not clamped, of x_0."""
+        return (x0 + 1) / 2
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """ε_θ of the condition and x_t, one after the other, and t in 1 … T (N,); 0 counts as 1."""
         patch = self.config.patch
         return F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, patch), _index(t), return_dict=False)[0], patch)
+
+    def loss(self, network: Network, hr: Tensor, drawn: Draws, _: Compare) -> Tensor:
+        return self.noise_loss(network, hr, drawn)
 
     def noise_loss(self, network: Network, hr: Tensor, drawn: Draws) -> Tensor:
         """Between ε, each image's by its seed, and ε_θ(condition, x_t, t) (2104.07636, eq. 6; 2006.11239, eq. 14)."""

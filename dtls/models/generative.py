@@ -68,7 +68,6 @@ class Generative(Model):
 
     generates = True
     restores = False
-    compares = False
     draws = True
     z_shape: tuple[int, ...]
 
@@ -100,30 +99,33 @@ class GenerativeChain(Generative, Diffusion):
     """
 
     is_conditional = False
+    config_type: ClassVar[type[ChainConfig]] = GenerativeChainConfig
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        side = -(-self.config.size // self.multiple) * self.multiple
-        self.edge = side - self.config.size
-        self.z_shape = self.state_shape(side)
+        c: GenerativeChainConfig = self.config
+        self.side = -(-c.size // self.multiple) * self.multiple
+        self.z_shape = (c.state_channels, self.side // c.reduction, self.side // c.reduction)
 
-    def state_shape(self, side: int) -> tuple[int, ...]:
-        """The shape of x_t, of images that have their edges."""
-        return (self.config.state_channels, side, side)
+    def encoded(self, images: Tensor) -> Tensor:
+        return super().encoded(self.with_edges(images))
+
+    def decoded(self, x0: Tensor) -> Tensor:
+        before, size = (self.side - self.config.size) // 2, self.config.size
+        return super().decoded(x0)[..., before : before + size, before : before + size]
 
     def with_edges(self, images: Tensor) -> Tensor:
         """Images as the network sees them: what they lack is the nearest pixel there is, half of it on each side."""
-        before = self.edge // 2
-        return F.pad(images, (before, self.edge - before) * 2, mode="replicate")
+        lack = self.side - images.shape[-1]
+        return F.pad(images, (lack // 2, lack - lack // 2) * 2, mode="replicate")
 
-    def without_edges(self, images: Tensor) -> Tensor:
-        """What `with_edges` was given."""
-        before, size = self.edge // 2, self.config.size
-        return images[..., before : before + size, before : before + size]
+    def loss(self, network: Network, hr: Tensor, drawn: Draws, compare: Compare) -> Tensor:
+        """Between ε and ε_θ(x_t, t) (2006.11239, eq. 14), or, in its stage, that of the autoencoder."""
 
-    def loss(self, network: Network, hr: Tensor, drawn: Draws, _: Compare) -> Tensor:
-        """Between ε and ε_θ(x_t, t) (2006.11239, eq. 14)."""
-        return self.noise_loss(network, self.of_colour(hr), drawn)
+        def in_colour(made: Tensor, true: Tensor) -> Tensor:
+            return compare(made.expand(-1, 3, -1, -1), true.expand(-1, 3, -1, -1))
+
+        return super().loss(network, self.with_edges(self.of_colour(hr)), drawn, in_colour)
 
     def way(self, sampler: str | None, steps: int | None) -> Way:
         """`ddim` in 50 steps unless said, or `ddpm` in T."""

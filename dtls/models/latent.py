@@ -2,28 +2,29 @@
 
 In the first share of the steps the autoencoder learns by `compare`, between images and their reconstructions, so
 that there, and only there, a perceptual and an adversarial loss apply (2112.10752, §3.1). Then it stays as it is, and
-the DDPM learns the noise in latents of HR images, given those of enlarged LR images. The autoencoders are
-diffusers', without the paper's attention: that would grow with the square of the image.
+the DDPM learns the noise in latents: in those of HR images, given those of enlarged LR images, or in those of images
+alone. The autoencoders are diffusers', without the paper's attention: that would grow with the square of the image.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, distributed, nn
 
 from dtls.errors import SizeError
-from dtls.models.base import Compare, Draws, Network, departing
-from dtls.models.diffusion import Diffusion, DiffusionConfig, NoiseLoss, groups
+from dtls.models.base import Compare, Draws, Network, Noise, departing
+from dtls.models.diffusion import ChainConfig, Diffusion, DiffusionConfig, NoiseLoss, diffusers, groups
 
 LEVELS = 3
 """Of the autoencoder, each with half the sides of the one before: a latent has a fourth of the image's."""
+KL_WEIGHT = 1e-6
 NEWS = 0.1
 """The weight of what a step sees in the statistics of latents."""
 
 
 @dataclass(frozen=True)
-class LatentConfig(DiffusionConfig):
+class AutoencoderConfig(ChainConfig):
     """latent_channels: C of latents. ae_width: of the autoencoder's first level, then 2 and 4 times that.
 
     first_stage: the share of the steps in which the autoencoder learns.
@@ -41,13 +42,19 @@ class LatentConfig(DiffusionConfig):
         return self.latent_channels
 
     @property
+    def reduction(self) -> int:
+        return int(2 ** (LEVELS - 1))
+
+    @property
     def multiple(self) -> int:
-        return super().multiple * 2 ** (LEVELS - 1)
+        return super().multiple * self.reduction
 
     @property
     def autoencoder(self) -> dict[str, Any]:
         """What the two autoencoders have in common, in diffusers' words."""
         return {
+            "in_channels": self.image_channels,
+            "out_channels": self.image_channels,
             "block_out_channels": tuple(self.ae_width * 2**level for level in range(LEVELS)),
             "down_block_types": ("DownEncoderBlock2D",) * LEVELS,
             "up_block_types": ("UpDecoderBlock2D",) * LEVELS,
@@ -66,6 +73,23 @@ class LatentConfig(DiffusionConfig):
         return super().validate()
 
 
+@dataclass(frozen=True)
+class LatentConfig(AutoencoderConfig, DiffusionConfig):
+    """The configuration of a chain of latents of HR images, given those of LR ones."""
+
+
+@dataclass(frozen=True)
+class CodebookConfig(AutoencoderConfig):
+    """codebook: how many vectors there are for a pixel of a latent."""
+
+    codebook: int = 512
+
+    def validate(self) -> Self:
+        if self.codebook < 1:
+            raise SizeError(f"codebook is at least 1, not {self.codebook}")
+        return super().validate()
+
+
 class Latent(Diffusion):
     """x_0 is the latent of the HR image, with about zero mean and unit variance in each channel.
 
@@ -77,6 +101,7 @@ class Latent(Diffusion):
     compares = True
     staged = True
     limit = 3.0  # standard deviations; DDIM's first predictions are far off, and wider ones cost it PSNR
+    config_type: ClassVar[type[ChainConfig]] = LatentConfig
     autoencoder: Any
     defaults = departing(learning_rate=2e-4, schedule="cosine", warmup=500, clip=1.0, batch_size=16)
 
@@ -86,7 +111,7 @@ class Latent(Diffusion):
         self.latent_moments = nn.Parameter(standard[..., None, None], requires_grad=False)  # (2, C, 1, 1)
 
     def latents(self, x: Tensor) -> Tensor:
-        """Latents (N, C, H/4, W/4), as the encoder makes them, of images (N, 3, H, W) in [−1, 1]."""
+        """Latents (N, C, H/4, W/4), as the encoder makes them, of images in [−1, 1]."""
         raise NotImplementedError
 
     def reconstructed(self, x: Tensor, drawn: Draws) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,3 +151,39 @@ class Latent(Diffusion):
             distributed.all_reduce(seen)
             seen /= distributed.get_world_size()
         self.latent_moments.lerp_(seen, NEWS)
+
+
+class Variational(Latent):
+    """With a variational autoencoder; x_0 is the mean of its latents."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.autoencoder = diffusers.AutoencoderKL(**self.config.autoencoder)
+
+    def latents(self, x: Tensor) -> Tensor:
+        mean: Tensor = self.autoencoder.encode(x).latent_dist.mean
+        return mean
+
+    def reconstructed(self, x: Tensor, drawn: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """With the KL divergence from N(0, 1), of weight 1e-6 where the pixels' differences are summed, too."""
+        found = self.autoencoder.encode(x).latent_dist
+        z = found.mean + found.std * Noise(drawn.seeds)(found.mean)
+        return self.autoencoder.decode(z).sample, found.mean, KL_WEIGHT * found.kl().mean() / x[0].numel()
+
+
+class Quantised(Latent):
+    """With a vector-quantised autoencoder; x_0 is not quantised yet: the decoder does that (2112.10752, §3.1)."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.autoencoder = diffusers.VQModel(**self.config.autoencoder, num_vq_embeddings=self.config.codebook)
+
+    def latents(self, x: Tensor) -> Tensor:
+        z: Tensor = self.autoencoder.encode(x).latents
+        return z
+
+    def reconstructed(self, x: Tensor, _: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """With the codebook's loss and the commitment loss, of diffusers' weights."""
+        z = self.latents(x)
+        made = self.autoencoder.decode(z)
+        return made.sample, z, made.commit_loss

@@ -71,6 +71,7 @@ class LRFlow(Generative):
 
     name = "lr-flow"
     config_type = LRFlowConfig
+    compares = False
     fits = True
     walks = True
     defaults = departing(steps=4000, learning_rate=1e-3, schedule="cosine", warmup=100, clip=1.0, batch_size=256)

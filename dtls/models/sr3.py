@@ -4,9 +4,7 @@ What departs from SR3: the U-Net is DDPM's (2006.11239), without BigGAN's blocks
 The loss is L1, one of the two of its eq. 6; the thesis's (§5.2) is `noise_loss = smooth-l1`.
 """
 
-from torch import Tensor
-
-from dtls.models.base import Compare, Draws, Network, departing
+from dtls.models.base import departing
 from dtls.models.diffusion import Diffusion
 
 
@@ -15,12 +13,3 @@ class SR3(Diffusion):
 
     name = "sr3"
     defaults = departing(learning_rate=1e-4, schedule="cosine", warmup=500, clip=1.0, batch_size=16)
-
-    def encoded(self, images: Tensor) -> Tensor:
-        return images * 2 - 1
-
-    def decoded(self, x0: Tensor) -> Tensor:
-        return (x0 + 1) / 2
-
-    def loss(self, network: Network, hr: Tensor, drawn: Draws, _: Compare) -> Tensor:
-        return self.noise_loss(network, hr, drawn)

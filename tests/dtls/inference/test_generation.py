@@ -17,8 +17,10 @@ from dtls.models.ddpm import DDPM
 SEEDS = 2**61 + torch.arange(20) * 2**33
 """Whose lowest 32 bits are the same."""
 TINY: dict[str, dict[str, Any]] = {
-    "ddpm": {"size": 12, "width": 8, "levels": 2, "timesteps": 20},
+    "ddpm": {"size": 12, "width": 8, "levels": 2, "timesteps": 8},
     "lr-flow": {},
+    "vae-gen": {"size": 18, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 4, "channels": 1},
+    "vqvae-gen": {"size": 16, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 4},
 }
 
 
@@ -70,7 +72,7 @@ def test_a_chain_is_shown_without_its_padding(tmp_path: Path) -> None:
     made = load_generator(saved("ddpm", tmp_path), sampling_steps=4)
     z, shown = made.z(SEEDS[:3]), []
     images = made.images(z, SEEDS[:3], lambda t, x, x0: shown.append((t, x, x0)))
-    assert [t for t, _, _ in shown] == [20, 15, 10, 5, 0]
+    assert [t for t, _, _ in shown] == [8, 6, 4, 2, 0]
     assert {tuple(x.shape) for _, x, _ in shown} == {(3, *made.z_shape)}
     assert torch.equal(shown[0][1], z)
     torch.testing.assert_close(shown[-1][2].clamp(0, 1), images, rtol=0, atol=0)
@@ -79,7 +81,7 @@ def test_a_chain_is_shown_without_its_padding(tmp_path: Path) -> None:
 def test_images_that_begin_as_others_are_nearer_the_weaker_the_noise(tmp_path: Path) -> None:
     made = load_generator(saved("ddpm", tmp_path))
     given = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    distances = [(made.partly(given, s, SEEDS[:4]) - given).abs().mean() for s in (0.05, 0.5, 1.0)]
+    distances = [(made.partly(given, s, SEEDS[:4]) - given).abs().mean() for s in (0.13, 0.5, 1.0)]
     assert distances == sorted(distances)
     assert distances[0] < 0.5 * distances[2]
     assert torch.equal(made.partly(given, 0.5, SEEDS[:4])[2:3], made.partly(given[2:3], 0.5, SEEDS[2:3]))
@@ -103,7 +105,7 @@ def test_what_generates_nothing_is_refused(tmp_path: Path) -> None:
     generative = saved("ddpm", tmp_path / "ddpm")
     with pytest.raises(CheckpointError, match="the method ddpm makes images of noise alone; see dtls generate"):
         Trained(generative, "cpu", DEFAULT)
-    with pytest.raises(SamplingError, match="the steps of ddim are a divisor of 20, not 3"):
+    with pytest.raises(SamplingError, match="the steps of ddim are a divisor of 8, not 3"):
         load_generator(generative, sampling_steps=3)
     with pytest.raises(SamplingError, match="ddpm has no sampler magic; there are ddim, ddpm"):
         load_generator(generative, sampler="magic")
@@ -123,7 +125,7 @@ def test_batches_are_of_one_size(tmp_path: Path) -> None:
 
 
 def test_z_of_images_makes_them_again(tmp_path: Path) -> None:
-    made = load_generator(saved("lr-flow", tmp_path))
+    made = load_generator(saved("lr-flow", tmp_path, width=64))
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
     z = made.invert(images)
     again = made.images(z, SEEDS[:3])

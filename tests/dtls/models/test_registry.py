@@ -34,6 +34,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "heat": {**TINY, "dim": 8, "levels": 2, "timesteps": 6},
     "lr-flow": {"size": 32, "width": 8, "blocks": 1},
     "ddpm": {"size": 32, "width": 8, "levels": 2, "timesteps": 20},
+    "vae-gen": {"size": 32, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 20},
+    "vqvae-gen": {"size": 32, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 20, "channels": 1},
 }
 RECIPE = Recipe(steps=4, learning_rate=1e-3)
 
