@@ -40,7 +40,7 @@ class GenerateOptions(MakingOptions):
     }
 
     model: Address = Field(
-        description="folder or URL of a generative model, as dtls train --method ddpm makes it",
+        description="folder or URL of a generative model, as dtls train --method lr-flow or ddpm makes it",
     )
     target: Target = Field(description="folder, zip, tar, tar.gz or URL for the images")
     count: int | None = Field(
