@@ -23,7 +23,7 @@ from storage.receipts.lease import hold
 from storage.stores.location import Location
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import NDArray
 
     from dtls.inference.trained import Trained
     from dtls.models.base import Model
@@ -110,7 +110,7 @@ def trajectory(options: TrajectoryOptions) -> str:
     """Show the chain that a model walks to its result, and measure each of its states."""
     from dtls.checkpoints.checkpoint import kind_of
     from reports.figures.contact_sheet import contact_sheet_png
-    from reports.tables.chain import chain_parquet, chain_row
+    from reports.tables.chain import chain_parquet
 
     out = Location.of(options.out)
     if not options.starts_from_noise:
@@ -120,7 +120,7 @@ def trajectory(options: TrajectoryOptions) -> str:
     items, rows = [], []
     for walk in _generated(options) if generates else _restored(options):
         items.append(_drawn(walk, options.columns))
-        rows += [chain_row(walk.key, step.t, step.x.float().cpu().numpy()) for step in walk.steps]
+        rows += [shot.row for shot in walk.shots]
     figure = contact_sheet_png(items)
     with hold(out, "trajectory"):
         out.write(TABLE, chain_parquet(rows))
@@ -202,21 +202,19 @@ def _drawn(walk: "Walk", columns: int) -> "GalleryItem":
     """A row of the figure: what the chain began with, and as many steps as there are columns."""
     from reports.figures.gallery import GalleryImage, GalleryItem
 
-    shown = [*walk.steps]
-    if len(shown) > 1 and shown[-1].images.equal(shown[-2].images):  # most samplers end with what they predict at 1
+    shown = [*walk.shots]
+    if len(shown) > 1 and np.array_equal(shown[-1].pixels, shown[-2].pixels):  # most end with what they predict at 1
         del shown[-2]
     chosen = {round(i * (len(shown) - 1) / (columns - 1)) for i in range(columns)}
     images = [
-        GalleryImage(f"t = {step.t:g}" if step.t else "result", _png(step.images))
-        for place, step in enumerate(shown)
+        GalleryImage(f"t = {shot.t:g}" if shot.t else "result", _png(shot.pixels))
+        for place, shot in enumerate(shown)
         if place in chosen
     ]
     given = [] if walk.given is None else [GalleryImage("input", _png(walk.given), role="lr")]
     return GalleryItem(walk.key, [*given, *images])
 
 
-def _png(x: "Tensor") -> bytes:
-    from dtls.inference.pixels import to_pixels
-
-    pixels = to_pixels(x.expand(-1, 3, -1, -1).clone(), np.uint8)[0]
-    return codec.encode_png(pixels)
+def _png(pixels: "NDArray[np.uint8]") -> bytes:
+    """An image of one channel, or three, as a PNG file in RGB."""
+    return codec.encode_png(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

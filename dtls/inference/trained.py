@@ -162,9 +162,15 @@ class Trained(Method):
             made = (made + self.tiler(run, x.flip(-1)).flip(-1)) / 2
         return torch.where(made.isfinite(), made, torch.nan)  # an infinity is no white pixel
 
-    @torch.inference_mode()
     def trajectory(self, lr: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> list[Step]:
-        """The steps of the sampler's chain from the largest timestep to t = 0, whose images are the result.
+        """The steps of the sampler's chain, as `walk` shows them; all of them take much memory."""
+        steps: list[Step] = []
+        self.walk(lr, size, mask, lambda t, x, images: steps.append(Step(t, x, images)))
+        return steps
+
+    @torch.inference_mode()
+    def walk(self, lr: Tensor, size: tuple[int, int], mask: Tensor | None, callback: Callback) -> None:
+        """Show each `Step` of the sampler's chain from the largest timestep to t = 0, whose images are the result.
 
         Arguments and errors are those of a call; SamplingError for a model without a chain. In one piece, neither
         projected, nor averaged with the mirrored image, nor made seamless.
@@ -176,13 +182,11 @@ class Trained(Method):
             x, scale = self._observed(lr, mask), self.sampling.strength
         else:
             x, scale = self._input(lr, size)
-        steps: list[Step] = []
 
         def see(t: float, state: Tensor, images: Tensor) -> None:
-            steps.append(Step(t, state, images[..., : size[0], : size[1]].clamp(0, 1)))
+            callback(t, state, images[..., : size[0], : size[1]].clamp(0, 1))
 
         self._sampled(x, scale, see)
-        return steps
 
     def check_scale(self, scale: float) -> None:
         self.model.check_scale(scale)

@@ -3,20 +3,22 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dtls.inference.pixels import to_unit
-from dtls.inference.trained import Step, Trained
+from dtls.inference.pixels import to_pixels, to_unit
+from dtls.inference.trained import Trained
 from dtls.models.base import Callback
 from flows.generation.origins import FromSeeds, fitted
 from flows.generation.seeds import key_of, seed_of
 from flows.inputs.contents import list_images
 from flows.inputs.masks import Masks
 from flows.transform.holes import MaskReader, as_taken
+from reports.tables.chain import chain_row
 from storage.archives.source import Source
 from storage.images.formats import ImageError
 from storage.images.photo import open_photo
@@ -29,16 +31,36 @@ Make = Callable[[Sequence[str], Tensor, Callback], object]
 """Makes the images of keys with seeds (N,), and shows each step."""
 
 
+class Shot(NamedTuple):
+    """A step of a chain: its timestep, the row of its state in chain.parquet, and uint8 pixels (H, W, C)."""
+
+    t: float
+    row: Mapping[str, Any]
+    pixels: NDArray[np.uint8]
+
+
 @dataclass(frozen=True)
 class Walk:
-    """The key of an image, the steps of its chain down to the result, and what it began with, (1, C, h, w) in [0, 1].
+    """The key of an image, its chain from the first step to the result, and what that began with.
 
-    given: None where it began with noise; holes are white.
+    given: uint8 (h, w, C), in which holes are white; None where it began with noise.
     """
 
     key: str
-    steps: Sequence[Step]
-    given: Tensor | None = None
+    shots: Sequence[Shot]
+    given: NDArray[np.uint8] | None = None
+
+
+class Recorder:
+    """Takes a shot of each step, of images with these keys: of a state only its row is kept, as there may be many."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.shots: dict[str, list[Shot]] = {key: [] for key in keys}
+
+    def __call__(self, t: float, x: Tensor, images: Tensor) -> None:
+        pixels = to_pixels(images.clamp(0, 1), np.uint8)
+        for (key, shots), state, shown in zip(self.shots.items(), x.float().cpu().numpy(), pixels, strict=True):
+            shots.append(Shot(t, chain_row(key, t, state), shown))
 
 
 def walks_of_images(
@@ -81,15 +103,10 @@ def _generated(
     """The chains of samples with these keys, which begin with their images if they have some."""
     for start in range(0, len(keys), generator.batch):
         part = keys[start : start + generator.batch]
-        steps: list[Step] = []
-
-        def see(t: float, x: Tensor, made: Tensor, steps: list[Step] = steps) -> None:
-            steps.append(Step(t, x.cpu(), made.clamp(0, 1).cpu()))
-
-        make(part, torch.tensor([seed_of(seed, key) for key in part], dtype=torch.int64), see)
-        for n, key in enumerate(part):
-            own = [Step(step.t, step.x[n : n + 1], step.images[n : n + 1]) for step in steps]
-            yield Walk(key, own, images[key][None] if key in images else None)
+        recorder = Recorder(part)
+        make(part, torch.tensor([seed_of(seed, key) for key in part], dtype=torch.int64), recorder)
+        for key, shots in recorder.shots.items():
+            yield Walk(key, shots, _shown(images[key][None]) if key in images else None)
 
 
 def _walked(method: Trained, source: Source, entry: Entry, scale: float, masks: Masks | None) -> Walk:
@@ -101,8 +118,15 @@ def _walked(method: Trained, source: Source, entry: Entry, scale: float, masks: 
     if not method.takes_same_size:
         x = x.expand(-1, 3, -1, -1)
         height, width = round(height * scale), round(width * scale)
-    steps = method.trajectory(x, (height, width), mask)
-    return Walk(entry.key, steps, x if mask is None else torch.where(mask > 0, 1.0, x))
+    recorder = Recorder([entry.key])
+    method.walk(x, (height, width), mask, recorder)
+    return Walk(entry.key, recorder.shots[entry.key], _shown(x if mask is None else torch.where(mask > 0, 1.0, x)))
+
+
+def _shown(x: Tensor) -> NDArray[np.uint8]:
+    """An image (1, C, H, W) in [0, 1] as pixels (H, W, C)."""
+    pixels: NDArray[np.uint8] = to_pixels(x.clone(), np.uint8)[0]
+    return pixels
 
 
 @contextmanager

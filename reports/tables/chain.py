@@ -1,6 +1,6 @@
 """The Parquet table of a chain: one row an image and timestep, with how far the state is from pure noise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -47,7 +47,7 @@ def chain_row(sample: str, t: float, state: ArrayLike) -> dict[str, Any]:
     }
 
 
-def chain_parquet(rows: Iterable[dict[str, Any]]) -> bytes:
+def chain_parquet(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """The rows of `chain_row` as a Parquet file."""
     file = BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=CHAIN_SCHEMA), file, compression="zstd")
