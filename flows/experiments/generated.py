@@ -1,4 +1,4 @@
-"""Images that models make of noise, compared with real ones (thesis, Fig. 5.4 and 5.5).
+"""Images that models make of noise, compared with real ones (thesis, Fig. 5.4 and 5.5): DDPM and latent DDPMs.
 
 Each model is trained on the same images for the same steps, and makes as many images as there are real ones to
 compare them with.
@@ -29,15 +29,19 @@ from storage.archives.source import open_source
 from storage.images.photo import open_photo
 from storage.stores.location import Location
 
-METHODS: dict[str, dict[str, Any]] = {"DDPM": {"method": "ddpm"}}
+METHODS: dict[str, dict[str, Any]] = {
+    "DDPM": {"method": "ddpm"},
+    "VAE-DDPM": {"method": "vae-gen"},
+    "VQVAE-DDPM": {"method": "vqvae-gen"},
+}
 """How the thesis' methods are trained."""
 TITLES = {
     "5.4": "Thesis, Fig. 5.4: generated faces",
     "5.5": "Thesis, Fig. 5.5: generated H&E tiles and MRI",
     "prior": "Generated LR images, enlarged",
 }
-MAX_SAMPLES = 1000
-"""How many images a model makes at most."""
+MAX_SAMPLES, SHOWN = 1000, 64
+"""How many images a model makes at most, and how many of them the report shows."""
 
 
 class Generated:
@@ -128,8 +132,16 @@ class Generated:
         places = {"real": self.testbed.hr(), "out": self.testbed.at(self._report)}
         if self.testbed.data.test is not None:  # else the shards have what is held out, too
             places["train"] = self.testbed.shards
-        chosen = {"features": self.options.features, "device": self.options.device, **self.testbed.common}
-        as_part(report, ReportOptions(generated=dict(made), title=TITLES[self.options.table], **places, **chosen))
+        chosen = {
+            "gallery": SHOWN,
+            "features": self.options.features,
+            "device": self.options.device,
+            **self.testbed.common,
+        }
+        as_part(
+            report,
+            ReportOptions(generated=dict(made), title=TITLES[self.options.table], gallery=SHOWN, **places, **chosen),
+        )
         summary = loads(Location.of(self.testbed.at(self._report)).read(SUMMARY))
         return {row["method"]: row for row in summary["methods"]}
 
