@@ -35,6 +35,8 @@ FINE = {"dim": 48, "dim_mults": (1,), "patch": 2}
 """For noise and fine detail: with more levels, all that a U-Net sees passes through half of its first resolution."""
 PLUS = {"preset": "16-128-plus", **NETWORK}
 """DTLS as this project improved it."""
+FINE = {"dim": 32, "dim_mults": (1,), "patch": 2, "batch_size": 8}
+"""One level, which halves nothing: what is as fine as noise gets through. Its steps are small, so there are many."""
 LATENT = {"levels": "2", "ae_width": "16"}
 GAN = {"perceptual": 0.1, "adversarial": 0.005}
 SRGAN = {"method": "edsr", **GAN}
