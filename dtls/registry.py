@@ -31,6 +31,7 @@ GENERATORS: dict[str, str] = {
     "ddpm": "dtls.models.ddpm:DDPM",
     "vae-gen": "dtls.models.vae_gen:VAEGen",
     "vqvae-gen": "dtls.models.vqvae_gen:VQVAEGen",
+    "dcgan": "dtls.models.dcgan:DCGAN",
 }
 """Trained models that make images of noise, by name: a subclass of `dtls.models.generative.Generative` each."""
 PRESET_SAMPLERS: dict[str, str] = {"cold": "cold"}

@@ -16,6 +16,7 @@ from dtls.degradations.base import LRProtocol, is_linear
 from dtls.degradations.realworld import realworld
 from dtls.degradations.resize import resize
 from dtls.errors import SizeError
+from dtls.networks.critic import Critic
 
 MAX_TIMESTEPS = 100_000
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -164,6 +165,10 @@ class Model(nn.Module):
         Of several processes each has its own images, and all take the same of all of them.
         """
         raise NotImplementedError
+
+    def critic(self) -> Critic | None:
+        """A new critic, where it learns from one alone: its `compare` is what that says; else None."""
+        return None
 
     @property
     def undoes(self) -> str:

@@ -1,4 +1,4 @@
-"""What a training step optimises: a model's loss, LPIPS beside it, and the critic of a GAN stage."""
+"""What a training step optimises: a model's loss, LPIPS beside it, and the critic of a GAN or of a GAN stage."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtls.models.base import Draws, Model
-from dtls.networks.critic import Critic
+from dtls.networks.critic import PatchCritic
 from dtls.training.recipe import Recipe
 
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
 class Objective(nn.Module):
-    """What a step optimises: the loss of a model, and the critic of a GAN stage with its own.
+    """What a step optimises: the loss of a model, and the critic that it is trained against with its own.
 
     autocast: the context in which networks run; the arithmetic around them keeps fp32. perceptual: LPIPS of two
     batches in [−1, 1].
@@ -33,7 +33,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
-        self.critic = Critic() if recipe.adversarial else None
+        self.critic = model.critic() or (PatchCritic() if recipe.adversarial else None)
         self._autocast = autocast
         self._others = (torch.compile(model, dynamic=False) if compiled else model, perceptual)  # no part of it
 
@@ -52,7 +52,8 @@ class Objective(nn.Module):
         return made.float()
 
     def _compare(self, prediction: Tensor, target: Tensor) -> Tensor:
-        value, perceptual = LOSSES[self.recipe.loss](prediction, target), self._others[1]
+        perceptual = self._others[1]
+        value = LOSSES[self.recipe.loss](prediction, target) if self.model.compares else prediction.new_zeros(())
         if perceptual is not None:
             with self._autocast():
                 distance = perceptual(prediction * 2 - 1, target * 2 - 1).float().mean()
@@ -60,5 +61,5 @@ class Objective(nn.Module):
         if self.critic is not None:
             with self._autocast():
                 fooled, told_apart = self.critic.losses(prediction, target)
-            value = value + self.recipe.adversarial * fooled + told_apart
+            value = value + (self.recipe.adversarial or 1.0) * fooled + told_apart
         return value

@@ -14,18 +14,19 @@ from dtls.models.base import Draws, Model
 class Recipe:
     """How to train; the defaults are the paper's (DTLS §3) with the EMA of the authors' code.
 
-    steps: of the optimiser. schedule: `cosine` falls to 0 with the last step. warmup: steps over which the learning
-    rate rises. loss: the paper's L1, or the mean squared error (Table B1). inputs: what the network learns from,
-    `degraded` images D(x_0, t) as in the paper, or `sampled` ones, what the two-call sampler shows it: half the
-    batch are degraded, every second of them to T, the other half are D_1 of the network's own first prediction.
-    first_timestep: 1 as in the paper's text, 0 as in its code. flip: whether images are mirrored, each with a chance
-    of one half. perceptual: weight of LPIPS beside the loss.
-    adversarial: weight of the loss against a critic that is trained beside the model, as in GANs.
-    clip: largest norm of the gradient. accumulate: parts that a batch is computed in, to save memory.
+    steps: of the optimiser. beta1: of AdamW, the share of the mean gradient that a step keeps. schedule: `cosine`
+    falls to 0 with the last step. warmup: steps over which the learning rate rises. loss: the paper's L1, or the mean
+    squared error (Table B1). inputs: what the network learns from, `degraded` images D(x_0, t) as in the paper, or
+    `sampled` ones, what the two-call sampler shows it: half the batch are degraded, every second of them to T, the
+    other half are D_1 of the network's own first prediction. first_timestep: 1 as in the paper's text, 0 as in its
+    code. flip: whether images are mirrored, each with a chance of one half. perceptual: weight of LPIPS beside the
+    loss. adversarial: weight of the loss against a critic that is trained beside the model, as in GANs. clip: largest
+    norm of the gradient. accumulate: parts that a batch is computed in, to save memory.
     """
 
     steps: int = 50_000
     learning_rate: float = 2e-5
+    beta1: float = 0.9
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = 0
     loss: Literal["l1", "mse"] = "l1"

@@ -54,7 +54,7 @@ class Trainer(Generic[M]):
         self.objective.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            self.objective.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True
+            self.objective.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999), eps=1e-8, fused=True
         )
         self._fabric = fabric
         self._loss, self._optimizer = fabric.setup(self.objective, self.optimizer)
@@ -125,10 +125,16 @@ class Trainer(Generic[M]):
         self._move(self.ema, self.done, 1 - self.recipe.ema_decay)
 
     def _move(self, average: M, step: int, weight: float) -> None:
-        """Move an average towards the weights after a step; before `ema_start`, it is these weights."""
+        """Move an average towards the weights after a step, and towards what layers have counted; before `ema_start`,
+        it is these."""
         weight = weight if step >= self.recipe.ema_start else 1.0
         for mean, current in zip(average.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(current.detach(), weight)
+        for counted, now in zip(average.buffers(), self.model.buffers(), strict=True):
+            if counted.is_floating_point():
+                counted.lerp_(now, weight)
+            else:
+                counted.copy_(now)
 
     def state(self) -> dict[str, Tensor]:
         """Everything a resumed run needs: weights, average, optimiser, and the steps done."""

@@ -83,6 +83,7 @@ def test_a_method_is_trained_and_enlarges_under_its_name(method: str, shards: st
 GENERATIVE: dict[str, dict[str, str]] = {
     "lr-flow": {"components": "8", "width": "8", "blocks": "1"},
     "ddpm": {"width": "8", "levels": "2", "timesteps": "20"},
+    "dcgan": {"width": "8"},
     "vae-gen": {"width": "8", "levels": "1", "timesteps": "20"},
     "vqvae-gen": {"width": "8", "levels": "1", "timesteps": "20", "channels": "1"},
 }

@@ -20,6 +20,7 @@ TINY: dict[str, dict[str, Any]] = {
     "ddpm": {"size": 12, "width": 8, "levels": 2, "timesteps": 8},
     "lr-flow": {},
     "vae-gen": {"size": 18, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 4, "channels": 1},
+    "dcgan": {"size": 28, "width": 8, "channels": 1},
     "vqvae-gen": {"size": 16, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 4},
 }
 

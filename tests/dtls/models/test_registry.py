@@ -34,6 +34,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "heat": {**TINY, "dim": 8, "levels": 2, "timesteps": 6},
     "lr-flow": {"size": 32, "width": 8, "blocks": 1},
     "ddpm": {"size": 32, "width": 8, "levels": 2, "timesteps": 20},
+    "dcgan": {"size": 32, "width": 8},
     "vae-gen": {"size": 32, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 20},
     "vqvae-gen": {"size": 32, "width": 8, "ae_width": 8, "levels": 1, "timesteps": 20, "channels": 1},
 }
@@ -64,7 +65,7 @@ def test_a_run_that_stopped_goes_on_with_the_same_bits(name: str, crops: Tensor)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", trained())
+@pytest.mark.parametrize("name", trained().keys() - {"dcgan"})  # its layers normalise over what is computed at once
 def test_a_batch_in_parts_has_the_loss_of_a_whole_one(name: str, crops: Tensor) -> None:
     whole, parts = (trainer(name, accumulate=n).step(crops[:4]) for n in (1, 2))
     assert whole == pytest.approx(parts, rel=1e-4)

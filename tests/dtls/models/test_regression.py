@@ -26,7 +26,7 @@ from dtls.models.fsrcnn import FSRCNN
 from dtls.models.regression import Regression
 from dtls.models.rrdb import RRDB
 from dtls.models.srcnn import SRCNN
-from dtls.networks.critic import Critic
+from dtls.networks.critic import PatchCritic
 from dtls.registry import model_class
 from dtls.training.recipe import Recipe, check_recipe, draw
 from dtls.training.trainer import Trainer, train
@@ -269,7 +269,7 @@ def gradients(of: nn.Module) -> list[Tensor | None]:
 
 def test_neither_loss_of_a_gan_moves_the_other_s_weights() -> None:
     torch.manual_seed(0)
-    model, critic = made("edsr"), Critic()
+    model, critic = made("edsr"), PatchCritic()
     x, true = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
     of_model, of_critic = critic.losses(model(x, torch.ones(2)), true)
     of_model.backward()
@@ -283,7 +283,7 @@ def test_neither_loss_of_a_gan_moves_the_other_s_weights() -> None:
 
 def test_the_losses_of_a_gan_are_esrgan_s() -> None:
     torch.manual_seed(0)
-    critic, predicted, true = Critic(), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    critic, predicted, true = PatchCritic(), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         of_model, of_critic = critic.losses(predicted, true)
         logits_true, logits_predicted = critic(true), critic(predicted)
@@ -298,7 +298,7 @@ def test_the_losses_of_a_gan_are_esrgan_s() -> None:
 def test_an_adversarial_weight_adds_both_losses_and_training_lowers_the_critic_s(crops: Tensor) -> None:
     running = trainer("fsrcnn", replace(GAN, learning_rate=2e-4))
     critic = running.objective.critic
-    assert isinstance(critic, Critic)
+    assert isinstance(critic, PatchCritic)
     crops = crops[:4]
     hr = crops.float() / 255
 
