@@ -12,7 +12,7 @@ from dtls.checkpoints.checkpoint import load_checkpoint, make_model, save_checkp
 from dtls.inference.sampling import Sampling
 from dtls.inference.trained import Trained
 from dtls.models.base import Model
-from dtls.registry import MODELS, trained
+from dtls.registry import MODELS, model_class, trained
 from dtls.training.recipe import Recipe
 from dtls.training.trainer import Trainer
 from tests.dtls import one_cpu
@@ -106,6 +106,22 @@ def test_results_have_the_size_that_is_wanted_whatever_is_beside_them(
     assert sr.max() <= 1
     torch.testing.assert_close(method(lr[1:2], size), sr[1:2], rtol=0, atol=1e-3)  # a chain adds up rounding
     assert method(lr[:1, :1], size).shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if model_class(name).walks])
+def test_a_chain_is_shown_from_its_first_step_to_the_result(name: str, images: Tensor, tmp_path: Path) -> None:
+    save_checkpoint(made(name), tmp_path)
+    sampler = made(name).shows
+    steps = 4 if name in ("sr3", "vae-ddpm", "vqvae-ddpm") else None
+    method = Trained(tmp_path, sampling=Sampling(sampler=sampler, steps=steps))
+    lr = images[:1, :, :8, :8].float() / 255
+    shown = method.trajectory(lr, (32, 32))
+    times = [step.t for step in shown]
+    assert times == sorted(times, reverse=True)
+    assert (len(times) > 3, times[-1]) == (True, 0)
+    assert all(step.images.shape == (1, 3, 32, 32) for step in shown)
+    assert len({step.x.shape for step in shown}) == 1
+    torch.testing.assert_close(shown[-1].images, method(lr, (32, 32)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
