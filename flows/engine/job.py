@@ -40,7 +40,8 @@ class Job:
     that were made with other options may be replaced. gather: makes the table of all rows, if that is not just all
     receipts in one. prepare: comes before the first work, if there is any. finish: comes after the last unit, if none
     came to nothing. output: the file of a sample's result by its key, where each has one. target: where results are,
-    if not where the receipts are. also: what else is changed, and asked for like the target.
+    if not where the receipts are. also: what else is changed, and asked for like the target. reads_files: samples are
+    made of files, one of which may kill the process; else a unit that was begun by runs that died is done as ever.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Job:
     output: Callable[[str], str] | None = None
     target: str | None = None
     also: Sequence[Location] = ()
+    reads_files: bool = True
 
     @property
     def address(self) -> str:

@@ -97,7 +97,7 @@ def _work(job: Job, left: Remaining, runner: Runner, summary: Summary, lease: Le
     samples_of = {unit.name: left.samples_of(unit) for unit in todo}
     total = sum(map(len, samples_of.values()))
     stale = outdated(todo, left.survey.stale)
-    suspects = {*left.survey.attempts} if runner.is_here else set()
+    suspects = {*left.survey.attempts} if runner.is_here and job.reads_files else set()
     stopping = Event()
     with progress(job.title, total, "images") as tick:
 
@@ -156,7 +156,7 @@ def _attempted(job: Job, left: Remaining, runner: Runner, unit: Unit) -> Iterato
     A mark that stays is of a unit whose process has died again.
     """
     target = job.receipts.target
-    if not left.survey.unfinished or not runner.is_here:
+    if not (left.survey.unfinished and runner.is_here and job.reads_files):
         yield
         return
     target.write(unit.attempt, b"")

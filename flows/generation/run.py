@@ -42,5 +42,6 @@ def run(
         output=None if in_shards else plan.names.of,
         target=str(packing) if packing is not None else None,
         also=[packing.location] if packing is not None else [],
+        reads_files=spec.source is not None,
     )
     return str(fanout.run(job, options))

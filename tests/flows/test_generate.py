@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from dtls.checkpoints import bundled
 from dtls.checkpoints.checkpoint import save_checkpoint
 from dtls.models.dtls import DTLS
+from flows.engine.apart import Apart
 from flows.generate import GenerateOptions, generate
 from flows.generation.loading import GeneratorSpec
 from flows.generation.seeds import seed_of
@@ -24,6 +25,8 @@ from flows.interface.errors import RunError, UsageError
 from flows.status import StatusOptions, status
 from flows.verify import VerifyOptions, verify
 from storage.archives.source import open_source
+from storage.receipts.survey import UNFINISHED
+from storage.receipts.units import ATTEMPTS
 from storage.shards.read import ShardReader, list_shards, local_shards
 from storage.stores.cache import Cache
 from storage.stores.location import Location, StorageError
@@ -116,7 +119,7 @@ def killed(model: str, target: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm")
-@pytest.mark.parametrize("step", [4, 12, 30])
+@pytest.mark.parametrize("step", [8, 30])
 def test_a_run_that_is_killed_and_run_again_ends_as_if_nothing_had_happened(
     model: str, tmp_path: Path, step: int
 ) -> None:
@@ -126,6 +129,30 @@ def test_a_run_that_is_killed_and_run_again_ends_as_if_nothing_had_happened(
     assert Runs(killed, Place(model, None), tmp_path / "runs").run(target, at_step=step).killed
     generated(model, target.url, count=12)
     assert target.files() == Place(str(tmp_path / "undisturbed"), None).files()
+
+
+def test_seeds_whose_runs_died_are_computed_together_as_ever(
+    model: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ApartError(Exception):
+        pass
+
+    def alone(*_: object) -> None:
+        raise ApartError("done apart")
+
+    monkeypatch.setattr(Apart, "__call__", alone)
+    for name, options in {"of-seeds": {}, "of-photos": {"start": str(photos), "strength": 0.5}}.items():
+        target = tmp_path / name
+        generated(model, target, count=3, **options)
+        (receipt,) = (target / ".dtls/receipts/generate").iterdir()
+        (target / UNFINISHED).write_text("{}")
+        (target / f"{ATTEMPTS}{receipt.stem.rpartition('-')[2]}").touch()
+        receipt.unlink()
+        if name == "of-seeds":
+            assert generated(model, target, count=3) == "3 done"
+        else:
+            with pytest.raises(RunError, match="1 of 1 units came to nothing"):
+                generated(model, target, count=3, **options)
 
 
 def test_a_target_is_verified_and_made_whole_again(model: str, tmp_path: Path) -> None:

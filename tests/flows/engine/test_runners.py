@@ -129,9 +129,8 @@ def test_generated_images_are_those_of_threads(
 ) -> None:
     model = save_prior(tmp_path / "model")
     for folder, runner in by_runner(tmp_path / "runs", scheduler):
-        assert generated(model, folder / "files", count=10, **runner) == "10 done"
-        assert generated(model, folder / "shards", count=10, samples_per_shard=4, **runner) == "10 done"
-    all_the_same(tmp_path / "runs", "files", "shards")
+        assert generated(model, folder / "samples", count=10, **runner) == "10 done"
+    all_the_same(tmp_path / "runs")
 
 
 def test_shards_lr_images_and_reports_are_those_of_threads(
