@@ -1,4 +1,4 @@
-"""Images that models make of noise, compared with real ones (thesis, Fig. 5.4 and 5.5): DDPM and latent DDPMs.
+"""Images that models make of noise, compared with real ones (thesis, Fig. 5.4 and 5.5): GAN, DDPM, latent DDPMs.
 
 Each model is trained on the same images for the same steps, and makes as many images as there are real ones to
 compare them with.
@@ -30,6 +30,7 @@ from storage.images.photo import open_photo
 from storage.stores.location import Location
 
 METHODS: dict[str, dict[str, Any]] = {
+    "GAN": {"method": "dcgan"},
     "DDPM": {"method": "ddpm"},
     "VAE-DDPM": {"method": "vae-gen"},
     "VQVAE-DDPM": {"method": "vqvae-gen"},
@@ -133,7 +134,6 @@ class Generated:
         if self.testbed.data.test is not None:  # else the shards have what is held out, too
             places["train"] = self.testbed.shards
         chosen = {
-            "gallery": SHOWN,
             "features": self.options.features,
             "device": self.options.device,
             **self.testbed.common,

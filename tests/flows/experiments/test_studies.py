@@ -239,7 +239,7 @@ def test_grey_images_are_learned_in_grey(places: dict[str, str]) -> None:
     study.testbed.make_hr()
     study.check()
     trainings = study.trainings()
-    assert list(trainings) == ["DDPM", "VAE-DDPM", "VQVAE-DDPM"]
+    assert list(trainings) == ["GAN", "DDPM", "VAE-DDPM", "VQVAE-DDPM"]
     assert {training.model().channels for training in trainings.values()} == {1}
 
 
