@@ -34,6 +34,8 @@ GENERATORS: dict[str, str] = {
     "dcgan": "dtls.models.dcgan:DCGAN",
 }
 """Trained models that make images of noise, by name: a subclass of `dtls.models.generative.Generative` each."""
+CLASSIFIERS: dict[str, str] = {"classifier": "dtls.models.classifier:Classifier"}
+"""Trained models that tell the classes of images, by name: a `dtls.models.classifier.Classifier` each."""
 PRESET_SAMPLERS: dict[str, str] = {"cold": "cold"}
 """The sampler of a name in `MODELS` where none is asked for; of all others, the model's own choice."""
 
@@ -53,7 +55,7 @@ def model_class(name: str) -> "type[Model]":
 
 def trained() -> dict[str, str]:
     """What `dtls train` trains, by name."""
-    return MODELS | GENERATORS
+    return MODELS | GENERATORS | CLASSIFIERS
 
 
 def imported(path: str) -> Any:

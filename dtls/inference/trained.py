@@ -60,9 +60,8 @@ class Trained(Method):
                 f"{checkpoint}: a model of the method {found}, not {requested}; say --method {found}"
             )
         if not self.model.restores:
-            raise CheckpointError(
-                f"{checkpoint}: the method {self.name} makes images of noise alone; see dtls generate"
-            )
+            other = "; see dtls generate" if self.model.generates else ""
+            raise CheckpointError(f"{checkpoint}: the method {self.name} neither enlarges nor restores images{other}")
         self.degradation: str = self.model.undoes
         self.multiple = self.model.multiple
         self.max_scale: float = self.model.config.size / self.model.config.lr_size

@@ -36,12 +36,13 @@ scale stands the share t/T of its strength that they suffered, 1 for all of it.
 
 class Draws(NamedTuple):
     """What is drawn for each image of a step, (N,) each: its timestep, whether it is mirrored, whether the network
-    learns from what it first predicts of it, and the seed of its noise."""
+    learns from what it first predicts of it, and the seed of its noise; of a classifier, what it is of."""
 
     t: Tensor
     mirrored: Tensor
     own: Tensor
     seeds: Tensor
+    labels: Tensor = torch.empty(0, dtype=torch.int64)
 
     def part(self, which: slice) -> "Draws":
         return Draws(*(each[which] for each in self))
@@ -127,6 +128,10 @@ class Model(nn.Module):
     predicts of an image. takes_families: whether it can be trained for any degradation that keeps an image's size,
     not only for LR images. takes_any_protocol: whether it can be trained for LR images of any protocol, not only of
     linear ones.
+    generates: whether it makes images of noise, as `dtls.models.generative.Generative` does. restores: whether it
+    makes images of degraded ones, so that it learns from crops, and from LR images made of these; others learn from
+    whole images, reduced to their size. classifies: whether it learns the classes of images, so that batches come
+    with these.
     preset: of those in `dtls.training.presets`, the one that it is trained by where none is named; None for a model
     that has none. progress: in training, the share of the steps that is done.
     """
@@ -141,6 +146,7 @@ class Model(nn.Module):
     walks: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     restores: ClassVar[bool] = True
+    classifies: ClassVar[bool] = False
     sees_own: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
     takes_any_protocol: ClassVar[bool] = True

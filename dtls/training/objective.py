@@ -41,7 +41,7 @@ class Objective(nn.Module):
         """The loss of uint8 images (N, 3, S, S), a scalar."""
         hr = batch.float() / 255
         t, mirrored, own = (each.to(hr.device) for each in drawn[:3])
-        drawn = Draws(t, mirrored, own, drawn.seeds.cpu())
+        drawn = Draws(t, mirrored, own, drawn.seeds.cpu(), drawn.labels.to(hr.device))
         hr = torch.where(drawn.mirrored[:, None, None, None], hr.flip(-1), hr)
         with torch.autocast(hr.device.type, enabled=False):
             return self.model.loss(self._network, hr, drawn, self._compare)

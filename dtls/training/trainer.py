@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # it takes seconds to import, and only the training process n
 
 
 M = TypeVar("M", bound=Model)
+NONE = torch.empty(0, dtype=torch.int64)
 
 
 class Trainer(Generic[M]):
@@ -72,15 +73,17 @@ class Trainer(Generic[M]):
             if self.recipe.flip:
                 yield images.flip(-1)
 
-    def step(self, batch: Tensor) -> float:
+    def step(self, batch: Tensor, labels: Tensor = NONE) -> float:
         """One step on this process's share of the batch, uint8 (N, 3, S, S); returns the loss of the whole batch.
+
+        labels: of a classifier, the number of each image's class, int64 (N,).
 
         TrainingError where it is not finite.
         """
         count, recipe = len(batch), self.recipe
         first = count * self._fabric.global_rank
         drawn = draw(recipe, self.done, count * self._fabric.world_size, self.model.timesteps)
-        drawn = drawn.part(slice(first, first + count))
+        drawn = drawn.part(slice(first, first + count))._replace(labels=labels)
         self.model.progress = self.done / recipe.steps
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.done)
@@ -170,20 +173,20 @@ class Trainer(Generic[M]):
 
 def train(
     trainer: Trainer[Any],
-    batches: Iterable[Tensor],
+    batches: Iterable[Any],
     on_step: Callable[[int, float], None],
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train until the recipe's steps are done or `stop()` says so; `on_step(done, loss)` after each.
 
-    `batches` starts with the batch of step `trainer.done`: (N, 3, S, S), uint8.
+    `batches` starts with the batch of step `trainer.done`: (N, 3, S, S), uint8; of a classifier, it and its labels.
     """
     steps = trainer.recipe.steps
     trainer.model.train()
     if trainer.done >= steps:
         return
     for batch in batches:
-        value = trainer.step(batch)
+        value = trainer.step(*batch) if trainer.model.classifies else trainer.step(batch)
         on_step(trainer.done, value)
         if trainer.done >= steps or stop():
             return

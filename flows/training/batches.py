@@ -8,9 +8,10 @@ one of the epoch that can stands in its place.
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +31,17 @@ from storage.stores.location import StorageError
 CACHE_BYTES = 512 * 2**20
 
 
+class Labelled(NamedTuple):
+    """Images, uint8 (N, 3, S, S), and the numbers of their classes, int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
 class Batches(Dataset[Tensor]):
     """`batches[step]`: uint8 (N / processes, 3, S, S), the share of one of `processes` in the step's N images.
+
+    labels: the number of each image's class, of a classifier.
 
     Every image is seen once an epoch, in an order of that epoch. whole: images are reduced first, until their shorter
     side is S, by the protocol `antialias`; else they are cropped as they are. failed: why images cannot be used, by
@@ -48,7 +58,9 @@ class Batches(Dataset[Tensor]):
         processes: int = 1,
         *,
         whole: bool = False,
+        labels: Sequence[int] = (),
     ) -> None:
+        self.labels = labels
         self.reader, self.size, self.batch_size, self.seed, self.whole = reader, size, batch_size, seed, whole
         self._share = range(rank * batch_size // processes, (rank + 1) * batch_size // processes)
         self._decoded: LRUCache[int, Pixels] = LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes)
@@ -56,8 +68,13 @@ class Batches(Dataset[Tensor]):
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def __getitem__(self, step: int) -> Tensor:
-        crops = [self._crop(step * self.batch_size + place) for place in self._share]
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # (N / processes, 3, S, S)
+        return self.labelled(step).images
+
+    def labelled(self, step: int) -> Labelled:
+        """The images of a step, with their classes where `labels` says these."""
+        found = [self._crop(step * self.batch_size + place) for place in self._share]
+        images = torch.from_numpy(np.stack([crop for _, crop in found])).permute(0, 3, 1, 2)
+        return Labelled(images, torch.tensor([self.labels[index] for index, _ in found if self.labels]).long())
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.reader))
@@ -73,20 +90,21 @@ class Batches(Dataset[Tensor]):
             except ImageError as error:
                 self._note(index, error)
 
-    def _crop(self, position: int) -> Pixels:
-        pixels = self._usable(*divmod(position, len(self.reader)))
+    def _crop(self, position: int) -> tuple[int, Pixels]:
+        """Which image is at a position, and what is cut out of it."""
+        index, pixels = self._usable(*divmod(position, len(self.reader)))
         height, width = pixels.shape[:2]
         generator = np.random.default_rng([self.seed, position, 2])
         top, left = generator.integers([height - self.size + 1, width - self.size + 1])
-        return pixels[top : top + self.size, left : left + self.size]
+        return index, pixels[top : top + self.size, left : left + self.size]
 
-    def _usable(self, epoch: int, place: int) -> Pixels:
+    def _usable(self, epoch: int, place: int) -> tuple[int, Pixels]:
         """The image at a place in an epoch, or the next one that can be used; StorageError where there is none."""
         order = self._order(epoch)
         for index in map(int, chain(order[place:], order[:place])):
             if index not in self.failed:
                 try:
-                    return self._pixels(index)
+                    return index, self._pixels(index)
                 except ImageError as error:
                     self._note(index, error)
         raise StorageError(
@@ -123,7 +141,7 @@ def _reduced(pixels: Pixels, side: int) -> Pixels:
     return to_pixels(resize(to_unit(pixels[None].copy()), size, "antialias").clamp(0, 1), np.uint8)[0]
 
 
-class _Told(Dataset[tuple[Tensor | StorageError, dict[int, str]]]):
+class _Told(Dataset[tuple[Tensor | Labelled | StorageError, dict[int, str]]]):
     """Batches, with what has failed since the last one.
 
     An error is a value: raised in a worker, it would come back as the text of a traceback.
@@ -132,19 +150,21 @@ class _Told(Dataset[tuple[Tensor | StorageError, dict[int, str]]]):
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
-    def __getitem__(self, step: int) -> tuple[Tensor | StorageError, dict[int, str]]:
+    def __getitem__(self, step: int) -> tuple[Tensor | Labelled | StorageError, dict[int, str]]:
         failed = self.batches.failed
         known = len(failed)
-        batch: Tensor | StorageError
+        batch: Tensor | Labelled | StorageError
         try:
-            batch = self.batches[step]
+            batch = self.batches.labelled(step) if self.batches.labels else self.batches[step]
         except StorageError as error:
             batch = error
         return batch, dict(islice(failed.items(), known, None))
 
 
-def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinned: bool) -> Iterator[Tensor]:
+def load_batches(batches: Batches, start: int, steps: int, workers: int, *, pinned: bool) -> Iterator[Any]:
     """The batches of steps `start` … `steps` − 1, made by `workers` processes (0: as they are asked for).
+
+    They are `Labelled` where `batches` has labels.
 
     What these find that cannot be used is in `batches.failed` by then.
     """

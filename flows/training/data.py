@@ -1,9 +1,9 @@
 """What a training process learns from: the images of its shards, and what becomes of those that cannot be used."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -14,6 +14,7 @@ from dtls.registry import model_class
 from flows.engine.summary import MAX_REASONS
 from flows.interface.text import counted
 from flows.training.batches import Batches, load_batches
+from flows.training.classes import class_of
 from flows.training.settings import Settings
 from storage.shards.read import LocalShard, ShardReader
 from storage.stores.location import StorageError
@@ -39,6 +40,7 @@ class TrainingData:
         self.settings, self.fabric, self.log = settings, fabric, log
         shards = [LocalShard(Path(path), count) for path, count in settings.shards]
         self.reader = ShardReader(shards, settings.image_ext)
+        kind = model_class(settings.model["method"])
         self.batches = Batches(
             self.reader,
             settings.model["size"],
@@ -46,13 +48,19 @@ class TrainingData:
             settings.recipe["seed"],
             fabric.global_rank,
             fabric.world_size,
-            whole=not model_class(settings.model["method"]).restores,
+            whole=not kind.restores,
+            labels=self._labels(settings.model["classes"]) if kind.classifies else (),
         )
         self.error: Exception | None = None
         self._reported, self._shared, self._failed = 0, 0, 0
         log(f"{counted(len(self.reader), 'image')} in {counted(len(shards), 'shard')}")
         if others := self.reader.others():
             log(f"left out: other images of their samples: {others}; --image-ext says which one to train on")
+
+    def _labels(self, classes: Sequence[str]) -> list[int]:
+        """The number of each image's class."""
+        numbers = {name: number for number, name in enumerate(classes)}
+        return [numbers[class_of(key)] for key in self.reader.source_keys()]
 
     def look(self, stops: Callable[[], bool]) -> None:
         """Log images whose first and last bytes show that they cannot be used; TrainingError for too many."""
@@ -63,7 +71,7 @@ class TrainingData:
             if self._are_too_many():
                 raise self._too_many()
 
-    def feed(self, start: int, steps: int, stops: Callable[[], bool]) -> Iterator[Tensor]:
+    def feed(self, start: int, steps: int, stops: Callable[[], bool]) -> Iterator[Any]:
         """The batches of steps `start` … `steps` − 1, until one of the processes stops, or cannot go on."""
         on_gpu = self.fabric.device.type == "cuda"
         loader = load_batches(self.batches, start, steps, self.settings.workers, pinned=on_gpu)

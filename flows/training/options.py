@@ -20,7 +20,7 @@ from dtls.degradations.base import LRProtocol
 from dtls.degradations.registry import operator_of, parts_of_task, spec_of_task, tasks
 from dtls.degradations.scale import downscale_size
 from dtls.errors import SizeError
-from dtls.registry import GENERATORS, MODELS, model_class
+from dtls.registry import CLASSIFIERS, GENERATORS, MODELS, model_class
 from flows.inputs.tasks import check_alone
 from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
 
@@ -90,7 +90,7 @@ class TrainOptions(Options):
     method: str = Field(
         "dtls",
         description=f"what to train: {', '.join(MODELS)}; or, to make new images by dtls generate, "
-        f"{', '.join(GENERATORS)}",
+        f"{', '.join(GENERATORS)}; or {', '.join(CLASSIFIERS)}, of images in folders of their classes",
     )
     task: str | None = Field(
         None,
@@ -119,7 +119,8 @@ class TrainOptions(Options):
         None,
         ge=8,
         le=4096,
-        description="side in pixels of the HR images, which are crops; or, of models that make new images, of these: "
+        description="side in pixels of the HR images, which are crops; or, of models that make new images, and of "
+        "classifier, of what they learn: "
         "images are reduced until their shorter side has it, then cropped; e.g. 32",
     )
     lr_size: int | None = Field(None, ge=1, le=4096, description="side of the LR images")
@@ -256,7 +257,7 @@ class TrainOptions(Options):
         if self.task is None:
             return self
         if not model_class(self.method).restores:
-            raise ValueError(f"--task does not go with the method {self.method}, which makes images of noise")
+            raise ValueError(f"--task does not go with the method {self.method}, which restores no images")
         spec = spec_of_task(self.task)
         operator = operator_of(spec)
         check_alone(spec)
@@ -326,7 +327,7 @@ class TrainOptions(Options):
 
 def _network(kind: type[Any], given: Mapping[str, str]) -> dict[str, Any]:
     """What is said of a configuration's own fields, each of its type; ValueError names those there are."""
-    hints, elsewhere = get_type_hints(kind), ("size", "lr_size", "protocol")
+    hints, elsewhere = get_type_hints(kind), ("size", "lr_size", "protocol", "classes")
     own = {field.name: hints[field.name] for field in fields(kind) if field.name not in elsewhere}
     read = {}
     for name, value in given.items():

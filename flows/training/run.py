@@ -1,8 +1,10 @@
 """From the options of a training to a trained model: what it learns from, where, and with what settings."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,12 +20,13 @@ from flows.inputs.sources import folder_here
 from flows.interface.console import flow_run, log, progress
 from flows.interface.options import CORES
 from flows.interface.outcome import raised
+from flows.training.classes import classes_in
 from flows.training.options import TrainOptions
 from flows.training.settings import LOSSES, Group, Settings
 from flows.training.supervisor import MODEL_FILES, saved_weights, states_to_resume, training, training_folder
 from storage.receipts.lease import hold, sweep
 from storage.receipts.survey import list_target
-from storage.shards.read import list_shards, local_shards
+from storage.shards.read import LocalShard, list_shards, local_shards
 from storage.stores.cache import DAY, Cache
 from storage.stores.location import Location
 
@@ -47,6 +50,8 @@ def trained(options: TrainOptions) -> str:
         cache = _cache(options)
         with progress(f"read {source}", len(listed), "shards") as advance:
             shards = stack.enter_context(local_shards(source, listed, cache, advance))
+        if model_class(options.method).classifies:
+            config = _of_classes(options, start, config, shards)
         if lease is not None and not kept:
             target.write(CONFIG, config_json(options.method, config))  # a target that cannot be written is found now
         present = [name for name in (LOSSES, *kept, *MODEL_FILES) if name in there]
@@ -95,6 +100,15 @@ def network_of(options: TrainOptions) -> tuple[Beginning | None, Sized]:
     if start is not None and start.model.scale > 1 and start.model.scale != config.scale:
         raise CheckpointError(f"{options.start}: enlarges by {start.model.scale}, not by {config.scale}")
     return start, config
+
+
+def _of_classes(options: TrainOptions, start: Beginning | None, config: Sized, shards: Sequence[LocalShard]) -> Sized:
+    """A classifier's configuration, with the classes that the images are of."""
+    classes = classes_in(shards, options.image_ext)
+    if start is not None and tuple(start.model.config.classes) != classes:
+        raise CheckpointError(f"{options.start}: knows other classes than the images are of")
+    found: Any = config
+    return replace(found, classes=classes).validate()
 
 
 def _beginning(options: TrainOptions) -> Beginning:

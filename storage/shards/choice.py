@@ -26,6 +26,11 @@ def extension(name: str) -> str:
     return _split(name)[1]
 
 
+def sample(name: str) -> str:
+    """The sample that a member belongs to, like `0001` of `0001.seg.png`."""
+    return _split(name)[0]
+
+
 def choose(shards: Iterable[Sequence[Member]], wanted: Sequence[str] = ()) -> tuple[list[Member], list[Member]]:
     """The images to train on, in their order, and the others.
 

@@ -1,5 +1,6 @@
 """Shards on this machine, read at random: those behind a URL are fetched into a cache once."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from storage.images import formats, unsupported
 from storage.parallel import ordered_map
 from storage.receipts.receipts import read_manifest
 from storage.receipts.survey import UNFINISHED
-from storage.shards.choice import Member, choose, extension
+from storage.shards.choice import Member, choose, extension, sample
 from storage.stores.cache import Cache
 from storage.stores.entry import FOLDER_LINK_OUT, LINK_OUT, UNLISTED, is_hidden, is_named_only
 from storage.stores.location import Entry, Location, StorageError
@@ -26,6 +27,8 @@ from storage.stores.location import Entry, Location, StorageError
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"})
 TRAINING = frozenset({"train", "training"})
 PACKED = re.compile(r"\.(tgz|tar\.\w+)$", re.IGNORECASE)
+MAX_FACTS = 2**20
+"""Bytes of the JSON beside an image."""
 TOLD = tuple((name, pa.string()) for name in ("key", "output", "sha256"))
 """The columns of a manifest that say something of shards; one of somebody else's may lack them."""
 
@@ -158,6 +161,11 @@ class ShardReader:
         """Where an image is stored, for people."""
         return _name(self._members[index])
 
+    def source_keys(self) -> list[str]:
+        """What each image was called before it was in a shard, `cats/1.jpg`, by the JSON beside it; else its name."""
+        told = {shard: told_keys(shard) for shard in {member.shard for member in self._members}}
+        return [told[member.shard].get(sample(member.name), member.name) for member in self._members]
+
     def others(self) -> str:
         """What is left out, by its extensions, for people; empty where nothing is."""
         kinds = Counter(extension(member.name) for member in self.left_out)
@@ -186,6 +194,21 @@ def image_members(path: Path, wanted: Sequence[str] = ()) -> list[Member]:
         for m in found
         if formats.is_image(m.name) or _is_unread(m.name) or extension(m.name) in wanted
     ]
+
+
+def told_keys(path: Path) -> dict[str, str]:
+    """What the samples of a shard were called in its source, by their names, where a JSON beside them says it."""
+    folder, keys = Location.of(path.parent), dict[str, str]()
+    window = Window(folder, folder.info(path.name))
+    for member in resolved(tars.members(window)):
+        if extension(member.name) == "json" and member.size <= MAX_FACTS:
+            try:
+                facts = json.loads(window.read(member.offset, member.size))
+            except ValueError:
+                continue
+            if isinstance(facts, dict) and isinstance(facts.get("key"), str):
+                keys[sample(member.name)] = facts["key"]
+    return keys
 
 
 def _is_unread(name: str) -> bool:

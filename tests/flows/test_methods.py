@@ -182,7 +182,8 @@ def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_p
         ({"method": "ddpm", "perceptual": 0.1}, "ddpm learns by its own loss, not between images"),
         ({"method": "ddpm", "lr_size": 8}, "lr-size does not go with the method ddpm"),
         ({"method": "ddpm", "protocol": "reference"}, "protocol does not go with the method ddpm"),
-        ({"method": "ddpm", "task": "sr:4"}, "task does not go with the method ddpm, which makes images of noise"),
+        ({"method": "ddpm", "task": "sr:4"}, "task does not go with the method ddpm, which restores no images"),
+        ({"method": "classifier", "network": {"classes": "a,b"}}, "network has no classes; there are width"),
         ({"method": "ddpm", "network": {"beta_times_t": "1,2"}}, "network has no beta_times_t; there are width"),
     ],
 )

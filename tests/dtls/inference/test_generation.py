@@ -104,7 +104,7 @@ def test_what_generates_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the method edsr makes no images of noise; see dtls upscale"):
         load_generator(tmp_path)
     generative = saved("ddpm", tmp_path / "ddpm")
-    with pytest.raises(CheckpointError, match="the method ddpm makes images of noise alone; see dtls generate"):
+    with pytest.raises(CheckpointError, match="ddpm neither enlarges nor restores images; see dtls generate"):
         Trained(generative, "cpu", DEFAULT)
     with pytest.raises(SamplingError, match="the steps of ddim are a divisor of 8, not 3"):
         load_generator(generative, sampling_steps=3)
