@@ -16,10 +16,12 @@ from dtls.errors import ProtocolError, SamplingError, SizeError
 from dtls.inference.generation import load_generator
 from dtls.inference.pixels import to_pixels
 from dtls.models.base import Model
+from dtls.models.dcgan import DCGAN
 from dtls.models.dtls import DTLS, ModelConfig
 from dtls.models.lr_flow import LRFlow
 from dtls.models.sr3 import SR3
 from dtls.models.srcnn import SRCNN
+from dtls.models.vae_gen import VAEGen
 from flows.downscale import DownscaleOptions, downscale
 from flows.evaluation.walks import walks_of_noise
 from flows.generation.origins import FromSeeds
@@ -227,6 +229,15 @@ def test_options_that_mean_nothing_to_a_generative_model_are_refused(
     with pytest.raises(SamplingError, match=words):
         chain_of("gaussian", tmp_path / "out", checkpoint=prior, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_generator_of_one_step_has_no_chain_and_one_of_latents_shows_these(tmp_path: Path) -> None:
+    one_step = saved(DCGAN(size=8, width=8), tmp_path / "dcgan")
+    with pytest.raises(SamplingError, match="dcgan makes its results in one step"):
+        chain_of("gaussian", tmp_path / "out", checkpoint=one_step)
+    latent = saved(VAEGen(size=16, width=8, ae_width=8, levels=1, timesteps=4), tmp_path / "latent")
+    rows = chain_of("gaussian", tmp_path / "out", checkpoint=latent, sampling_steps=2)
+    assert [row["t"] for row in rows] == [4, 2, 0]
 
 
 def test_a_model_of_lr_images_does_not_begin_with_noise(folders: tuple[str, str], tmp_path: Path) -> None:
