@@ -75,6 +75,32 @@ def test_the_loss_of_an_untrained_flow_is_that_of_a_normal_distribution(fitted: 
     assert loss.item() == pytest.approx(math.pi / 2, rel=0.03)  # the mean over t of 1 / σ²
 
 
+@pytest.mark.slow
+def test_images_of_different_contrast_are_learned_better_than_a_normal_distribution_does() -> None:
+    def images(count: int, seed: int) -> Tensor:
+        contrast = torch.rand(count, generator=torch.Generator().manual_seed(seed)) * 1.9 + 0.1
+        middle = normal_images(2 * count)[:count] if seed else normal_images(2 * count)[count:]
+        return (middle - 0.5) * contrast[:, None, None, None] + 0.5
+
+    train, held = images(2000, 0), images(2000, 1)
+    model = made(width=32).train()
+    model.fit([train])
+    drawn = draw(Recipe(flip=False), 1000, 2000, model.timesteps)
+
+    def held_out() -> float:
+        with torch.no_grad():
+            return model.loss(model, held, drawn, lambda *_: torch.zeros(())).item()
+
+    before, optimizer = held_out(), torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(200):
+        part = train[torch.arange(step * 200, step * 200 + 200) % 2000]
+        loss = model.loss(model, part, draw(Recipe(), step, 200, model.timesteps), lambda *_: torch.zeros(()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert held_out() < before - 0.05
+
+
 @pytest.mark.parametrize("steps", [4, 32])
 def test_backwards_the_flow_leads_to_z(steps: int, bent: LRFlow) -> None:
     z = torch.randn(20, K)
