@@ -9,6 +9,7 @@ import pytest
 from prefect import State
 
 from flows.engine.flow import as_part, flow
+from flows.generate import GenerateOptions, generate
 from flows.interface import outcome
 from flows.interface.console import shown
 from flows.interface.errors import RunError
@@ -105,6 +106,17 @@ def test_a_unit_that_comes_to_nothing_has_one_line_and_an_error_nobody_expected_
         assert lines_of(records)[-1] == ("ERROR", message)
         with pytest.raises(StorageError if is_expected else RunError):
             state.result()
+
+
+def test_wrong_use_that_only_a_model_tells_of_is_the_line_of_the_command(
+    told: Callable[[], list[logging.LogRecord]], tmp_path: Path
+) -> None:
+    options = GenerateOptions(model=str(tmp_path / "nowhere"), target=str(tmp_path / "out"))
+    state = generate(options, return_state=True)
+    assert state.is_failed()
+    assert state.message is not None
+    assert state.message.startswith(f"{tmp_path}/nowhere: no such folder")
+    assert lines_of(told()) == [("ERROR", state.message)]
 
 
 def test_a_training_that_is_done_completes_under_another_name_with_a_warning(
