@@ -373,6 +373,7 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
     assert not (tmp_path / "whole").exists()
 
 
+@pytest.mark.slow
 def test_without_a_method_the_bundled_model_of_the_task_is_taken_and_named(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_finished_run_is_told_with_its_failures(
     assert "failed: broken.png: not an image (4 bytes)" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_failures_of_one_reason_are_counted_with_one_of_their_names(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
