@@ -18,7 +18,7 @@ REAL, TRAIN = "real", "train"
 """What the sets are called that generated ones are compared with."""
 OF_RESULTS = ("hr", "lr", "sr_name", "lr_name", "protocol", "any_protocol", "sets", "rates", "figures", "ratings")
 """Options of a report on results; those of one on generated images are below."""
-OF_SETS = ("real", "train")
+OF_SETS = ("real", "train", "classifier")
 
 
 def _named(value: object) -> object:
@@ -126,6 +126,11 @@ class ReportOptions(SourceOptions):
         None,
         description="folder, archive or URL of the images that the model was trained on: each sample is shown beside "
         "the nearest; by default --real",
+    )
+    classifier: Address | None = Field(
+        None,
+        description="folder or URL of a classifier, as dtls train --method classifier makes it: adds the inception "
+        "score of --generated; the real images have to be in folders of its classes",
     )
     title: str | None = Field(
         None, min_length=1, description="heading of the page, like 'Archive 1987, ×4'; by default the task"

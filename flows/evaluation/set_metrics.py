@@ -1,6 +1,7 @@
 """Distances between sets, such as FID: how near all results of a method together are to all HR images."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ import torch
 from flows.evaluation.measure import Measurement
 from reports.metrics.feature_set import FeatureSet
 from reports.metrics.features import Extractor
-from reports.metrics.metric import SetMetric, SetPair, TooFewError
+from reports.metrics.metric import SetDistance, SetMetric, SetPair, TooFewError
 from reports.metrics.registry import FEATURE_METRICS
 from storage.images.formats import ImageError
 from storage.parallel import ordered_map
@@ -41,17 +42,20 @@ def numbers_of(method: str, pair: SetPair, metrics: Iterable[SetMetric]) -> tupl
     found: dict[str, Any] = {}
     notes: list[str] = []
     for metric in metrics:
-        try:
-            measured = metric.compute(pair)
-        except TooFewError as error:
-            notes.append(f"{method}: {error}.")
-            continue
-        found[metric.name] = measured.value
-        if measured.spread is not None:
-            found[f"{metric.name}_spread"] = measured.spread
-        if measured.warning:
-            notes.append(f"{measured.warning}.")
+        numbers, more = number_of(method, metric.name, partial(metric.compute, pair))
+        found |= numbers
+        notes += more
     return found, list(dict.fromkeys(notes))
+
+
+def number_of(method: str, name: str, compute: Callable[[], SetDistance]) -> tuple[dict[str, Any], list[str]]:
+    """One number of a method with its spread, as a summary has it, or nothing where there are too few images."""
+    try:
+        measured = compute()
+    except TooFewError as error:
+        return {}, [f"{method}: {error}."]
+    spread = {} if measured.spread is None else {f"{name}_spread": measured.spread}
+    return {name: measured.value, **spread}, [f"{measured.warning}."] if measured.warning else []
 
 
 def _features(comparison: Measurement, label: str, extract: Extractor, advance: Callable[[int], None]) -> FeatureSet:

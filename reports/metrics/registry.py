@@ -4,6 +4,7 @@ from reports.metrics.authors_consistency import AUTHORS_CONSISTENCY
 from reports.metrics.consistency import CONSISTENCY, LR_PSNR
 from reports.metrics.fid_kid import FID, KID
 from reports.metrics.file_size import FILE_SIZE
+from reports.metrics.inception_score import INCEPTION_SCORE
 from reports.metrics.lpips import LPIPS
 from reports.metrics.metric import Metric, SampleMetric, SetMetric
 from reports.metrics.neighbours import COVERAGE, DENSITY, NEAR_TRAINING, PRECISION, RECALL
@@ -23,5 +24,5 @@ METRICS: tuple[SampleMetric, ...] = (
 """Of single images: the columns of `metrics.parquet`."""
 FEATURE_METRICS: tuple[SetMetric, ...] = (FID, KID, PRECISION, RECALL, DENSITY, COVERAGE)
 """Of the features of all images of a method together, and of those of real images."""
-SET_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, NEAR_TRAINING)
+SET_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, INCEPTION_SCORE, NEAR_TRAINING)
 """Of all images of a method together; no columns of the table."""

@@ -19,6 +19,7 @@ FEATURES = pa.schema(
         _field("height", pa.int32(), "of the image, in pixels"),
         _field("pixels", pa.string(), "sha256 of the image's size and its 8-bit RGB pixels: equal for copies"),
         _field("features", pa.binary(), "float32 numbers, in the byte order of x86"),
+        _field("probabilities", pa.binary(), "of the classes, float32, in their order; with --classifier"),
     ],
     metadata={"dtls.table": "features", "dtls.version": str(SETS_VERSION)},
 )
@@ -34,6 +35,8 @@ SAMPLES = pa.schema(
         _field("distance", pa.float64(), "Euclidean distance of the features of the two; 0 for a copy"),
         _field("is_near", pa.bool_(), "nearer than 99 % of the real images are to a training image"),
         _field("is_copy", pa.bool_(), "every pixel is that of the training image"),
+        _field("class", pa.string(), "the most probable class; with --classifier"),
+        _field("class_probability", pa.float64(), "what the classifier gives that class"),
     ],
     metadata={"dtls.table": "samples", "dtls.version": str(SETS_VERSION)},
 )

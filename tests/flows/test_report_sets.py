@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from dtls.errors import WeightsError
 from flows.compare_reports import CompareReportsOptions, compare_reports
+from flows.evaluation.sets import extract
 from flows.evaluation.sets import table as feature_tables
 from flows.interface.errors import RunError
 from flows.report import ReportOptions, report
 from flows.verify import VerifyOptions, verify
-from reports.metrics import fid_kid, neighbours
+from reports.metrics import fid_kid, inception_score, neighbours
 from storage.stores.location import Location, StorageError
 
 
@@ -161,6 +163,43 @@ def test_sources_and_the_report_may_be_in_a_store(folder: Path) -> None:
     out = f"{store}/out"
     assert report.fn(options(folder, real=f"{store}/real", out=out)) == f"{out}/index.html"
     assert json.loads(Location.of(out).read("summary.json"))["methods"][0]["ok"] == 12
+
+
+class Brightness:
+    """In a classifier's place: dark or light, by the mean of an image."""
+
+    classes = ("dark", "light")
+    sha256 = "0" * 64
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        light = (x.float().mean(dim=(1, 2, 3)) > 96).float()
+        return torch.stack([1 - light, light], dim=1)
+
+
+@pytest.mark.slow
+def test_the_inception_score_counts_the_classes_of_the_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "load_classifier", lambda *_: Brightness())
+    monkeypatch.setattr(inception_score, "LEAST", 10)
+    noise(folder / "classes" / "dark", 10, 0)
+    noise(folder / "classes" / "light", 10, 1, level=256)
+    noise(folder / "both", 10, 3)
+    for path in (folder / "light").iterdir():
+        shutil.copy(path, folder / "both" / f"light-{path.name}")
+    sets = {"generated": [str(folder / "both"), str(folder / "made")], "train": None, "classifier": "model"}
+    report.fn(options(folder, **sets, real=str(folder / "classes")))
+    summary = summary_of(folder)
+    both, made = summary["methods"]
+    assert both["inception_score"] == pytest.approx(2)
+    assert made["inception_score"] == pytest.approx(1)
+    notes = " ".join(summary["notes"])
+    assert "The classifier is right on 100.0 % of 20 real images." in notes
+    assert "both: 20 of 20 samples are of a class with p > 0.9, 2 of 2 classes among them." in notes
+    assert "made: 12 of 12 samples are of a class with p > 0.9, 1 of 2 classes among them." in notes
+    samples = pq.read_table(folder / "out" / "samples.parquet").to_pylist()
+    assert {row["class"] for row in samples if row["set"] == "made"} == {"dark"}
+    with pytest.raises(StorageError, match="12 images are in no folder, which is no class of --classifier") as error:
+        report.fn(options(folder, **sets, out=str(folder / "other")))
+    assert "images such as faces have none" in str(error.value)
 
 
 def test_inception_wants_its_extra_and_says_what_to_do_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dtls.devices import best_device
 from flows.engine.job import Work
 from flows.evaluation.collection import Collection
+from flows.evaluation.sets.classifier import Classifier, load_classifier
 from flows.inputs.grouping import in_batches
 from flows.inputs.sources import SourceSpec
 from flows.interface.console import Advance
@@ -36,13 +37,17 @@ RECEIPT = pa.schema([*FEATURES, *map(SAMPLES.field, MADE_OF)], metadata=FEATURES
 
 @dataclass(frozen=True)
 class ImageSets:
-    """Sets of images by their names, and what makes their features. extract: None where units are done elsewhere."""
+    """Sets of images by their names, and what makes their features.
+
+    extract: None where units are done elsewhere. classify: what says the probabilities of their classes, if anything.
+    """
 
     collections: Mapping[str, Collection]
     features: FeatureName
     extract: Extractor | None
     batch_size: int
     workers: int
+    classify: Classifier | None = None
     turn: Turn = field(default_factory=Turn)
 
     def units(self) -> list[Unit]:
@@ -52,7 +57,8 @@ class ImageSets:
             for name, collection in sorted(self.collections.items())
             for key in sorted(collection.entries)
         ]
-        made_with = {"features": self.features, "table": SETS_VERSION}
+        made_with: dict[str, Any] = {"features": self.features, "table": SETS_VERSION}
+        made_with |= {"classifier": self.classify.sha256} if self.classify else {}
         return [
             Unit.of(FLOW, f"images-{hashlib.sha256(cut[0].key.encode()).hexdigest()[:16]}", cut, made_with)
             for cut in cut_by_key(samples, UNIT_SIZE)
@@ -91,10 +97,14 @@ class ImageSets:
     def _rows(self, images: Sequence["_Loaded"]) -> Iterator[Row]:
         if not images or self.extract is None:
             return
+        x = torch.cat([image.pixels for image in images])
         with in_hand(*(image.key for image in images)), self.turn:
-            features = self.extract(torch.cat([image.pixels for image in images])).float().cpu()
-        for image, own in zip(images, features, strict=True):
-            yield {"key": image.key, "status": "ok", "features": own.numpy().tobytes(), **image.facts()}
+            columns = {"features": self.extract(x)}
+            columns |= {"probabilities": self.classify(x)} if self.classify else {}
+        vectors = {name: [*column.float().cpu().numpy()] for name, column in columns.items()}
+        for place, image in enumerate(images):
+            own = {name: vector[place].tobytes() for name, vector in vectors.items()}
+            yield {"key": image.key, "status": "ok", **own, **image.facts()}
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,7 @@ class SetsSpec:
     device: str
     batch_size: int
     workers: int
+    classifier: str | None = None
 
     def __call__(self, _: int) -> Work:
         """What does a unit in this process; the unit has what is in the folders."""
@@ -113,8 +124,10 @@ class SetsSpec:
 
     def image_sets(self, collections: Mapping[str, Collection], *, is_here: bool = True) -> ImageSets:
         """The sets of these collections; where units are done elsewhere, no network is loaded here."""
-        extract = load_features(self.features, best_device(self.device)) if is_here else None
-        return ImageSets(collections, self.features, extract, self.batch_size, self.workers)
+        device = best_device("auto" if self.device.startswith("cuda") and not is_here else self.device)
+        extract = load_features(self.features, device) if is_here else None
+        classify = load_classifier(self.classifier, device if is_here else "cpu") if self.classifier else None
+        return ImageSets(collections, self.features, extract, self.batch_size, self.workers, classify)
 
 
 @dataclass(frozen=True)

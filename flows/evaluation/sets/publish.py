@@ -1,7 +1,7 @@
 """What a report on generated images makes of its table of features: numbers, samples, sheets and a page."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from flows.evaluation.options import REAL, TRAIN
 from flows.evaluation.outputs import SAMPLES_TABLE, SETS_TABLE, Published, Recorder
 from flows.evaluation.publishing import LATEX, MARKDOWN, PAGE, SUMMARY, Publishing
 from flows.evaluation.set_metrics import numbers_of
+from flows.evaluation.sets.classes import Classes
 from flows.evaluation.sets.extract import ImageSets
 from flows.evaluation.sets.samples import Shown
 from flows.evaluation.sets.table import NEAR, FeatureTable
@@ -109,11 +110,16 @@ class SetsPublication(Publishing[SetsGround]):
             progress("compare sets", len(names), "sets") as advance,
             pq.ParquetWriter(samples, SAMPLES, compression="zstd") as writer,
         ):
+            classes = Classes(table, self.sets.classify.classes) if self.sets.classify else None
+            if classes:
+                classes.note_real(REAL)
             threshold = table.threshold(REAL, self.training)
             for name in names:
                 made = table.feature_set(name)
                 numbers, more = numbers_of(name, SetPair(made, real), FEATURE_METRICS)
-                near, of_training = self._nearest(table, name, threshold, writer)
+                numbers |= classes.numbers(name) if classes else {}
+                columns = classes.columns(name) if classes else {}
+                near, of_training = self._nearest(table, name, threshold, columns, writer)
                 failed = sum(row["method"] == name for row in failures)
                 methods.append({"method": name, "ok": made.count, "failed": failed, **numbers, **near})
                 notes += [*more, *of_training]
@@ -126,18 +132,26 @@ class SetsPublication(Publishing[SetsGround]):
             images=sum(row["ok"] for row in methods),
             failed=failures[:FAILED_LISTED],
             failed_total=len(failures),
-            notes=tuple(dict.fromkeys([*self._notes(table), *notes])),
+            notes=tuple(dict.fromkeys([*self._notes(table), *(classes.notes if classes else []), *notes])),
         )
 
     def _nearest(
-        self, table: FeatureTable, name: str, threshold: float | None, writer: pq.ParquetWriter
+        self,
+        table: FeatureTable,
+        name: str,
+        threshold: float | None,
+        columns: Mapping[str, Mapping[str, Any]],
+        writer: pq.ParquetWriter,
     ) -> tuple[dict[str, Any], list[str]]:
-        """Write the nearest training images of a set; the share of its samples that are near, and notes."""
+        """Write the rows of a set's samples; the share of them that are near a training image, and notes.
+
+        columns: what is known of samples beside their nearest images, by key.
+        """
         total = near = copies = 0
         for rows in _some(table.nearest(name, self.training)):
             for row in rows:
                 is_near = None if threshold is None or row["distance"] is None else row["distance"] < threshold
-                row |= {"set": name, "is_near": is_near}
+                row |= {"set": name, "is_near": is_near, **columns.get(row["key"], {})}
                 total, near, copies = total + 1, near + bool(is_near), copies + row["is_copy"]
             writer.write_table(pa.Table.from_pylist(rows, schema=SAMPLES))
         kind = "training" if self.training == TRAIN else "real"

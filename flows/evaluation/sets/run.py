@@ -5,13 +5,15 @@ from flows.engine.job import Job, WorkerSpec
 from flows.evaluation.collection import Collection
 from flows.evaluation.options import REAL, TRAIN, ReportOptions
 from flows.evaluation.outputs import SETS_TABLE
+from flows.evaluation.sets.classes import check_classes
 from flows.evaluation.sets.extract import FLOW, RECEIPT, SetsSpec
 from flows.evaluation.sets.publish import SetsPublication
+from flows.inputs.methods import found
 from flows.inputs.sources import SourceSpec, check_within
 from storage.receipts.receipts import Receipts
 from storage.stores.location import Location
 
-SHOWN_OPTIONS = {"generated", "real", "train", "title", "gallery", "run", "features"}
+SHOWN_OPTIONS = {"generated", "real", "train", "title", "gallery", "run", "features", "classifier"}
 TITLE = "Generated images compared with real ones"
 
 
@@ -36,8 +38,11 @@ def evaluate(options: ReportOptions) -> str:
         device=options.device,
         batch_size=options.batch_size,
         workers=options.workers,
+        classifier=found(options.classifier) if options.classifier else None,
     )
     sets = spec.image_sets(collections, is_here=options.runner == "threads")
+    if sets.classify is not None:
+        check_classes(options.real or "", collections[REAL], sets.classify.classes)
     job = Job(
         title=f"features of {', '.join(addresses)}",
         units=sets.units(),

@@ -24,11 +24,15 @@ NEAR = 0.01
 
 @dataclass(frozen=True)
 class Part:
-    """Some images of a set: their names, the hashes of their pixels, and their features, float32 (N, D)."""
+    """Some images of a set: their names, the hashes of their pixels, and their features, float32 (N, D).
+
+    probabilities: of their classes, float32 (N, C); C is 0 where no classifier was asked.
+    """
 
     keys: list[str]
     pixels: list[str]
     features: Tensor
+    probabilities: Tensor
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,11 @@ class FeatureTable:
             chosen = [i for i, key in enumerate(keys) if key.startswith(f"{name}/") and status[i] == "ok"]
             if chosen:
                 rows = batch.take(pa.array(chosen))
-                data = b"".join(rows.column("features").to_pylist())
-                features = np.frombuffer(data, np.float32).reshape(len(chosen), -1)
                 yield Part(
                     [keys[i].partition("/")[2] for i in chosen],
                     rows.column("pixels").to_pylist(),
-                    torch.from_numpy(features.copy()),
+                    _matrix(rows.column("features")),
+                    _matrix(rows.column("probabilities")),
                 )
 
     @property
@@ -74,6 +77,12 @@ class FeatureTable:
         for part in self.parts(name):
             made.add(part.features)
         return made
+
+    def probabilities(self, name: str) -> tuple[list[str], Tensor]:
+        """The names of the images of a set, and what the classifier says of them, float32 (N, C)."""
+        parts = [*self.parts(name)]
+        keys = [key for part in parts for key in part.keys]
+        return keys, torch.cat([part.probabilities for part in parts]) if parts else torch.zeros(0, 0)
 
     def nearest(self, name: str, training: str) -> Iterator[dict[str, Any]]:
         """The columns of `samples.parquet` but for set and is_near, of each image of a set; training: another set."""
@@ -118,3 +127,9 @@ class FeatureTable:
         """The distance to a training image that 1 % of the real images are within; None of fewer than 100."""
         found = self.reference_distances(real, training)
         return None if len(found) < MIN_REFERENCES else torch.quantile(found, NEAR).item()
+
+
+def _matrix(column: pa.Array) -> Tensor:
+    """The vectors of a column, float32 (N, D); D is 0 where it has none."""
+    data = b"".join(value or b"" for value in column.to_pylist())
+    return torch.from_numpy(np.frombuffer(data, np.float32).reshape(len(column), -1).copy())

@@ -25,6 +25,9 @@ def test_pixels_are_means_of_the_places_they_stand_for() -> None:
     flat = torch.tensor([10, 20, 255], dtype=torch.uint8)[:, None, None].expand(3, 7, 90)[None]
     found = extract(flat).reshape(3, -1)
     torch.testing.assert_close(found, torch.tensor([10, 20, 255])[:, None].expand(3, 1024) / 255)
+    stripes = torch.zeros(1, 3, 256, 256, dtype=torch.uint8)
+    stripes[..., ::4] = 200  # a quarter of each pixel of the result
+    torch.testing.assert_close(extract(stripes), torch.full((1, 3072), 50 / 255), atol=0.02, rtol=0)
     x = images(2, 32, 32)
     assert torch.equal(extract(x), x.flatten(1) / 255)
     with pytest.raises(ValueError, match="images are uint8"):
