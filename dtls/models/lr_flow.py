@@ -112,10 +112,11 @@ class LRFlow(Generative):
                 f"more images, or say --network components={max(found, 1)}"
             )
         directions = vectors.T.flip(0)[:kept]
-        largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+        aside = torch.randn(self.config.numbers, generator=torch.Generator().manual_seed(0)).double()
+        directions = directions * (directions @ aside).sign()[:, None]  # both are as good; rounding shall not choose
         for name, value in (
             ("mean", mean + 0.5),
-            ("directions", directions * largest.sign()),
+            ("directions", directions),
             ("deviations", deviations),
         ):
             getattr(self, name).copy_(value)

@@ -137,6 +137,15 @@ def test_grey_images_are_fitted_by_their_luma() -> None:
     torch.testing.assert_close(model.mean, model.of_colour(images).flatten(1).mean(0), rtol=0, atol=1e-5)
 
 
+def test_rounding_does_not_choose_between_a_direction_and_its_opposite(images: Tensor) -> None:
+    both = torch.cat([images, images.flip(-1)])  # an antisymmetric direction is as large at both of its ends
+    parts = [both.split(90), both.flip(0).split(130), [both[torch.randperm(800)]]]
+    fitted = [made() for _ in parts]
+    for model, batches in zip(fitted, parts, strict=True):
+        model.fit(batches)
+        torch.testing.assert_close(model.directions, fitted[0].directions, rtol=0, atol=1e-4)
+
+
 def test_images_that_are_too_few_or_too_alike_are_refused() -> None:
     with pytest.raises(
         TrainingError, match="5 images have 4 principal components, fewer than the 6 asked for; train"
