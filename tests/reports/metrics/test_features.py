@@ -27,7 +27,8 @@ def test_pixels_are_means_of_the_places_they_stand_for() -> None:
     torch.testing.assert_close(found, torch.tensor([10, 20, 255])[:, None].expand(3, 1024) / 255)
     stripes = torch.zeros(1, 3, 256, 256, dtype=torch.uint8)
     stripes[..., ::4] = 200  # a quarter of each pixel of the result
-    torch.testing.assert_close(extract(stripes), torch.full((1, 3072), 50 / 255), atol=0.02, rtol=0)
+    inner = extract(stripes).reshape(3, 32, 32)[..., 1:-1]
+    torch.testing.assert_close(inner, torch.full((3, 32, 30), 50 / 255))
     x = images(2, 32, 32)
     assert torch.equal(extract(x), x.flatten(1) / 255)
     with pytest.raises(ValueError, match="images are uint8"):
