@@ -12,6 +12,9 @@ INTERPOLATIONS: dict[str, str] = dict.fromkeys(
 """Methods without weights, by name: what makes a `dtls.inference.method.Method` of the name."""
 FILLINGS: dict[str, str] = {"membrane": "dtls.inference.membrane:Membrane"}
 """Methods without weights that fill the holes of images, by name: a `dtls.inference.method.Method` each."""
+INVERSES: dict[str, str] = {"inverse": "dtls.inference.inverse:Inverse"}
+"""Methods without weights that undo a degradation by its equations, by name: what makes a
+`dtls.inference.method.Method` of the name and the degradation's spec."""
 MODELS: dict[str, str] = {
     "dtls": "dtls.models.dtls:DTLS",
     "cold": "dtls.models.dtls:DTLS",
@@ -42,7 +45,7 @@ PRESET_SAMPLERS: dict[str, str] = {"cold": "cold"}
 
 def methods() -> tuple[str, ...]:
     """The names of all methods."""
-    return (*INTERPOLATIONS, *FILLINGS, *MODELS, "spandrel")
+    return (*INTERPOLATIONS, *FILLINGS, *INVERSES, *MODELS, "spandrel")
 
 
 def model_class(name: str) -> "type[Model]":

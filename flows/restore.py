@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from dtls.checkpoints.bundled import bundled_for_task
 from dtls.choices import SamplerName
-from dtls.registry import FILLINGS
+from dtls.degradations.registry import operator_of
+from dtls.registry import FILLINGS, INVERSES
 from flows.engine.flow import flow
 from flows.inputs.compatibility import check_degraded, check_restores
 from flows.inputs.methods import BUNDLED_PREFIX, SPANDREL, MethodSpec, file_of_weights
@@ -24,7 +25,7 @@ from flows.transform.sizes import Unchanged
 EXACT = "grey"
 """The degradation whose observation says exactly, for each pixel, in which plane of colours it was."""
 OF_NETWORKS = ("precision", "tile", "project")
-OF_MODELS = ("ensemble", "sampler", "seed", "any_protocol", "compile", "strength")
+OF_MODELS = ("ensemble", "sampler", "seed", "compile", "strength")
 
 
 class RestoreOptions(TaskOptions, MethodOptions):
@@ -41,7 +42,8 @@ class RestoreOptions(TaskOptions, MethodOptions):
     )
     method: str | None = Field(
         None,
-        description=f"spandrel:FILE; of inpaint also {', '.join(FILLINGS)}, which fills smoothly, without a model",
+        description=f"spandrel:FILE; without a model {', '.join(FILLINGS)}, which fills smoothly, for inpaint, and "
+        f"{', '.join(INVERSES)}, by the equations of deblur and lowlight, for images that were degraded exactly so",
     )
     checkpoint: Address | None = Field(
         None,
@@ -62,13 +64,13 @@ class RestoreOptions(TaskOptions, MethodOptions):
     @field_validator("method")
     @classmethod
     def _is_a_method(cls, method: str | None) -> str | None:
-        if method is None or method.lower() in FILLINGS:
+        if method is None or method.lower() in FILLINGS or method.lower() in INVERSES:
             return method and method.lower()
         if (file := file_of_weights(method)) is not None:
             return file
         raise ValueError(
-            f"no method that restores is called {method!r}; there are {', '.join(FILLINGS)} and {SPANDREL}FILE, and "
-            "models that are trained, by --checkpoint"
+            f"no method that restores is called {method!r}; there are {', '.join((*FILLINGS, *INVERSES))} and "
+            f"{SPANDREL}FILE, and models that are trained, by --checkpoint"
         )
 
     @model_validator(mode="after")
@@ -77,7 +79,14 @@ class RestoreOptions(TaskOptions, MethodOptions):
             raise ValueError(f"the method {self.method} has no checkpoint; leave one of the two out")
         if self.method in FILLINGS and self.task != "inpaint":
             raise ValueError(f"the method {self.method} fills holes: it is for --task inpaint, not {self.task}")
+        if self.method in INVERSES and not operator_of(self.spec).inverts:
+            raise ValueError(
+                f"the method {self.method} is for tasks whose images hold all that there was, such as deblur:2 and "
+                f"lowlight:0.25, not for {self.task}"
+            )
         self._check_options_of_others(OF_MODELS, "a trained model", fits=self.method is None)
+        knows = self.method is None or self.method in INVERSES
+        self._check_options_of_others(("any_protocol",), f"a trained model or {', '.join(INVERSES)}", fits=knows)
         is_network = self.method is None or self.is_spandrel
         self._check_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
         check_alone(self.spec)
@@ -111,7 +120,7 @@ def restore(options: RestoreOptions) -> str:
         precision=precision_of(options),
         strength=options.strength,
         noise=options.noise,
-        made_by=options.spec if options.is_projected else None,
+        made_by=options.spec if options.is_projected or options.method in INVERSES else None,
         passes=options.project_passes,
     )
     load = MethodSpec.of(options.method, checkpoint, options.device, sampling)

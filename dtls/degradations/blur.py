@@ -25,6 +25,7 @@ class Blur(Operator):
 
     sigma: float
     steps: int = field(default=STEPS, kw_only=True)
+    inverts = True
 
     @property
     def spec(self) -> str:

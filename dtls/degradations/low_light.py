@@ -19,6 +19,7 @@ class LowLight(Operator):
     g: float
     steps: int = field(default=STEPS, kw_only=True)
     pixelwise = True
+    inverts = True
     in_light = True
 
     @property
@@ -38,6 +39,10 @@ class LowLight(Operator):
         """
         slack = info.slack
         return x.clamp(self._brightened(y - slack), self._brightened(y + slack))
+
+    def inverse(self, y: Tensor, info: Info = NOTHING) -> Tensor:
+        """The middle of what becomes y, not its nearest end."""
+        return self._brightened(y).clamp(0, 1)
 
     def _brightened(self, y: Tensor) -> Tensor:
         return to_encoded(to_light(y) / self.g)

@@ -68,7 +68,8 @@ class Operator(ABC):
     nearest image that agrees with an observation. draws: whether `Info.seeds` are needed.
     needs_mask: whether `Info.masks` are. channels: of an observation; None for those of the image. changes_shape:
     whether observations have another size or other channels. pixelwise: whether each value of an observation depends
-    on one value of the image. in_light: whether D_t is linear in linear light, not in sRGB's code.
+    on one value of the image. inverts: whether an observation tells all of the image but what is rounded away.
+    in_light: whether D_t is linear in linear light, not in sRGB's code.
     """
 
     steps: int = STEPS
@@ -79,6 +80,7 @@ class Operator(ABC):
     channels: int | None = None
     changes_shape: bool = False
     pixelwise: bool = False
+    inverts: bool = False
     in_light: bool = False
 
     @property
@@ -154,6 +156,10 @@ class Operator(ABC):
         for _ in range(passes):
             x = self.nearest(x, y, info).clamp(0, 1)
         return x
+
+    def inverse(self, y: Tensor, info: Info = NOTHING) -> Tensor:
+        """A⁺ y, clamped: the image of the observation y, by the equations alone; for operators that `inverts`."""
+        return self.project(self.lift(y, info), y, info)
 
     def misfit(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
         """The mean of (A x − y)² for each image (N,): how far results are from agreeing with observations."""

@@ -11,9 +11,9 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dtls.errors import SizeError
+from dtls.errors import SamplingError, SizeError
 from dtls.inference.sampling import DEFAULT, Sampling
-from dtls.registry import FILLINGS, INTERPOLATIONS, imported, methods
+from dtls.registry import FILLINGS, INTERPOLATIONS, INVERSES, imported, methods
 
 
 class Method(ABC):
@@ -85,6 +85,11 @@ def load_method(
 
     if name in INTERPOLATIONS:
         return projected(imported(INTERPOLATIONS[name])(name), sampling)
+    if name in INVERSES:
+        if sampling.made_by is None:
+            raise SamplingError(f"{name} undoes a known degradation, and nothing says which; use dtls restore --task")
+        undoing: Method = imported(INVERSES[name])(name, sampling.made_by)
+        return undoing
     if name in FILLINGS:
         made: Method = imported(FILLINGS[name])(name)
         return made

@@ -8,8 +8,9 @@ from dtls.degradations.base import LRProtocol, is_linear
 from dtls.degradations.registry import operator_of, spec_of_task
 from dtls.registry import model_class
 
-Use = Literal["super-resolution", "restoration", "inpainting"]
-"""What a method without a model is for: restoration is any task that keeps the size of images."""
+Use = Literal["super-resolution", "restoration", "inpainting", "inversion"]
+"""What a method without a model is for: restoration is any task that keeps the size of images, inversion one whose
+images hold all that there was."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ BENCHMARK_METHODS: Mapping[str, BenchmarkMethod] = {
     "bicubic": BenchmarkMethod(use={"method": "bicubic"}),
     "input": BenchmarkMethod(of="restoration", is_input=True),
     "membrane": BenchmarkMethod(use={"method": "membrane"}, of="inpainting"),
+    "inverse": BenchmarkMethod(use={"method": "inverse"}, of="inversion"),
     "srcnn": BenchmarkMethod({"method": "srcnn"}),
     "fsrcnn": BenchmarkMethod({"method": "fsrcnn"}),
     "edsr": BenchmarkMethod({"method": "edsr"}),
@@ -94,10 +96,16 @@ def fits(name: str, task: str | None, protocol: LRProtocol) -> bool:
     if method.use.get("project") and not (is_linear(protocol) if task is None else projects(task)):
         return False
     if model is None:
-        restores = method.of == "restoration" or (method.of == "inpainting" and task == "inpaint")
-        return method.of == "super-resolution" if task is None else restores
+        return method.of == "super-resolution" if task is None else _restores(method, task)
     kind = model_class((BENCHMARK_METHODS[model].train or {})["method"])
     return kind.takes_families if task is not None else kind.takes_any_protocol or is_linear(protocol)
+
+
+def _restores(method: BenchmarkMethod, task: str) -> bool:
+    """Whether a method without a model is for a task of restoration."""
+    if method.of == "inversion":
+        return operator_of(spec_of_task(task)).inverts
+    return method.of == "restoration" or (method.of == "inpainting" and task == "inpaint")
 
 
 def projects(task: str) -> bool:

@@ -57,6 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         ("denoise:0.1", {"dtls-projected"}),
         ("inpaint", {"membrane"}),
         ("deblur:2+inpaint", set()),
+        ("deblur:2", {"dtls-projected", "inverse"}),
         ("deblur:2+colourise", set()),
     ],
 )

@@ -391,11 +391,23 @@ def test_without_a_method_the_bundled_model_of_the_task_is_taken_and_named(
     assert list(made.checkpoint) == list(same.checkpoint)
 
 
+def test_equations_bring_light_back(tmp_path: Path, source: Path) -> None:
+    degrade.fn(DegradeOptions(source=str(source / "plain.png"), target=str(tmp_path / "dark"), task="lowlight:0.25"))
+    assert restored(tmp_path / "dark", tmp_path / "made", task="lowlight:0.25", method="inverse") == "1 done"
+    made, was = (np.asarray(Image.open(folder / "plain.png"), int) for folder in (tmp_path / "made", source))
+    assert np.abs(made - was).mean() <= 1
+    assert set(rows(tmp_path / "made").method) == {"inverse"}
+    with pytest.raises(ProtocolError, match=r"undoes dark:0\.5.*made by dark:0\.25; --any-protocol takes them"):
+        restored(tmp_path / "dark", tmp_path / "other", task="lowlight:0.5", method="inverse")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"task": "sr:4", "method": None}, "sr:4 changes the size of images: use dtls upscale --scale 4"),
         ({"task": "deblur:2"}, "the method membrane fills holes: it is for --task inpaint, not deblur:2"),
+        ({"method": "inverse"}, "inverse is for tasks whose images hold all that there was, such as deblur:2 and"),
+        ({"method": "inverse", "task": "deblur:2", "strength": 0.5}, "--strength goes with a trained model"),
         ({"method": "bicubic"}, "no method that restores is called 'bicubic'"),
         ({"checkpoint": "m"}, "the method membrane has no checkpoint"),
         ({"project": True}, "--project goes with a trained model"),

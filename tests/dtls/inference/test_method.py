@@ -133,7 +133,7 @@ def test_an_unknown_method_is_refused_with_those_there_are() -> None:
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "unknown method 'magic'; known: nearest, bilinear, bicubic, lanczos, membrane, "
+            "unknown method 'magic'; known: nearest, bilinear, bicubic, lanczos, membrane, inverse, "
             f"{', '.join(MODELS)}, spandrel"
         ),
     ):
