@@ -173,7 +173,8 @@ class Generation:
         output = self.names.of(entry.key)
         suffix = output[output.rindex(".") :]
         photo = Photo(item.pixels, None, Carried(), "PNG", ())
-        made = self.encoding.encode(photo, suffix, self._stamp(item.sample.seed) if self.provenance else None)
+        seed = item.origin.get("seed", item.sample.seed)
+        made = self.encoding.encode(photo, suffix, self._stamp(seed) if self.provenance else None)
         height, width = item.pixels.shape[:2]
         upscaler = self.enlarging.method.identity if self.enlarging is not None else {}
         row: Row = {
@@ -188,7 +189,7 @@ class Generation:
             "method": identity["method"],
             "checkpoint": identity["checkpoint"],
             "note": "; ".join(made.notes) or None,
-            "seed": item.sample.seed,
+            "seed": seed,
             "upscaler": upscaler.get("method"),
             "upscaler_checkpoint": upscaler.get("checkpoint"),
             **item.origin,
@@ -198,7 +199,7 @@ class Generation:
         }
         return Sample(made.data, suffix[1:], row)
 
-    def _stamp(self, seed: int) -> str:
+    def _stamp(self, seed: int | None) -> str:
         """What made a result, for those who find it later; without a day: a seed gives the same file always."""
         identity = self.generator.identity
         parts = [
@@ -211,4 +212,4 @@ class Generation:
             parts.append(f"upscaler {self.enlarging.method.name}")
             if checkpoint := self.enlarging.method.identity.get("checkpoint"):
                 parts.append(f"checkpoint sha256:{checkpoint}")
-        return "; ".join([*parts, f"seed {seed}"])
+        return "; ".join(parts if seed is None else [*parts, f"seed {seed}"])

@@ -42,7 +42,10 @@ class Seeded:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Images (N, C, S, S) in [0, 1] as the model makes them, and what the row of each says of its origin."""
+    """Images (N, C, S, S) in [0, 1] as the model makes them, and what the row of each says of its origin.
+
+    That has the seed None where the image is of none of its own.
+    """
 
     images: Tensor
     rows: Sequence[Mapping[str, Any]]
@@ -125,7 +128,7 @@ class Inverted:
     def __call__(self, generator: "Generator", samples: Sequence[Seeded], step: Step) -> Drawn:
         z = generator.invert(images_of(samples))
         shape = ",".join(map(str, generator.z_shape))
-        rows = [{"z": one.cpu().numpy().astype("<f4").tobytes(), "z_shape": shape} for one in z]
+        rows = [{"z": one.cpu().numpy().astype("<f4").tobytes(), "z_shape": shape, "seed": None} for one in z]
         return Drawn(generator.images(z, seeds_of(samples), step), rows)
 
     def check(self, generator: "Generator") -> None:
@@ -160,13 +163,13 @@ class Mixed:
 
     def __call__(self, generator: "Generator", samples: Sequence[Seeded], step: Step) -> Drawn:
         shares = [int(sample.key) / (self.steps - 1) for sample in samples]
-        rows = [{"start": f"{self.ends[0]} and {share:.0%} of {self.ends[1]}"} for share in shares]
-        noise = torch.full((len(samples),), seed_of(self.seed, self.ends[0]), dtype=torch.int64)
+        rows = [{"start": f"{self.ends[0]} and {share:.0%} of {self.ends[1]}", "seed": None} for share in shares]
         if self.in_z:
             first, last = (self._z(generator, end) for end in self.ends)
             z = torch.stack([between(first, last, share) for share in shares])
+            noise = self._noise(self.ends[0]).expand(len(samples))
             return Drawn(generator.images(z, noise, step), rows)
-        first, last = (self._image(generator, end, noise[:1], step) for end in self.ends)
+        first, last = (self._image(generator, end, step) for end in self.ends)
         return Drawn(torch.stack([torch.lerp(first, last, share) for share in shares]), rows)
 
     def check(self, generator: "Generator") -> None:
@@ -178,18 +181,22 @@ class Mixed:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {**self.draw.identity, "mix": [*self.ends, *self.hashes], "in_z": self.in_z}
+        return {**self.draw.identity, "mix": [*self.ends, *self.hashes], "mix_steps": self.steps, "in_z": self.in_z}
 
     def _z(self, generator: "Generator", end: str) -> Tensor:
         """z of an end, in one piece."""
         if is_key(end):
-            return generator.z(torch.tensor([seed_of(self.seed, end)]), self.draw.start)[0]
+            return generator.z(self._noise(end), self.draw.start)[0]
         return generator.invert(image_at(end, generator)[None])[0]
 
-    def _image(self, generator: "Generator", end: str, noise: Tensor, step: Step) -> Tensor:
+    def _noise(self, end: str) -> Tensor:
+        """The seed (1,) of the noise that a sampler adds on the way to an end."""
+        return torch.tensor([seed_of(self.seed, end)], dtype=torch.int64)
+
+    def _image(self, generator: "Generator", end: str, step: Step) -> Tensor:
         """The image (C, S, S) of an end: a sample's, or that of the file as the model would make it."""
         if is_key(end):
-            return generator.images(self._z(generator, end)[None], noise, step)[0]
+            return generator.images(self._z(generator, end)[None], self._noise(end), step)[0]
         return image_at(end, generator)
 
 

@@ -13,8 +13,14 @@ GAP = 2
 
 
 def write_sheet(target: Location, names: Sequence[str]) -> None:
-    """Put `sheet.png`, a row of the target's images of these names, which are of one height, into the target."""
-    images = [codec.decode(target.read(name)) for name in names]
+    """Put `sheet.png`, a row of the target's images of these names, which are of one height, into the target.
+
+    Those that failed are left out.
+    """
+    files = map(target.read_if_there, names)
+    images = [codec.decode(data) for data in files if data is not None]
+    if not images:
+        return
     gap = np.full((len(images[0]), GAP, 3), 255, np.uint8)
     parts = [part for image in images for part in (gap, image)][1:]
     target.write(SHEET, codec.encode_png(np.concatenate(parts, axis=1)))

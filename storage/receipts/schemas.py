@@ -101,7 +101,13 @@ MASKED_IMAGES = pa.schema(
 GENERATED = pa.schema(
     [
         *IMAGES,
-        pa.field("seed", pa.int64(), metadata={"description": "of the image: 62 bits of sha256(SEED/KEY)"}),
+        pa.field(
+            "seed",
+            pa.int64(),
+            metadata={
+                "description": "of the image: 62 bits of sha256(SEED/KEY); none of a mix or of an inverted image"
+            },
+        ),
         pa.field("start", pa.string(), metadata={"description": "image that it started from, or mix that it is"}),
         pa.field("upscaler", pa.string(), metadata={"description": "method that enlarged it"}),
         pa.field("upscaler_checkpoint", pa.string(), metadata={"description": "sha256 of that one's checkpoint"}),

@@ -273,6 +273,34 @@ def test_a_mix_leads_from_one_sample_to_another(model: str, tmp_path: Path) -> N
     assert rows(tmp_path / "z").start.tolist()[1] == "00000001 and 50% of 00000003"
     with pytest.raises(StorageError, match="a target is for one source"):
         generated(model, tmp_path / "z", mix="1,3", mix_steps=4)
+    (tmp_path / "z" / ".dtls" / "source.json").unlink()
+    with pytest.raises(StorageError, match="3 results made with other options"):
+        generated(model, tmp_path / "z", mix="1,3", mix_steps=4)
+
+
+def test_the_images_of_a_mix_have_no_seed_of_their_own(model: str, tmp_path: Path) -> None:
+    generated(model, tmp_path, mix="1,3")
+    assert rows(tmp_path).seed.isna().all()
+    assert "seed" not in Image.open(tmp_path / "00000001.png").getexif()[PROCESSING_SOFTWARE]
+
+
+def test_both_ends_of_a_mix_of_pixels_are_the_samples_whatever_noise_their_sampler_adds(
+    model: str, tmp_path: Path
+) -> None:
+    generated(model, tmp_path / "samples", count=4, sampler="ddpm")
+    generated(model, tmp_path / "mix", mix="1,3", mix_steps=2, mix_in="pixels", sampler="ddpm")
+    made, samples = (images(tmp_path / name) for name in ("mix", "samples"))
+    ends = [pixels(data) for _, data in sorted(made.items())]
+    for end, name in zip(ends, ("00000001.png", "00000003.png"), strict=True):
+        assert np.array_equal(end, pixels(samples[name]))
+
+
+def test_the_sheet_of_a_mix_has_what_did_not_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = Fake(spoiled=seed_of(0, "00000003"))
+    monkeypatch.setattr(GeneratorSpec, "__call__", lambda _: spoiled)
+    with pytest.raises(RunError, match="3 of 3"):
+        generated("fake", tmp_path, mix="3,1", mix_steps=3)
+    assert not (tmp_path / "sheet.png").exists()
 
 
 def test_z_of_each_image_is_in_the_table_of_a_run_that_inverts(
