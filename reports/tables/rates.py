@@ -39,7 +39,7 @@ def rates(frame: pd.DataFrame, codecs: Sequence[str]) -> list[dict[str, Any]]:
                 "bytes": float(size.mean()),
                 "bits_per_pixel": float(8 * size.sum() / pixels.sum()),
                 **{key: finite_or_none(x[x != float("inf")].mean()) for key, x in means.items()},
-                "larger": int((size.to_numpy() > of_lr[rows["key"]].to_numpy()).sum()),
+                "larger": int((size.to_numpy() > of_lr.reindex(rows["key"]).to_numpy(float)).sum()),
             }
         )
     return found

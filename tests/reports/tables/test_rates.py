@@ -39,3 +39,5 @@ def test_failures_and_images_without_a_size_do_not_count() -> None:
     some = frame().assign(status=["ok", "ok", "failed", "ok", "ok"])
     assert [row["images"] for row in rates(some, ["jpeg"])] == [1, 1]
     assert rates(frame().assign(bytes=None), ["jpeg"]) == []
+    codecs_alone = frame().assign(status=["failed", "ok", "failed", "ok", "failed"])
+    assert [(row["method"], row["larger"]) for row in rates(codecs_alone, ["jpeg"])] == [("jpeg", 0)]
