@@ -116,17 +116,16 @@ def load_checkpoint(folder: Path, kind: type[M] = Model) -> M:  # type: ignore[a
 
 def kind_of(folder: Path) -> type[Model]:
     """The class of the model in `folder`, by its configuration alone; CheckpointError where there is none."""
+    content = _config(folder)
     try:
-        return model_class({"method": "dtls", **json.loads(_read(folder, CONFIG))}["method"])
-    except (ValueError, TypeError) as error:
+        return model_class({"method": "dtls", **json.loads(content)}["method"])
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / CONFIG}: not the configuration of a model ({error})") from error
 
 
 def load_hashed(folder: Path, device: str | torch.device = "cpu") -> tuple[Model, str]:
     """The model in `folder`, and the sha256 of the very bytes it was made of: what its results depend on."""
-    if (size := _size(folder / CONFIG)) > MAX_CONFIG:
-        raise CheckpointError(f"{folder / CONFIG}: {size:,} bytes, and a configuration has {MAX_CONFIG:,} at most")
-    config, weights = (_read(folder, name) for name in (CONFIG, WEIGHTS))
+    config, weights = _config(folder), _read(folder, WEIGHTS)
     try:
         tensors = load(weights)
     except SafetensorError as error:
@@ -137,6 +136,13 @@ def load_hashed(folder: Path, device: str | torch.device = "cpu") -> tuple[Model
         raise CheckpointError(f"{folder / WEIGHTS}: {bad[0]} holds values that are no numbers")
     digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (config, weights))).hexdigest()
     return model.to(device).eval().requires_grad_(False), digest
+
+
+def _config(folder: Path) -> bytes:
+    """The bytes of a configuration; CheckpointError for more than one has."""
+    if (size := _size(folder / CONFIG)) > MAX_CONFIG:
+        raise CheckpointError(f"{folder / CONFIG}: {size:,} bytes, and a configuration has {MAX_CONFIG:,} at most")
+    return _read(folder, CONFIG)
 
 
 def _size(path: Path) -> int:

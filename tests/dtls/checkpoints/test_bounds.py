@@ -10,10 +10,11 @@ import torch
 
 from dtls.authors_checkpoint import import_checkpoint
 from dtls.checkpoints.bounds import SLACK_BYTES, TooLargeError, load_pickled, no_larger_than
-from dtls.checkpoints.checkpoint import CONFIG, load_checkpoint, make_model, save_checkpoint
+from dtls.checkpoints.checkpoint import CONFIG, MAX_CONFIG, kind_of, load_checkpoint, make_model, save_checkpoint
 from dtls.errors import CheckpointError
 from dtls.inference.spandrel import SpandrelModel
 from dtls.models.base import MAX_TIMESTEPS
+from dtls.registry import CLASSIFIERS, GENERATORS
 
 SMALL = {"method": "edsr", "size": 32, "lr_size": 8, "features": 4, "blocks": 1}
 
@@ -27,6 +28,12 @@ SMALL = {"method": "edsr", "size": 32, "lr_size": 8, "features": 4, "blocks": 1}
         {"method": "sr3", "timesteps": 10**10},
         {"method": "resshift", "timesteps": 10**10},
         {"method": "heat", "timesteps": 10**10},
+        {"method": "ddpm", "timesteps": 10**10},
+        {"method": "lr-flow", "width": 2**20},
+        {"method": "lr-flow", "blocks": 10**7},
+        {"method": "dcgan", "numbers": 2**30},
+        {"method": "vqvae-gen", "codebook": 2**34},
+        {"method": "classifier", "classes": ["a", "b"], "width": 2**20},
         {"method": "dtls", "dim": 2**16, "stride": 4, "steps": 6},
     ],
 )
@@ -35,12 +42,21 @@ def test_a_configuration_far_larger_than_its_weights_is_refused_before_it_is_mad
 ) -> None:
     save_checkpoint(make_model(SMALL), tmp_path)
     kept = SMALL if "method" not in absurd else {"size": 32, "lr_size": 8}
+    if absurd.get("method") in {**GENERATORS, **CLASSIFIERS}:
+        kept = {"size": 16}
     if absurd.get("method") == "dtls":
         kept = {"size": 32}
     (tmp_path / CONFIG).write_text(json.dumps(kept | absurd))
     refused = r"\((describes a larger model than its weights are of|10,000,000,000 timesteps are more than 100,000)"
     with pytest.raises(CheckpointError, match=rf"config\.json: not the configuration of a model {refused}"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b"{}" + b" " * MAX_CONFIG], ids=["deep", "long"])
+def test_the_kind_of_a_model_is_not_read_of_an_absurd_configuration(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{CONFIG}: .*configuration"):
+        kind_of(tmp_path)
 
 
 def test_what_is_made_afterwards_is_not_counted() -> None:
