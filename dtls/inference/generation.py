@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from dtls.checkpoints.checkpoint import load_hashed
-from dtls.choices import Precision
+from dtls.choices import TILE, Precision
 from dtls.devices import accelerated, best_precision
 from dtls.errors import CheckpointError, SamplingError
 from dtls.models.base import Callback
 from dtls.models.generative import Generative
 
 BATCH = {"cpu": 16, "cuda": 64}
-"""Images that pass through a network at once, by the kind of device. Batches are padded to that: what a network
-makes of an image depends in its last bits on how many are beside it."""
+"""Images that pass through a network at once, by the kind of device; fewer of large ones, which take memory. Batches
+are padded to that: what a network makes of an image depends in its last bits on how many are beside it."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,12 @@ class Generator:
             self._way = self.model.way(sampler, sampling_steps)
         except ValueError as error:
             raise SamplingError(f"{checkpoint}: {error}") from error
-        self.device, self.batch = device, BATCH.get(torch.device(device).type, BATCH["cpu"])
+        self.device = device
         chosen = best_precision(precision, device)
         self.network = accelerated(self.model, device, chosen, compiled=False)
         self.size: int = model.config.size
+        most = BATCH.get(torch.device(device).type, BATCH["cpu"])
+        self.batch = max(1, min(most, TILE * TILE // self.size**2))
         self.channels: int = model.config.channels
         self.z_shape = self.model.z_shape
         self.inverts, self.edits = self._way.z is not None, self._way.partly is not None
@@ -87,7 +89,7 @@ class Generator:
 
     @torch.inference_mode()
     def images(self, z: Tensor, seeds: Tensor, callback: Callback | None = None) -> Tensor:
-        """Images (N, C, S, S) in [0, 1], on the CPU; not a number where the network's are none.
+        """Images (N, C, S, S) in [0, 1], on the CPU; not a number where the network's are none or infinite.
 
         seeds: of the noise that a sampler adds on its way. callback(t, x_t, images): sees each step of a chain, for
         `batch` images after the other: x_t in the space of z, and the images that are predicted there, not clamped;
@@ -135,6 +137,7 @@ class Generator:
             lack = self.batch - len(part)
             padded = torch.cat([part, part[:1].expand(lack, *part.shape[1:])]).to(self.device)
             out = make(padded, torch.cat([some, some[:1].expand(lack)]), len(part))[: len(part)].float().cpu()
+            out = torch.where(out.isfinite(), out, torch.nan)  # an infinity is no white pixel
             made.append(out.clamp(0, 1) if images_come else out)
         return torch.cat(made)
 

@@ -125,6 +125,17 @@ def test_batches_are_of_one_size(tmp_path: Path) -> None:
     assert sizes == {BATCH["cpu"]}
 
 
+def test_large_images_pass_a_few_at_a_time(tmp_path: Path) -> None:
+    made = load_generator(saved("ddpm", tmp_path, size=512, levels=1))
+    assert made.batch == 4
+
+
+def test_an_infinite_pixel_is_no_number(tmp_path: Path) -> None:
+    made = load_generator(saved("dcgan", tmp_path))
+    made.network = lambda z, _: torch.full((len(z), 1, 28, 28), torch.inf)
+    assert made.images(made.z(SEEDS[:1]), SEEDS[:1]).isnan().all()
+
+
 def test_z_of_images_makes_them_again(tmp_path: Path) -> None:
     made = load_generator(saved("lr-flow", tmp_path, width=64))
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
