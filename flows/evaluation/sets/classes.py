@@ -11,17 +11,12 @@ from flows.evaluation.collection import Collection
 from flows.evaluation.set_metrics import number_of
 from flows.evaluation.sets.table import FeatureTable
 from flows.interface.text import counted
+from flows.training.classes import class_of
 from reports.metrics.inception_score import INCEPTION_SCORE, score_of
 from storage.stores.location import StorageError
 
 SURE = 0.9
 """The probability above which a sample counts as surely of its class."""
-
-
-def class_of(key: str) -> str:
-    """The class of a real image: the first folder of its name, or nothing where it is in none."""
-    folder, slash, _ = key.partition("/")
-    return folder if slash else ""
 
 
 def check_classes(address: str, real: Collection, classes: Sequence[str]) -> None:
