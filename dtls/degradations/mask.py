@@ -1,12 +1,16 @@
-"""`mask`: holes fade to black, and are transparent in a degraded file.
+"""`mask`: holes fade to what the pixels around them make likely, and are transparent in a degraded file.
 
-D_t = 1 − m t/T in each pixel, m being 1 in the hole. An observation has an alpha channel behind the image's own:
-A x = ((1 − m) x, 1 − m). Where no mask is given beside an observation, its alpha channel is 1 − m.
+D_t x = x + t/T (F x − x), F x being the image with its holes filled by pull-push (Gortler et al. 1996, The Lumigraph,
+§3.4), which is linear in x and leaves what is known as it is. With a mask m that is 1 in the holes, an observation has
+an alpha channel behind the image's own: A x = ((1 − m) x, 1 − m). Where no mask is given beside an observation, its alpha channel is 1 − m.
+
+Cold Diffusion's holes fade to black (2208.09392, §5.2). A network then first has to learn what colour is around them.
 """
 
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dtls.degradations.operator import NOTHING, STEPS, Info, Operator
@@ -27,15 +31,17 @@ class Mask(Operator):
         return "mask"
 
     def degraded(self, x: Tensor, share: Tensor, info: Info) -> Tensor:
-        return x * (1 - share * _masks(x, info))
+        known = 1 - _masks(x, info)
+        return torch.lerp(x, _filled(x * known, known), share)
 
     def observe(self, x: Tensor, info: Info = NOTHING) -> Tensor:
         visible = (1 - _masks(x, info)).expand(len(x), -1, -1, -1)
         return torch.cat([x * visible, visible], dim=1)
 
     def lift(self, y: Tensor, info: Info = NOTHING) -> Tensor:
-        """The image with black in the hole, whatever y holds there."""
-        return y[:, :-1] * (1 - mask_of(y, info))
+        """The image with its hole filled, whatever y holds there."""
+        known = 1 - mask_of(y, info)
+        return _filled(y[:, :-1] * known, known)
 
     def nearest(self, x: Tensor, y: Tensor, info: Info = NOTHING) -> Tensor:
         """y, bit for bit, wherever no part of it is missing, and x elsewhere."""
@@ -51,6 +57,20 @@ class Mask(Operator):
 def mask_of(y: Tensor, info: Info = NOTHING) -> Tensor:
     """The mask of an observation y (N, C + 1, H, W): the one in `info`, or else 1 − alpha."""
     return 1 - y[:, -1:] if info.masks is None else _masks(y, info)
+
+
+def _filled(parts: Tensor, known: Tensor) -> Tensor:
+    """Pull-push: what is not known comes of means of 2×2 pixels, of 4×4 where there is nothing known in these, …
+
+    parts: known · x (N, C, H, W). known: how much of each pixel is, (N or 1, 1, H, W) in [0, 1]; where nothing is in
+    all of the image, it is 0.
+    """
+    if max(parts.shape[-2:]) == 1:
+        return parts / torch.where(known == 0, 1, known)
+    fewer, less = (F.avg_pool2d(v, 2, ceil_mode=True, divisor_override=1) for v in (parts, known))
+    most = less.clamp(min=1)
+    coarse = _filled(fewer / most, less / most)
+    return parts + (1 - known) * F.interpolate(coarse, parts.shape[-2:], mode="bilinear")
 
 
 def _masks(x: Tensor, info: Info) -> Tensor:

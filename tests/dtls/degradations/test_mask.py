@@ -32,7 +32,7 @@ def test_known_pixels_are_those_of_the_file_bit_for_bit(x: Tensor, holes: Info) 
         assert torch.equal(restored[hole], result[hole])
 
 
-def test_an_observation_is_transparent_in_the_hole_and_lifted_to_black(x: Tensor, holes: Info) -> None:
+def test_an_observation_is_transparent_in_the_hole_and_lifted_to_the_end_of_its_way(x: Tensor, holes: Info) -> None:
     y = Mask().observe(x, holes)
     assert torch.equal(mask_of(y), mask_of(y, holes))
     hidden = y.clone()
@@ -62,3 +62,27 @@ def test_masks_of_other_images_are_refused(x: Tensor, shape: tuple[int, ...]) ->
 def test_images_without_masks_are_refused(x: Tensor) -> None:
     with pytest.raises(DegradationError, match="inpainting needs a mask for each image"):
         Mask()(x, 1)
+
+
+@pytest.mark.parametrize("size", [(16, 20), (13, 7), (1, 9)])
+def test_holes_fade_to_what_is_around_them(size: tuple[int, int]) -> None:
+    slope = torch.linspace(0.2, 0.8, size[1]).expand(1, 3, *size)
+    mask = torch.zeros(1, 1, *size)
+    mask[..., size[0] // 4 : size[0] // 2 + 1, 3:5] = 1
+    filled = Mask()(slope, 28, Info(mask))
+    assert torch.equal(torch.where(mask == 0, filled, slope), slope)
+    assert torch.allclose(filled, slope, atol=0.12)  # a step of the slope is 0.1 at most
+    assert not torch.equal(filled, slope)
+
+
+def test_filling_is_linear_and_done_once_is_done(x: Tensor, holes: Info) -> None:
+    x, other = x.double(), x.double().flip(0)
+    family = Mask()
+    filled = family(x, 28, holes)
+    assert torch.allclose(family(filled, 28, holes), filled, rtol=0, atol=1e-15)
+    both = family(2 * x - other, 28, holes)
+    assert torch.allclose(both, 2 * filled - family(other, 28, holes), rtol=0, atol=1e-14)
+
+
+def test_an_image_without_known_pixels_becomes_black(x: Tensor) -> None:
+    assert Mask()(x, 28, Info(torch.ones(3, 1, 16, 20))).count_nonzero() == 0
