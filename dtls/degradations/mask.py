@@ -1,8 +1,8 @@
 """`mask`: holes fade to what the pixels around them make likely, and are transparent in a degraded file.
 
 D_t x = x + t/T (F x − x), F x being the image with its holes filled by pull-push (Gortler et al. 1996, The Lumigraph,
-§3.4), which is linear in x and leaves what is known as it is. With a mask m that is 1 in the holes, an observation has
-an alpha channel behind the image's own: A x = ((1 − m) x, 1 − m). Where no mask is given beside an observation, its alpha channel is 1 − m.
+§3.4). That is linear in x and leaves what is known as it is. With a mask m that is 1 in the holes, an observation has
+an alpha channel behind the image's own: A x = ((1 − m) x, 1 − m). Where no mask is given beside it, that is 1 − m.
 
 Cold Diffusion's holes fade to black (2208.09392, §5.2). A network then first has to learn what colour is around them.
 """
