@@ -204,7 +204,7 @@ def told_keys(path: Path) -> dict[str, str]:
         if extension(member.name) == "json" and member.size <= MAX_FACTS:
             try:
                 facts = json.loads(window.read(member.offset, member.size))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(facts, dict) and isinstance(facts.get("key"), str):
                 keys[sample(member.name)] = facts["key"]

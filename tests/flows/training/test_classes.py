@@ -38,9 +38,10 @@ def test_the_class_of_an_image_is_its_first_folder(tmp_path: Path) -> None:
     assert [class_of(key) for key in ("a/b/c.png", "c.png")] == ["a", ""]
 
 
-def test_images_of_others_shards_are_called_as_they_are_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("facts", ["{no JSON", "[" * 10**5, '["key"]'], ids=["none", "deep", "list"])
+def test_images_of_others_shards_are_called_as_they_are_there(facts: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
-    (tmp_path / "1.json").write_text("{no JSON")
+    (tmp_path / "1.json").write_text(facts)
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name in ("cats/1.png", "cats/1.json", "dogs/2.png"):
             tar.add(tmp_path / f"1{Path(name).suffix}", name)
