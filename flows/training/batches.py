@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dtls.degradations.resize import resize
-from dtls.inference.pixels import to_pixels, to_unit
 from storage.images import decode as codec
 from storage.images import probe
 from storage.images.formats import ImageError, Pixels
@@ -44,7 +42,7 @@ class Batches(Dataset[Tensor]):
     labels: the number of each image's class, of a classifier.
 
     Every image is seen once an epoch, in an order of that epoch. whole: images are reduced first, until their shorter
-    side is S, by the protocol `antialias`; else they are cropped as they are. failed: why images cannot be used, by
+    side is S, by Pillow's bicubic; else they are cropped as they are. failed: why images cannot be used, by
     their indices, as far as they were looked at.
     """
 
@@ -116,7 +114,7 @@ class Batches(Dataset[Tensor]):
             pixels = codec.decode(self.reader.read(index))
             self._check_small(pixels.shape[1], pixels.shape[0])
             if self.whole:
-                pixels = _reduced(pixels, self.size)
+                pixels = codec.resize_shorter(pixels, self.size)
             if pixels.nbytes > CACHE_BYTES:
                 return pixels
             self._decoded[index] = pixels
@@ -131,14 +129,6 @@ class Batches(Dataset[Tensor]):
 
     def _note(self, index: int, error: ImageError) -> None:
         self.failed[index] = f"{self.reader.name(index)}: {error}"
-
-
-def _reduced(pixels: Pixels, side: int) -> Pixels:
-    """An image whose shorter side has so many pixels, of one that has more."""
-    height, width = pixels.shape[:2]
-    shorter = min(height, width)
-    size = (max(side, round(height * side / shorter)), max(side, round(width * side / shorter)))
-    return to_pixels(resize(to_unit(pixels[None].copy()), size, "antialias").clamp(0, 1), np.uint8)[0]
 
 
 class _Told(Dataset[tuple[Tensor | Labelled | StorageError, dict[int, str]]]):

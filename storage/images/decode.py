@@ -197,6 +197,14 @@ def resize_square(pixels: Pixels, size: int) -> Pixels:
     return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC) if side != size else square)
 
 
+def resize_shorter(pixels: Pixels, size: int) -> Pixels:
+    """The whole image, by Pillow's bicubic, with `size` pixels on its shorter side."""
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    target = (max(size, round(width * size / shorter)), max(size, round(height * size / shorter)))
+    return np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.BICUBIC))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(DEEP):
         return Image.fromarray(to_8_bits(sixteen_bits(image))).convert("RGB")

@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from storage.images.decode import decode, encode_png, resize_square
+from storage.images.decode import decode, encode_png, resize_shorter, resize_square
 from storage.images.formats import MAX_PIXELS, ImageError, Pixels, is_image, stem
 from storage.images.jpeg import MAX_SCANS, SCAN
 from tests.storage.corpus import harmed
@@ -254,6 +254,13 @@ def test_a_square_is_the_middle_reduced_by_pillow_s_bicubic(pixels: Pixels) -> N
         np.testing.assert_array_equal(resize_square(image, 48), np.asarray(middle))
         reduced = middle.resize((20, 20), Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(resize_square(image, 20), np.asarray(reduced))
+
+
+def test_a_whole_image_is_reduced_until_its_shorter_side_fits(pixels: Pixels) -> None:
+    reduced = Image.fromarray(pixels).resize((27, 20), Image.Resampling.BICUBIC)  # of 64×48
+    np.testing.assert_array_equal(resize_shorter(pixels, 20), np.asarray(reduced))
+    assert resize_shorter(np.ascontiguousarray(pixels.swapaxes(0, 1)), 20).shape == (27, 20, 3)
+    np.testing.assert_array_equal(resize_shorter(pixels, 48), pixels)
 
 
 def test_an_image_is_never_enlarged_to_a_square(pixels: Pixels) -> None:
