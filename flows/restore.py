@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dtls.checkpoints.bundled import bundled_for_task
+from dtls.checkpoints.bundled import bundled_for_task, restoring
 from dtls.choices import SamplerName
 from dtls.degradations.registry import operator_of
 from dtls.registry import FILLINGS, INVERSES
@@ -48,7 +48,7 @@ class RestoreOptions(TaskOptions, MethodOptions):
     checkpoint: Address | None = Field(
         None,
         description="folder or URL of a model that was trained for the task, or a bundled model of restoration; "
-        "without a method, the bundled model of the task, if there is one",
+        "without a method, the bundled model of the task, or else inverse, where that fits",
     )
     sampler: SamplerName | None = Field(
         None,
@@ -75,19 +75,20 @@ class RestoreOptions(TaskOptions, MethodOptions):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        method = self.undoing
         if self.method is not None and self.checkpoint is not None:
             raise ValueError(f"the method {self.method} has no checkpoint; leave one of the two out")
         if self.method in FILLINGS and self.task != "inpaint":
             raise ValueError(f"the method {self.method} fills holes: it is for --task inpaint, not {self.task}")
-        if self.method in INVERSES and not operator_of(self.spec).inverts:
+        if method in INVERSES and not operator_of(self.spec).inverts:
             raise ValueError(
-                f"the method {self.method} is for tasks whose images hold all that there was, such as deblur:2 and "
+                f"the method {method} is for tasks whose images hold all that there was, such as deblur:2 and "
                 f"lowlight:0.25, not for {self.task}"
             )
-        self._check_options_of_others(OF_MODELS, "a trained model", fits=self.method is None)
-        knows = self.method is None or self.method in INVERSES
+        self._check_options_of_others(OF_MODELS, "a trained model", fits=method is None)
+        knows = method is None or method in INVERSES
         self._check_options_of_others(("any_protocol",), f"a trained model or {', '.join(INVERSES)}", fits=knows)
-        is_network = self.method is None or self.is_spandrel
+        is_network = method is None or self.is_spandrel
         self._check_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
         check_alone(self.spec)
         if self.project is not None and self.has_holes:
@@ -98,9 +99,16 @@ class RestoreOptions(TaskOptions, MethodOptions):
         return self
 
     @property
+    def undoing(self) -> str | None:
+        """The method; `inverse` where neither that nor a model is named, and the task has no model and needs none."""
+        if self.method is None and self.checkpoint is None and restoring(self.task) is None:
+            return next(iter(INVERSES)) if operator_of(self.spec).inverts else None
+        return self.method
+
+    @property
     def is_projected(self) -> bool:
         """Whether results are projected; where nothing is said, if the source holds a part of them exactly."""
-        is_exact = self.spec == EXACT and self.strength == 1 and self.method is None
+        is_exact = self.spec == EXACT and self.strength == 1 and self.undoing is None
         return self.project if self.project is not None else is_exact
 
 
@@ -110,8 +118,10 @@ def restore(options: RestoreOptions) -> str:
     from flows.transform.run import transform
     from flows.transform.spec import ImageTransform, Results
 
-    checkpoint = options.checkpoint
-    if options.method is None and checkpoint is None:
+    checkpoint, chosen = options.checkpoint, options.undoing
+    if options.method is None and chosen is not None:
+        log(f"by {chosen}, the equations of {options.task}: right for images without noise and JPEG blocks")
+    if chosen is None and checkpoint is None:
         model = bundled_for_task(options.task)
         log(f"with {model.name}, trained on {model.subject}")
         checkpoint = BUNDLED_PREFIX + model.name
@@ -120,10 +130,10 @@ def restore(options: RestoreOptions) -> str:
         precision=precision_of(options),
         strength=options.strength,
         noise=options.noise,
-        made_by=options.spec if options.is_projected or options.method in INVERSES else None,
+        made_by=options.spec if options.is_projected or chosen in INVERSES else None,
         passes=options.project_passes,
     )
-    load = MethodSpec.of(options.method, checkpoint, options.device, sampling)
+    load = MethodSpec.of(chosen, checkpoint, options.device, sampling)
     method = replace(load, device=device_here(options, dry_run=options.dry_run))()
     check_restores(method, options.task)
     if not options.any_protocol:

@@ -51,12 +51,16 @@ def bundled_for(scale: float | None) -> Bundled:
     )
 
 
+def restoring(task: str) -> Bundled | None:
+    """The model that restores what a task undoes, if there is one."""
+    spec = spec_of_task(task)
+    return next((model for model in RESTORING.values() if spec_of_task(model.task) == spec), None)
+
+
 def bundled_for_task(task: str) -> Bundled:
     """The model that restores what a task undoes; CheckpointError, with what to do instead, where there is none."""
-    spec = spec_of_task(task)
-    for model in RESTORING.values():
-        if spec_of_task(model.task) == spec:
-            return model
+    if (found := restoring(task)) is not None:
+        return found
     near = [said for model in RESTORING.values() if (said := _near(model, task)) is not None]
     others = f"there is one for {' and '.join(near)}; else " if near else ""
     methods = "membrane or spandrel:FILE" if task == "inpaint" else "spandrel:FILE"

@@ -365,8 +365,10 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
 ) -> None:
     with pytest.raises(SizeError, match=r"dtls enlarges images, .*; use dtls upscale"):
         by_model(source, tmp_path / "whole", models / "None", "colourise")
-    with pytest.raises(CheckpointError, match=r"no model for deblur:7 comes with dtls; .*give --checkpoint MODEL"):
-        restored(source, tmp_path / "whole", method=None, task="deblur:7")
+    with pytest.raises(
+        CheckpointError, match=r"no model for denoise:0\.3 comes with dtls; .*give --checkpoint"
+    ):
+        restored(source, tmp_path / "whole", method=None, task="denoise:0.3")
     given = {"source": str(source), "target": str(tmp_path / "whole"), "checkpoint": str(models / "grey")}
     with pytest.raises(SizeError, match=r"restores images at their own size, .*; use dtls restore"):
         upscale.fn(UpscaleOptions.model_validate(given))
@@ -391,9 +393,12 @@ def test_without_a_method_the_bundled_model_of_the_task_is_taken_and_named(
     assert list(made.checkpoint) == list(same.checkpoint)
 
 
-def test_equations_bring_light_back(tmp_path: Path, source: Path) -> None:
+def test_equations_bring_light_back_where_no_model_is_named(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     degrade.fn(DegradeOptions(source=str(source / "plain.png"), target=str(tmp_path / "dark"), task="lowlight:0.25"))
-    assert restored(tmp_path / "dark", tmp_path / "made", task="lowlight:0.25", method="inverse") == "1 done"
+    assert restored(tmp_path / "dark", tmp_path / "made", task="lowlight:0.25", method=None) == "1 done"
+    assert "by inverse, the equations of lowlight:0.25: right for images without noise" in capsys.readouterr().err
     made, was = (np.asarray(Image.open(folder / "plain.png"), int) for folder in (tmp_path / "made", source))
     assert np.abs(made - was).mean() <= 1
     assert set(rows(tmp_path / "made").method) == {"inverse"}
@@ -408,6 +413,7 @@ def test_equations_bring_light_back(tmp_path: Path, source: Path) -> None:
         ({"task": "deblur:2"}, "the method membrane fills holes: it is for --task inpaint, not deblur:2"),
         ({"method": "inverse"}, "inverse is for tasks whose images hold all that there was, such as deblur:2 and"),
         ({"method": "inverse", "task": "deblur:2", "strength": 0.5}, "--strength goes with a trained model"),
+        ({"method": None, "task": "deblur:2", "sampler": "current"}, "--sampler goes with a trained model"),
         ({"method": "bicubic"}, "no method that restores is called 'bicubic'"),
         ({"checkpoint": "m"}, "the method membrane has no checkpoint"),
         ({"project": True}, "--project goes with a trained model"),
