@@ -100,10 +100,12 @@ def _solved(levels: list["Level"], known: Tensor) -> Tensor:
     """The membrane (C, H, W) in the hole, 0 elsewhere, in double precision; known: the image with 0 in the hole.
 
     In single precision, rounding would add up to tens of levels of 16 bits in large holes. The V-cycle is single: it
-    only says in which direction to go on.
+    only says in which direction to go on. Not a number where a pixel beside the hole is none.
     """
     finest = levels[0]
     right = torch.where(finest.diagonal > 0, neighbours(known.double()), 0)
+    if not right.isfinite().all():
+        return torch.full_like(right, torch.nan)
     u, residual = torch.zeros_like(right), right
     direction, before = torch.zeros_like(right), right.new_ones(len(right), 1, 1)
     for _ in range(MAX_STEPS):

@@ -96,6 +96,15 @@ def test_a_wrong_shade_in_a_hole_goes_and_its_detail_stays() -> None:
     assert torch.where(hole > 0, mean_of_neighbours(detail) - detail, 0).abs().max() < 3 * TOLERANCE
 
 
+def test_a_hole_beside_what_is_no_number_is_filled_with_none() -> None:
+    x, hole = image(9, 9), torch.zeros(1, 1, 9, 9)
+    hole[..., 3:6, 3:6] = 1
+    x[0, 0, 2, 4], x[0, 1, 0, 0] = torch.nan, torch.nan  # beside the hole, and far from it
+    made = membrane(x, hole)[0, :, 3:6, 3:6]
+    assert made[0].isnan().all()
+    assert made[1:].isfinite().all()
+
+
 def test_an_image_that_is_all_hole_is_refused() -> None:
     with pytest.raises(SizeError, match="all of the image is masked"):
         membrane(image(4, 4), torch.ones(1, 1, 4, 4))
