@@ -16,6 +16,7 @@ from dtls.inference.pixels import to_unit
 from flows.generation.seeds import seed_of
 from flows.inputs.sources import file_at
 from storage.images import decode as codec
+from storage.images.formats import ImageError
 from storage.stores.location import Entry
 
 if TYPE_CHECKING:
@@ -227,8 +228,12 @@ def between(first: Tensor, last: Tensor, share: float) -> Tensor:
 
 
 def image_at(address: str, generator: "Generator") -> Tensor:
-    """The image (C, S, S) in a file; StorageError or ImageError where there is none."""
-    return fitted(file_of(address), generator)
+    """The image (C, S, S) in a file; StorageError or ImageError, with its address, where there is none."""
+    data = file_of(address)
+    try:
+        return fitted(data, generator)
+    except ImageError as error:
+        raise ImageError(f"{address}: {error}") from error
 
 
 def file_of(address: str) -> bytes:

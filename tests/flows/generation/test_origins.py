@@ -84,6 +84,9 @@ def test_a_mix_begins_and_ends_with_files_or_samples(tmp_path: Path) -> None:
             torch.testing.assert_close(made.images[1], (image + sample) / 2)
     with pytest.raises(StorageError, match="no file there; give the file of an image, or the number of a sample"):
         Mixed((str(tmp_path / "b.png"), key_of(9)), 3, in_z=False, seed=5).check(fake)
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(ImageError, match=r"b\.png: not an image \(8 bytes\)"):
+        Mixed((str(tmp_path / "b.png"), key_of(9)), 3, in_z=False, seed=5).check(fake)
 
 
 def test_what_a_model_cannot_begin_with_is_refused() -> None:
