@@ -10,12 +10,14 @@ from dtls.choices import Precision
 from dtls.degradations.recorded import at_strength
 from dtls.errors import SamplingError, SizeError
 from dtls.inference.sampling import Sampling
+from flows.generation.fitting import as_usage
 from flows.generation.seeds import EXPONENTIAL, checked_start, is_noise
 from flows.inputs.compatibility import check_degraded, check_misfits
 from flows.inputs.masks import Masks
 from flows.inputs.methods import checkpoint_folder, load_checkpointed
 from flows.inputs.options import SourceOptions
 from flows.inputs.sources import check_within
+from flows.interface.errors import UsageError
 from flows.interface.options import DEVICE, PRECISION, RESULTS, RUNNING, WHAT, Address, Options, Panels
 from storage.archives.source import open_source
 from storage.images import decode as codec
@@ -25,6 +27,7 @@ from storage.stores.location import Location
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dtls.inference.generation import Generator
     from dtls.inference.trained import Trained
     from dtls.models.base import Model
     from flows.evaluation.walks import Walk
@@ -115,7 +118,7 @@ def trajectory(options: TrajectoryOptions) -> str:
     out = Location.of(options.out)
     if not options.starts_from_noise:
         check_within(out, options.source)
-    with checkpoint_folder(options.checkpoint) as folder:
+    with as_usage(), checkpoint_folder(options.checkpoint) as folder:
         generates = kind_of(folder).generates
     items, rows = [], []
     for walk in _generated(options) if generates else _restored(options):
@@ -133,18 +136,33 @@ def _restored(options: TrajectoryOptions) -> "Iterator[Walk]":
     from flows.evaluation.walks import walks_of_images
 
     if options.starts_from_noise:
-        raise SamplingError(f"{options.checkpoint}: makes no images of noise; {options.source} is not for it")
-    source, method = open_source(options.source), _loaded(options)
+        raise UsageError(f"{options.checkpoint}: makes no images of noise; {options.source} is not for it")
+    source = open_source(options.source)
+    with as_usage():
+        method = _loaded(options)
     masks = Masks.at(options.masks, SourceOptions()) if options.masks is not None else None
     return walks_of_images(method, source, options.images, options.scale, masks)
 
 
 def _generated(options: TrajectoryOptions) -> "Iterator[Walk]":
     """From noise, or from noised images, to samples."""
+    from flows.evaluation.walks import walks_of_noise, walks_of_noised
+    from flows.generation.origins import FromSeeds
+
+    with as_usage():
+        generator = _generator(options)
+    if options.starts_from_noise:
+        kind, _, rate = options.source.partition(":")
+        start = FromSeeds("exponential", float(rate)) if kind == EXPONENTIAL else FromSeeds()
+        return walks_of_noise(generator, start, options.seed, options.images)
+    return walks_of_noised(generator, open_source(options.source), options.images, options.strength, options.seed)
+
+
+def _generator(options: TrajectoryOptions) -> "Generator":
+    """The generative model; refused, before any work, where it does not suit the options."""
     from dtls.devices import best_device
     from dtls.inference.generation import load_generator
-    from flows.evaluation.walks import walks_of_noise, walks_of_noised
-    from flows.generation.origins import FromImages, FromSeeds
+    from flows.generation.origins import FromImages
 
     for name in ("scale", "masks", "any_protocol"):
         if getattr(options, name):
@@ -153,14 +171,11 @@ def _generated(options: TrajectoryOptions) -> "Iterator[Walk]":
         device = best_device(options.device)
         generator = load_generator(folder, device, options.precision, options.sampler, options.sampling_steps)
     _check_walks(options, generator.model)
-    if options.starts_from_noise:
-        if options.strength != 1:
-            raise SamplingError(f"--strength goes with a folder of images, not with {options.source}")
-        kind, _, rate = options.source.partition(":")
-        start = FromSeeds("exponential", float(rate)) if kind == EXPONENTIAL else FromSeeds()
-        return walks_of_noise(generator, start, options.seed, options.images)
-    FromImages(options.strength).check(generator)
-    return walks_of_noised(generator, open_source(options.source), options.images, options.strength, options.seed)
+    if not options.starts_from_noise:
+        FromImages(options.strength).check(generator)
+    elif options.strength != 1:
+        raise SamplingError(f"--strength goes with a folder of images, not with {options.source}")
+    return generator
 
 
 def _check_walks(options: TrajectoryOptions, model: "Model") -> None:

@@ -115,7 +115,9 @@ class FromImages:
 
     def check(self, generator: "Generator") -> None:
         if not generator.edits:
-            raise SamplingError(f"{named(generator)} does not begin with images: --start FOLDER is not for it")
+            raise SamplingError(
+                f"{named(generator)} does not begin with images, only with noise: say gaussian or exponential:0.5"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dtls.checkpoints.checkpoint import save_checkpoint
-from dtls.errors import ProtocolError, SamplingError, SizeError
 from dtls.inference.generation import load_generator
 from dtls.inference.pixels import to_pixels
 from dtls.models.base import Model
@@ -26,6 +25,7 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.evaluation.walks import walks_of_noise
 from flows.generation.origins import FromSeeds
 from flows.generation.seeds import seed_of
+from flows.interface.errors import UsageError
 from flows.trajectory import TrajectoryOptions, trajectory
 from storage.stores.location import StorageError
 from tests.flows.generating import save_prior
@@ -70,13 +70,13 @@ def test_images_made_for_another_protocol_are_refused_unless_asked_for(
 ) -> None:
     lr = str(tmp_path / "lr")
     downscale.fn(DownscaleOptions(source=str(photographs), target=lr, scale=4, protocol="antialias"))
-    with pytest.raises(ProtocolError, match=r"made for reference, and the images in .* are made by antialias"):
+    with pytest.raises(UsageError, match=r"made for reference, and the images in .* are made by antialias"):
         figure((lr, folders[1]), tmp_path / "figure")
     figure((lr, folders[1]), tmp_path / "figure", any_protocol=True)
 
 
 def test_a_sampler_that_does_not_fit_the_network_is_refused(folders: tuple[str, str], tmp_path: Path) -> None:
-    with pytest.raises(SamplingError, match="predicts x0, so the sampler previous cannot use it"):
+    with pytest.raises(UsageError, match="predicts x0, so the sampler previous cannot use it"):
         figure(folders, tmp_path, sampler="previous")
     assert not list(tmp_path.iterdir())
 
@@ -162,20 +162,20 @@ def test_diffusion_models_are_shown_by_any_of_their_samplers_at_the_scale_they_k
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "error", "words"),
+    ("model", "options", "words"),
     [
-        (SRCNN(size=32, lr_size=16), {}, SamplingError, "srcnn makes its results in one step"),
-        ("blur:2", {"scale": 2}, SizeError, "restores images at their own size; leave --scale out"),
-        ("blur:2", {"masks": "a"}, SamplingError, "fills no holes; leave --masks out"),
+        (SRCNN(size=32, lr_size=16), {}, "srcnn makes its results in one step"),
+        ("blur:2", {"scale": 2}, "restores images at their own size; leave --scale out"),
+        ("blur:2", {"masks": "a"}, "fills no holes; leave --masks out"),
     ],
 )
 def test_what_is_no_chain_and_options_of_others_are_refused(
-    model: Model | str, options: dict[str, Any], error: type[Exception], words: str, tmp_path: Path
+    model: Model | str, options: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     found = restoring(folder, model) if isinstance(model, str) else saved(model, folder)
     (tmp_path / "lr").mkdir()
-    with pytest.raises(error, match=words):
+    with pytest.raises(UsageError, match=words):
         chain_of(tmp_path / "lr", tmp_path / "out", checkpoint=found, **options)
     assert not (tmp_path / "out").exists()
 
@@ -226,14 +226,14 @@ def test_images_are_noised_as_far_as_is_asked_for_and_followed_back(prior: str, 
 def test_options_that_mean_nothing_to_a_generative_model_are_refused(
     options: dict[str, Any], words: str, prior: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(SamplingError, match=words):
+    with pytest.raises(UsageError, match=words):
         chain_of("gaussian", tmp_path / "out", checkpoint=prior, **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_generator_of_one_step_has_no_chain_and_one_of_latents_shows_these(tmp_path: Path) -> None:
     one_step = saved(DCGAN(size=8, width=8), tmp_path / "dcgan")
-    with pytest.raises(SamplingError, match="dcgan makes its results in one step"):
+    with pytest.raises(UsageError, match="dcgan makes its results in one step"):
         chain_of("gaussian", tmp_path / "out", checkpoint=one_step)
     latent = saved(VAEGen(size=16, width=8, ae_width=8, levels=1, timesteps=4), tmp_path / "latent")
     rows = chain_of("gaussian", tmp_path / "out", checkpoint=latent, sampling_steps=2)
@@ -241,7 +241,9 @@ def test_a_generator_of_one_step_has_no_chain_and_one_of_latents_shows_these(tmp
 
 
 def test_a_model_of_lr_images_does_not_begin_with_noise(folders: tuple[str, str], tmp_path: Path) -> None:
-    with pytest.raises(SamplingError, match="makes no images of noise; gaussian is not for it"):
+    with pytest.raises(UsageError, match="makes no images of noise; gaussian is not for it"):
         chain_of("gaussian", tmp_path / "out", checkpoint=folders[1])
+    with pytest.raises(UsageError, match="no such folder"):
+        chain_of("gaussian", tmp_path / "out", checkpoint=str(tmp_path / "nowhere"))
     with pytest.raises(ValidationError, match="has no rate above 0"):
         chain_of("exponential:x", tmp_path / "out", checkpoint=folders[1])
