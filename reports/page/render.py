@@ -18,7 +18,7 @@ from reports.page.model import GalleryRow, Page, Shown
 from reports.page.verdict import interval, signed, verdict
 from reports.rating.render import ratings_facts, ratings_note, ratings_tables
 from reports.tables.ranking import best_of
-from reports.tables.rates import QUALITY
+from reports.tables.rates import measured
 
 __all__ = ["GalleryRow", "Page", "Shown", "render"]
 
@@ -64,7 +64,7 @@ def render(page: Page) -> str:
             comparisons=_comparisons(page),
             said=_said(page),
             rates=[_rates_row(row, page) for row in page.rates],
-            quality=QUALITY,
+            quality=measured(page.rates),
             results=len(page.rows),
             failed=int((page.rows["status"] != "ok").sum()),
             images=page.rows["key"].nunique(),
@@ -149,8 +149,9 @@ def _said(page: Page) -> dict[str, Any] | None:
 
 def _rates_row(row: Mapping[str, Any], page: Page) -> dict[str, Any]:
     methods = [found["method"] for found in page.summary]
-    best = {metric.name: metric.best(other[metric.name] for other in page.rates) for metric in QUALITY}
-    texts = {metric.name: metric.text(row[metric.name]) for metric in QUALITY}
+    shown = measured(page.rates)
+    best = {metric.name: metric.best(other[metric.name] for other in page.rates) for metric in shown}
+    texts = {metric.name: metric.text(row[metric.name]) for metric in shown}
     numbers = [{"text": text, "best": text == best[name]} for name, text in texts.items()]
     return {**row, "colour": methods.index(row["method"]) % COLOURS, "numbers": numbers}
 

@@ -45,9 +45,14 @@ def rates(frame: pd.DataFrame, codecs: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
+def measured(rows: Rows) -> list[Metric]:
+    """The metrics of quality that some row has a number of; LPIPS may have been left out."""
+    return [metric for metric in QUALITY if any(row[metric.name] is not None for row in rows)]
+
+
 def rates_table(rows: Rows) -> str:
     """The same as a table in Markdown, the best number of each metric in bold."""
-    shown = [metric for metric in QUALITY if any(row[metric.name] is not None for row in rows)]
+    shown = measured(rows)
     best = {metric.name: ranks([row[metric.name] for row in rows], metric) for metric in shown}
     lines = [
         [
