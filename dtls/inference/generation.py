@@ -53,7 +53,8 @@ class Generator:
     ) -> None:
         model, digest = load_hashed(checkpoint, device)
         if not model.generates:
-            raise CheckpointError(f"{checkpoint}: the method {model.name} makes no images of noise; see dtls upscale")
+            other = "; see dtls upscale" if model.restores else ""
+            raise CheckpointError(f"{checkpoint}: the method {model.name} makes no images of noise{other}")
         self.model = cast(Generative, model)
         try:
             self._way = self.model.way(sampler, sampling_steps)

@@ -332,10 +332,10 @@ def _network(kind: type[Any], given: Mapping[str, str]) -> dict[str, Any]:
     read = {}
     for name, value in given.items():
         if name not in own:
-            raise ValueError(f"network has no {name}; there are {', '.join(own) or 'no choices'}")
+            raise ValueError(f"--network has no {name}; there are {', '.join(own) or 'no choices'}")
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(own[name])
             read[name] = adapter.validate_python(value)
         except ValidationError as error:
-            raise ValueError(f"network {name}={value}: {error.errors()[0]['msg']}") from error
+            raise ValueError(f"--network {name}={value}: {error.errors()[0]['msg']}") from error
     return read

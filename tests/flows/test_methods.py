@@ -173,8 +173,8 @@ def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_p
         ({"method": "edsr", "preset": "16-128"}, "preset does not go with the method edsr"),
         ({"method": "edsr", "inputs": "sampled"}, "inputs does not go with the method edsr"),
         ({"network": {"blocks": "2"}}, "network does not go with the method dtls"),
-        ({"method": "edsr", "network": {"magic": "2"}}, "network has no magic; there are features, blocks"),
-        ({"method": "srcnn", "network": {"blocks": "2"}}, "network has no blocks; there are no choices"),
+        ({"method": "edsr", "network": {"magic": "2"}}, "--network has no magic; there are features, blocks"),
+        ({"method": "srcnn", "network": {"blocks": "2"}}, "--network has no blocks; there are no choices"),
         ({"method": "edsr", "network": {"blocks": "two"}}, "network blocks=two: Input should be a valid integer"),
         ({"method": "edsr", "network": ["blocks"]}, "blocks: write NAME=VALUE"),
         ({"method": "sr3", "loss": "mse"}, "loss does not go with the method sr3, which has its own"),
@@ -183,8 +183,8 @@ def test_training_starts_with_a_model_of_its_own_method_alone(shards: str, tmp_p
         ({"method": "ddpm", "lr_size": 8}, "lr-size does not go with the method ddpm"),
         ({"method": "ddpm", "protocol": "reference"}, "protocol does not go with the method ddpm"),
         ({"method": "ddpm", "task": "sr:4"}, "task does not go with the method ddpm, which restores no images"),
-        ({"method": "classifier", "network": {"classes": "a,b"}}, "network has no classes; there are width"),
-        ({"method": "ddpm", "network": {"beta_times_t": "1,2"}}, "network has no beta_times_t; there are width"),
+        ({"method": "classifier", "network": {"classes": "a,b"}}, "--network has no classes; there are width"),
+        ({"method": "ddpm", "network": {"beta_times_t": "1,2"}}, "--network has no beta_times_t; there are width"),
     ],
 )
 def test_options_of_another_method_are_refused(changes: dict[str, Any], complaint: str) -> None:

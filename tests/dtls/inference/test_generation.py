@@ -103,6 +103,10 @@ def test_what_generates_nothing_is_refused(tmp_path: Path) -> None:
     save_checkpoint(make_model({"method": "edsr", "size": 32, "lr_size": 8, "features": 8, "blocks": 1}), tmp_path)
     with pytest.raises(CheckpointError, match="the method edsr makes no images of noise; see dtls upscale"):
         load_generator(tmp_path)
+    reader = make_model({"method": "classifier", "size": 32, "classes": ("a", "b")})
+    save_checkpoint(reader, tmp_path / "reader")
+    with pytest.raises(CheckpointError, match="the method classifier makes no images of noise$"):
+        load_generator(tmp_path / "reader")
     generative = saved("ddpm", tmp_path / "ddpm")
     with pytest.raises(CheckpointError, match="ddpm neither enlarges nor restores images; see dtls generate"):
         Trained(generative, "cpu", DEFAULT)
