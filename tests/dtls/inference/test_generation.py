@@ -105,7 +105,7 @@ def test_what_generates_nothing_is_refused(tmp_path: Path) -> None:
         load_generator(tmp_path)
     reader = make_model({"method": "classifier", "size": 32, "classes": ("a", "b")})
     save_checkpoint(reader, tmp_path / "reader")
-    with pytest.raises(CheckpointError, match="the method classifier makes no images of noise$"):
+    with pytest.raises(CheckpointError, match=r"the method classifier makes no images of noise$"):
         load_generator(tmp_path / "reader")
     generative = saved("ddpm", tmp_path / "ddpm")
     with pytest.raises(CheckpointError, match="ddpm neither enlarges nor restores images; see dtls generate"):
