@@ -30,6 +30,7 @@ BUNDLED = {
     for model in (
         Bundled("photo-x4", 4, "photographs"),
         Bundled("faces-x8", 8, "faces"),
+        Bundled("photo-denoise", 1, "photographs", "denoise:25/255"),
     )
 }
 UPSCALING = {name: model for name, model in BUNDLED.items() if model.task == ENLARGING}
