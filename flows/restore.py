@@ -24,6 +24,11 @@ from flows.transform.sizes import Unchanged
 
 EXACT = "grey"
 """The degradation whose observation says exactly, for each pixel, in which plane of colours it was."""
+SIMPLE = {
+    **dict.fromkeys(FILLINGS, "which fills smoothly: right for scratches and small spots"),
+    **dict.fromkeys(INVERSES, "which solves the equations: right for images without noise and JPEG blocks"),
+}
+"""Methods without weights, which are taken where a task has no model, and what is said of them."""
 OF_NETWORKS = ("precision", "tile", "project")
 OF_MODELS = ("ensemble", "sampler", "seed", "compile", "strength")
 
@@ -48,7 +53,7 @@ class RestoreOptions(TaskOptions, MethodOptions):
     checkpoint: Address | None = Field(
         None,
         description="folder or URL of a model that was trained for the task, or a bundled model of restoration; "
-        "without a method, the bundled model of the task, or else inverse, where that fits",
+        "without a method, the bundled model of the task, or else membrane or inverse, where one fits",
     )
     sampler: SamplerName | None = Field(
         None,
@@ -85,14 +90,14 @@ class RestoreOptions(TaskOptions, MethodOptions):
                 f"the method {method} is for tasks whose images hold all that there was, such as deblur:2 and "
                 f"lowlight:0.25, not for {self.task}"
             )
+        check_alone(self.spec)
+        if self.project is not None and self.has_holes:
+            raise ValueError("inpaint keeps what is known of an image in any case; leave --project out")
         self._check_options_of_others(OF_MODELS, "a trained model", fits=method is None)
         knows = method is None or method in INVERSES
         self._check_options_of_others(("any_protocol",), f"a trained model or {', '.join(INVERSES)}", fits=knows)
         is_network = method is None or self.is_spandrel
         self._check_options_of_others(OF_NETWORKS, "a trained model or spandrel:FILE", fits=is_network)
-        check_alone(self.spec)
-        if self.project is not None and self.has_holes:
-            raise ValueError("inpaint keeps what is known of an image in any case; leave --project out")
         if self.project and self.strength < 1:
             raise ValueError("--project is for a degradation at its full --strength; leave one of the two out")
         self._check_options_of_others(("project_passes",), "--project", fits=self.is_projected)
@@ -100,10 +105,11 @@ class RestoreOptions(TaskOptions, MethodOptions):
 
     @property
     def undoing(self) -> str | None:
-        """The method; `inverse` where neither that nor a model is named, and the task has no model and needs none."""
-        if self.method is None and self.checkpoint is None and restoring(self.task) is None:
-            return next(iter(INVERSES)) if operator_of(self.spec).inverts else None
-        return self.method
+        """The method; where neither that nor a model is named, and none is bundled, one of `SIMPLE` that fits."""
+        if self.method is not None or self.checkpoint is not None or restoring(self.task) is not None:
+            return self.method
+        fitting = FILLINGS if self.has_holes else INVERSES if operator_of(self.spec).inverts else {}
+        return next(iter(fitting), None)
 
     @property
     def is_projected(self) -> bool:
@@ -120,7 +126,7 @@ def restore(options: RestoreOptions) -> str:
 
     checkpoint, chosen = options.checkpoint, options.undoing
     if options.method is None and chosen is not None:
-        log(f"by {chosen}, the equations of {options.task}: right for images without noise and JPEG blocks")
+        log(f"by {chosen}, {SIMPLE[chosen]}")
     if chosen is None and checkpoint is None:
         model = bundled_for_task(options.task)
         log(f"with {model.name}, trained on {model.subject}")

@@ -64,10 +64,9 @@ def bundled_for_task(task: str) -> Bundled:
         return found
     near = [said for model in RESTORING.values() if (said := _near(model, task)) is not None]
     others = f"there is one for {' and '.join(near)}; else " if near else ""
-    methods = "membrane or spandrel:FILE" if task == "inpaint" else "spandrel:FILE"
     raise CheckpointError(
         f"no model for {task} comes with dtls; {others}give --checkpoint MODEL, as dtls train --task {task} makes "
-        f"it, or --method {methods}"
+        "it, or --method spandrel:FILE"
     )
 
 

@@ -391,12 +391,20 @@ def test_without_a_method_the_bundled_model_of_the_task_is_taken_and_named(
     assert list(made.checkpoint) == list(same.checkpoint)
 
 
+def test_holes_are_filled_smoothly_where_no_model_is_named(
+    tmp_path: Path, source: Path, masks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restored(source, tmp_path / "whole", method=None, masks=masks) == "5 done"
+    assert "by membrane, which fills smoothly: right for scratches and small spots" in capsys.readouterr().err
+    assert set(rows(tmp_path / "whole").method) == {"membrane"}
+
+
 def test_equations_bring_light_back_where_no_model_is_named(
     tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     degrade.fn(DegradeOptions(source=str(source / "plain.png"), target=str(tmp_path / "dark"), task="lowlight:0.25"))
     assert restored(tmp_path / "dark", tmp_path / "made", task="lowlight:0.25", method=None) == "1 done"
-    assert "by inverse, the equations of lowlight:0.25: right for images without noise" in capsys.readouterr().err
+    assert "by inverse, which solves the equations: right for images without noise" in capsys.readouterr().err
     made, was = (np.asarray(Image.open(folder / "plain.png"), int) for folder in (tmp_path / "made", source))
     assert np.abs(made - was).mean() <= 1
     assert set(rows(tmp_path / "made").method) == {"inverse"}
@@ -414,7 +422,7 @@ def test_equations_bring_light_back_where_no_model_is_named(
         ({"method": None, "task": "deblur:2", "sampler": "current"}, "--sampler goes with a trained model"),
         ({"method": "bicubic"}, "no method that restores is called 'bicubic'"),
         ({"checkpoint": "m"}, "the method membrane has no checkpoint"),
-        ({"project": True}, "--project goes with a trained model"),
+        ({"project": True}, "inpaint keeps what is known of an image in any case"),
         ({"project": True, "method": None}, "inpaint keeps what is known of an image in any case"),
         ({"task": "denoise:0.1+inpaint", "method": None}, "inpaint stands alone"),
         ({"task": "colourise+denoise:0.1", "method": None}, "grey changes the size or channels, so it has to come"),

@@ -146,5 +146,5 @@ def test_a_task_has_the_model_of_what_it_undoes_however_it_is_written(monkeypatc
         bundled_for_task("denoise:0.2")
     with pytest.raises(CheckpointError, match=r"for denoise:25/255 \(for these images: .* --strength 0\.6\); else"):
         bundled_for_task("denoise:15/255")
-    with pytest.raises(CheckpointError, match=r"no model for inpaint comes .* or --method membrane or spandrel:FILE"):
-        bundled_for_task("inpaint")
+    with pytest.raises(CheckpointError, match=r"no model for colourise comes .* or --method spandrel:FILE"):
+        bundled_for_task("colourise")
