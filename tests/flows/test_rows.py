@@ -13,16 +13,16 @@ from flows.downscale import DownscaleOptions, downscale
 from flows.report import report
 from flows.shard import ShardOptions, shard
 from storage.receipts.receipts import Receipts
-from storage.receipts.schemas import MASKED_IMAGES, SAMPLES_OF_SHARDS, SampleRow
+from storage.receipts.schemas import INVERTED, MASKED_IMAGES, SAMPLES_OF_SHARDS, SampleRow
 from storage.receipts.units import Unit
 from tests.flows.reporting import images, options
 
-TYPES = {pa.string(): str, pa.int32(): int, pa.int64(): int, pa.float64(): float}
+TYPES = {pa.string(): str, pa.int32(): int, pa.int64(): int, pa.float64(): float, pa.binary(): bytes}
 NOT_STORED = {"version"}
 
 
 def test_the_type_of_a_row_is_that_of_the_tables() -> None:
-    columns = {field.name: field for schema in (MASKED_IMAGES, SAMPLES_OF_SHARDS) for field in schema}
+    columns = {field.name: field for schema in (MASKED_IMAGES, INVERTED, SAMPLES_OF_SHARDS) for field in schema}
     hints = get_type_hints(SampleRow)
     assert hints.keys() - NOT_STORED == columns.keys()
     for name, field in columns.items():
