@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from dtls.checkpoints.bundled import bundled_for_task, restoring
 from dtls.choices import SamplerName
 from dtls.degradations.registry import operator_of
+from dtls.errors import CheckpointError
 from dtls.registry import FILLINGS, INVERSES
 from flows.engine.flow import flow
 from flows.inputs.compatibility import check_degraded, check_restores
@@ -101,6 +102,11 @@ class RestoreOptions(TaskOptions, MethodOptions):
         if self.project and self.strength < 1:
             raise ValueError("--project is for a degradation at its full --strength; leave one of the two out")
         self._check_options_of_others(("project_passes",), "--project", fits=self.is_projected)
+        if method is None and self.checkpoint is None:
+            try:
+                bundled_for_task(self.task)
+            except CheckpointError as error:
+                raise ValueError(str(error)) from error
         return self
 
     @property

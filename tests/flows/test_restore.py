@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from dtls.checkpoints import bundled
 from dtls.checkpoints.checkpoint import save_checkpoint
-from dtls.errors import CheckpointError, ProtocolError, SizeError
+from dtls.errors import ProtocolError, SizeError
 from dtls.models.dtls import DTLS
 from flows.degrade import DegradeOptions, degrade
 from flows.interface.errors import RunError
@@ -365,7 +365,7 @@ def test_a_model_that_enlarges_and_a_task_without_a_model_say_what_to_do(
 ) -> None:
     with pytest.raises(SizeError, match=r"dtls enlarges images, .*; use dtls upscale"):
         by_model(source, tmp_path / "whole", models / "None", "colourise")
-    with pytest.raises(CheckpointError, match=r"no model for denoise:0\.3 comes with dtls; .*give --checkpoint"):
+    with pytest.raises(ValidationError, match=r"no model for denoise:0\.3 comes with dtls; .*give --checkpoint"):
         restored(source, tmp_path / "whole", method=None, task="denoise:0.3")
     given = {"source": str(source), "target": str(tmp_path / "whole"), "checkpoint": str(models / "grey")}
     with pytest.raises(SizeError, match=r"restores images at their own size, .*; use dtls restore"):
