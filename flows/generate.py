@@ -13,7 +13,7 @@ from dtls.inference.sampling import Sampling
 from dtls.registry import INTERPOLATIONS
 from flows.engine.flow import flow
 from flows.engine.options import MakingOptions
-from flows.generation.seeds import DIGITS, EXPONENTIAL, GAUSSIAN, MAX_COUNT, checked_start, is_noise, key_of
+from flows.generation.seeds import DIGITS, GAUSSIAN, MAX_COUNT, checked_start, is_noise, key_of
 from flows.inputs.methods import MethodSpec, file_of_weights
 from flows.inputs.selection import Target
 from flows.inputs.sources import SourceSpec, absolute, check_within
@@ -256,10 +256,7 @@ def _origin(options: GenerateOptions) -> "Origin":
         return Inverted()
     if options.strength is not None:
         return FromImages(options.strength)
-    kind, _, rate = options.start.partition(":")
-    draw = FromSeeds(truncate=options.truncate)
-    if kind == EXPONENTIAL:
-        draw = FromSeeds("exponential", float(rate), options.truncate)
+    draw = FromSeeds.of(options.start, options.truncate)
     if options.mix is None:
         return draw
     return Mixed.of(_ends(options.mix), options.mix_steps, options.mix_in == "z", options.seed, draw)

@@ -11,7 +11,7 @@ from dtls.degradations.recorded import at_strength
 from dtls.errors import SamplingError, SizeError
 from dtls.inference.sampling import Sampling
 from flows.generation.fitting import as_usage
-from flows.generation.seeds import EXPONENTIAL, checked_start, is_noise
+from flows.generation.seeds import checked_start, is_noise
 from flows.inputs.compatibility import check_degraded, check_misfits
 from flows.inputs.masks import Masks
 from flows.inputs.methods import checkpoint_folder, load_checkpointed
@@ -152,9 +152,7 @@ def _generated(options: TrajectoryOptions) -> "Iterator[Walk]":
     with as_usage():
         generator = _generator(options)
     if options.starts_from_noise:
-        kind, _, rate = options.source.partition(":")
-        start = FromSeeds("exponential", float(rate)) if kind == EXPONENTIAL else FromSeeds()
-        return walks_of_noise(generator, start, options.seed, options.images)
+        return walks_of_noise(generator, FromSeeds.of(options.source), options.seed, options.images)
     return walks_of_noised(generator, open_source(options.source), options.images, options.strength, options.seed)
 
 

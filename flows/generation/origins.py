@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dtls.errors import SamplingError
 from dtls.inference.pixels import to_unit
-from flows.generation.seeds import seed_of
+from flows.generation.seeds import EXPONENTIAL, seed_of
 from flows.inputs.sources import file_at
 from storage.images import decode as codec
 from storage.images.formats import ImageError
@@ -82,6 +82,12 @@ class FromSeeds:
     kind: Literal["gaussian", "exponential"] = "gaussian"
     rate: float = 0.5
     truncate: float = 1.0
+
+    @classmethod
+    def of(cls, start: str, truncate: float = 1.0) -> Self:
+        """By noise as `flows.generation.seeds.checked_start` writes it: `gaussian`, or `exponential:0.5`."""
+        kind, _, rate = start.partition(":")
+        return cls("exponential", float(rate), truncate) if kind == EXPONENTIAL else cls(truncate=truncate)
 
     def __call__(self, generator: "Generator", samples: Sequence[Seeded], step: Step) -> Drawn:
         seeds = seeds_of(samples)
